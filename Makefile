@@ -1,0 +1,47 @@
+# Every target sets up .venv first when it is missing or older than what it was made from.
+# Windows without make: `py -3 scripts/setup_env.py`, then the commands below with .venv\Scripts\
+# in place of $(BIN)/. PYTHON=python3.12 (or any other >= 3.11) picks another Python.
+
+ifeq ($(OS),Windows_NT)
+PYTHON ?= py -3
+BIN := .venv/Scripts
+else
+PYTHON ?= python3
+BIN := .venv/bin
+endif
+STAMP := .venv/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help course test check lab bench notebooks clean
+
+help: ## this list
+	@echo "phi-lab: make TARGET   (the first one sets up .venv: about 0.5 GB to download, 2 GB on disk)"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup_env.py
+	@$(PYTHON) scripts/setup_env.py
+
+course: $(STAMP) ## run the whole course on the CPU into runs/course and write its report
+	$(BIN)/phi-lab course
+
+test: export PHI_LAB_PROFILE = smoke
+test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the smoke profile
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
+
+check: $(STAMP) ## lint and the quick tests, at most three minutes: for daily use
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest -m "not slow" tests
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	$(BIN)/python -m jupyterlab notebooks
+
+bench: $(STAMP) ## measure this machine and write bench.json
+	$(BIN)/phi-lab bench --json bench.json
+
+notebooks: $(STAMP) ## regenerate the notebooks from their sources
+	$(BIN)/phi-lab notebooks
+
+clean: ## remove caches and build leftovers; .venv, runs and data stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find phi_lab tests notebooks scripts \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-prune -exec rm -rf {} +
