@@ -1,0 +1,298 @@
+"""The pictures of the course, the same ones in the notebooks and in the report.
+
+The idea: a figure is a pure function of rows that a stage wrote. Each function returns a Figure
+that shows itself in Jupyter; none calls `show()` or touches pyplot.
+
+`PAPER` holds the published ladder (arXiv 2504.21233) for its shape only: another model, another
+scale, other benchmarks. Easy, hard and transfer play the parts of MATH-500, AIME 2024 and GPQA-D.
+
+Try it:  python -c "from phi_lab.figures import ladder; ladder([]).savefig('ladder.png')"
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from phi_lab import look
+from phi_lab.look import BENCHMARKS, VERDICTS
+
+STAGES = {
+    "base": "base", "mid": "mid-training", "sft": "SFT", "dpo": "Rollout DPO", "grpo": "GRPO",
+}  # fmt: skip
+PAPER = {  # percent after each stage
+    "easy": ("MATH-500", (71.8, 82.9, 89.3, 93.6, 94.6)),
+    "hard": ("AIME 2024", (10.0, 30.0, 43.3, 50.0, 57.5)),
+    "transfer": ("GPQA-D", (36.9, 42.6, 48.3, 49.0, 52.0)),
+}
+
+
+def protocol(row: dict) -> str:
+    """How a row of ladder.json was measured: "sampled" (the ladder's own way), "greedy", "pass"."""
+    if row["pass_at_k"] is not None:
+        return "pass"
+    return "sampled" if row["temperature"] > 0 else "greedy"
+
+
+@rc_context(look.LOOK)
+def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
+    """Accuracy (percent) after each stage with 95 % intervals; `rows` are those of ladder.json.
+
+    Lines join the sampled rows (see `protocol`) of arm "main"; other arms are hollow marks beside
+    them, with the arm's name. With `paper`, a smaller panel has the published ladder's shape.
+    """
+    ratios = {"width_ratios": [2.1, 1]} if paper else None
+    figure, grid = look.panels(1, 1 + paper, (10, 4.6), sharey=True, gridspec_kw=ratios)
+    axes, ends = grid[0, 0], []
+    shown = [stage for stage in STAGES if any(row["stage"] == stage for row in rows)]
+    rungs = [row for row in rows if protocol(row) == "sampled"]
+    rungs.sort(key=lambda row: shown.index(row["stage"]))
+    step = 0.012 * max(len(shown), 1)  # benchmarks stand side by side, or intervals would overlap
+    for place, (name, (colour, shape)) in enumerate(BENCHMARKS.items()):
+        own = [row for row in rungs if row["benchmark"] == name]
+        for arm in dict.fromkeys(row["arm"] for row in own):
+            mine, main = [row for row in own if row["arm"] == arm], arm == "main"
+            y = np.array([100 * row["accuracy"] for row in mine])
+            x = [shown.index(r["stage"]) + (place - 1) * step + (0 if main else 0.22) for r in mine]
+            # A rounded accuracy may poke out of its own interval by a hair: not below zero.
+            low = np.maximum(0, y - [100 * row["ci_low"] for row in mine])
+            high = np.maximum(0, [100 * row["ci_high"] for row in mine] - y)
+            axes.errorbar(
+                x, y, yerr=[low, high], color=colour, marker=shape, capsize=3, elinewidth=1.4,
+                linestyle="-" if main else "none", markerfacecolor=None if main else look.PAGE,
+                label=name if main else f"{name}, arm {arm}",
+            )  # fmt: skip
+            if main:
+                ends.append((y[-1], f"{name} {y[-1]:.1f} %", colour))
+            else:
+                axes.annotate(
+                    arm, (x[-1], y[-1]), xytext=(8, 0), textcoords="offset points", va="center",
+                    color=look.SOFT, fontsize=8.5,
+                )  # fmt: skip
+    look.end_labels(axes, ends, x=len(shown) - 1 + step)
+    axes.set(title="This run", ylabel="right answers, %", ylim=(0, 104))
+    _stage_ticks(axes, shown)
+    if not shown:
+        look.empty(axes, "nothing measured yet")
+    if paper:
+        side = grid[0, 1]
+        for name, (colour, shape) in BENCHMARKS.items():
+            side.plot(range(5), PAPER[name][1], color=colour, marker=shape, alpha=0.75)
+        labels = [(v[-1], f"{title} {v[-1]:.1f} %") for title, v in PAPER.values()]
+        colours = [colour for colour, _ in BENCHMARKS.values()]
+        look.end_labels(side, [(*label, c) for label, c in zip(labels, colours, strict=True)], x=4)
+        side.set_title("The paper, 3.8 B parameters")
+        _stage_ticks(side, list(STAGES))
+        side.tick_params(axis="x", labelrotation=35)
+        for label in side.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    return figure
+
+
+def _stage_ticks(axes: Axes, stages: Sequence[str]) -> None:
+    axes.set_xticks(range(len(stages)), [STAGES[stage] for stage in stages])
+    axes.set_xlim(-0.3, max(len(stages) - 1, 1) + 0.3)
+
+
+@rc_context(look.LOOK)
+def funnel(funnel: dict) -> look.Figure:
+    """How many rollouts survive each filter, and their verdicts; `funnel` is data/funnel.json.
+
+    {"questions", "rollouts", "steps": [{"name", "kept", "removed", "why"}, ...], "verdicts":
+    {verdict: count}}, all counts. What a step removes is drawn pale.
+    """
+    steps = [{"name": "sampled", "kept": funnel["rollouts"], "removed": 0}, *funnel["steps"]]
+    total = max(funnel["rollouts"], 1)
+    ratios = {"height_ratios": [len(steps) * 0.8, 1]}
+    figure, grid = look.panels(2, 1, (9.5, 1.9 + 0.5 * len(steps)), gridspec_kw=ratios)
+    axes, bar = grid[:, 0]
+    kept, lost = [s["kept"] for s in steps], [s["removed"] for s in steps]
+    axes.barh(range(len(steps)), kept, color=look.BLUE, height=0.62)
+    axes.barh(range(len(steps)), lost, left=kept, color=look.BLUE, alpha=0.2, height=0.62)
+    for y, s in enumerate(steps):
+        why = f"   − {s['removed']:,}: {s['why']}" if s["removed"] else ""
+        axes.annotate(
+            f"{s['kept']:,}  ({100 * s['kept'] / total:.0f} %){why}", (s["kept"] + s["removed"], y),
+            xytext=(8, 0), textcoords="offset points", va="center", annotation_clip=False,
+        )  # fmt: skip
+    axes.set_yticks(range(len(steps)), [s["name"] for s in steps])
+    title = f"{funnel['questions']:,} questions, {funnel['rollouts']:,} rollouts"
+    axes.set(title=title, xticks=[], ylim=(len(steps) - 0.4, -0.6), xlim=(0, total * 1.02))
+    left = 0
+    for name, colour in VERDICTS.items():
+        count = funnel["verdicts"].get(name, 0)
+        if count:
+            bar.barh(0, count, left=left, color=colour, height=0.6, label=f"{name} {count:,}")
+            left += count
+    bar.set(title="Verdicts", xticks=[], yticks=[], ylim=(-0.4, 0.4), xlim=(0, max(left, 1) * 1.02))
+    if left:
+        bar.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.02), ncols=5, borderaxespad=0,
+            handlelength=0.9, handleheight=0.9, columnspacing=1.6,
+        )  # fmt: skip
+    look.bare(axes)
+    look.bare(bar)
+    return figure
+
+
+@rc_context(look.LOOK)
+def lengths(rollouts: Sequence[dict], by: str = "verdict") -> look.Figure:
+    """How long answers are (tokens): a histogram for each value of the field `by`, on one scale.
+
+    `rollouts` are rows with "tokens" and `by` ("verdict", "style", ...); the dash is the median.
+    """
+    groups: dict[str, list[int]] = {}
+    for row in rollouts:
+        groups.setdefault(str(row[by]), []).append(row["tokens"])
+    names = [v for v in VERDICTS if v in groups] + sorted(set(groups) - set(VERDICTS))
+    tall = max(len(names), 1)
+    figure, grid = look.panels(tall, 1, (9, 1 + 1.25 * tall), sharex=True)
+    if not names:
+        look.empty(grid[0, 0], "no rollouts")
+        return figure
+    edges = np.histogram_bin_edges([row["tokens"] for row in rollouts], bins=40)
+    for index, (axes, name) in enumerate(zip(grid[:, 0], names, strict=True)):
+        colour = VERDICTS.get(name, look.SERIES[index % len(look.SERIES)])
+        axes.hist(groups[name], bins=edges, color=colour)
+        middle = float(np.median(groups[name]))
+        axes.axvline(middle, color=look.INK, **look.DASHED)
+        axes.set_title(f"{name}: {len(groups[name]):,} answers, median {middle:.0f} tokens")
+        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    grid[-1, 0].set_xlabel("tokens in the answer")
+    return figure
+
+
+@rc_context(look.LOOK)
+def loss_curve(metrics: Sequence[dict], title: str) -> look.Figure:
+    """Training and validation loss (nats a token) by step; marks the best point and the stop.
+
+    `metrics` are rows of metrics.jsonl: {"step", "loss"?, "eval_loss"?, ...}.
+    """
+    figure, ((axes,),) = look.panels(1, 1, (8, 3.6))
+    train, validation = look.series(metrics, "loss"), look.series(metrics, "eval_loss")
+    axes.set_title(title)
+    if not train[0] + validation[0]:
+        look.empty(axes, "no loss was logged")
+        return figure
+    if train[0]:
+        look.curve(axes, *train, look.BLUE, "training")
+    if validation[0]:
+        axes.plot(*validation, color=look.RED, marker="s", label="validation")
+        best = int(np.argmin(validation[1]))
+        x, y = validation[0][best], validation[1][best]
+        axes.plot(x, y, "*", color=look.RED, markersize=15, label=f"best: {y:.3f} at {x}")
+    last = max(train[0] + validation[0])
+    look.mark(axes, last, f"stopped at step {last}", left=True)
+    axes.set(xlabel="step", ylabel="loss, nats a token")
+    axes.margins(y=0.16)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+@rc_context(look.LOOK)
+def dpo_curves(metrics: Sequence[dict]) -> look.Figure:
+    """Rollout DPO: log-probabilities of both sides, reward margin, share of pairs set in order.
+
+    `metrics` are rows of dpo/metrics.jsonl with TRL's names: "logps/chosen" and "logps/rejected"
+    (nats a whole answer), "rewards/chosen", "rewards/rejected", "rewards/accuracies" (0 to 1).
+    """
+    rewards = (look.series(metrics, f"rewards/{side}") for side in _SIDES)
+    chosen, rejected = (dict(zip(*points, strict=True)) for points in rewards)
+    steps = [step for step in chosen if step in rejected]
+    margin = steps, [chosen[step] - rejected[step] for step in steps]
+    figure, grid = look.panels(1, 3, (10, 3.3))
+    for side, colour in _SIDES.items():
+        points = look.series(metrics, f"logps/{side}")
+        if points[0]:
+            look.curve(grid[0, 0], *points, colour, side)
+            grid[0, 0].legend()
+    grid[0, 0].set_title("Log-probability (nats)")
+    _small(grid[0, 1], margin, look.BLUE, "Reward margin")
+    accuracies = look.series(metrics, "rewards/accuracies")
+    _small(grid[0, 2], accuracies, look.PURPLE, "Chosen preferred (share)")
+    for axes in grid[0]:
+        axes.set_xlabel("step")
+        if not axes.lines:
+            look.empty(axes, "not logged")
+    return figure
+
+
+_SIDES = {"chosen": look.GREEN, "rejected": look.RED}
+
+
+def _small(axes: Axes, points: tuple[list, list], colour: str, title: str) -> None:
+    axes.set_title(title)
+    if points[0]:
+        look.curve(axes, *points, colour, title)
+    if title.endswith("(share)"):
+        axes.set_ylim(0, 1.04)
+
+
+@rc_context(look.LOOK)
+def rl_curves(metrics: Sequence[dict]) -> look.Figure:
+    """GRPO in six small pictures; `metrics` are rows of grpo/metrics.jsonl.
+
+    "reward" (-1 to 1), "zero_variance_share" and "kept_share" (0 to 1), "mean_length" (tokens),
+    "entropy" (nats a token), "temperature".
+    """
+    pictures = (
+        ("reward", "Mean reward, −1 to 1", look.GREEN),
+        ("zero_variance_share", "Zero-variance groups (share)", look.RED),
+        ("kept_share", "Samples kept (share)", look.SKY),
+        ("mean_length", "Mean length (tokens)", look.BLUE),
+        ("entropy", "Entropy (nats a token)", look.PURPLE),
+    )
+    figure, grid = look.panels(2, 3, (10, 5.2), sharex=True)
+    for axes, (key, title, colour) in zip(grid.flat, pictures, strict=False):
+        _small(axes, look.series(metrics, key), colour, title)
+    heat = grid[1, 2]  # set, not measured: never smoothed
+    heat.plot(*look.series(metrics, "temperature"), color=look.ORANGE)
+    heat.set(title="Sampling temperature", ylim=(0, 1.1))
+    for axes in grid.flat:
+        if not any(len(line.get_xdata()) for line in axes.lines):
+            look.empty(axes, "not logged")
+    for axes in grid[1]:
+        axes.set_xlabel("step")
+    return figure
+
+
+@rc_context(look.LOOK)
+def packing(rows: Sequence[Sequence[int]], row_length: int) -> look.Figure:
+    """A picture of a batch: documents as coloured blocks, padding grey.
+
+    `rows[i]` are the document lengths (tokens) in row i; a row holds `row_length` tokens. Of more
+    than 24 rows the first 24 are drawn; the share in the title counts all of them.
+    Raises ValueError when a row is over-full.
+    """
+    if any(sum(row) > row_length for row in rows):
+        raise ValueError(f"a row holds more than {row_length} tokens")
+    used = 100 * sum(map(sum, rows)) / max(len(rows) * row_length, 1)
+    drawn, colour = list(rows[:24]), 0
+    figure, ((axes,),) = look.panels(1, 1, (9, 1.3 + 0.24 * max(len(drawn), 2)))
+    for y, row in enumerate(drawn):
+        axes.barh(y, row_length, height=0.78, color=look.LINE)  # what stays in sight is padding
+        start = 0
+        for length in row:
+            block = look.SERIES[colour % len(look.SERIES)]
+            axes.barh(y, length, left=start, height=0.78, color=block, edgecolor=look.PAGE)
+            start, colour = start + length, colour + 1
+    more = f" (the first {len(drawn)} drawn)" if len(rows) > len(drawn) else ""
+    axes.set_title(f"{sum(map(len, rows))} documents in {len(rows)} rows{more}: {used:.0f} % used")
+    axes.set(xlim=(0, row_length), ylim=(len(drawn) - 0.4, -0.6), yticks=[])
+    axes.set_xlabel("tokens (grey: padding)")
+    look.bare(axes)
+    return figure
+
+
+@rc_context(look.LOOK)
+def temperature_schedule(fn: Callable[[int, int], float], steps: int) -> look.Figure:
+    """The sampling temperature `fn(step, steps)` over steps 0 .. steps-1; marks half-way."""
+    figure, ((axes,),) = look.panels(1, 1, (7, 3))
+    y = [fn(step, steps) for step in range(steps)]
+    axes.plot(range(steps), y, color=look.ORANGE)
+    axes.plot([0, steps - 1], [y[0], y[-1]], "o", color=look.ORANGE, clip_on=False)
+    look.mark(axes, steps / 2, "half-way")
+    axes.set(xlabel="step", title="Sampling temperature", ylim=(0, max(y) * 1.15))
+    return figure

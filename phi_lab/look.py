@@ -1,0 +1,137 @@
+"""The look of every figure: a theme, a Figure that Jupyter shows sharply, SVG that a page themes.
+
+The colours are Okabe and Ito's, which colour-blind readers can tell apart; a series also has its
+own marker, panel or direct label, so that nothing rests on colour alone. Nothing here touches
+pyplot's global state, and no label is read as TeX: text from a run folder may hold any character.
+
+Try it:  python -c "from phi_lab.look import panels; print(panels(1, 2, (6, 3)))"
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib import figure as mpl
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+
+INK, SOFT, LINE, PAGE = "#1c2430", "#5b6675", "#d5dbe3", "#fefefe"
+BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
+RED, PURPLE, SKY = "#d55e00", "#cc79a7", "#56b4e9"
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
+BENCHMARKS = {"easy": (BLUE, "o"), "hard": (RED, "s"), "transfer": (GREEN, "^")}
+VERDICTS = {
+    "right": GREEN, "wrong": RED, "unfinished": ORANGE, "unparsed": PURPLE, "timeout": SOFT,
+}  # fmt: skip
+DASHED = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
+LOOK = {
+    "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "text.parse_math": False,
+    "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.titlecolor": INK, "axes.titlepad": 10, "axes.labelcolor": SOFT, "axes.edgecolor": LINE,
+    "axes.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
+    "grid.color": LINE, "grid.linewidth": 0.8,
+    "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT,
+    "lines.linewidth": 2.0, "lines.markersize": 6.5, "legend.frameon": False,
+    "figure.facecolor": PAGE, "savefig.facecolor": PAGE,
+}  # fmt: skip
+
+
+class Figure(mpl.Figure):
+    """A matplotlib Figure that Jupyter shows sharply, with or without `%matplotlib inline`."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        image = io.BytesIO()
+        self.savefig(image, format="png", dpi=160)
+        width, height = self.get_size_inches() * 80  # shown at half size: sharp on dense screens
+        return image.getvalue(), {"width": int(width), "height": int(height)}
+
+
+def to_svg(figure: mpl.Figure, name: str) -> str:
+    """The figure as an `<svg>` element for a page: text stays text, the same bytes every time.
+
+    Ink, soft, line and page colours become the CSS variables --ink, --soft, --line and --page,
+    so that the page's light and dark looks reach into it. `name` makes the ids inside unique.
+    """
+    image = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "phi-lab"}):
+        figure.savefig(image, format="svg", transparent=True, metadata={"Date": None})
+    svg = image.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    for variable, colour in {"ink": INK, "soft": SOFT, "line": LINE, "page": PAGE}.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    return svg
+
+
+def panels(
+    rows: int, columns: int, size: tuple[float, float], **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches and its rows x columns axes; `options` go to Figure.subplots."""
+    figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04, hspace=0.06)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def bare(axes: Axes) -> None:
+    """Take away grid, spines and tick marks: for bars that carry their own labels."""
+    axes.grid(False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def empty(axes: Axes, why: str) -> None:
+    """Say in the middle of the axes why there is nothing to see."""
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT)
+
+
+def mark(axes: Axes, x: float, text: str, left: bool = False) -> None:
+    """A dashed upright line at x with its meaning at the top, on its right or left side."""
+    axes.axvline(x, color=SOFT, **DASHED)
+    axes.annotate(
+        text, (x, 1), xycoords=("data", "axes fraction"), xytext=(-6 if left else 6, -2),
+        textcoords="offset points", ha="right" if left else "left", va="top", color=SOFT,
+    )  # fmt: skip
+
+
+def series(rows: Iterable[dict], key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of the rows that have a finite number under `key`."""
+    points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    points = [(step, value) for step, value in points if math.isfinite(value)]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def curve(axes: Axes, steps: Sequence[float], values: Sequence[float], colour: str, label: str):
+    """A line; of 30 points and more a running mean, with the raw values pale behind it."""
+    if len(values) >= 30:
+        axes.plot(steps, values, color=colour, alpha=0.28, linewidth=1)
+        width = max(3, len(values) // 15)
+        padded = np.pad(np.asarray(values, float), (width // 2, width - 1 - width // 2), "edge")
+        values = list(np.convolve(padded, np.ones(width) / width, "valid"))
+    axes.plot(steps, values, color=colour, label=label, marker="o" if len(values) < 10 else "")
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Move labels apart so that neighbours keep `gap`, each as near its own height as may be."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    placed = list(heights)
+    for _ in range(20):
+        for below, above in pairwise(order):
+            lack = gap - (placed[above] - placed[below])
+            if lack > 0:
+                placed[below], placed[above] = placed[below] - lack / 2, placed[above] + lack / 2
+    return placed
+
+
+def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> None:
+    """Names right of the lines' ends instead of a legend; `ends` are (y, text, colour)."""
+    for (_, text, colour), y in zip(ends, spread([end[0] for end in ends], 6.5), strict=True):
+        axes.annotate(
+            text, (x, y), xytext=(14, 0), textcoords="offset points", va="center",
+            color=colour, fontweight="bold", annotation_clip=False,
+        )  # fmt: skip

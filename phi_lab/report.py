@@ -1,0 +1,198 @@
+"""One page for one run: `report.html`, readable anywhere, with nothing to load and nothing to run.
+
+The idea: the page is a pure function of the files in a run folder (ladder.json, config.json,
+data/funnel.json, <stage>/metrics.jsonl, ten.json). It can be made again at any time, shows the
+same bytes for the same files, and says which parts are missing. The paper's ladder stands beside
+the run's own for its shape, with the authors' later and lower re-run of their final model.
+
+    phi-lab report RUN_FOLDER
+"""
+
+import os
+from pathlib import Path
+
+from phi_lab import figures, files, page
+from phi_lab.errors import UserError
+from phi_lab.figures import PAPER, STAGES, protocol
+from phi_lab.look import BENCHMARKS
+
+_COSTS = {"seconds": "seconds", "train_tokens": "tokens", "peak_rss_mb": "peak memory, MB"}
+_TITLE = ("scale", "profile", "seed")  # what config.json says under the title
+LONGEST = 4000  # characters shown of one answer: a runaway completion must not drown the rest
+RERUN = "48.1 on AIME 2024, 91.2 on MATH-500 and 44.5 on GPQA-D"  # arXiv 2507.06607's model card
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `run_dir/report.html` and return its path; missing parts are named on the page.
+
+    Raises UserError when ladder.json is missing, or a file is not in its format or not writable.
+    """
+    run = Path(run_dir)
+    if not (run / "ladder.json").is_file():
+        raise UserError(f"{run / 'ladder.json'} is missing; `phi-lab run --out {run}` writes it")
+    try:
+        rows = files.read_json(run / "ladder.json")
+        config = _read(run / "config.json")
+        parts = [
+            _head(config or {}, rows),
+            _ladder(rows),
+            "<h2>Distillation</h2>",
+            _funnel(_read(run / "data" / "funnel.json")),
+            "<h2>Training</h2>",
+            *(_training(stage, _read(run / stage / "metrics.jsonl")) for stage in STAGES),
+            "<h2>Ten problems through all stages</h2>",
+            _ten(_read(run / "ten.json")),
+            "<h2>Cost</h2>",
+            _cost(rows),
+            "<h2>Configuration</h2>",
+            page.settings(config) if config else _missing("config.json"),
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run}: a file of this run has an unexpected form: {error!r}") from error
+    target, partial = run / "report.html", run / "report.html.partial"
+    try:
+        # Model text from JSON may hold lone surrogates, which UTF-8 has no bytes for.
+        partial.write_bytes(page.frame("phi-lab report", "".join(parts)).encode("utf-8", "replace"))
+        os.replace(partial, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror})") from error
+    return target
+
+
+def _read(path: Path):
+    if not path.is_file():
+        return None
+    return files.read_rows(path) if path.suffix == ".jsonl" else files.read_json(path)
+
+
+def _missing(what: str) -> str:
+    return f'<p class="soft">Not in this run: {page.text(what)}.</p>'
+
+
+def _arms(rows: list[dict]) -> list[tuple[str, str]]:
+    """The (stage, arm) pairs of the ladder, in the order of the recipe, "main" first."""
+    order = list(STAGES)
+    pairs = {(row["stage"], row["arm"]) for row in rows}
+    return sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1] != "main", pair[1]))
+
+
+def _name(stage: str, arm: str = "main") -> str:
+    return STAGES[stage] if arm == "main" else f"{STAGES[stage]}, arm “{page.text(arm)}”"
+
+
+def _head(config: dict, rows: list[dict]) -> str:
+    said = page.text(" · ".join(f"{key} {config[key]}" for key in _TITLE if key in config))
+    tiles = ""
+    for benchmark in BENCHMARKS:
+        shown = [row for row in rows if row["benchmark"] == benchmark and row["arm"] == "main"]
+        found = {row["stage"]: row["accuracy"] for row in shown if protocol(row) == "sampled"}
+        climb = [stage for stage in STAGES if stage in found]
+        if climb:
+            ends = dict.fromkeys((climb[0], climb[-1]))  # one stage only: named once
+            shares = " → ".join(f"{100 * found[stage]:.1f} %" for stage in ends)
+            names = " → ".join(STAGES[stage] for stage in ends)
+            tiles += f'<div>{benchmark}<b>{shares}</b><span class="soft">{names}</span></div>'
+    return f'<h1>phi-lab report</h1><p class="soft">{said}</p><div class="tiles">{tiles}</div>'
+
+
+def _ladder(rows: list[dict]) -> str:
+    found = {(row["stage"], row["arm"], row["benchmark"], protocol(row)): row for row in rows}
+
+    def cell(arm: tuple[str, str], benchmark: str, kind: str) -> str:
+        row = found.get((*arm, benchmark, kind))
+        if row is None:
+            return "–"
+        if kind == "pass":
+            return f"{100 * row['pass_at_k']:.1f} %<small>k = {row['k']}</small>"
+        low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+        return f"{100 * row['accuracy']:.1f} %<small>{low:.1f} to {high:.1f}</small>"
+
+    arms, kinds = _arms(rows), [*((name, "greedy") for name in BENCHMARKS), ("hard", "pass")]
+    own = [[_name(*arm), *(cell(arm, name, "sampled") for name in BENCHMARKS)] for arm in arms]
+    other = [[_name(*arm), *(cell(arm, *kind) for kind in kinds)] for arm in arms]
+    columns = [[f"{value:.1f} %" for value in values] for _, values in PAPER.values()]
+    theirs = zip(STAGES.values(), *columns, strict=True)
+    counts = sorted({(row["benchmark"], row["n"]) for row in rows if protocol(row) == "sampled"})
+    sizes = ", ".join(f"{page.text(name)} {n:,}" for name, n in counts)
+    says = "Accuracy with 95 % intervals; beside it the paper's, for its shape. Hollow: other arms."
+    return (
+        "<h2>The ladder</h2>"
+        + page.picture(figures.ladder(rows), "ladder", says)
+        + '<div class="two">'
+        + page.table(f"This run, 95 % intervals. Samples: {sizes}.", ["stage", *BENCHMARKS], own)
+        + page.table(
+            "The paper (arXiv 2504.21233): another model, other benchmarks; compare the shape.",
+            ["stage", *(title for title, _ in PAPER.values())], theirs,
+        )
+        + f'</div><p class="soft">The same authors later measured their final model over more '
+        f"samples and found less: {RERUN}.</p>"
+        + page.table(
+            "Besides: greedy answers, and the chance that one of k sampled answers is right.",
+            ["stage", *(f"{name}, greedy" for name in BENCHMARKS), "hard, pass@k"], other,
+        )
+    )  # fmt: skip
+
+
+def _funnel(counts: dict | None) -> str:
+    if counts is None:
+        return _missing("data/funnel.json")
+    says = "How many of the teacher's rollouts survive each filter. Pale: what a filter removes."
+    return page.picture(figures.funnel(counts), "funnel", says)
+
+
+def _training(stage: str, metrics: list[dict] | None) -> str:
+    head = f"<h3>{STAGES[stage]}</h3>"
+    if not metrics:
+        return head + _missing(f"{stage}/metrics.jsonl")
+    if stage == "grpo":
+        figure = figures.rl_curves(metrics)
+        says = "What GRPO saw and did, by step. Pale: single steps; strong: a running mean."
+    elif stage == "dpo":
+        figure = figures.dpo_curves(metrics)
+        says = "Right answers should gain on wrong ones; watch whether both lose probability."
+    else:
+        figure, last = figures.loss_curve(metrics, "Loss"), metrics[-1]
+        says = f"{last['step']:,} steps, {last['tokens']:,} tokens, {last['seconds']:,.0f} seconds."
+    return head + page.picture(figure, stage, says)
+
+
+def _ten(ten: list[dict] | None) -> str:
+    if not ten:
+        return _missing("ten.json")
+    stages = [stage for stage in STAGES if any(stage in item["completions"] for item in ten)]
+
+    def verdict(item: dict, stage: str) -> str:
+        if stage not in item["completions"]:
+            return "–"
+        found = item["completions"][stage]["verdict"]
+        sign, colour = ("✓", "right") if found == "right" else ("✗", "wrong")
+        return f'<span class="{colour}">{sign} {page.text(found)}</span>'
+
+    def answers(item: dict) -> str:
+        shown = ""
+        for stage in filter(item["completions"].__contains__, stages):
+            said = item["completions"][stage]["completion"]
+            more = f"\n… and {len(said) - LONGEST:,} characters more" if len(said) > LONGEST else ""
+            said = page.text(said[:LONGEST] + more)
+            shown += f"<p>{STAGES[stage]}: {verdict(item, stage)}</p><pre>{said}</pre>"
+        summary = f"{page.text(item['prompt'])} <b>Answer: {page.text(item['answer'])}</b>"
+        return f"<details><summary>{summary}</summary>{shown}</details>"
+
+    asked = [f"{page.text(i['prompt'][:100])}<small>{page.text(i['id'])}</small>" for i in ten]
+    marks = [[verdict(item, stage) for stage in stages] for item in ten]
+    lines = ([first, *rest] for first, rest in zip(asked, marks, strict=True))
+    names = ["problem", *(STAGES[stage] for stage in stages)]
+    table = page.table("The same hard problems after each stage.", names, lines)
+    return table + "<h3>What the models wrote</h3>" + "".join(map(answers, ten))
+
+
+def _cost(rows: list[dict]) -> str:
+    lines, total = [], [0.0, 0]
+    for stage, arm in _arms(rows):
+        mine = [row for row in rows if (row["stage"], row["arm"]) == (stage, arm)]
+        # Every row of a stage repeats the stage's own cost: take it once.
+        seconds, tokens, memory = (max(row[key] or 0 for row in mine) for key in _COSTS)
+        total = [total[0] + seconds, total[1] + tokens]
+        lines.append([_name(stage, arm), f"{seconds:,.0f}", f"{tokens:,}", f"{memory:,.0f}"])
+    lines.append(["together", f"{total[0]:,.0f}", f"{total[1]:,}", ""])
+    return page.table("What each stage took to train.", ["stage", *_COSTS.values()], lines)

@@ -1,0 +1,174 @@
+"""How sure may we be? Intervals for accuracies, pass@k, and tests for paired runs.
+
+The idea: an accuracy without an interval is a rumour, and samples of one problem are not
+independent: eight answers to the same sum say less than eight answers to eight sums. So a
+benchmark sampled k times a problem gets a Wilson interval for its *effective* sample size.
+A claim about a recipe has a seed for its unit: pair the runs by seed, use `paired_t`, and
+correct with `holm` when several arms are compared. `mcnemar` describes two runs of one seed.
+
+The paper reports pass@1 without intervals; everything here is this project's addition.
+Counts and shares are plain Python numbers; nothing here draws random numbers.
+
+Try it:  python -c "from phi_lab.stats import wilson; print(wilson(13, 30))"
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mpmath
+import numpy as np
+
+
+def wilson(correct: float, n: float, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval for `correct` of `n` independent trials: (low, high) in [0, 1].
+
+    `z` is the normal quantile (1.96 for 95 %). Both counts may be fractions, so that an effective
+    sample size can be used. Without trials nothing is known: (0.0, 1.0).
+    Raises ValueError unless 0 <= correct <= n. Source: Wilson 1927, JASA 22:209.
+    """
+    if not 0 <= correct <= n:
+        raise ValueError(f"need 0 <= correct <= n, got correct={correct}, n={n}")
+    if n == 0:
+        return 0.0, 1.0
+    share = correct / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # Rounding must not push an interval off its own estimate at 0 % and 100 %.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+
+
+def effective_samples(counts: Sequence[int], k: int) -> float:
+    """How many independent samples `len(counts) * k` clustered ones are worth.
+
+    `counts[i]` is how many of the k samples of problem i were right. The mean of the problems'
+    shares has variance s²/m (s² between problems, m of them); p(1-p) divided by it is the size of
+    an independent sample that would be as precise. The result is clipped to [m, m*k]. All right
+    or all wrong shows no spread at all, and then the cautious end, m, is taken.
+    Raises ValueError when a count is outside 0..k or k < 1. Source: Kish 1965 (design effect).
+    """
+    right = np.asarray(counts, dtype=float)
+    if k < 1 or np.any((right < 0) | (right > k)):
+        raise ValueError(f"every count must lie in 0..k, with k >= 1 (k={k})")
+    problems = len(right)
+    if problems < 2:
+        return float(problems)
+    share = float(right.mean()) / k
+    between = float((right / k).var(ddof=1)) / problems
+    if share in (0.0, 1.0):
+        return float(problems)
+    if between == 0.0:
+        return float(problems * k)
+    return min(max(share * (1 - share) / between, float(problems)), float(problems * k))
+
+
+def clustered_wilson(counts: Sequence[int], k: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson interval for the mean of k samples on each of `len(counts)` problems: (low, high).
+
+    `counts[i]` is how many of problem i's k samples were right. Uses `effective_samples`; with
+    k = 1 this is the ordinary Wilson interval. No problems: (0.0, 1.0). Raises ValueError as
+    `effective_samples` does.
+    """
+    effective = effective_samples(counts, k)
+    if effective == 0:
+        return 0.0, 1.0
+    return wilson(sum(counts) / (len(counts) * k) * effective, effective, z)
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Unbiased chance that k samples hold a right one, from n samples with c right.
+
+    1 - C(n-c, k) / C(n, k), in exact integers until the last division. Average it over problems.
+    Raises ValueError unless 0 <= c <= n and 1 <= k <= n. Source: arXiv 2107.03374, equation 1.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"need 0 <= c <= n and 1 <= k <= n, got n={n}, c={c}, k={k}")
+    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+class PairedT(NamedTuple):
+    """Mean of a - b, its 95 % interval, and the two-sided p-value."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def _t_tails(t: float, freedom: int) -> float:
+    """P(|T| > |t|) for Student's t: the regularised incomplete beta I_x(v/2, 1/2), x = v/(v+t²)."""
+    x = freedom / (freedom + t * t)
+    return float(mpmath.betainc(freedom / 2, 0.5, 0, x, regularized=True))
+
+
+@functools.cache
+def t_quantile(freedom: int, level: float = 0.95) -> float:
+    """The t that |T| stays below with chance `level` (for 95 %: 12.706 at freedom 1, 1.96 at oo).
+
+    Raises ValueError unless freedom >= 1 and 0 < level < 1.
+    """
+    if freedom < 1 or not 0 < level < 1:
+        raise ValueError(f"need freedom >= 1 and 0 < level < 1, got {freedom}, {level}")
+    low, high = 0.0, 1.0
+    while _t_tails(high, freedom) > 1 - level:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _t_tails(middle, freedom) > 1 - level:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def paired_t(a: Sequence[float], b: Sequence[float]) -> PairedT:
+    """Paired t-test of a against b, matched by position (a seed each): see `PairedT`.
+
+    When every difference is the same there is no spread to judge by: the interval has no width
+    and p is 1.0 (no difference) or 0.0. Raises ValueError for unequal lengths, fewer than two
+    pairs, or values that are not finite. Source: Student 1908, Biometrika 6:1.
+    """
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(f"need two equally long lists of at least 2, got {len(a)} and {len(b)}")
+    differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    if not np.isfinite(differences).all():
+        raise ValueError("every value must be a finite number")
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    if error == 0.0:
+        return PairedT(mean, mean, mean, 1.0 if mean == 0.0 else 0.0)
+    reach = t_quantile(len(differences) - 1) * error
+    return PairedT(mean, mean - reach, mean + reach, _t_tails(mean / error, len(differences) - 1))
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Exact two-sided McNemar p-value for right/wrong answers of two models to the same items.
+
+    Only items on which the two disagree count; under "no difference" each is a fair coin.
+    Without any, p = 1.0. Raises ValueError for unequal lengths. Source: McNemar 1947.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"need one answer a model for every item, got {len(a)} and {len(b)}")
+    only_a = sum(bool(x) and not y for x, y in zip(a, b, strict=True))
+    only_b = sum(bool(y) and not x for x, y in zip(a, b, strict=True))
+    total = only_a + only_b
+    tail = sum(math.comb(total, i) for i in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**total)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given: reject where the value is below alpha.
+
+    Keeps the chance of any false alarm among all the tests below alpha, whatever their
+    dependence. Raises ValueError for a p outside [0, 1]. Source: Holm 1979, Scand. J. Stat. 6:65.
+    """
+    if any(not 0 <= p <= 1 for p in ps):
+        raise ValueError("every p-value must lie in [0, 1]")
+    adjusted, floor = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        floor = max(floor, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = floor
+    return adjusted

@@ -1,0 +1,217 @@
+"""The report: all there, missing parts named, hostile text harmless, the same bytes every time."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from phi_lab.errors import UserError
+from phi_lab.report import LONGEST, write_report
+
+STAGES = ("base", "mid", "sft", "dpo", "grpo")
+HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \" ' \ud800 \x00"
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Collects elements, and fails when tags do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.text, self.ids = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    def tags(self):
+        return [tag for tag, _ in self.elements]
+
+    def says(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def rows():
+    found = []
+    for index, stage in enumerate(STAGES):
+        for benchmark, start in (("easy", 0.70), ("hard", 0.10), ("transfer", 0.40)):
+            for temperature in (0.0, 0.6):
+                share = start + 0.05 * index
+                found.append({
+                    "stage": stage, "arm": "main", "benchmark": benchmark, "n": 1000,
+                    "correct": round(1000 * share), "accuracy": share, "ci_low": share - 0.03,
+                    "ci_high": share + 0.02, "temperature": temperature, "k": 1, "pass_at_k": None,
+                    "seconds": 100.0 * index, "train_tokens": 5000 * index, "peak_rss_mb": 1500,
+                    "seed": 0,
+                })  # fmt: skip
+        found.append(found[-4] | {"k": 8, "n": 1600, "pass_at_k": 0.25 + 0.1 * index})
+    dpo = next(row for row in found if row["stage"] == "dpo" and row["temperature"] > 0)
+    return [*found, dpo | {"arm": "own<b>"}]
+
+
+def make(folder):
+    """A small made-up run folder with everything in it but the base's own training."""
+
+    def write(name, content):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+    def lines(made):
+        return "".join(json.dumps(row) + "\n" for row in made)
+
+    write("ladder.json", json.dumps(rows()))
+    config = {"scale": "cpu", "profile": "smoke", "seed": 3, "stages": {"mid": {"rate": "<i>1e-3"}}}
+    write("config.json", json.dumps(config))
+    funnel = {
+        "questions": 10, "rollouts": 80, "verdicts": {"right": 60, "wrong": 20},
+        "steps": [{"name": "right", "kept": 60, "removed": 20, "why": "wrong <b>& $so_on"}],
+    }  # fmt: skip
+    write("data/funnel.json", json.dumps(funnel))
+    steps = [
+        {"step": s, "loss": 2 / s, "learning_rate": 1e-3, "tokens": 100 * s, "seconds": 2.0 * s}
+        for s in range(1, 6)
+    ]
+    for stage in ("mid", "sft"):
+        write(f"{stage}/metrics.jsonl", lines([*steps, steps[-1] | {"eval_loss": 0.5}]))
+    pairs = {
+        "logps/chosen": -1.0, "logps/rejected": -2.0, "rewards/chosen": 0.1,
+        "rewards/rejected": -0.1, "rewards/accuracies": 0.6,
+    }  # fmt: skip
+    write("dpo/metrics.jsonl", lines(row | pairs for row in steps))
+    seen = {
+        "reward": 0.1, "zero_variance_share": 0.3, "mean_length": 50, "entropy": 0.4,
+        "temperature": 0.8, "kept_share": 0.5,
+    }  # fmt: skip
+    write("grpo/metrics.jsonl", lines(row | seen for row in steps))
+    ten = [
+        {"id": f"hard-{i}", "prompt": f"What is {i}+{i}?", "answer": str(2 * i), "completions": {
+            stage: {"completion": f"\\boxed{{{2 * i}}}", "verdict": "right" if s else "wrong"}
+            for s, stage in enumerate(STAGES)
+        }}
+        for i in range(10)
+    ]  # fmt: skip
+    ten[0] |= {"prompt": HOSTILE, "answer": HOSTILE, "id": HOSTILE}
+    ten[0]["completions"]["mid"] = {"completion": HOSTILE, "verdict": "unfinished"}
+    ten[1]["completions"]["sft"]["completion"] = "9" * (LONGEST + 123_456)
+    del ten[2]["completions"]["grpo"]
+    write("ten.json", json.dumps(ten))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return write_report(make(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    assert finished.name == "report.html"
+    return Page(finished.read_text(encoding="utf-8"))
+
+
+def test_everything_is_there(page):
+    says = page.says()
+    assert page.tags().count("svg") == 6  # ladder, funnel, mid, sft, dpo, grpo
+    assert page.tags().count("details") == 10
+    assert "scale cpu · profile smoke · seed 3" in says
+    assert "70.0 % → 90.0 %" in says and "10.0 % → 30.0 %" in says  # base to GRPO
+    assert "7.0 to 12.0" in says  # an interval
+    assert "57.5 %" in says and "48.1 on AIME 2024" in says  # the paper, and its later re-run
+    assert "k = 8" in says and "65.0 %" in says
+    assert "Rollout DPO, arm “own<b>”" in says
+    assert "5 steps, 500 tokens, 10 seconds." in says
+    assert "together 1,300 65,000" in says  # each stage's cost counted once; the arm's added
+    assert "✓ right" in says and "✗ wrong" in says and "✗ unfinished" in says
+    assert "Not in this run: base/metrics.jsonl." in says
+    assert "<i>1e-3" in says
+
+
+def test_the_page_needs_nothing_and_runs_nothing(page, finished):
+    assert not {"script", "img", "iframe", "link", "object"} & set(page.tags())
+    policy = [a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith("#"), (tag, attributes)
+    assert len(page.ids) == len(set(page.ids))
+    style = finished.read_text(encoding="utf-8")
+    assert "@import" not in style and "prefers-color-scheme" in style and "@media print" in style
+
+
+def test_hostile_text_is_shown_as_text(page):
+    assert page.says().count("<script>alert(1)</script>") >= 3  # prompt, answer, completion
+
+
+def test_huge_text_is_cut_and_says_so(page, finished):
+    assert "… and 123,456 characters more" in page.says()
+    assert finished.stat().st_size < 600_000
+
+
+def test_only_the_ladder_is_needed_and_gaps_are_named(tmp_path):
+    some = [row for row in rows() if row["stage"] in ("base", "mid") and row["benchmark"] == "easy"]
+    (tmp_path / "ladder.json").write_text(json.dumps(some))
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    for name in ("data/funnel.json", "sft/metrics.jsonl", "grpo/metrics.jsonl", "ten.json"):
+        assert f"Not in this run: {name}." in page.says()
+    assert "Not in this run: config.json." in page.says()
+    assert "70.0 % → 75.0 %" in page.says() and page.tags().count("svg") == 1
+    (tmp_path / "ladder.json").write_text("[]")
+    assert "nothing measured yet" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_same_files_same_bytes(run):
+    (run / "ten.json").unlink()
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+    assert not list(run.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "name, content, told",
+    [
+        ("ladder.json", None, "ladder.json"),
+        ("ladder.json", "[{", "ladder.json"),
+        ("ladder.json", '[{"stage": "mid"}]', "benchmark"),
+        ("ladder.json", '{"stage": "mid"}', "unexpected form"),
+        ("ten.json", '[{"id": 1}]', "completions"),
+        ("mid/metrics.jsonl", '{"step": 1}\n{"st', "metrics.jsonl"),
+        ("data/funnel.json", "{}", "rollouts"),
+    ],
+)
+def test_a_broken_run_folder_is_told_in_one_line(run, name, content, told):
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_text(content)
+    with pytest.raises(UserError, match=told) as error:
+        write_report(run)
+    assert "\n" not in str(error.value) and str(run) in str(error.value)
+
+
+def test_a_folder_that_cannot_be_written_is_told(run):
+    (run / "report.html.partial").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        write_report(run)
