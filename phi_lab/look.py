@@ -67,9 +67,7 @@ def to_svg(figure: mpl.Figure, name: str) -> str:
     return svg
 
 
-def panels(
-    rows: int, columns: int, size: tuple[float, float], **options
-) -> tuple[Figure, np.ndarray]:
+def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tuple[Figure, np.ndarray]:
     """A figure of `size` inches and its rows x columns axes; `options` go to Figure.subplots."""
     figure = Figure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04, hspace=0.06)

@@ -85,8 +85,7 @@ def make(folder):
     }  # fmt: skip
     write("data/funnel.json", json.dumps(funnel))
     steps = [
-        {"step": s, "loss": 2 / s, "learning_rate": 1e-3, "tokens": 100 * s, "seconds": 2.0 * s}
-        for s in range(1, 6)
+        {"step": s, "loss": 2 / s, "learning_rate": 1e-3, "tokens": 100 * s, "seconds": 2.0 * s} for s in range(1, 6)
     ]
     for stage in ("mid", "sft"):
         write(f"{stage}/metrics.jsonl", lines([*steps, steps[-1] | {"eval_loss": 0.5}]))
