@@ -1,0 +1,42 @@
+"""Three fixed benchmarks, shipped: they play MATH-500 (`easy`), AIME (`hard`) and GPQA (`transfer`) in the small world.
+
+easy: one operation; hard: three or four; transfer: logic, which no stage after pretraining ever sees. 1,000 problems each, all from
+the benchmark split, so no operands and operators of theirs are ever trained on (tests/test_world.py proves it).
+
+    python -m phi_lab.benchmarks        # writes data/benchmarks again, byte for byte
+"""
+
+import random
+from pathlib import Path
+
+from phi_lab.domains import arithmetic, logic
+from phi_lab.errors import UserError
+from phi_lab.files import read_rows, write_rows
+from phi_lab.models import DATA
+
+FOLDER = DATA / "benchmarks"
+NAMES = ("easy", "hard", "transfer")
+SIZE = 1000
+LEVELS = {"easy": (1,), "hard": (3, 4), "transfer": (1, 2, 3)}
+
+
+def load(name: str) -> list[dict]:
+    """The rows of a benchmark: `id, domain, level, prompt, answer`. Raises UserError for an unknown name."""
+    if name not in NAMES:
+        raise UserError(f"unknown benchmark {name!r}: choose one of {', '.join(NAMES)}")
+    return read_rows(FOLDER / f"{name}.jsonl", ("id", "prompt", "answer"))
+
+
+def build(folder: Path = FOLDER, seed: int = 2026) -> None:
+    """Draw the benchmarks anew: different prompts, levels in turn."""
+    for name in NAMES:
+        rng, rows = random.Random(f"{name}-{seed}"), {}
+        draw = logic.sample_split if name == "transfer" else arithmetic.sample_split
+        while len(rows) < SIZE:
+            problem = draw(rng, LEVELS[name][len(rows) % len(LEVELS[name])], "benchmark")
+            rows.setdefault(problem.id, problem.row())
+        write_rows(folder / f"{name}.jsonl", rows.values())
+
+
+if __name__ == "__main__":
+    build()

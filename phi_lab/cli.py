@@ -1,0 +1,221 @@
+"""The command line: `phi-lab COMMAND --help` explains each command with an example.
+
+A mistake of the user's ends with one clear line and exit code 2; Ctrl-C too, and the same command continues where it stopped.
+"""
+
+import argparse
+import errno
+import sys
+from pathlib import Path
+
+from phi_lab import __version__, scale
+from phi_lab.errors import UserError
+
+EPILOG = """typical use:
+  phi-lab run --out runs/first                    climb the whole ladder on this computer, 20 minutes
+  phi-lab run --profile smoke --out runs/smoke    the same in two minutes, from shipped checkpoints
+  phi-lab run --from dpo --to grpo --out runs/rl  only the last two stages
+  phi-lab chat --model runs/first/grpo/model      ask the result
+  phi-lab report runs/first                       write its report.html again
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"phi-lab: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("phi-lab: stopped; the same command continues from the last finished step", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+            raise
+        print(
+            f"phi-lab: {error.filename or 'output'}: {error.strerror}; make room or choose another --out",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="phi-lab", description="Train a reasoning model through the Phi-4-Mini-Reasoning recipe, on a laptop.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(
+            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        one.set_defaults(run=run)
+        return one
+
+    run = command("run", _run, "run the chain of stages and measure each")
+    run.add_argument("--scale", default="cpu", help=f"hardware: {', '.join(scale.SCALES)}")
+    run.add_argument(
+        "--profile", default="lab", help="smoke: two minutes from shipped checkpoints; lab: the whole climb"
+    )
+    run.add_argument("--seed", type=int, default=0, help="another seed is another, independent run")
+    run.add_argument("--out", type=Path, required=True, help="run folder; an existing one is continued")
+    run.add_argument("--from", dest="start", default="mid", help=f"first stage: {', '.join(scale.STAGES)}")
+    run.add_argument("--to", dest="stop", default="grpo", help="last stage")
+
+    distil = command("distill", _distill, "ask a teacher, verify its rollouts, filter them into training sets")
+    distil.add_argument(
+        "--teacher", default="model", help="model: the shipped teacher or --model; script: worked solutions"
+    )
+    distil.add_argument("--model", type=Path, default=None, help="another model's folder")
+    distil.add_argument("--questions", type=int, default=200)
+    distil.add_argument("--samples", type=int, default=8, help="rollouts a question")
+    distil.add_argument("--temperature", type=float, default=1.0)
+    distil.add_argument("--seed", type=int, default=0)
+    distil.add_argument("--out", type=Path, required=True, help="folder for rollouts, training sets and funnel")
+
+    check = command("verify", _verify, "judge the answers in a file of cases")
+    check.add_argument(
+        "--cases", type=Path, required=True, help="JSON Lines with id, gold and prediction_text or response"
+    )
+    check.add_argument("--jobs", type=int, default=2)
+    check.add_argument("--out", type=Path, required=True, help="the cases with verdict and extracted answer")
+
+    measure = command("eval", _eval, "measure a model on easy, hard and transfer")
+    measure.add_argument("--model", type=Path, required=True)
+    measure.add_argument("--name", default="model", help="what its files are called")
+    measure.add_argument("--out", type=Path, required=True, help="folder for a row a sample")
+    measure.add_argument("--problems", type=int, default=500, help="problems of each benchmark")
+    measure.add_argument("--seed", type=int, default=0)
+
+    page = command("report", _report, "write report.html of a run folder")
+    page.add_argument("folder", type=Path)
+
+    talk = command("chat", _chat, "ask a model questions, with its thoughts shown")
+    talk.add_argument(
+        "--model", type=Path, default=None, help="a model folder; by default the shipped final checkpoint"
+    )
+    talk.add_argument("--temperature", type=float, default=0.6)
+    talk.add_argument("question", nargs="*", help="one question; without it, a conversation")
+
+    ship = command("ship", _ship, "copy a run's checkpoints and rollouts into data/, with a card")
+    ship.add_argument("folder", type=Path, help="a finished `phi-lab run --from base` folder")
+
+    course = command("course", _course, "execute all notebooks in order in the lab profile and write the report")
+    course.add_argument("--out", type=Path, default=Path("runs/course"))
+    course.add_argument("--profile", default="lab", help="lab or smoke")
+
+    command("notebooks", _notebooks, "make notebooks/*.ipynb again from notebooks/source/*.py")
+
+    speed = command("bench", _bench, "measure this computer: rollouts, training, verification")
+    speed.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
+    return top
+
+
+def _run(options) -> None:
+    from phi_lab import run
+
+    run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,
+              stop=options.stop)  # fmt: skip
+
+
+def _distill(options) -> None:
+    from phi_lab import distill, run, teachers
+
+    plan = scale.Distillation(options.questions, 0, options.samples, options.temperature)
+    if options.teacher not in ("model", "script"):
+        raise UserError(f"unknown teacher {options.teacher!r}: choose model or script")
+    ask = teachers.script(plan) if options.teacher == "script" else teachers.model(options.model or run.TEACHER, plan)
+    asked = distill.questions(options.questions, options.seed)
+    rows = distill.roll(ask, options.teacher, asked, options.out / "rollouts.jsonl", options.temperature, options.seed)
+    funnel = distill.training_sets(rows, options.out)
+    print(f"{funnel['rollouts']} rollouts to {funnel['questions']} questions: {funnel['verdicts']}")
+    for step in funnel["steps"]:
+        print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
+
+
+def _verify(options) -> None:
+    from phi_lab import files, verify
+
+    rows, summary = verify.audit(options.cases, options.jobs)
+    files.write_rows(options.out, rows)
+    for name, value in summary.items():
+        print(f"{name}: {value}")
+
+
+def _eval(options) -> None:
+    from phi_lab import evaluate
+
+    numbers = scale.Evaluation(problems=options.problems)
+    evaluate.evaluate(options.model, options.name, options.out, numbers, options.seed)
+    for row in evaluate.ladder_rows(options.name, options.name, "main", options.out, numbers, options.seed, {}):
+        what = (
+            f"pass@{row['k']} {100 * row['pass_at_k']:.1f} %"
+            if row["pass_at_k"] is not None
+            else f"{100 * row['accuracy']:.1f} %"
+        )
+        print(f"{row['benchmark']:<9} T={row['temperature']:.1f} k={row['k']}  {what}  "
+              f"[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}] of {row['n']} samples")  # fmt: skip
+
+
+def _report(options) -> None:
+    from phi_lab import report
+
+    print(report.write_report(options.folder))
+
+
+def _chat(options) -> None:
+    from phi_lab import chat, models, rollouts, run
+
+    folder = options.model or run.SHIPPED / "grpo"
+    model, tokenizer = models.load(folder), models.load_tokenizer(folder)
+
+    def answer(question: str, turn: int) -> None:
+        group = rollouts.sample(model, tokenizer, [question], samples=1, temperature=options.temperature, max_new_tokens=256,
+                                seed=turn, quiet=True)  # fmt: skip
+        print(group[0][0].text.replace(chat.THINK_END, chat.THINK_END + "\n"))
+
+    if options.question:
+        answer(" ".join(options.question), 0)
+        return
+    print("Ask for a sum in several steps, such as: Compute (47+38)*3-12.   An empty line ends.")
+    turn = 0
+    while question := _ask_line():
+        answer(question, turn)
+        turn += 1
+
+
+def _ask_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _ship(options) -> None:
+    from phi_lab import ship
+
+    ship.ship(options.folder)
+
+
+def _course(options) -> None:
+    from phi_lab import course
+
+    course.run(options.out, options.profile)
+
+
+def _notebooks(options) -> None:
+    from phi_lab import course
+
+    course.convert()
+
+
+def _bench(options) -> None:
+    from phi_lab import bench
+
+    bench.bench(options.json)

@@ -1,0 +1,1 @@
+"""Families of problems that can be generated, solved and checked without anybody's help."""

@@ -1,0 +1,289 @@
+r"""The small world: arithmetic in several steps, with the columns written out.
+
+A model of under a million parameters cannot subtract 168 from 347 in its head reliably, but it can when it writes one column
+after the other. Long chains of thought are therefore *necessary* here, as they are for a 3.8 B model on competition
+mathematics. Every problem is a chain of one to four operations (its level) in one of several wordings, or a sum, difference
+or product of fractions. A worked solution is text such as
+
+    47+38:7+8=15,4+3+1=8;85.85-12:5-2=3,8-1=7;73.
+
+in one of three styles: `terse` (most steps in the head), `checking` (steps undone by their inverse) and `backtracking` (slips
+that are noticed and repaired). So right answers to one prompt really differ in length, and the short way is the risky one.
+"""
+
+import random
+from fractions import Fraction
+from math import gcd
+
+from phi_lab.domains.problem import Problem
+
+STYLES = ("terse", "checking", "backtracking")
+MENTAL = 0.65  # share of steps that a terse solution does without columns
+CHECKED = 0.5  # share of steps that a checking solution undoes
+SLIP = 0.3  # chance of a slip in a step of a backtracking solution
+NAMES = ("Ann", "Bob", "Eva", "Ian", "Joy", "Leo", "Mia", "Tom")
+THINGS = ("apples", "beads", "books", "cards", "coins", "nuts", "pens", "shells")
+INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
+FRACTION_SHARE = 0.12
+SMALL = {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
+
+# ------------------------------------------------------------------ problems
+
+
+def sample(rng: random.Random, level: int) -> Problem:
+    """Draw one problem with `level` operations (1 to 4)."""
+    if level > 1 and rng.random() < FRACTION_SHARE:
+        return _fraction(rng, level)
+    start, operations = _chain(rng, level)
+    return _dress(rng, start, operations)
+
+
+def sample_split(rng: random.Random, level: int, split: str) -> Problem:
+    """Draw until the problem falls into `split` (see `Problem.split`)."""
+    while True:
+        problem = sample(rng, level)
+        if problem.split == split:
+            return problem
+
+
+def apply(operator: str, left: int, right: int) -> int:
+    """The integer result of one step; division is exact by construction."""
+    if operator == "+":
+        return left + right
+    if operator == "-":
+        return left - right
+    return left * right if operator == "*" else left // right
+
+
+def _chain(rng: random.Random, level: int) -> tuple[int, list[tuple[str, int]]]:
+    """A start value and `level` operations whose intermediate values stay within 1 and 999."""
+    while True:
+        start = value = rng.randint(11, 99)
+        operations = []
+        for _ in range(level):
+            choice = rng.choices("+-*/", (35, 35, 16, 14))[0]
+            least, most = (2, 9) if rng.random() < SMALL[level] else (11, 99)
+            if choice == "+":
+                right = rng.randint(least, most)
+            elif choice == "-" and value > least:
+                right = rng.randint(least, min(most, value - 1))
+            elif choice == "*" and value < 112:
+                right = rng.randint(2, 9)
+            else:
+                divisors = [d for d in range(2, 10) if value % d == 0 and value // d > 1]
+                if choice != "/" or not divisors:
+                    break
+                right = rng.choice(divisors)
+            operations.append((choice, right))
+            value = apply(choice, value, right)
+        if len(operations) == level and 1 <= value <= 999:
+            return start, operations
+
+
+def _key(start: int, operations: list[tuple[str, int]]) -> str:
+    """Canonical operands and operators: the first step's order does not matter where it commutes."""
+    (first, right), rest = operations[0], operations[1:]
+    left, right = sorted((start, right)) if first in "+*" else (start, right)
+    return f"{left}{first}{right}" + "".join(f"{op}{number}" for op, number in rest)
+
+
+def _steps(start: int, operations: list[tuple[str, int]]) -> tuple[tuple[str, int, int], ...]:
+    value, steps = start, []
+    for operator, right in operations:
+        steps.append((operator, value, right))
+        value = apply(operator, value, right)
+    return tuple(steps)
+
+
+def _dress(rng: random.Random, start: int, operations: list[tuple[str, int]]) -> Problem:
+    """Put a chain into words. The wording never enters the key."""
+    family = rng.choices(("expression", "word", "let", "equation"), (35, 25, 20, 20))[0]
+    steps = _steps(start, operations)
+    answer = apply(*steps[-1])
+    prompt = {"expression": _expression, "word": _word, "let": _let, "equation": _equation}[family](
+        rng, start, operations
+    )
+    return Problem("arithmetic", family, len(operations), _key(start, operations), prompt, str(answer), steps)
+
+
+def _infix(text: str, operations: list[tuple[str, int]]) -> str:
+    """Write operations after `text`, with parentheses only where they are needed."""
+    loose = False
+    for operator, right in operations:
+        if operator in "*/" and loose:
+            text = f"({text})"
+        text = f"{text}{operator}{right}"
+        loose = operator in "+-"
+    return text
+
+
+def _expression(rng: random.Random, start: int, operations: list[tuple[str, int]]) -> str:
+    return f"Compute {_infix(str(start), operations)}."
+
+
+def _let(rng: random.Random, start: int, operations: list[tuple[str, int]]) -> str:
+    """Substitution: intermediate values get letters."""
+    before, parts = str(start), []
+    for letter, (operator, right) in zip("abc", operations[:-1]):
+        parts.append(f"Let {letter} = {before}{operator}{right}.")
+        before = letter
+    operator, right = operations[-1]
+    return " ".join([*parts, f"Find {before}{operator}{right}."])
+
+
+def _word(rng: random.Random, start: int, operations: list[tuple[str, int]]) -> str:
+    name, things = rng.choice(NAMES), rng.choice(THINGS)
+    told = {
+        "+": ("gets {} more", "finds {} more", "buys {} more"),
+        "-": ("gives away {}", "loses {}", "sells {}"),
+        "*": ("makes it {} times as many", "ends up with {} times as many"),
+        "/": ("shares them equally among {} bags and keeps one bag", "keeps only one part of {} equal parts"),
+    }
+    sentences = [f"Then {name} {rng.choice(told[op]).format(right)}." for op, right in operations]
+    return " ".join([f"{name} has {start} {things}.", *sentences, f"How many {things} does {name} have now?"])
+
+
+def _equation(rng: random.Random, start: int, operations: list[tuple[str, int]]) -> str:
+    """The equation whose solution undoes itself with exactly these operations, from its right-hand side `start`."""
+    undone = [(INVERSE[operator], right) for operator, right in reversed(operations)]
+    return f"Solve {_infix('x', undone)} = {start} for x."
+
+
+def _fraction(rng: random.Random, level: int) -> Problem:
+    """Two fractions: a product (level 2), a sum or difference (level 3), or that times a whole number (level 4)."""
+    a, c = rng.randint(1, 9), rng.randint(1, 9)
+    b, d = rng.randint(2, 9), rng.randint(2, 9)
+    if level == 2:
+        value = Fraction(a, b) * Fraction(c, d)
+        steps = (("*", a, c), ("*", b, d))
+        text, operator = f"{a}/{b}*{c}/{d}", "*"
+    else:
+        operator = "+" if a * d <= c * b else rng.choice("+-")
+        if operator == "-" and a * d == c * b:
+            operator = "+"
+        value = Fraction(a, b) + Fraction(c, d) if operator == "+" else Fraction(a, b) - Fraction(c, d)
+        steps = (("*", a, d), ("*", c, b), (operator, a * d, c * b), ("*", b, d))
+        text = f"{a}/{b}{operator}{c}/{d}"
+    pair = sorted(((a, b), (c, d))) if operator in "+*" else [(a, b), (c, d)]
+    key = f"fraction:{pair[0]}{operator}{pair[1]}"
+    if level == 4:
+        e, numerator = rng.randint(2, 9), apply(*steps[2])
+        value *= e
+        steps = (*steps, ("*", numerator, e))
+        text, key = f"({text})*{e}", f"{key}*{e}"
+    prompt = f"What is {text} as a fraction?"
+    return Problem("arithmetic", "fraction", level, key, prompt, str(value), steps)
+
+
+# ------------------------------------------------------------------ worked solutions
+
+
+def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str]:
+    """Write a worked solution: (the text that goes between <think> tags, the final answer).
+
+    Every solution ends at the right answer; a slip is always noticed. Fractions are left unreduced half of the time,
+    which is why the verifier has to know that 38/24 is 19/12.
+    """
+    work = "".join(_step(step, style, rng) for step in problem.steps)
+    if problem.family != "fraction":
+        return work, str(apply(*problem.steps[-1]))
+    values = [apply(*step) for step in problem.steps]
+    if problem.level == 2:
+        top, bottom = values
+    elif problem.level == 3:
+        top, bottom = values[2:]
+    else:
+        top, bottom = values[4], values[3]
+    work += f"{top}/{bottom}"
+    common = gcd(top, bottom)
+    if common > 1 and common < 10 and rng.random() < 0.5:
+        top, bottom = top // common, bottom // common
+        work += f"={top}/{bottom}"
+    answer = str(top) if bottom == 1 else f"{top}/{bottom}"
+    return work + ".", answer
+
+
+def _step(step: tuple[str, int, int], style: str, rng: random.Random) -> str:
+    operator, left, right = step
+    result = apply(operator, left, right)
+    if left < 10 and right < 10 or style == "terse" and rng.random() < MENTAL:
+        return f"{left}{operator}{right}={result}."
+    columns = _columns(operator, left, right)
+    if style == "backtracking" and rng.random() < SLIP:
+        columns = _with_slip(columns, rng)
+    text = f"{left}{operator}{right}:{','.join(columns)};{result}."
+    if style == "checking" and rng.random() < CHECKED:
+        undo = INVERSE[operator]
+        text += f"check {result}{undo}{right}:{','.join(_columns(undo, result, right))};{left} ok."
+    return text
+
+
+def _with_slip(columns: list[str], rng: random.Random) -> list[str]:
+    """Write one column wrongly, notice it, and write it again."""
+    place = rng.randrange(len(columns))
+    right = columns[place]
+    wrong = right[:-1] + rng.choice([digit for digit in "0123456789" if digit != right[-1]])
+    return [*columns[:place], f"{wrong} no {right}", *columns[place + 1 :]]
+
+
+def _columns(operator: str, left: int, right: int) -> list[str]:
+    if operator == "+":
+        return _add(left, right)
+    if operator == "-":
+        return _subtract(left, right)
+    return _multiply(left, right) if operator == "*" else _divide(left, right)
+
+
+def _add(left: int, right: int) -> list[str]:
+    """Ones first: 47+38 -> 7+8=15, 4+3+1=8."""
+    if right > left:
+        left, right = right, left
+    a, b = str(left)[::-1], str(right)[::-1]
+    carry, columns = 0, []
+    for i, digit in enumerate(a):
+        terms = [digit, *([b[i]] if i < len(b) else []), *(["1"] if carry else [])]
+        total = sum(map(int, terms))
+        columns.append("+".join(terms) + (f"={total}" if len(terms) > 1 else ""))
+        carry = total // 10
+    return columns
+
+
+def _subtract(left: int, right: int) -> list[str]:
+    """Ones first, a borrowed ten written into the column: 63-18 -> 13-8=5, 6-1-1=4."""
+    a, b = str(left)[::-1], str(right)[::-1]
+    borrow, columns = 0, []
+    for i, digit in enumerate(a):
+        taken = (int(b[i]) if i < len(b) else 0) + borrow
+        top = int(digit) + (10 if int(digit) < taken else 0)
+        terms = [str(top), *([b[i]] if i < len(b) else []), *(["1"] if borrow else [])]
+        columns.append("-".join(terms) + (f"={top - taken}" if len(terms) > 1 else ""))
+        borrow = 1 if top > 9 else 0
+    return columns
+
+
+def _multiply(left: int, right: int) -> list[str]:
+    """Ones first, the carry added: 47*6 -> 7*6=42, 4*6+4=28. The longer factor is written on the left."""
+    if right > 9:
+        left, right = right, left
+    carry, columns = 0, []
+    for digit in str(left)[::-1]:
+        total = int(digit) * right + carry
+        columns.append(f"{digit}*{right}{f'+{carry}' if carry else ''}={total}")
+        carry = total // 10
+    return columns
+
+
+def _divide(left: int, right: int) -> list[str]:
+    """Highest place first, the remainder carried down: 87/3 -> 8/3=2r2, 27/3=9."""
+    rest, columns = 0, []
+    for digit in str(left):
+        part = rest * 10 + int(digit)
+        rest = part % right
+        columns.append(f"{part}/{right}={part // right}{f'r{rest}' if rest else ''}")
+    return columns
+
+
+def column_note(rng: random.Random) -> str:
+    """One step with its columns and nothing around it: the kind of fact a base model meets in pretraining."""
+    problem = sample_split(rng, 1, "train")
+    return _step(problem.steps[0], "columns", rng)

@@ -1,0 +1,107 @@
+"""Measuring: every stage answers the same problems, every sample is kept as a row, every accuracy has an interval.
+
+Primary measure: temperature 0.6, the mean over samples (four on `hard`). Beside it greedy, and pass@8 on the first 200 hard
+problems. Samples of one problem are not independent, so intervals use an effective sample size (`stats.clustered_wilson`).
+
+    phi-lab eval --model runs/my-run/grpo/model --out runs/my-run/evals --name grpo
+"""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from phi_lab import benchmarks, models, rollouts, stats
+from phi_lab.files import read_rows, write_rows
+from phi_lab.scale import Evaluation
+from phi_lab.verify import verify_many
+
+
+def evaluate(model: Path, name: str, out: Path, numbers: Evaluation, seed: int, which=benchmarks.NAMES) -> None:
+    """Write `out/<name>.<benchmark>.jsonl` for each benchmark; files that are there already are kept."""
+    network = tokenizer = None
+    for benchmark in which:
+        path = out / f"{name}.{benchmark}.jsonl"
+        if path.exists():
+            continue
+        if network is None:
+            network, tokenizer = models.load(model), models.load_tokenizer(model)
+        problems = benchmarks.load(benchmark)[: numbers.problems]
+        samples = numbers.samples if benchmark == "hard" else 1
+        rows = _answers(network, tokenizer, problems, 1, 0.0, numbers, seed, f"{name} {benchmark}, greedy")
+        rows += _answers(
+            network, tokenizer, problems, samples, numbers.temperature, numbers, seed, f"{name} {benchmark}"
+        )
+        if benchmark == "hard" and numbers.pass_samples > samples:
+            more, some = numbers.pass_samples - samples, problems[: numbers.pass_problems]
+            extra = _answers(
+                network,
+                tokenizer,
+                some,
+                more,
+                numbers.temperature,
+                numbers,
+                seed + 1,
+                f"{name} pass@{numbers.pass_samples}",
+            )
+            rows += [{**row, "sample": row["sample"] + samples} for row in extra]
+        write_rows(path, rows)
+
+
+def _answers(network, tokenizer, problems, samples, temperature, numbers, seed, title) -> list[dict]:
+    groups = rollouts.sample(
+        network, tokenizer, [problem["prompt"] for problem in problems], samples=samples, temperature=temperature,
+        max_new_tokens=numbers.max_new_tokens, seed=seed, title=title,
+    )  # fmt: skip
+    flat = [
+        (problem, number, one)
+        for problem, group in zip(problems, groups, strict=True)
+        for number, one in enumerate(group)
+    ]
+    verdicts = verify_many([(one.text, problem["answer"]) for problem, _, one in flat])
+    return [
+        {
+            "id": problem["id"], "sample": number, "seed": seed, "temperature": temperature, "completion": one.text,
+            "verdict": verdict.verdict,
+        }
+        for (problem, number, one), verdict in zip(flat, verdicts, strict=True)
+    ]  # fmt: skip
+
+
+def ladder_rows(name: str, stage: str, arm: str, out: Path, numbers: Evaluation, seed: int, cost: dict) -> list[dict]:
+    """The rows of ladder.json for one stage and arm, computed from its rows a sample."""
+    rows = []
+    for benchmark in benchmarks.NAMES:
+        by_problem: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+        for row in read_rows(out / f"{name}.{benchmark}.jsonl", ("id", "temperature", "verdict")):
+            by_problem[row["temperature"]][row["id"]].append(row["verdict"] == "right")
+        samples = numbers.samples if benchmark == "hard" else 1
+        for temperature, k in ((0.0, 1), (numbers.temperature, samples)):
+            answers = [hits[:k] for hits in by_problem[temperature].values()]
+            rows.append(_row(stage, arm, benchmark, answers, temperature, k, None, seed, cost))
+        if benchmark == "hard" and numbers.pass_samples > samples:
+            k = numbers.pass_samples
+            answers = [hits for hits in by_problem[numbers.temperature].values() if len(hits) == k]
+            pass_at_k = sum(stats.pass_at_k(k, sum(hits), k) for hits in answers) / len(answers)
+            rows.append(_row(stage, arm, benchmark, answers, numbers.temperature, k, pass_at_k, seed, cost))
+    return rows
+
+
+def _row(stage, arm, benchmark, answers: list[list[bool]], temperature, k, pass_at_k, seed, cost) -> dict:
+    correct, n = sum(map(sum, answers)), sum(map(len, answers))
+    low, high = stats.clustered_wilson([sum(hits) for hits in answers], k)
+    return {
+        "stage": stage, "arm": arm, "benchmark": benchmark, "n": n, "correct": correct, "accuracy": correct / n,
+        "ci_low": low, "ci_high": high, "temperature": temperature, "k": k, "pass_at_k": pass_at_k, **cost, "seed": seed,
+    }  # fmt: skip
+
+
+def peak_rss_mb() -> int:
+    """The most memory this process has held, in MiB."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset >> 20
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most >> 20 if sys.platform == "darwin" else most >> 10  # bytes there, KiB here

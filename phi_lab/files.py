@@ -1,0 +1,66 @@
+"""JSON Lines in and out, with errors that name the file and the field. A `.gz` ending means compressed."""
+
+import gzip
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from phi_lab.errors import UserError
+
+
+def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict]:
+    """All rows of a JSON Lines file. Raises UserError if it is missing, broken, or lacks one of `columns`."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is missing")
+    rows = []
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                raise UserError(f"{path}, line {number}: not JSON; every line has to be one object") from None
+            missing = [column for column in columns if column not in row]
+            if missing:
+                raise UserError(f"{path}, line {number}: column {missing[0]!r} is missing; it has {', '.join(row)}")
+            rows.append(row)
+    return rows
+
+
+def write_rows(path: Path, rows: Iterable[dict]) -> None:
+    """Write a JSON Lines file whole or not at all. Compressed files carry no time, so equal rows give equal bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    _replace(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+
+
+def append_rows(path: Path, rows: Iterable[dict]) -> None:
+    """Add rows to a JSON Lines file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lines:
+        lines.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> dict | list:
+    """One JSON document. Raises UserError if it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except json.JSONDecodeError:
+        raise UserError(f"{path} is not JSON") from None
+
+
+def write_json(path: Path, content: dict | list) -> None:
+    """Write one JSON document whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside the file, then rename: a kill or a full disk leaves the old file as it was."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(content)
+    os.replace(beside, path)

@@ -1,0 +1,108 @@
+"""Phi models from under a million to 3.8 billion parameters, one class: `Phi3ForCausalLM`.
+
+phi-4-mini is the published shape (arXiv 2503.01743 and its config.json: 3,836,021,760 parameters). The tiny ones keep what
+makes it Phi: grouped-query attention, tied embeddings, rotary position on 75 % of each head, SwiGLU without biases.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    Phi3Config,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from phi_lab.errors import UserError
+
+disable_progress_bar()  # loading a tiny model takes a millisecond
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+TOKENIZER = DATA / "tokenizer"
+
+SHAPES = {
+    "phi-nano": dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=384),
+    "phi-micro": dict(hidden_size=192, num_hidden_layers=5, num_attention_heads=6, num_key_value_heads=2, intermediate_size=576),
+    "phi-4-mini": dict(hidden_size=3072, num_hidden_layers=32, num_attention_heads=24, num_key_value_heads=8, intermediate_size=8192),
+}  # fmt: skip
+LONG_FACTORS = [
+    1, 1.118320672, 1.250641126, 1.398617824, 1.564103225, 1.74916897, 1.956131817, 2.187582649, 2.446418898,
+    2.735880826, 3.059592084, 3.421605075, 3.826451687, 4.279200023, 4.785517845, 5.351743533, 5.984965424,
+    6.693110555, 7.485043894, 8.370679318, 9.36110372, 10.4687158, 11.70738129, 13.09260651, 14.64173252,
+    16.37415215, 18.31155283, 20.47818807, 22.90118105, 25.61086418, 28.64115884, 32.03, 32.1, 32.13, 32.23, 32.6,
+    32.61, 32.64, 32.66, 32.7, 32.71, 32.93, 32.97, 33.28, 33.49, 33.5, 44.16, 47.77,
+]  # fmt: skip
+
+
+def config(name: str, vocabulary: int = 514) -> Phi3Config:
+    """The configuration of a model in `SHAPES`. `vocabulary` is the tokenizer's length; Phi-4-mini's own is 200,064.
+
+    Raises UserError for an unknown name.
+    """
+    if name not in SHAPES:
+        raise UserError(f"unknown model {name!r}: choose one of {', '.join(SHAPES)}")
+    if name == "phi-4-mini":
+        rope = {
+            "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
+            "short_factor": [1.0] * 48, "long_factor": [float(factor) for factor in LONG_FACTORS],
+            "original_max_position_embeddings": 4096,
+        }  # fmt: skip
+        rest = dict(
+            vocab_size=200064, max_position_embeddings=131072, sliding_window=262144, bos_token_id=199999,
+            eos_token_id=[199999, 200020], pad_token_id=199999, original_max_position_embeddings=4096,
+        )  # fmt: skip
+    else:
+        rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.75}
+        rest = dict(vocab_size=vocabulary, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=0)
+    return Phi3Config(**SHAPES[name], **rest, rope_parameters=rope, rms_norm_eps=1e-5, tie_word_embeddings=True)
+
+
+def build(name: str, vocabulary: int, seed: int) -> PreTrainedModel:
+    """A model with random weights. Residual outputs start smaller by 1/sqrt(2 layers), as in GPT-2."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config(name, vocabulary), attn_implementation="sdpa")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            for residual in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                residual.weight.mul_(1 / math.sqrt(2 * model.config.num_hidden_layers))
+    return model
+
+
+def load(folder: Path | str, adapter: str | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal language model from a local folder, with a fresh LoRA adapter on it where `adapter` asks for one.
+
+    adapter: None (all weights train), "lora", or "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError where
+    there is no model, or for another adapter.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise UserError(f"no model in {folder}: config.json is missing; name a folder with a saved checkpoint")
+    if adapter not in (None, "lora", "qlora"):
+        raise UserError(f"unknown adapter {adapter!r}: choose lora, qlora or none")
+    four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", quantization_config=four_bit if adapter == "qlora" else None
+    )
+    if adapter is None:
+        return model
+    if adapter == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
+
+
+def load_tokenizer(folder: Path | str = TOKENIZER) -> PreTrainedTokenizerFast:
+    """The tokenizer saved in `folder`; the small world's own by default. Raises UserError where there is none."""
+    if not (Path(folder) / "tokenizer.json").is_file():
+        raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a folder that loads anywhere: safetensors, config, tokenizer."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

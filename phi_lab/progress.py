@@ -1,0 +1,11 @@
+"""Progress with an ETA on everything that takes longer than two seconds; a thin face on tqdm."""
+
+import sys
+
+from tqdm.auto import tqdm
+
+
+def Bar(total: int, title: str, unit: str = "it", quiet: bool = False) -> tqdm:
+    """A bar that appears after one second, in a terminal or a notebook; in a log file, a line every 20 seconds."""
+    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=total, desc=title, unit=unit, delay=1.0, mininterval=0.5 if live else 20.0, disable=quiet)

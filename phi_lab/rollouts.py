@@ -1,0 +1,254 @@
+"""Sampling answers: one seam, two engines.
+
+`cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop over Phi's
+own weights: prompts are prefilled once and shared by all their samples, keys and values live in a fixed cache, a finished
+row makes room for the next question at once, and sampling is one cumulative sum. `hf` is `model.generate`, slower and
+the reference: the tests hold both to the same distribution.
+
+Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature 0 the
+choice is greedy and log-probabilities are those of temperature 1.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from phi_lab import chat
+from phi_lab.errors import UserError
+from phi_lab.progress import Bar
+
+SLOTS = 128  # rows that are sampled at once; chosen by measurement (docs/log.md)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled completion: token ids (the stop token included), their log-probabilities, text without the stop token."""
+
+    ids: list[int]
+    logprobs: list[float]
+    text: str
+    finish_reason: str  # "stop" or "length"
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, prompt: str) -> list[int]:
+    """Token ids of a question in chat form, up to where the assistant begins."""
+    return tokenizer(chat.prompt_text(prompt)).input_ids
+
+
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    *,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    engine: str = "cpu",
+    title: str = "rollouts",
+    quiet: bool = False,
+) -> list[list[Sample]]:
+    """`samples` completions for each question in `prompts` (plain questions, not yet in chat form).
+
+    temperature 0 is greedy. The same seed on the same machine gives the same rollouts. Raises UserError for an unknown engine.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    asked = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    jobs = [asked[i] for i in range(len(asked)) for _ in range(samples)]
+    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    bar = Bar(len(jobs), title, "rollout", quiet)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        done = ENGINES[engine](model, jobs, temperature, max_new_tokens, seed, stops, bar.update)
+    model.train(was_training)
+    bar.close()
+    finished = []
+    for ids, logprobs in done:
+        stopped = ids[-1] in stops
+        text = tokenizer.decode(ids[:-1] if stopped else ids)
+        finished.append(Sample(ids, logprobs, text, "stop" if stopped else "length"))
+    return [finished[i * samples : (i + 1) * samples] for i in range(len(prompts))]
+
+
+Raw = list[tuple[list[int], list[float]]]
+
+
+def _sample_hf(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
+    torch.manual_seed(seed)
+    pad, done = min(stops), []
+    for first in range(0, len(jobs), SLOTS):
+        batch = jobs[first : first + SLOTS]
+        width = max(map(len, batch))
+        ids = torch.tensor([[pad] * (width - len(job)) + job for job in batch])
+        mask = torch.tensor([[0] * (width - len(job)) + [1] * len(job) for job in batch])
+        settings = (
+            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            if temperature
+            else {"do_sample": False}
+        )
+        out = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, eos_token_id=sorted(stops), pad_token_id=pad,
+            return_dict_in_generate=True, output_logits=True, **settings,
+        )  # fmt: skip
+        chosen = out.sequences[:, width:]
+        logprobs = (
+            (torch.stack(out.logits, 1).float() / (temperature or 1.0))
+            .log_softmax(-1)
+            .gather(2, chosen[..., None])[..., 0]
+        )
+        for row, row_logprobs in zip(chosen.tolist(), logprobs.tolist(), strict=True):
+            end = next((i + 1 for i, token in enumerate(row) if token in stops), len(row))
+            done.append((row[:end], row_logprobs[:end]))
+        tick(len(batch))
+    return done
+
+
+def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
+    """The loop. A slot is a row of the cache; `job[slot]` says whose answer grows there, -1 if nobody's."""
+    phi = _Phi(model)
+    random = torch.Generator().manual_seed(seed)
+    slots, room = min(SLOTS, len(jobs)), max(map(len, jobs)) + max_new_tokens
+    cache = phi.empty_cache(slots, room)
+    ids = torch.zeros(len(jobs), max_new_tokens, dtype=torch.long)
+    logprobs = torch.zeros(len(jobs), max_new_tokens)
+    said = torch.zeros(len(jobs), dtype=torch.long)
+    job = torch.full((slots,), -1)
+    length = torch.zeros(slots, dtype=torch.long)  # tokens of the row that are in the cache
+    token = torch.zeros(slots, dtype=torch.long)  # the last chosen token, not yet in the cache
+    is_stop = torch.zeros(model.config.vocab_size, dtype=torch.bool)
+    is_stop[list(stops)] = True
+    waiting = 0
+
+    def choose(logits: torch.Tensor, rows: torch.Tensor) -> None:
+        """Sample one token for each of `rows` and record it."""
+        scaled = (logits / (temperature or 1.0)).log_softmax(-1)
+        if temperature:  # the inverse of the cumulative distribution, a uniform number a row
+            mass = scaled.exp().cumsum(-1)
+            picked = (mass < torch.rand(len(rows), 1, generator=random) * mass[:, -1:]).sum(-1)
+        else:
+            picked = scaled.argmax(-1)
+        whose = job[rows]
+        ids[whose, said[whose]] = picked
+        logprobs[whose, said[whose]] = scaled.gather(1, picked[:, None])[:, 0]
+        said[whose] += 1
+        token[rows] = picked
+        over = is_stop[picked] | (said[whose] == max_new_tokens)
+        job[rows[over]] = -1
+        if over.any():
+            tick(int(over.sum()))
+
+    while waiting < len(jobs) or (job >= 0).any():
+        free = (job < 0).nonzero()[:, 0]
+        if waiting < len(jobs) and len(free) >= min(slots // 8 + 1, len(jobs) - waiting):
+            rows = free[: len(jobs) - waiting]
+            taken = list(range(waiting, waiting + len(rows)))
+            waiting += len(rows)
+            job[rows] = torch.tensor(taken)
+            length[rows] = torch.tensor([len(jobs[i]) for i in taken])
+            choose(phi.prefill([jobs[i] for i in taken], cache, rows), rows)
+        elif waiting == len(jobs) and len(free) > len(job) // 4:
+            keep = (job >= 0).nonzero()[:, 0]
+            job, length, token = job[keep], length[keep], token[keep]
+            cache = [(keys[keep], values[keep]) for keys, values in cache]
+        rows = (job >= 0).nonzero()[:, 0]
+        if len(rows):
+            logits = phi.step(token, length, cache)
+            length += 1
+            length.clamp_(max=room - 1)  # an idle row may not run out of the cache
+            choose(logits[rows], rows)
+    return [(ids[i, : said[i]].tolist(), logprobs[i, : said[i]].tolist()) for i in range(len(jobs))]
+
+
+ENGINES: dict[str, Callable[..., Raw]] = {"cpu": _sample_cpu, "hf": _sample_hf}
+
+
+class _Phi:
+    """Phi-3's forward pass over a fixed cache, in as few operations as it takes; float32, on the CPU.
+
+    Equal to transformers' own forward to 1e-4 in log-probabilities (tests/test_rollouts.py).
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        config, body = model.config, model.model
+        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.width = config.hidden_size // self.heads
+        self.epsilon = config.rms_norm_eps
+        self.embedding, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, model.lm_head.weight
+        self.layers = [
+            (
+                layer.input_layernorm.weight, layer.self_attn.qkv_proj.weight, layer.self_attn.o_proj.weight,
+                layer.post_attention_layernorm.weight, layer.mlp.gate_up_proj.weight, layer.mlp.down_proj.weight,
+            )
+            for layer in body.layers
+        ]  # fmt: skip
+        positions = torch.arange(config.max_position_embeddings)[None]
+        cosine, sine = body.rotary_emb(self.embedding[None, :1], positions)
+        self.cosine, self.sine = cosine[0], sine[0]
+        self.rotated = self.cosine.shape[-1]  # 75 % of a head's width
+
+    def empty_cache(self, rows: int, room: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        shape = (rows, self.groups, room, self.width)
+        return [(torch.zeros(shape), torch.zeros(shape)) for _ in self.layers]
+
+    def _rotate(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+        turning, still = x[..., : self.rotated], x[..., self.rotated :]
+        a, b = turning.chunk(2, -1)
+        return torch.cat((turning * cosine + torch.cat((-b, a), -1) * sine, still), -1)
+
+    def _forward(self, x: torch.Tensor, position: torch.Tensor, attend: Callable) -> torch.Tensor:
+        """x: hidden states (..., hidden). attend(layer, q, k, v) -> (..., hidden), q (..., heads, width)."""
+        cosine, sine = self.cosine[position][..., None, :], self.sine[position][..., None, :]
+        for index, (norm, qkv, out, norm_mlp, gate_up, down) in enumerate(self.layers):
+            flat = F.linear(F.rms_norm(x, norm.shape, norm, self.epsilon), qkv)
+            heads = flat.view(*flat.shape[:-1], self.heads + 2 * self.groups, self.width)
+            turned = self._rotate(heads[..., : self.heads + self.groups, :], cosine, sine)
+            q, k = turned[..., : self.heads, :], turned[..., self.heads :, :]
+            x = x + F.linear(attend(index, q, k, heads[..., self.heads + self.groups :, :]), out)
+            gate, up = F.linear(F.rms_norm(x, norm_mlp.shape, norm_mlp, self.epsilon), gate_up).chunk(2, -1)
+            x = x + F.linear(F.silu(gate) * up, down)
+        return x
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(F.rms_norm(x, self.norm.shape, self.norm, self.epsilon), self.head)
+
+    def prefill(self, jobs: list[list[int]], cache: list, rows: torch.Tensor) -> torch.Tensor:
+        """Run each distinct prompt once, copy its keys and values into `rows`; returns the logits of its last token."""
+        distinct = sorted(set(map(tuple, jobs)))
+        place = {prompt: i for i, prompt in enumerate(distinct)}
+        which = torch.tensor([place[tuple(job)] for job in jobs])
+        width = max(map(len, distinct))
+        ids = torch.tensor([list(prompt) + [0] * (width - len(prompt)) for prompt in distinct])
+
+        def attend(index, q, k, v):
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+            keys, values = cache[index]
+            keys[rows, :, :width], values[rows, :, :width] = k[which], v[which]
+            seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            return seen.transpose(1, 2).flatten(2)
+
+        x = self._forward(F.embedding(ids, self.embedding), torch.arange(width).expand_as(ids), attend)
+        last = torch.tensor([len(prompt) - 1 for prompt in distinct])
+        return self._logits(x[torch.arange(len(distinct)), last])[which]
+
+    def step(self, token: torch.Tensor, length: torch.Tensor, cache: list) -> torch.Tensor:
+        """One more token for every row: put it at position `length`, return the logits after it (rows, vocabulary)."""
+        every, reach = torch.arange(len(token)), int(length.max()) + 1
+        mask = torch.zeros(len(token), 1, 1, reach).masked_fill_(
+            torch.arange(reach) > length[:, None, None, None], -torch.inf
+        )
+
+        def attend(index, q, k, v):
+            keys, values = cache[index]
+            keys[every, :, length], values[every, :, length] = k, v
+            # queries of one group stand side by side as if they were neighbours in time: no copy of keys and values
+            q = q.view(len(token), self.groups, self.heads // self.groups, self.width)
+            return F.scaled_dot_product_attention(q, keys[:, :, :reach], values[:, :, :reach], attn_mask=mask).flatten(
+                1
+            )
+
+        return self._logits(self._forward(F.embedding(token, self.embedding), length, attend))

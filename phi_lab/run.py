@@ -1,0 +1,248 @@
+"""The chain: distil, mid-train, fine-tune, prefer, reinforce, measure after each. One run is one folder.
+
+A run folder holds config.json (everything needed to repeat it), data/, one folder a stage, evals/, ladder.json, ten.json and
+report.html. Every step that is finished is found again, so a stopped run continues with the same command. The `lab` profile
+climbs from the shipped base; `smoke` starts each stage from the shipped checkpoint before it, so that even a two-minute
+DPO or GRPO meets prompts that are sometimes right and sometimes wrong.
+
+    phi-lab run --scale cpu --profile lab --seed 0 --out runs/my-run
+"""
+
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from phi_lab import __version__, distill, evaluate, report, scale, teachers
+from phi_lab.errors import UserError
+from phi_lab.files import read_json, read_rows, write_json, write_rows
+from phi_lab.models import DATA
+from phi_lab.scale import STAGES, Numbers
+from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft
+from phi_lab.stages.training import Result
+
+SHIPPED = DATA / "checkpoints"
+DISTILLED = DATA / "distilled"
+TEACHER = DATA / "teacher"
+ROOM_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again while they work
+
+
+def chain(
+    out: Path, *, scale_name: str = "cpu", profile: str = "lab", seed: int = 0, start: str = "mid", stop: str = "grpo",
+    say: Callable[[str], None] = print,
+) -> Path:  # fmt: skip
+    """Run the stages from `start` to `stop` and measure each; returns the path of the report.
+
+    Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full disk.
+    """
+    numbers = scale.numbers(scale_name, profile)
+    stages = between(start, stop)
+    open_folder(out, numbers, seed)
+    began = time.perf_counter()
+    for stage in dict.fromkeys(("base", *stages)):
+        if stage in stages:
+            run_stage(stage, out, numbers, seed, say)
+        measure(stage, out, numbers, seed, say)
+        if stage == "dpo" and numbers.dpo.own_questions:
+            run_own_arm(out, numbers, seed, say)
+    page = report.write_report(out)
+    say(f"{page} written after {(time.perf_counter() - began) / 60:.1f} minutes")
+    return page
+
+
+def between(start: str, stop: str) -> tuple[str, ...]:
+    """The stages from `start` to `stop`, both included. Raises UserError for unknown names or the wrong order."""
+    for stage in (start, stop):
+        if stage not in STAGES:
+            raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
+    if STAGES.index(start) > STAGES.index(stop):
+        raise UserError(f"--from {start} comes after --to {stop}: the order is {', '.join(STAGES)}")
+    return STAGES[STAGES.index(start) : STAGES.index(stop) + 1]
+
+
+def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
+    """Create the run folder, or make sure that it is this run's."""
+    wanted = {"numbers": numbers.row(), "seed": seed}
+    path = out / "config.json"
+    if path.exists():
+        found = read_json(path)
+        for name in wanted:
+            if found.get(name) != _as_json(wanted[name]):
+                raise UserError(f"{path}: {name} differs from this command's; choose another --out, or delete {out}")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise UserError(f"{out} is not empty and has no config.json: choose another --out")
+    if shutil.disk_usage(out).free < ROOM_MB << 20:
+        raise UserError(f"less than {ROOM_MB} MB free for {out}: make room or choose another --out")
+    packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    write_json(path, {
+        **wanted, "phi_lab": __version__, "git_commit": _commit(), "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages}, "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    })  # fmt: skip
+
+
+def run_stage(
+    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, **parts
+) -> Result:
+    """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=, ..."""
+    folder = out / stage
+    done = folder / "done.json"
+    if done.exists():
+        found = read_json(done)
+        return Result(folder / "model", read_rows(folder / "metrics.jsonl"), found["seconds"], found["train_tokens"])
+    say(f"{stage}: training")
+    if stage == "base":
+        result = base.train_base(folder, scale.BASE, seed)
+        base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed)
+    else:
+        student = student_for(stage, out, numbers)
+        data = training_data(out, numbers, seed, say)
+        if stage == "mid":
+            result = mid_training.train(student, data / "right.jsonl", data / "validation.jsonl", folder, numbers.mid,
+                                        seed=seed, **parts)  # fmt: skip
+        elif stage == "sft":
+            result = sft.train(
+                student, data / "right.jsonl", data / "validation.jsonl", folder, numbers.sft, seed=seed, **parts
+            )
+        elif stage == "dpo":
+            result = rollout_dpo.train(
+                student, data / "right.jsonl", data / "wrong.jsonl", folder, numbers.dpo, seed=seed, **parts
+            )
+        else:
+            problems = distill.questions(numbers.grpo.candidates, seed + 50_000, levels=(3, 4))
+            result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
+    cost = {
+        "seconds": round(result.seconds, 1),
+        "train_tokens": result.train_tokens,
+        "peak_rss_mb": evaluate.peak_rss_mb(),
+    }
+    write_json(done, cost)
+    say(f"{stage}: {cost['seconds']:.0f} s, {cost['train_tokens']:,} tokens")
+    return result
+
+
+def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
+    """The model a stage starts from: the stage before it in this run, else the shipped checkpoint of that stage."""
+    before = STAGES[STAGES.index(stage) - 1]
+    own, shipped = out / before / "model", SHIPPED / before
+    if own.is_dir() and numbers.profile != "smoke":
+        return own
+    if not (shipped / "config.json").is_file():
+        raise UserError(f"no checkpoint of {before} in {out} or in {shipped}: run --from {before} first")
+    return shipped
+
+
+def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> Path:
+    """The distilled training sets of this run, made on first use. Smoke adds the shipped rollouts to its own few."""
+    data = out / "data"
+    if (data / "funnel.json").exists():
+        return data
+    plan = numbers.distillation
+    folder = out / "teacher" / "model" if (out / "teacher" / "model").is_dir() else TEACHER
+    ask = teachers.model(folder, plan)
+    say(f"distillation: {plan.questions} questions, {plan.samples} rollouts each")
+    held = distill.roll(ask, "model", distill.questions(plan.validation_questions, seed, "validation"),
+                        data / "validation_rollouts.jsonl", plan.temperature, seed)  # fmt: skip
+    write_rows(data / "validation.jsonl", distill.filter_rows(held)[0])
+    rows = distill.roll(
+        ask, "model", distill.questions(plan.questions, seed), data / "rollouts.jsonl", plan.temperature, seed
+    )
+    if numbers.profile == "smoke":
+        rows = rows + read_rows(DISTILLED / "rollouts.jsonl.gz")
+    funnel = distill.training_sets(rows, data)
+    say(f"distillation: {funnel['steps'][-1]['kept']:,} of {funnel['rollouts']:,} rollouts kept")
+    return data
+
+
+def measure(
+    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, arm: str = "main"
+) -> list[dict]:
+    """Evaluate a stage and write its rows into ladder.json and its answers to the ten problems into ten.json."""
+    name = stage if arm == "main" else f"{stage}-{arm}"
+    model = out / name / "model"
+    if not model.is_dir():
+        model = SHIPPED / name
+    done = out / name / "done.json"
+    cost = (
+        read_json(done) if done.exists() else {"seconds": 0.0, "train_tokens": 0, "peak_rss_mb": evaluate.peak_rss_mb()}
+    )
+    evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed)
+    rows = evaluate.ladder_rows(name, stage, arm, out / "evals", numbers.evaluation, seed, cost)
+    ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
+    ladder = [row for row in ladder if (row["stage"], row["arm"]) != (stage, arm)] + rows
+    write_json(out / "ladder.json", ladder)
+    if arm == "main":
+        write_json(out / "ten.json", ten_problems(out))
+    main = {row["benchmark"]: row for row in rows if row["temperature"] > 0 and row["pass_at_k"] is None}
+    say(
+        f"{name}: "
+        + ", ".join(
+            f"{k} {100 * v['accuracy']:.1f} % [{100 * v['ci_low']:.1f}, {100 * v['ci_high']:.1f}]"
+            for k, v in main.items()
+        )
+    )
+    return rows
+
+
+def ten_problems(out: Path) -> list[dict]:
+    """The same ten hard problems as every measured stage answered them greedily."""
+    from phi_lab import benchmarks
+
+    ten = [{**problem, "completions": {}} for problem in benchmarks.load("hard")[:10]]
+    for stage in STAGES:
+        path = out / "evals" / f"{stage}.hard.jsonl"
+        if not path.exists():
+            continue
+        greedy = {row["id"]: row for row in read_rows(path) if row["temperature"] == 0}
+        for problem in ten:
+            if problem["id"] in greedy:
+                row = greedy[problem["id"]]
+                problem["completions"][stage] = {"completion": row["completion"], "verdict": row["verdict"]}
+    return ten
+
+
+def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
+    """The second DPO arm: pairs from the student's own rollouts instead of the teacher's."""
+    folder, done = out / "dpo-own", out / "dpo-own" / "done.json"
+    if not done.exists():
+        student = student_for("dpo", out, numbers)
+        plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
+        asked = distill.questions(plan.questions, seed + 90_000, levels=(3, 4))
+        rows = distill.roll(
+            teachers.model(student, plan), "student", asked, folder / "rollouts.jsonl", plan.temperature, seed
+        )
+        distill.training_sets(rows, folder)
+        result = rollout_dpo.train(
+            student, folder / "right.jsonl", folder / "wrong.jsonl", folder, numbers.dpo, seed=seed
+        )
+        write_json(
+            done,
+            {
+                "seconds": round(result.seconds, 1),
+                "train_tokens": result.train_tokens,
+                "peak_rss_mb": evaluate.peak_rss_mb(),
+            },
+        )
+    measure("dpo", out, numbers, seed, say, arm="own")
+
+
+def _as_json(value):
+    import json
+
+    return json.loads(json.dumps(value))
+
+
+def _commit() -> str | None:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=DATA, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,155 @@
+"""The one dial: every number of every stage, beside the paper's.
+
+A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a *profile* says how long it may take (smoke:
+continuous integration, seconds a stage; lab: what a learner runs). Code never asks which scale it is on, it reads numbers here.
+Paper figures: arXiv 2504.21233, as collected from second-hand notes where its text could not be read; None means unknown.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+from phi_lab.errors import UserError
+
+SCALES = ("cpu", "lora", "qlora", "full")
+PROFILES = ("smoke", "lab")
+STAGES = ("base", "mid", "sft", "dpo", "grpo")
+
+PAPER = {
+    "mid": {"max_length": 16384, "batch": 128, "learning_rate": 1e-5, "epochs": 5, "warmup": 0.1, "packing": True},
+    "sft": {"max_length": 20480, "batch": 128, "learning_rate": 1e-5, "epochs": 5, "warmup": 0.1, "packing": False},
+    "dpo": {"max_length": 16384, "batch": None, "learning_rate": 5e-7, "epochs": 1, "beta": None},
+    "grpo": {"max_length": 25600, "batch": None, "learning_rate": 5e-7, "group": None, "temperature": (1.0, 0.6)},
+    "distillation": {"questions": 1_600_000, "rollouts": 10_000_000, "samples": 8},
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One language-modelling stage: base, mid-training or SFT.
+
+    schedule "reduce_lr_on_plateau" trains until the validation loss stops improving: the rate falls whenever an evaluation
+    brings no better loss, and after `patience` of them in a row training ends with the best weights. `steps` is then a limit.
+    """
+
+    learning_rate: float
+    batch: int  # rows a step
+    row_length: int  # tokens a packed row; the longest document when unpacked
+    steps: int
+    documents: int = 0  # how many to make or choose; 0 = all there are
+    schedule: str = "cosine"
+    warmup: float = 0.1  # share of the steps
+    evaluate_every: int = 0  # steps between validation losses; 0 = only at the end
+    patience: int = 3
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How many questions are asked of the teacher and how often."""
+
+    questions: int
+    validation_questions: int
+    samples: int = 8
+    temperature: float = 1.0
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Rollout DPO. `own_questions` is for the second arm, pairs from the student's own rollouts; 0 leaves it out."""
+
+    learning_rate: float
+    batch: int  # pairs a step
+    pairs: int  # at most
+    beta: float = 0.1
+    pairs_a_question: int = 2
+    own_questions: int = 0
+
+
+@dataclass(frozen=True)
+class Reinforcement:
+    """GRPO. A step samples `prompts` x `group` rollouts; what the advantage function leaves at zero is not trained on."""
+
+    learning_rate: float
+    steps: int
+    prompts: int
+    group: int  # rollouts sampled a prompt, before rebalancing
+    candidates: int  # prompts sampled for the selection by length uniformity
+    keep: float = 0.6  # share of the candidates that is kept, the most uniform in length first
+    hot: float = 1.0
+    cool: float = 0.6
+    annealed: float = 0.5  # share of the steps over which the temperature falls
+    max_new_tokens: int = 256
+    epsilon: float = 0.2
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How much of each benchmark is sampled after each stage."""
+
+    problems: int  # of each benchmark
+    samples: int = 4  # on hard
+    temperature: float = 0.6
+    pass_problems: int = 200
+    pass_samples: int = 8
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """All numbers of a run at one scale and profile."""
+
+    scale: str
+    profile: str
+    model: str
+    adapter: str | None  # None, "lora" or "qlora"
+    distillation: Distillation
+    mid: Training
+    sft: Training
+    dpo: Preference
+    grpo: Reinforcement
+    evaluation: Evaluation
+
+    def row(self) -> dict:
+        """As it stands in config.json."""
+        return asdict(self)
+
+
+BASE = Training(
+    learning_rate=3e-3, batch=8, row_length=320, steps=2400, documents=290_000, warmup=0.05, evaluate_every=300
+)
+TEACHER = Training(
+    learning_rate=2e-3, batch=16, row_length=320, steps=1500, documents=100_000, warmup=0.03, evaluate_every=300
+)
+
+LAB = Numbers(
+    scale="cpu", profile="lab", model="phi-nano", adapter=None,
+    distillation=Distillation(questions=1500, validation_questions=100),
+    mid=Training(learning_rate=2e-3, batch=16, row_length=320, steps=1200, schedule="reduce_lr_on_plateau", warmup=0.0,
+                 evaluate_every=60, patience=3),
+    sft=Training(learning_rate=5e-4, batch=32, row_length=320, steps=80, documents=2560),
+    dpo=Preference(learning_rate=3e-5, batch=32, pairs=1280),
+    grpo=Reinforcement(learning_rate=5e-5, steps=30, prompts=32, group=8, candidates=400),
+    evaluation=Evaluation(problems=500),
+)  # fmt: skip
+SMOKE = replace(
+    LAB, profile="smoke",
+    distillation=Distillation(questions=24, validation_questions=8),
+    mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, learning_rate=2e-4),
+    sft=replace(LAB.sft, steps=6, documents=96, batch=16),
+    dpo=replace(LAB.dpo, pairs=48, batch=16),
+    grpo=replace(LAB.grpo, steps=3, prompts=8, candidates=24),
+    evaluation=Evaluation(problems=20, samples=2, pass_problems=10, pass_samples=4),
+)  # fmt: skip
+
+
+def numbers(scale: str = "cpu", profile: str = "lab") -> Numbers:
+    """The numbers of a run. Raises UserError for an unknown scale or profile, and for a scale without its GPU."""
+    if scale not in SCALES:
+        raise UserError(f"unknown scale {scale!r}: choose one of {', '.join(SCALES)}")
+    if profile not in PROFILES:
+        raise UserError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    if scale != "cpu":
+        raise UserError(
+            f"scale {scale!r} trains Phi-4-mini on a GPU and is not part of this release yet: use --scale cpu"
+        )
+    return LAB if profile == "lab" else SMOKE

@@ -1,0 +1,76 @@
+"""From a run to what the repository ships: base, teacher, a checkpoint a stage, the distilled rollouts, and cards that say so.
+
+phi-lab run --from base --seed 100 --out runs/ship && phi-lab ship runs/ship
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from phi_lab.errors import UserError
+from phi_lab.files import read_json, read_rows, write_rows
+from phi_lab.models import DATA
+from phi_lab.run import DISTILLED, SHIPPED, TEACHER
+from phi_lab.scale import STAGES
+
+LIMIT_MB = 30
+
+
+def ship(folder: Path) -> None:
+    """Copy the models and rollouts of a finished run into data/. Raises UserError if a part of the run is missing."""
+    ladder, config = read_json(folder / "ladder.json"), read_json(folder / "config.json")
+    sources = {SHIPPED / stage: folder / stage / "model" for stage in STAGES} | {TEACHER: folder / "teacher" / "model"}
+    for source in sources.values():
+        if not (source / "model.safetensors").is_file():
+            raise UserError(f"{source} has no model.safetensors: finish `phi-lab run --from base --out {folder}` first")
+    for target, source in sources.items():
+        if target.resolve() != source.resolve():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.bin", "training_args*"))
+        (target / "README.md").write_text(_card(target, ladder, config))
+    write_rows(DISTILLED / "rollouts.jsonl.gz", read_rows(folder / "data" / "rollouts.jsonl"))
+    write_rows(DISTILLED / "validation_rollouts.jsonl.gz", read_rows(folder / "data" / "validation_rollouts.jsonl"))
+    (DISTILLED / "README.md").write_text(_data_card(read_json(folder / "data" / "funnel.json"), config))
+    total = sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) / 2**20
+    print(f"data/ holds {total:.1f} MB of at most {LIMIT_MB}")
+
+
+def _card(target: Path, ladder: list[dict], config: dict) -> str:
+    stage = target.name
+    digest = hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()
+    lines = [
+        f"# phi-nano, {stage}",
+        "",
+        "Phi3ForCausalLM with 853,376 parameters, part of phi-lab's small world. It knows columns of digits and nothing else.",
+        "",
+        f"- made by: `phi-lab run --from base --seed {config['seed']} --out RUN` and `phi-lab ship RUN`",
+        f"- seed {config['seed']}, torch {config['versions']['torch']}, trl {config['versions']['trl']}",
+        f"- sha256 of model.safetensors: `{digest}`",
+        "",
+        "| benchmark | temperature | samples | accuracy | 95 % interval |",
+        "|---|---|---|---|---|",
+    ]
+    for row in ladder:
+        if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None:
+            share, low, high = (100 * row[name] for name in ("accuracy", "ci_low", "ci_high"))
+            lines.append(
+                f"| {row['benchmark']} | {row['temperature']} | {row['n']} | {share:.1f} % | {low:.1f} to {high:.1f} % |"
+            )
+    if stage == "teacher":
+        lines += ["", "The teacher's own accuracy is the share of right rollouts in data/distilled/README.md."]
+    return "\n".join(lines) + "\n"
+
+
+def _data_card(funnel: dict, config: dict) -> str:
+    lines = [
+        "# Distilled rollouts",
+        "",
+        f"{funnel['rollouts']:,} rollouts of the shipped teacher to {funnel['questions']:,} questions of the train split, seed "
+        f"{config['seed']}, temperature {config['numbers']['distillation']['temperature']}, each with its verdict.",
+        "Made by the run that made the checkpoints; the validation rollouts answer questions of the validation split.",
+        "",
+        "| filter | kept | removed | why |",
+        "|---|---|---|---|",
+        *(f"| {step['name']} | {step['kept']:,} | {step['removed']:,} | {step['why']} |" for step in funnel["steps"]),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,215 @@
+"""Stage 4, reinforcement learning: GRPO with a verifiable reward and the paper's three stabilisers.
+
+Reward: +1 for a verified final answer, -1 otherwise (paper, section 3.4). The pilot failed for three reasons, and each has its
+device here, a plain function that a learner can replace:
+
+1. answers to one prompt differ much in length  -> `select_uniform_length`: keep prompts whose answers are alike in length;
+2. all-right or all-wrong groups have no gradient -> `rebalance`: oversample, keep k = min(right, wrong, G/2) of each side, drop
+   prompts above 50 % or with k = 0, and divide the loss by the tokens that count;
+3. training wants hot sampling, evaluation cool   -> `anneal`: temperature 1.0 -> 0.6 linearly over half of the steps, then fixed.
+
+TRL's GRPOTrainer does the optimisation. The temperature is moved for sampling and for the log-probabilities together, or the
+importance ratios would be wrong. Rollouts come from `phi_lab.rollouts`. Deviations from TRL's defaults: rows with zero
+advantage are dropped before the forward pass (they have no gradient, only cost), no KL term, one update a batch.
+
+    phi-lab run --from grpo --to grpo --out runs/my-run
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from phi_lab import models, rollouts
+from phi_lab.domains.problem import Problem
+from phi_lab.scale import Reinforcement
+from phi_lab.stages.training import Recorder, Result, finish, resume_point
+from phi_lab.verify import verify_many
+
+os.environ.setdefault(
+    "TRL_EXPERIMENTAL_SILENCE", "1"
+)  # rollout_func is experimental in TRL: constraints.txt pins the version
+
+Reward = Callable[[list[str], list[str]], list[float]]  # (completions, gold answers) -> rewards
+Advantage = Callable[
+    [torch.Tensor, torch.Generator], torch.Tensor
+]  # rewards (prompts, group) -> advantages, same shape
+Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
+LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature")
+
+
+def verified(completions: list[str], answers: list[str]) -> list[float]:
+    """+1 where the final answer is right, -1 everywhere else."""
+    verdicts = verify_many(list(zip(completions, answers, strict=True)))
+    return [1.0 if verdict.verdict == "right" else -1.0 for verdict in verdicts]
+
+
+def group_normalised(rewards: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Plain GRPO: (reward - mean) / std within each group; zero where all rewards are equal. (arXiv 2402.03300)"""
+    spread = rewards.std(1, keepdim=True)
+    return torch.where(spread > 0, (rewards - rewards.mean(1, keepdim=True)) / (spread + 1e-4), 0.0)
+
+
+def rebalance(rewards: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """The paper's rebalancing, as advantages: +1 and -1 for k = min(right, wrong, G/2) answers of each side, chosen at random.
+
+    Zero means "does not count": answers beyond k, prompts with k = 0, prompts where more than half are right already. With as
+    many right as wrong answers the group's mean is 0 and its standard deviation 1, so these are GRPO's own advantages.
+    """
+    advantages = torch.zeros_like(rewards)
+    right = rewards > 0
+    for row in range(len(rewards)):
+        hits, misses = right[row].nonzero()[:, 0], (~right[row]).nonzero()[:, 0]
+        k = min(len(hits), len(misses), rewards.shape[1] // 2)
+        if len(hits) * 2 > rewards.shape[1] or k == 0:
+            continue
+        advantages[row, hits[torch.randperm(len(hits), generator=random)[:k]]] = 1.0
+        advantages[row, misses[torch.randperm(len(misses), generator=random)[:k]]] = -1.0
+    return advantages
+
+
+def anneal(numbers: Reinforcement) -> Temperature:
+    """Linear from `hot` to `cool` over the first `annealed` share of the steps, then fixed."""
+
+    def temperature(step: int, steps: int) -> float:
+        progress = min(1.0, step / max(1, numbers.annealed * steps))
+        return numbers.hot + (numbers.cool - numbers.hot) * progress
+
+    return temperature
+
+
+def select_uniform_length(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], numbers: Reinforcement, seed: int,
+    reward: Reward = verified,
+) -> list[Problem]:  # fmt: skip
+    """Prompts worth training on: some answers right and some wrong, and the `keep` share whose lengths vary least.
+
+    Variation is the standard deviation of the answers' lengths over their mean. Falls back to all prompts where none is mixed.
+    """
+    groups = rollouts.sample(
+        model, tokenizer, [problem.prompt for problem in problems], samples=numbers.group, temperature=numbers.hot,
+        max_new_tokens=numbers.max_new_tokens, seed=seed, title="choosing prompts",
+    )  # fmt: skip
+    scored = []
+    for problem, group in zip(problems, groups, strict=True):
+        rewards = reward([one.text for one in group], [problem.answer] * len(group))
+        lengths = torch.tensor([float(len(one.ids)) for one in group])
+        if 0 < sum(value > 0 for value in rewards) < len(rewards):
+            scored.append((float(lengths.std() / lengths.mean()), problem))
+    scored.sort(key=lambda pair: pair[0])
+    chosen = [problem for _, problem in scored[: max(1, round(numbers.keep * len(scored)))]]
+    return chosen or list(problems)
+
+
+def train(
+    student: Path, problems: Sequence[Problem], out: Path, numbers: Reinforcement, *, seed: int,
+    reward: Reward = verified, advantage: Advantage = rebalance, temperature: Temperature | None = None,
+    select: Callable[..., list[Problem]] = select_uniform_length, engine: str = "cpu",
+) -> Result:  # fmt: skip
+    """Train the model in `student` on its own rollouts; saved in `out/model`.
+
+    problems: candidates, of which `select` keeps some. advantage, reward, temperature: see the functions above.
+    """
+    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    started = time.perf_counter()
+    chosen = select(model, tokenizer, problems, numbers, seed, reward)
+    random.Random(seed).shuffle(chosen)
+    schedule = temperature or anneal(numbers)
+    arguments = GRPOConfig(
+        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps, learning_rate=numbers.learning_rate,
+        lr_scheduler_type="constant_with_warmup", warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0, adam_beta2=0.98,
+        num_generations=numbers.group, per_device_train_batch_size=numbers.prompts * numbers.group, steps_per_generation=1,
+        max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
+        epsilon=numbers.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
+        save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=1, report_to="none",
+        disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+    )  # fmt: skip
+    recorder = Recorder(out / "metrics.jsonl", numbers.steps, "GRPO", names=LOGGED)
+    copies = -(-numbers.prompts // len(chosen))  # TRL drops a batch that the prompts cannot fill
+    data = Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in chosen] * copies)
+    trainer = _Trainer(
+        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[recorder],
+        reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, engine, seed),
+    )  # fmt: skip
+    trainer.advantage, trainer.seed = advantage, seed
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=resume_point(out))
+    return finish(model, tokenizer, out, recorder, time.perf_counter() - started)
+
+
+# ------------------------------------------------------------------ the seam to TRL
+
+
+class _Trainer(GRPOTrainer):
+    """GRPOTrainer whose advantages come from a plain function and whose zero-advantage rows cost nothing."""
+
+    advantage: Advantage
+    seed: int
+
+    def _generate_and_score_completions(self, inputs):
+        batch = super()._generate_and_score_completions(inputs)
+        rewards = torch.tensor(self.reward_funcs[0].last, device=batch["completion_ids"].device).view(
+            -1, self.num_generations
+        )
+        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + self.state.global_step)
+        advantages = self.advantage(rewards, chance)
+        lengths = batch["completion_mask"].sum(1).float()
+        log = self._metrics["train"]
+        log["zero_variance_share"].append((rewards.std(1) == 0).float().mean().item())
+        log["kept_share"].append((advantages != 0).float().mean().item())
+        log["mean_length"].append(lengths.mean().item())
+        log["temperature"].append(self.temperature)
+        kept = (advantages.flatten() != 0).nonzero()[:, 0]
+        if not len(kept):
+            kept = torch.zeros(1, dtype=torch.long)  # an empty step: one row whose advantage, and so gradient, is zero
+        rows = len(rewards.flatten())
+        batch = {
+            name: value[kept] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
+            for name, value in batch.items()
+        }
+        batch["advantages"] = advantages.flatten()[kept]
+        batch["num_items_in_batch"] = batch["completion_mask"].sum()
+        return batch
+
+
+def _recorded(reward: Reward) -> Callable[..., list[float]]:
+    """Our reward in TRL's form; the last batch's rewards stay readable."""
+
+    def verifiable_reward(completions: list[str], answer: list[str], **_) -> list[float]:
+        verifiable_reward.last = [float(value) for value in reward(verifiable_reward.texts, answer)]
+        return verifiable_reward.last
+
+    return verifiable_reward
+
+
+def _sampled_here(schedule: Temperature, engine: str, seed: int) -> Callable:
+    """Rollouts by `phi_lab.rollouts` at the temperature of this step."""
+
+    def rollout_func(prompts: list[str], trainer: GRPOTrainer) -> dict[str, list]:
+        step = trainer.state.global_step
+        trainer.temperature = schedule(step, trainer.state.max_steps)
+        distinct = prompts[:: trainer.num_generations]
+        groups = rollouts.sample(
+            trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, distinct, samples=trainer.num_generations,
+            temperature=trainer.temperature, max_new_tokens=trainer.max_completion_length, seed=seed * 1_000_003 + step,
+            engine=engine, quiet=True,
+        )  # fmt: skip
+        flat = [one for group in groups for one in group]
+        trainer.reward_funcs[0].texts = [
+            one.text for one in flat
+        ]  # with <think>, which TRL's own decoding would keep too
+        asked = [ids for prompt, group in zip(distinct, groups, strict=True)
+                 for ids in [rollouts.prompt_ids(trainer.processing_class, prompt)] * len(group)]  # fmt: skip
+        return {
+            "prompt_ids": asked,
+            "completion_ids": [one.ids for one in flat],
+            "logprobs": [one.logprobs for one in flat],
+        }
+
+    return rollout_func

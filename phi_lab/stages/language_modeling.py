@@ -1,0 +1,149 @@
+"""The seam to TRL's SFTTrainer: what base, mid-training and SFT have in common.
+
+Documents become rows, rows become batches. A *document* is a list of token ids and labels. *Packing* puts several documents into
+one row of fixed length; positions restart at every document, from which transformers builds a block-diagonal mask, so that no
+document sees its neighbour. *Unpacked*, a row is one document and rows of a batch are padded to their longest. The only
+difference from TRL's own packing is the shape: TRL flattens a batch into one very long row, which dense attention on a CPU pays
+for dearly (docs/log.md).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from phi_lab import chat
+from phi_lab.errors import UserError
+from phi_lab.scale import Training
+from phi_lab.stages.training import Recorder, Result, finish, resume_point
+
+IGNORE = -100
+Document = tuple[list[int], list[int]]  # token ids, labels
+Pack = Callable[[Sequence[int], int], list[list[int]]]
+
+
+def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str, learn_prompt: bool = False) -> Document:
+    """Token ids and labels of one question with its answer; loss on the completion and its <|end|>."""
+    asked = tokenizer(chat.prompt_text(prompt)).input_ids
+    said = tokenizer(completion).input_ids + [tokenizer.eos_token_id]
+    return asked + said, (asked if learn_prompt else [IGNORE] * len(asked)) + said
+
+
+def pack_best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """Best-fit decreasing: each document, longest first, goes to the fullest row that still has room.
+
+    Returns rows as lists of document indices. Every document of at most `row_length` tokens appears exactly once; longer
+    ones are left out (arXiv 2404.10830, section 3).
+    """
+    rows: list[list[int]] = []
+    by_room: list[list[int]] = [[] for _ in range(row_length + 1)]  # rows by free tokens
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        length = lengths[index]
+        if length > row_length:
+            continue
+        room = next((free for free in range(length, row_length + 1) if by_room[free]), None)
+        if room is None:
+            rows.append([])
+            row, room = len(rows) - 1, row_length
+        else:
+            row = by_room[room].pop()
+        rows[row].append(index)
+        by_room[room - length].append(row)
+    return rows
+
+
+def one_per_row(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """No packing: a document is a row, and the model sees where each one stops."""
+    return [[index] for index, length in enumerate(lengths) if length <= row_length]
+
+
+def rows_dataset(documents: Sequence[Document], rows: list[list[int]], pad: int, row_length: int | None) -> Dataset:
+    """Rows of documents as `input_ids`, `labels`, `position_ids`; padded to `row_length` where that is given."""
+    columns: dict[str, list] = {"input_ids": [], "labels": [], "position_ids": []}
+    for row in rows:
+        ids, labels, positions = [], [], []
+        for index in row:
+            ids += documents[index][0]
+            labels += documents[index][1]
+            positions += range(len(documents[index][0]))
+        missing = (row_length or len(ids)) - len(ids)
+        columns["input_ids"].append(ids + [pad] * missing)
+        columns["labels"].append(labels + [IGNORE] * missing)
+        columns["position_ids"].append(positions + list(range(missing)))
+    return Dataset.from_dict(columns)
+
+
+def collate(pad: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
+    """Pad rows of a batch to the longest. Padding is a document of its own (positions restart), so no mask is needed."""
+
+    def together(rows: list[dict]) -> dict[str, torch.Tensor]:
+        width = max(len(row["input_ids"]) for row in rows)
+
+        def padded(name: str, fill: Callable[[int], list[int]]) -> torch.Tensor:
+            return torch.tensor([row[name] + fill(width - len(row[name])) for row in rows])
+
+        return {
+            "input_ids": padded("input_ids", lambda n: [pad] * n),
+            "labels": padded("labels", lambda n: [IGNORE] * n),
+            "position_ids": padded("position_ids", lambda n: list(range(n))),
+        }
+
+    return together
+
+
+def fit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[Document],
+    validation: Sequence[Document],
+    out: Path,
+    numbers: Training,
+    *,
+    pack: Pack,
+    packed: bool,
+    seed: int,
+    title: str,
+) -> Result:
+    """Train `model` on rows of documents with TRL's SFTTrainer; save it in `out/model` and a row a log in `out/metrics.jsonl`.
+
+    With schedule "reduce_lr_on_plateau" the rate is halved when the validation loss stalls and training ends after
+    `patience` evaluations without a better one; the best weights are kept.
+    """
+    if not documents:
+        raise UserError("no training documents are left: distil more questions, or loosen the filters")
+    width = numbers.row_length if packed else None
+    train = rows_dataset(
+        documents, pack([len(d[0]) for d in documents], numbers.row_length), tokenizer.pad_token_id, width
+    )
+    held = rows_dataset(validation, pack_best_fit([len(d[0]) for d in validation], numbers.row_length),
+                        tokenizer.pad_token_id, numbers.row_length) if validation else None  # fmt: skip
+    until_plateau = numbers.schedule == "reduce_lr_on_plateau"
+    arguments = SFTConfig(
+        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
+        per_device_train_batch_size=numbers.batch, per_device_eval_batch_size=4 * numbers.batch,
+        learning_rate=numbers.learning_rate, weight_decay=numbers.weight_decay, adam_beta2=0.98, max_grad_norm=1.0,
+        lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
+        lr_scheduler_kwargs={"factor": 0.4, "patience": 0, "threshold": 2e-3} if until_plateau else None,
+        metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=until_plateau,
+        eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
+        save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, remove_unused_columns=False,
+        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=10, report_to="none",
+        disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+    )  # fmt: skip
+    tokens_a_row = sum(map(len, train["input_ids"])) / len(train)
+    recorder = Recorder(out / "metrics.jsonl", numbers.steps, title, numbers.batch * tokens_a_row)
+    callbacks = [recorder]
+    if until_plateau:
+        callbacks.append(EarlyStoppingCallback(early_stopping_patience=numbers.patience, early_stopping_threshold=2e-3))
+    trainer = SFTTrainer(
+        model=model, args=arguments, train_dataset=train, eval_dataset=held, processing_class=tokenizer,
+        data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=resume_point(out))
+    return finish(model, tokenizer, out, recorder, time.perf_counter() - started)

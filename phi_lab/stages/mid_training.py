@@ -1,0 +1,44 @@
+"""Stage 1, mid-training: next-token prediction on every right rollout of the teacher, packed.
+
+The paper (section 3.1) feeds about 30 B tokens of verified chains of thought, packed to 16K, for five epochs, "until validation
+stops improving". Ours does the same on about a million tokens: the learning rate falls when the validation loss stalls, training
+ends when it stays there, and the best weights are kept. Where it ends is therefore a plateau and not a choice, which is what
+gives the later stages' gains a meaning. Deviation: the loss covers the answer only; a small world's questions teach nothing.
+
+    phi-lab run --from mid --to mid --out runs/my-run
+"""
+
+from pathlib import Path
+
+from phi_lab import models
+from phi_lab.files import read_rows
+from phi_lab.scale import Training
+from phi_lab.stages import language_modeling as lm
+from phi_lab.stages.training import Result
+
+
+def train(
+    student: Path, data: Path, validation: Path, out: Path, numbers: Training, *, seed: int,
+    pack: lm.Pack = lm.pack_best_fit,
+) -> Result:  # fmt: skip
+    """Train the model in `student` on `data` (JSON Lines with `prompt`, `completion`); the result is saved in `out/model`.
+
+    pack(lengths, row_length) -> rows of document indices: every document at most once, no row over `row_length`.
+    """
+    tokenizer = models.load_tokenizer(student)
+    documents, held = (
+        [lm.document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(path, ("prompt", "completion"))]
+        for path in (data, validation)
+    )
+    return lm.fit(
+        models.load(student),
+        tokenizer,
+        documents,
+        held,
+        out,
+        numbers,
+        pack=pack,
+        packed=True,
+        seed=seed,
+        title="mid-training",
+    )

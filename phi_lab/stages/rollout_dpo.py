@@ -1,0 +1,115 @@
+"""Stage 3, Rollout DPO: right rollouts preferred over wrong ones, the wrong ones that distillation would have thrown away.
+
+The paper (section 3.3) pairs a right with a wrong rollout *of the teacher* for the same question and runs one epoch of plain DPO
+
+    loss = -log sigmoid( beta * (log pi(y+)/ref(y+) - log pi(y-)/ref(y-)) )
+
+with the stage-2 model as reference. Both sides are off-policy for the student; the second arm, `own`, pairs the student's own
+rollouts instead. Which wrong rollouts to take is not known; ours takes the wrong one that is closest in length, so that
+length is not what the pair teaches. Watch both log-probabilities fall while the margin grows: that is how DPO moves.
+
+    phi-lab run --from dpo --to dpo --out runs/my-run
+"""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import DPOConfig, DPOTrainer
+
+from phi_lab import chat, models
+from phi_lab.errors import UserError
+from phi_lab.files import read_rows
+from phi_lab.scale import Preference
+from phi_lab.stages.training import Recorder, Result, finish, resume_point
+
+# pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
+Pair = Callable[[Sequence[dict], Sequence[dict], int, random.Random], list[tuple[dict, dict]]]
+KEPT = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
+
+
+def pair_closest_length(
+    right: Sequence[dict], wrong: Sequence[dict], count: int, rng: random.Random
+) -> list[tuple[dict, dict]]:
+    """Pairs of one question with the smallest difference in tokens, nobody used twice."""
+    gaps = sorted(
+        (abs(good["tokens"] - bad["tokens"]), rng.random(), i, j)
+        for i, good in enumerate(right)
+        for j, bad in enumerate(wrong)
+    )
+    pairs, used_right, used_wrong = [], set(), set()
+    for _, _, i, j in gaps:
+        if len(pairs) < count and i not in used_right and j not in used_wrong:
+            used_right.add(i)
+            used_wrong.add(j)
+            pairs.append((right[i], wrong[j]))
+    return pairs
+
+
+def make_pairs(right: list[dict], wrong: list[dict], numbers: Preference, seed: int, pair: Pair) -> list[dict]:
+    """`prompt`, `chosen`, `rejected` rows, TRL's own columns, from rollouts of the same questions; shuffled.
+
+    Raises UserError when no question has both a right and a wrong rollout.
+    """
+    rng = random.Random(seed)
+    sides: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
+    for side, rows in enumerate((right, wrong)):
+        for row in rows:
+            sides[row["id"]][side].append(row)
+    rows = []
+    for good, bad in sides.values():
+        for chosen, rejected in pair(good, bad, numbers.pairs_a_question, rng) if good and bad else []:
+            prompt = chat.prompt_text(chosen["prompt"])  # TRL adds the stop token to both answers
+            rows.append({"prompt": prompt, "chosen": chosen["completion"], "rejected": rejected["completion"]})
+    if not rows:
+        raise UserError(
+            "no question has both a right and a wrong rollout: distil more questions, or raise the temperature"
+        )
+    rng.shuffle(rows)
+    return rows[: numbers.pairs]
+
+
+def train(
+    student: Path,
+    right: Path,
+    wrong: Path,
+    out: Path,
+    numbers: Preference,
+    *,
+    seed: int,
+    pair: Pair = pair_closest_length,
+) -> Result:
+    """Train the model in `student` on pairs from two files of rollouts; saved in `out/model`.
+
+    Reference log-probabilities are computed once before training, so no second model stays in memory.
+    """
+    columns = ("id", "prompt", "completion", "tokens")
+    rows = make_pairs(read_rows(right, columns), read_rows(wrong, columns), numbers, seed, pair)
+    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    steps = max(1, len(rows) // numbers.batch)
+    arguments = DPOConfig(
+        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
+        per_device_train_batch_size=numbers.batch, learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
+        warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
+        precompute_ref_batch_size=2 * numbers.batch, max_length=None, save_strategy="steps", save_steps=20,
+        save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=2, report_to="none",
+        disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+    )  # fmt: skip
+    lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]
+    recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
+    started = time.perf_counter()
+    trainer = DPOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[recorder],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=resume_point(out))
+    return finish(model, tokenizer, out, recorder, time.perf_counter() - started)

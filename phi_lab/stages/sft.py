@@ -1,0 +1,66 @@
+"""Stage 2, supervised fine-tuning: a compact, harder subset, one answer a row, learning where to stop.
+
+The paper (section 3.2) fine-tunes on a small representative subset of the verified rollouts, without packing, so that every
+answer ends where its row ends. How the subset was chosen is not known; ours takes the harder half of the questions (levels
+3 and 4, those that the teacher often failed first) and for each the right rollouts that are least alike in length.
+
+    phi-lab run --from sft --to sft --out runs/my-run
+"""
+
+import random
+from collections import defaultdict
+from pathlib import Path
+
+from phi_lab import models
+from phi_lab.files import read_rows
+from phi_lab.scale import Training
+from phi_lab.stages import language_modeling as lm
+from phi_lab.stages.training import Result
+
+
+def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
+    """The compact subset: at most `count` rows, at most three a question, levels 3 and 4, low pass rates first.
+
+    rows: right rollouts with `id`, `level`, `pass_rate`, `completion`.
+    """
+    order = random.Random(seed)
+    by_question = defaultdict(list)
+    for row in rows:
+        if row["level"] >= 3:
+            by_question[row["id"]].append(row)
+    questions = list(by_question.values())
+    order.shuffle(questions)
+    questions.sort(key=lambda question: question[0]["pass_rate"])
+    chosen = []
+    for question in questions:
+        question.sort(key=lambda row: row["tokens"])
+        spread = {0, len(question) // 2, len(question) - 1}
+        chosen += [question[place] for place in sorted(spread)]
+    return chosen[:count]
+
+
+def train(
+    student: Path,
+    data: Path,
+    validation: Path,
+    out: Path,
+    numbers: Training,
+    *,
+    seed: int,
+    pack: lm.Pack = lm.one_per_row,
+) -> Result:
+    """Fine-tune the model in `student` on a subset of `data` (right rollouts); saved in `out/model`.
+
+    `pack` decides what shares a row; the paper's answer, and the default, is: nothing.
+    """
+    tokenizer = models.load_tokenizer(student)
+    rows = choose(
+        read_rows(data, ("id", "level", "pass_rate", "tokens", "prompt", "completion")), numbers.documents, seed
+    )
+    held = read_rows(validation, ("prompt", "completion"))
+    documents, held = (
+        [lm.document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, held)
+    )
+    return lm.fit(
+        models.load(student), tokenizer, documents, held, out, numbers, pack=pack, packed=False, seed=seed, title="SFT"
+    )

@@ -1,0 +1,81 @@
+"""What every trainer shares: the metrics file with its progress bar, where to resume, what a stage leaves behind."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from phi_lab import models
+from phi_lab.files import append_rows, write_rows
+from phi_lab.progress import Bar
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage leaves behind. seconds and train_tokens are those of the training itself."""
+
+    model: Path
+    metrics: list[dict]
+    seconds: float
+    train_tokens: int
+
+
+class Recorder(TrainerCallback):
+    """Writes metrics.jsonl as training goes and moves the progress bar. A resumed run continues the file."""
+
+    ALWAYS = ("loss", "eval_loss", "learning_rate", "grad_norm")
+
+    def __init__(self, path: Path, steps: int, title: str, tokens_a_step: float = 0.0, names: tuple[str, ...] = ()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.steps, self.title, self.names = path, steps, title, (*self.ALWAYS, *names)
+        self.tokens_a_step = tokens_a_step  # 0: the trainer counts for itself
+        self.rows: list[dict] = []
+        self.before = 0.0  # seconds spent before a resume
+
+    def on_train_begin(self, args, state, control, **_):
+        if state.global_step and self.path.exists():
+            rows = map(json.loads, self.path.read_text().splitlines())
+            self.rows = [row for row in rows if row["step"] <= state.global_step]
+            self.before = self.rows[-1]["seconds"] if self.rows else 0.0
+        write_rows(self.path, self.rows)
+        self.started = time.perf_counter() - self.before
+        self.bar = Bar(self.steps, self.title, "step")
+        self.bar.update(state.global_step)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        kept = {name: float(logs[name]) for name in self.names if name in logs}
+        if not kept:
+            return
+        tokens = int(state.global_step * self.tokens_a_step) or state.num_input_tokens_seen
+        seconds = round(time.perf_counter() - self.started, 2)
+        row = {"step": state.global_step, **kept, "tokens": tokens, "seconds": seconds}
+        self.rows.append(row)
+        append_rows(self.path, [row])
+        self.bar.set_postfix(
+            {name: f"{value:.3f}" for name, value in kept.items() if "loss" in name or "reward" in name}
+        )
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.update(1)
+
+    def on_train_end(self, args, state, control, **_):
+        self.bar.close()
+
+
+def resume_point(out: Path) -> str | None:
+    """The newest trainer checkpoint of an interrupted stage, if there is one."""
+    folder = out / "trainer"
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def finish(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: Recorder, seconds: float
+) -> Result:
+    """Save the model, drop the trainer's own checkpoints, say what happened."""
+    models.save(model, tokenizer, out / "model")
+    shutil.rmtree(out / "trainer", ignore_errors=True)
+    return Result(out / "model", recorder.rows, seconds + recorder.before, recorder.rows[-1]["tokens"])
