@@ -1,7 +1,8 @@
 """Three fixed benchmarks, shipped: they play MATH-500 (`easy`), AIME (`hard`) and GPQA (`transfer`) in the small world.
 
-easy: one operation; hard: three or four; transfer: logic, which no stage after pretraining ever sees. 1,000 problems each, all from
-the benchmark split, so no operands and operators of theirs are ever trained on (tests/test_world.py proves it).
+easy: one operation; hard: three or four; transfer: logic, which no stage after pretraining ever sees. 1,000 problems
+each, all from the benchmark split, so no operands and operators of theirs are ever trained on (tests/test_world.py
+proves it).
 
     python -m phi_lab.benchmarks        # writes data/benchmarks again, byte for byte
 """

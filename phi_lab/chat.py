@@ -1,9 +1,9 @@
 r"""The words on the wire: turns, <think> tags, \boxed answers, and the tokenizer that knows them.
 
 Turn tokens and template are Phi-4-mini's (`<|user|>…<|end|><|assistant|>`, no newlines; published chat template, see
-https://huggingface.co/microsoft/Phi-4-mini-instruct). Deviations: <think> and </think> are one token each, a digit is always
-one token (columns of digits are what this world is about), the vocabulary has 512 entries, and no system turn is added unless
-asked for: twenty constant tokens a prompt would be a fifth of everything a laptop computes.
+https://huggingface.co/microsoft/Phi-4-mini-instruct). Deviations: <think> and </think> are one token each, a digit is
+always one token (columns of digits are what this world is about), the vocabulary has 512 entries, and no system turn
+is added unless asked for: twenty constant tokens a prompt would be a fifth of everything a laptop computes.
 """
 
 import random

@@ -1,6 +1,7 @@
 """The command line: `phi-lab COMMAND --help` explains each command with an example.
 
-A mistake of the user's ends with one clear line and exit code 2; Ctrl-C too, and the same command continues where it stopped.
+A mistake of the user's ends with one clear line and exit code 2; Ctrl-C too, and the same command continues where it
+stopped.
 """
 
 import argparse
@@ -110,7 +111,8 @@ def parser() -> argparse.ArgumentParser:
     course.add_argument("--out", type=Path, default=Path("runs/course"))
     course.add_argument("--profile", default="lab", help="lab or smoke")
 
-    command("notebooks", _notebooks, "make notebooks/*.ipynb again from notebooks/source/*.py")
+    pages = command("notebooks", _notebooks, "make notebooks/*.ipynb again from notebooks/source/*.py")
+    pages.add_argument("--outputs-from", type=Path, default=None, help="a finished `phi-lab course` folder")
 
     speed = command("bench", _bench, "measure this computer: rollouts, training, verification")
     speed.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
@@ -176,8 +178,8 @@ def _chat(options) -> None:
     model, tokenizer = models.load(folder), models.load_tokenizer(folder)
 
     def answer(question: str, turn: int) -> None:
-        group = rollouts.sample(model, tokenizer, [question], samples=1, temperature=options.temperature, max_new_tokens=256,
-                                seed=turn, quiet=True)  # fmt: skip
+        group = rollouts.sample(model, tokenizer, [question], samples=1, temperature=options.temperature,
+                                max_new_tokens=256, seed=turn, quiet=True)  # fmt: skip
         print(group[0][0].text.replace(chat.THINK_END, chat.THINK_END + "\n"))
 
     if options.question:
@@ -212,7 +214,7 @@ def _course(options) -> None:
 def _notebooks(options) -> None:
     from phi_lab import course
 
-    course.convert()
+    course.convert(options.outputs_from)
 
 
 def _bench(options) -> None:

@@ -1,8 +1,9 @@
 """Stage 0, distillation: questions -> teacher's rollouts -> verdicts -> filters -> training sets, and the funnel.
 
-The paper (section 3, data) samples about eight rollouts a question, verifies final answers, trains on right ones and keeps wrong
-ones for Rollout DPO. Here likewise: `rollouts.jsonl` holds everything that was sampled with its verdict, `right.jsonl` what
-stages 1 and 2 learn from, `wrong.jsonl` what stage 3 learns against, `funnel.json` what each filter removed and why.
+The paper (section 3, data) samples about eight rollouts a question, verifies final answers, trains on right ones and
+keeps wrong ones for Rollout DPO. Here likewise: `rollouts.jsonl` holds everything that was sampled with its verdict,
+`right.jsonl` what stages 1 and 2 learn from, `wrong.jsonl` what stage 3 learns against, `funnel.json` what each
+filter removed and why.
 
     phi-lab distill --questions 1500 --out runs/my-run/data
 """
@@ -38,7 +39,9 @@ def questions(count: int, seed: int, split: str = "train", levels: tuple[int, ..
 
 
 def roll(teacher: Teacher, name: str, asked: list[Problem], out: Path, temperature: float, seed: int) -> list[dict]:
-    """Sample and verify rollouts for every question, chunk by chunk; whole chunks found in `out` are not sampled again."""
+    """Sample and verify rollouts for every question, chunk by chunk; whole chunks found in `out` are not sampled
+    again.
+    """
     rows = read_rows(out) if out.exists() else []
     done = {row["id"] for row in rows}
     for first in range(0, len(asked), CHUNK):
@@ -50,8 +53,8 @@ def roll(teacher: Teacher, name: str, asked: list[Problem], out: Path, temperatu
         verdicts = verify_many([(text, problem.answer) for problem, text, _, _ in flat])
         new = [
             {
-                **problem.row(), "completion": text, "verdict": verdict.verdict, "finish_reason": reason, "tokens": tokens,
-                "teacher": name, "temperature": temperature, "seed": seed,
+                **problem.row(), "completion": text, "verdict": verdict.verdict,
+                "finish_reason": reason, "tokens": tokens, "teacher": name, "temperature": temperature, "seed": seed,
             }
             for (problem, text, reason, tokens), verdict in zip(flat, verdicts, strict=True)
         ]  # fmt: skip
@@ -92,9 +95,8 @@ def filter_rows(rows: list[dict]) -> tuple[list[dict], dict]:
 
     for name, why, keep in FILTERS:
         kept = note(name, [row for row in kept if keep(row)], why)
-    seen: set[tuple[str, str]] = set()
-    kept = note("distinct", [row for row in kept if not ((key := (row["id"], row["completion"])) in seen or seen.add(key))],
-                "word for word the same answer to the same question")  # fmt: skip
+    distinct = list({(row["id"], row["completion"]): row for row in reversed(kept)}.values())[::-1]
+    kept = note("distinct", distinct, "word for word the same answer to the same question")
     funnel = {
         "questions": len({row["id"] for row in rows}), "rollouts": len(rows), "steps": steps,
         "verdicts": {verdict: verdicts[verdict] for verdict in VERDICTS},

@@ -1,7 +1,8 @@
 """Measuring: every stage answers the same problems, every sample is kept as a row, every accuracy has an interval.
 
-Primary measure: temperature 0.6, the mean over samples (four on `hard`). Beside it greedy, and pass@8 on the first 200 hard
-problems. Samples of one problem are not independent, so intervals use an effective sample size (`stats.clustered_wilson`).
+Primary measure: temperature 0.6, the mean over samples (four on `hard`). Beside it greedy, and pass@8 on the first
+200 hard problems. Samples of one problem are not independent, so intervals use an effective sample size
+(`stats.clustered_wilson`).
 
     phi-lab eval --model runs/my-run/grpo/model --out runs/my-run/evals --name grpo
 """
@@ -91,7 +92,8 @@ def _row(stage, arm, benchmark, answers: list[list[bool]], temperature, k, pass_
     low, high = stats.clustered_wilson([sum(hits) for hits in answers], k)
     return {
         "stage": stage, "arm": arm, "benchmark": benchmark, "n": n, "correct": correct, "accuracy": correct / n,
-        "ci_low": low, "ci_high": high, "temperature": temperature, "k": k, "pass_at_k": pass_at_k, **cost, "seed": seed,
+        "ci_low": low, "ci_high": high, "temperature": temperature, "k": k, "pass_at_k": pass_at_k,
+        **cost, "seed": seed,
     }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Phi models from under a million to 3.8 billion parameters, one class: `Phi3ForCausalLM`.
 
-phi-4-mini is the published shape (arXiv 2503.01743 and its config.json: 3,836,021,760 parameters). The tiny ones keep what
-makes it Phi: grouped-query attention, tied embeddings, rotary position on 75 % of each head, SwiGLU without biases.
+phi-4-mini is the published shape (arXiv 2503.01743 and its config.json: 3,836,021,760 parameters). The tiny ones keep
+what makes it Phi: grouped-query attention, tied embeddings, rotary position on 75 % of each head, SwiGLU without
+biases.
 """
 
 import math
@@ -26,11 +27,12 @@ disable_progress_bar()  # loading a tiny model takes a millisecond
 DATA = Path(__file__).resolve().parent.parent / "data"
 TOKENIZER = DATA / "tokenizer"
 
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 SHAPES = {
-    "phi-nano": dict(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=384),
-    "phi-micro": dict(hidden_size=192, num_hidden_layers=5, num_attention_heads=6, num_key_value_heads=2, intermediate_size=576),
-    "phi-4-mini": dict(hidden_size=3072, num_hidden_layers=32, num_attention_heads=24, num_key_value_heads=8, intermediate_size=8192),
-}  # fmt: skip
+    "phi-nano": dict(zip(_SIZES, (128, 4, 4, 2, 384), strict=True)),
+    "phi-micro": dict(zip(_SIZES, (192, 5, 6, 2, 576), strict=True)),
+    "phi-4-mini": dict(zip(_SIZES, (3072, 32, 24, 8, 8192), strict=True)),
+}
 LONG_FACTORS = [
     1, 1.118320672, 1.250641126, 1.398617824, 1.564103225, 1.74916897, 1.956131817, 2.187582649, 2.446418898,
     2.735880826, 3.059592084, 3.421605075, 3.826451687, 4.279200023, 4.785517845, 5.351743533, 5.984965424,
@@ -77,8 +79,8 @@ def build(name: str, vocabulary: int, seed: int) -> PreTrainedModel:
 def load(folder: Path | str, adapter: str | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model from a local folder, with a fresh LoRA adapter on it where `adapter` asks for one.
 
-    adapter: None (all weights train), "lora", or "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError where
-    there is no model, or for another adapter.
+    adapter: None (all weights train), "lora", or "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError
+    where there is no model, or for another adapter.
     """
     if not (Path(folder) / "config.json").is_file():
         raise UserError(f"no model in {folder}: config.json is missing; name a folder with a saved checkpoint")

@@ -1,12 +1,12 @@
 """Sampling answers: one seam, two engines.
 
-`cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop over Phi's
-own weights: prompts are prefilled once and shared by all their samples, keys and values live in a fixed cache, a finished
-row makes room for the next question at once, and sampling is one cumulative sum. `hf` is `model.generate`, slower and
-the reference: the tests hold both to the same distribution.
+`cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop
+over Phi's own weights: prompts are prefilled once and shared by all their samples, keys and values live in a fixed
+cache, a finished row makes room for the next question at once, and sampling is one cumulative sum. `hf` is
+`model.generate`, slower and the reference: the tests hold both to the same distribution.
 
-Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature 0 the
-choice is greedy and log-probabilities are those of temperature 1.
+Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature
+0 the choice is greedy and log-probabilities are those of temperature 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,9 @@ SLOTS = 128  # rows that are sampled at once; chosen by measurement (docs/log.md
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled completion: token ids (the stop token included), their log-probabilities, text without the stop token."""
+    """One sampled completion: token ids (the stop token included), their log-probabilities, text without the stop
+    token.
+    """
 
     ids: list[int]
     logprobs: list[float]
@@ -53,7 +55,8 @@ def sample(
 ) -> list[list[Sample]]:
     """`samples` completions for each question in `prompts` (plain questions, not yet in chat form).
 
-    temperature 0 is greedy. The same seed on the same machine gives the same rollouts. Raises UserError for an unknown engine.
+    temperature 0 is greedy. The same seed on the same machine gives the same rollouts. Raises UserError for an
+    unknown engine.
     """
     if engine not in ENGINES:
         raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
@@ -92,7 +95,8 @@ def _sample_hf(model, jobs, temperature, max_new_tokens, seed, stops, tick: Call
             else {"do_sample": False}
         )
         out = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, eos_token_id=sorted(stops), pad_token_id=pad,
+            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, eos_token_id=sorted(stops),
+            pad_token_id=pad,
             return_dict_in_generate=True, output_logits=True, **settings,
         )  # fmt: skip
         chosen = out.sequences[:, width:]

@@ -1,9 +1,9 @@
 """The chain: distil, mid-train, fine-tune, prefer, reinforce, measure after each. One run is one folder.
 
-A run folder holds config.json (everything needed to repeat it), data/, one folder a stage, evals/, ladder.json, ten.json and
-report.html. Every step that is finished is found again, so a stopped run continues with the same command. The `lab` profile
-climbs from the shipped base; `smoke` starts each stage from the shipped checkpoint before it, so that even a two-minute
-DPO or GRPO meets prompts that are sometimes right and sometimes wrong.
+A run folder holds config.json (everything needed to repeat it), data/, one folder a stage, evals/, ladder.json,
+ten.json and report.html. Every step that is finished is found again, so a stopped run continues with the same
+command. The `lab` profile climbs from the shipped base; `smoke` starts each stage from the shipped checkpoint before
+it, so that even a two-minute DPO or GRPO meets prompts that are sometimes right and sometimes wrong.
 
     phi-lab run --scale cpu --profile lab --seed 0 --out runs/my-run
 """
@@ -39,7 +39,8 @@ def chain(
 ) -> Path:  # fmt: skip
     """Run the stages from `start` to `stop` and measure each; returns the path of the report.
 
-    Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full disk.
+    Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
+    disk.
     """
     numbers = scale.numbers(scale_name, profile)
     stages = between(start, stop)
@@ -92,7 +93,7 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
 def run_stage(
     stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, **parts
 ) -> Result:
-    """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=, ..."""
+    """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=."""
     folder = out / stage
     done = folder / "done.json"
     if done.exists():

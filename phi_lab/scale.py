@@ -1,8 +1,10 @@
 """The one dial: every number of every stage, beside the paper's.
 
-A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a *profile* says how long it may take (smoke:
-continuous integration, seconds a stage; lab: what a learner runs). Code never asks which scale it is on, it reads numbers here.
-Paper figures: arXiv 2504.21233, as collected from second-hand notes where its text could not be read; None means unknown.
+A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a *profile* says how long it may take
+(smoke:
+continuous integration, seconds a stage; lab: what a learner runs). Code never asks which scale it is on, it reads
+numbers here. Paper figures: arXiv 2504.21233, as collected from second-hand notes where its text could not be read;
+None means unknown.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -26,8 +28,9 @@ PAPER = {
 class Training:
     """One language-modelling stage: base, mid-training or SFT.
 
-    schedule "reduce_lr_on_plateau" trains until the validation loss stops improving: the rate falls whenever an evaluation
-    brings no better loss, and after `patience` of them in a row training ends with the best weights. `steps` is then a limit.
+    schedule "reduce_lr_on_plateau" trains until the validation loss stops improving: the rate falls whenever an
+    evaluation brings no better loss, and after `patience` of them in a row training ends with the best weights.
+    `steps` is then a limit.
     """
 
     learning_rate: float
@@ -67,7 +70,9 @@ class Preference:
 
 @dataclass(frozen=True)
 class Reinforcement:
-    """GRPO. A step samples `prompts` x `group` rollouts; what the advantage function leaves at zero is not trained on."""
+    """GRPO. A step samples `prompts` x `group` rollouts; what the advantage function leaves at zero is not trained
+    on.
+    """
 
     learning_rate: float
     steps: int
@@ -115,7 +120,7 @@ class Numbers:
 
 
 BASE = Training(
-    learning_rate=3e-3, batch=8, row_length=320, steps=2400, documents=290_000, warmup=0.05, evaluate_every=300
+    learning_rate=3e-3, batch=16, row_length=256, steps=1800, documents=175_000, warmup=0.05, evaluate_every=150
 )
 TEACHER = Training(
     learning_rate=2e-3, batch=16, row_length=320, steps=1500, documents=100_000, warmup=0.03, evaluate_every=300

@@ -1,4 +1,5 @@
-"""From a run to what the repository ships: base, teacher, a checkpoint a stage, the distilled rollouts, and cards that say so.
+"""From a run to what the repository ships: base, teacher, a checkpoint a stage, the distilled rollouts, and cards
+that say so.
 
 phi-lab run --from base --seed 100 --out runs/ship && phi-lab ship runs/ship
 """
@@ -41,7 +42,7 @@ def _card(target: Path, ladder: list[dict], config: dict) -> str:
     lines = [
         f"# phi-nano, {stage}",
         "",
-        "Phi3ForCausalLM with 853,376 parameters, part of phi-lab's small world. It knows columns of digits and nothing else.",
+        "Phi3ForCausalLM with 853,376 parameters, of phi-lab's small world. It knows columns of digits, nothing else.",
         "",
         f"- made by: `phi-lab run --from base --seed {config['seed']} --out RUN` and `phi-lab ship RUN`",
         f"- seed {config['seed']}, torch {config['versions']['torch']}, trl {config['versions']['trl']}",
@@ -53,9 +54,8 @@ def _card(target: Path, ladder: list[dict], config: dict) -> str:
     for row in ladder:
         if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None:
             share, low, high = (100 * row[name] for name in ("accuracy", "ci_low", "ci_high"))
-            lines.append(
-                f"| {row['benchmark']} | {row['temperature']} | {row['n']} | {share:.1f} % | {low:.1f} to {high:.1f} % |"
-            )
+            interval = f"{low:.1f} to {high:.1f} %"
+            lines.append(f"| {row['benchmark']} | {row['temperature']} | {row['n']} | {share:.1f} % | {interval} |")
     if stage == "teacher":
         lines += ["", "The teacher's own accuracy is the share of right rollouts in data/distilled/README.md."]
     return "\n".join(lines) + "\n"
@@ -65,8 +65,8 @@ def _data_card(funnel: dict, config: dict) -> str:
     lines = [
         "# Distilled rollouts",
         "",
-        f"{funnel['rollouts']:,} rollouts of the shipped teacher to {funnel['questions']:,} questions of the train split, seed "
-        f"{config['seed']}, temperature {config['numbers']['distillation']['temperature']}, each with its verdict.",
+        f"{funnel['rollouts']:,} rollouts of the shipped teacher to {funnel['questions']:,} questions of the train "
+        f"split, seed {config['seed']}, temperature {config['numbers']['distillation']['temperature']}, with verdicts.",
         "Made by the run that made the checkpoints; the validation rollouts answer questions of the validation split.",
         "",
         "| filter | kept | removed | why |",

@@ -1,7 +1,7 @@
 """Who writes rollouts: a script that always ends right, and a model that does not.
 
-The script is the bootstrap: it trained the teacher model and stays as a second teacher for comparison. The teacher model
-samples, as DeepSeek-R1 does in the paper; some of its answers are wrong, and those feed Rollout DPO.
+The script is the bootstrap: it trained the teacher model and stays as a second teacher for comparison. The teacher
+model samples, as DeepSeek-R1 does in the paper; some of its answers are wrong, and those feed Rollout DPO.
 """
 
 import random
@@ -42,7 +42,8 @@ def model(folder: Path, numbers: Distillation) -> Teacher:
     def ask(problems: Sequence[Problem], seed: int) -> Answers:
         groups = rollouts.sample(
             network, tokenizer, [problem.prompt for problem in problems], samples=numbers.samples,
-            temperature=numbers.temperature, max_new_tokens=numbers.max_new_tokens, seed=seed, title="asking the teacher",
+            temperature=numbers.temperature, max_new_tokens=numbers.max_new_tokens, seed=seed,
+            title="asking the teacher",
         )  # fmt: skip
         return [[(one.text, one.finish_reason, len(one.ids)) for one in group] for group in groups]
 

@@ -1,14 +1,15 @@
 r"""The small world: arithmetic in several steps, with the columns written out.
 
-A model of under a million parameters cannot subtract 168 from 347 in its head reliably, but it can when it writes one column
-after the other. Long chains of thought are therefore *necessary* here, as they are for a 3.8 B model on competition
-mathematics. Every problem is a chain of one to four operations (its level) in one of several wordings, or a sum, difference
-or product of fractions. A worked solution is text such as
+A model of under a million parameters cannot subtract 168 from 347 in its head reliably, but it can when it writes one
+column after the other. Long chains of thought are therefore *necessary* here, as they are for a 3.8 B model on
+competition mathematics. Every problem is a chain of one to four operations (its level) in one of several wordings, or
+a sum, difference or product of fractions. A worked solution is text such as
 
     47+38:7+8=15,4+3+1=8;85.85-12:5-2=3,8-1=7;73.
 
-in one of three styles: `terse` (most steps in the head), `checking` (steps undone by their inverse) and `backtracking` (slips
-that are noticed and repaired). So right answers to one prompt really differ in length, and the short way is the risky one.
+in one of three styles: `terse` (most steps in the head), `checking` (steps undone by their inverse) and
+`backtracking` (slips that are noticed and repaired). So right answers to one prompt really differ in length, and the
+short way is the risky one.
 """
 
 import random
@@ -25,7 +26,8 @@ NAMES = ("Ann", "Bob", "Eva", "Ian", "Joy", "Leo", "Mia", "Tom")
 THINGS = ("apples", "beads", "books", "cards", "coins", "nuts", "pens", "shells")
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
-SMALL = {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
+EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
+SMALL = {1: 0.85, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
 
 # ------------------------------------------------------------------ problems
 
@@ -58,10 +60,10 @@ def apply(operator: str, left: int, right: int) -> int:
 def _chain(rng: random.Random, level: int) -> tuple[int, list[tuple[str, int]]]:
     """A start value and `level` operations whose intermediate values stay within 1 and 999."""
     while True:
-        start = value = rng.randint(11, 99)
+        start = value = rng.randint(11, 199 if level == 1 else 99)
         operations = []
         for _ in range(level):
-            choice = rng.choices("+-*/", (35, 35, 16, 14))[0]
+            choice = rng.choices("+-*/", EASY if level == 1 else (35, 35, 16, 14))[0]
             least, most = (2, 9) if rng.random() < SMALL[level] else (11, 99)
             if choice == "+":
                 right = rng.randint(least, most)
@@ -124,7 +126,7 @@ def _expression(rng: random.Random, start: int, operations: list[tuple[str, int]
 def _let(rng: random.Random, start: int, operations: list[tuple[str, int]]) -> str:
     """Substitution: intermediate values get letters."""
     before, parts = str(start), []
-    for letter, (operator, right) in zip("abc", operations[:-1]):
+    for letter, (operator, right) in zip("abc", operations[:-1], strict=False):
         parts.append(f"Let {letter} = {before}{operator}{right}.")
         before = letter
     operator, right = operations[-1]
@@ -283,7 +285,16 @@ def _divide(left: int, right: int) -> list[str]:
     return columns
 
 
-def column_note(rng: random.Random) -> str:
-    """One step with its columns and nothing around it: the kind of fact a base model meets in pretraining."""
-    problem = sample_split(rng, 1, "train")
-    return _step(problem.steps[0], "columns", rng)
+def facts(rng: random.Random, split: str) -> list[tuple[str, str]]:
+    """Twelve bare results in a row, as (left side, result) pairs: ("47+8=", "55."). Only results can be learned."""
+    pairs = []
+    for _ in range(12):
+        operator, left, right = sample_split(rng, 1, split).steps[0]
+        pairs.append((f"{left}{operator}{right}=", f"{apply(operator, left, right)}."))
+    return pairs
+
+
+def scratch_work(rng: random.Random, split: str) -> str:
+    """Two to four steps with their columns and no question around them: text that any base model meets in pretraining."""
+    problem = sample_split(rng, rng.randint(2, 4), split)
+    return "".join(_step(step, "columns", rng) for step in problem.steps)

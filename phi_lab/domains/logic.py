@@ -1,7 +1,7 @@
 """The other domain: truth values and a small stack machine.
 
-It plays the part that GPQA plays in the paper: something the base model half knows, that no later stage ever sees, so that we
-can watch what a recipe for arithmetic does to it. Answers are single digits, so that guessing gains little.
+It plays the part that GPQA plays in the paper: something the base model half knows, that no later stage ever sees, so
+that we can watch what a recipe for arithmetic does to it. Answers are single digits, so that guessing gains little.
 """
 
 import random

@@ -1,8 +1,8 @@
 """What a problem is, and which split it belongs to.
 
-A split is a hash of the *canonical operands and operators*, never of a seed or of the wording. "Ann has 47 apples and gets
-38 more", "Compute 38+47." and the equation that is solved by the same steps are one problem in different clothes, so they
-share a key and can never stand on both sides of the train/benchmark line.
+A split is a hash of the *canonical operands and operators*, never of a seed or of the wording. "Ann has 47 apples and
+gets 38 more", "Compute 38+47." and the equation that is solved by the same steps are one problem in different
+clothes, so they share a key and can never stand on both sides of the train/benchmark line.
 """
 
 import hashlib

@@ -1,11 +1,12 @@
 """Stage "base": pretraining of the tiny model that the recipe starts from, and bootstrapping of its teacher.
 
 Phi-4-mini came out of five trillion tokens able to answer easy problems at once (MATH-500 71.8 %) and hard ones hardly
-(AIME24 10 %). Ours is given the same state on purpose: direct answers to easy problems, columns of digits as bare facts,
-the logic domain as the thing that nobody will ever train again. The *teacher* is that base, trained much longer on worked
-solutions written by a script; afterwards the script steps back and only the teacher's own samples are used.
+(AIME24 10 %). Ours is given the same state on purpose: direct answers to easy problems, bare facts, columns of digits
+as scratch work that no question asked for, and the logic domain as the thing that nobody will ever train again. The *teacher* is that base, trained much
+longer on worked solutions written by a script; afterwards the script steps back and only the teacher's own samples
+are used.
 
-    phi-lab train-base --out data/base        phi-lab train-teacher --out data/teacher
+    phi-lab run --from base --to base --out runs/base
 """
 
 import random
@@ -19,20 +20,33 @@ from phi_lab.stages.training import Result
 
 
 def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> list[lm.Document]:
-    """Short documents: questions answered directly, column notes, logic. Level 1 dominates, as easy text does anywhere."""
+    """Questions answered directly (mostly easy ones), bare facts, scratch work without questions, and logic."""
     rng, documents = random.Random(seed), []
     for _ in range(count):
         kind = rng.random()
-        if kind < 0.15:
-            ids = tokenizer(arithmetic.column_note(rng)).input_ids + [tokenizer.eos_token_id]
+        if kind < 0.3:
+            ids = tokenizer(arithmetic.scratch_work(rng, split)).input_ids + [tokenizer.eos_token_id]
             documents.append((ids, ids))
             continue
-        if kind < 0.35:
+        if kind < 0.42:
+            documents.append(_facts(tokenizer, arithmetic.facts(rng, split)))
+            continue
+        if kind < 0.54:
             problem = logic.sample_split(rng, rng.randint(1, 4), split)
         else:
-            problem = arithmetic.sample_split(rng, rng.choices((1, 2, 3, 4), (72, 14, 8, 6))[0], split)
+            problem = arithmetic.sample_split(rng, rng.choices((1, 2, 3, 4), (88, 6, 3, 3))[0], split)
         documents.append(lm.document(tokenizer, problem.prompt, chat.completion_text(None, problem.answer)))
     return documents
+
+
+def _facts(tokenizer, pairs: list[tuple[str, str]]) -> lm.Document:
+    """Facts as one document; what cannot be known (which sum comes next) carries no loss."""
+    ids, labels = [], []
+    for asked, follows in pairs:
+        unknown, known = tokenizer(asked).input_ids, tokenizer(follows).input_ids
+        ids += unknown + known
+        labels += [lm.IGNORE] * len(unknown) + known
+    return ids, labels
 
 
 def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> list[lm.Document]:
@@ -48,11 +62,12 @@ def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> 
 def train_base(out: Path, numbers: Training, seed: int = 0, model: str = "phi-nano") -> Result:
     """Pretrain a model from random weights."""
     tokenizer = models.load_tokenizer()
+    documents = base_documents(tokenizer, numbers.documents, seed)
+    held = base_documents(tokenizer, 600, seed + 1, "validation")
     network = models.build(model, len(tokenizer), seed)
     return lm.fit(
-        network, tokenizer, base_documents(tokenizer, numbers.documents, seed), base_documents(tokenizer, 600, seed + 1, "validation"),
-        out, numbers, pack=lm.pack_best_fit, packed=True, seed=seed, title="base",
-    )  # fmt: skip
+        network, tokenizer, documents, held, out, numbers, pack=lm.pack_best_fit, packed=True, seed=seed, title="base"
+    )
 
 
 def train_teacher(base: Path, out: Path, numbers: Training, seed: int = 0) -> Result:

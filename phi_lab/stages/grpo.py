@@ -1,16 +1,17 @@
 """Stage 4, reinforcement learning: GRPO with a verifiable reward and the paper's three stabilisers.
 
-Reward: +1 for a verified final answer, -1 otherwise (paper, section 3.4). The pilot failed for three reasons, and each has its
-device here, a plain function that a learner can replace:
+Reward: +1 for a verified final answer, -1 otherwise (paper, section 3.4). The pilot failed for three reasons, and
+each has its device here, a plain function that a learner can replace:
 
-1. answers to one prompt differ much in length  -> `select_uniform_length`: keep prompts whose answers are alike in length;
-2. all-right or all-wrong groups have no gradient -> `rebalance`: oversample, keep k = min(right, wrong, G/2) of each side, drop
-   prompts above 50 % or with k = 0, and divide the loss by the tokens that count;
-3. training wants hot sampling, evaluation cool   -> `anneal`: temperature 1.0 -> 0.6 linearly over half of the steps, then fixed.
+1. answers to one prompt differ much in length -> `select_uniform_length`: keep prompts whose answers are alike;
+2. all-right or all-wrong groups have no gradient -> `rebalance`: oversample, keep k = min(right, wrong, G/2) of each
+   side, drop prompts above 50 % or with k = 0, and divide the loss by the tokens that count;
+3. training wants hot sampling, evaluation cool -> `anneal`: temperature 1.0 -> 0.6 linearly over half of the steps.
 
-TRL's GRPOTrainer does the optimisation. The temperature is moved for sampling and for the log-probabilities together, or the
-importance ratios would be wrong. Rollouts come from `phi_lab.rollouts`. Deviations from TRL's defaults: rows with zero
-advantage are dropped before the forward pass (they have no gradient, only cost), no KL term, one update a batch.
+TRL's GRPOTrainer does the optimisation. The temperature is moved for sampling and for the log-probabilities together,
+or the importance ratios would be wrong. Rollouts come from `phi_lab.rollouts`. Deviations from TRL's defaults: rows
+with zero advantage are dropped before the forward pass (they have no gradient, only cost), no KL term, one update a
+batch.
 
     phi-lab run --from grpo --to grpo --out runs/my-run
 """
@@ -57,10 +58,10 @@ def group_normalised(rewards: torch.Tensor, random: torch.Generator) -> torch.Te
 
 
 def rebalance(rewards: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """The paper's rebalancing, as advantages: +1 and -1 for k = min(right, wrong, G/2) answers of each side, chosen at random.
+    """The paper's rebalancing, as advantages: +1 and -1 for k = min(right, wrong, G/2) answers of each side, at random.
 
-    Zero means "does not count": answers beyond k, prompts with k = 0, prompts where more than half are right already. With as
-    many right as wrong answers the group's mean is 0 and its standard deviation 1, so these are GRPO's own advantages.
+    Zero means "does not count": answers beyond k, prompts with k = 0, prompts where more than half are right already.
+    With as many right as wrong answers the group's mean is 0 and its standard deviation 1, so these are GRPO's own advantages.
     """
     advantages = torch.zeros_like(rewards)
     right = rewards > 0
@@ -85,12 +86,13 @@ def anneal(numbers: Reinforcement) -> Temperature:
 
 
 def select_uniform_length(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], numbers: Reinforcement, seed: int,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem],
+    numbers: Reinforcement, seed: int,
     reward: Reward = verified,
 ) -> list[Problem]:  # fmt: skip
     """Prompts worth training on: some answers right and some wrong, and the `keep` share whose lengths vary least.
 
-    Variation is the standard deviation of the answers' lengths over their mean. Falls back to all prompts where none is mixed.
+    Variation is the standard deviation of the answers' lengths over their mean. Without a mixed prompt, all are kept.
     """
     groups = rollouts.sample(
         model, tokenizer, [problem.prompt for problem in problems], samples=numbers.group, temperature=numbers.hot,
@@ -119,20 +121,22 @@ def train(
     model, tokenizer = models.load(student), models.load_tokenizer(student)
     started = time.perf_counter()
     chosen = select(model, tokenizer, problems, numbers, seed, reward)
-    random.Random(seed).shuffle(chosen)
+    order, asked = random.Random(seed), []
+    while len(asked) < numbers.steps * numbers.prompts:  # every prompt once before any comes again
+        asked += order.sample(chosen, len(chosen))
     schedule = temperature or anneal(numbers)
     arguments = GRPOConfig(
-        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps, learning_rate=numbers.learning_rate,
+        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
+        learning_rate=numbers.learning_rate,
         lr_scheduler_type="constant_with_warmup", warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0, adam_beta2=0.98,
         num_generations=numbers.group, per_device_train_batch_size=numbers.prompts * numbers.group, steps_per_generation=1,
         max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
         epsilon=numbers.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
         save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=1, report_to="none",
-        disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        disable_tqdm=True, use_cpu=not torch.cuda.is_available(), shuffle_dataset=False,  # TRL's own order is lost on resume
     )  # fmt: skip
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, "GRPO", names=LOGGED)
-    copies = -(-numbers.prompts // len(chosen))  # TRL drops a batch that the prompts cannot fill
-    data = Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in chosen] * copies)
+    data = Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in asked])
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[recorder],
         reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, engine, seed),

@@ -1,10 +1,10 @@
 """The seam to TRL's SFTTrainer: what base, mid-training and SFT have in common.
 
-Documents become rows, rows become batches. A *document* is a list of token ids and labels. *Packing* puts several documents into
-one row of fixed length; positions restart at every document, from which transformers builds a block-diagonal mask, so that no
-document sees its neighbour. *Unpacked*, a row is one document and rows of a batch are padded to their longest. The only
-difference from TRL's own packing is the shape: TRL flattens a batch into one very long row, which dense attention on a CPU pays
-for dearly (docs/log.md).
+Documents become rows, rows become batches. A *document* is a list of token ids and labels. *Packing* puts several
+documents into one row of fixed length; positions restart at every document, from which transformers builds a block-
+diagonal mask, so that no document sees its neighbour. *Unpacked*, a row is one document and rows of a batch are
+padded to their longest. The only difference from TRL's own packing is the shape: TRL flattens a batch into one very
+long row, which dense attention on a CPU pays for dearly (docs/log.md).
 """
 
 import time
@@ -36,8 +36,8 @@ def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str, l
 def pack_best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     """Best-fit decreasing: each document, longest first, goes to the fullest row that still has room.
 
-    Returns rows as lists of document indices. Every document of at most `row_length` tokens appears exactly once; longer
-    ones are left out (arXiv 2404.10830, section 3).
+    Returns rows as lists of document indices. Every document of at most `row_length` tokens appears exactly once;
+    longer ones are left out (arXiv 2404.10830, section 3).
     """
     rows: list[list[int]] = []
     by_room: list[list[int]] = [[] for _ in range(row_length + 1)]  # rows by free tokens
@@ -78,7 +78,7 @@ def rows_dataset(documents: Sequence[Document], rows: list[list[int]], pad: int,
 
 
 def collate(pad: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
-    """Pad rows of a batch to the longest. Padding is a document of its own (positions restart), so no mask is needed."""
+    """Pad rows of a batch to the longest. Padding is a document of its own (positions restart), so it needs no mask."""
 
     def together(rows: list[dict]) -> dict[str, torch.Tensor]:
         width = max(len(row["input_ids"]) for row in rows)
@@ -108,7 +108,8 @@ def fit(
     seed: int,
     title: str,
 ) -> Result:
-    """Train `model` on rows of documents with TRL's SFTTrainer; save it in `out/model` and a row a log in `out/metrics.jsonl`.
+    """Train `model` on rows of documents with TRL's SFTTrainer; save it in `out/model` and a row a log in
+    `out/metrics.jsonl`.
 
     With schedule "reduce_lr_on_plateau" the rate is halved when the validation loss stalls and training ends after
     `patience` evaluations without a better one; the best weights are kept.
@@ -130,8 +131,9 @@ def fit(
         lr_scheduler_kwargs={"factor": 0.4, "patience": 0, "threshold": 2e-3} if until_plateau else None,
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=until_plateau,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
-        save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, remove_unused_columns=False,
-        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=10, report_to="none",
+        save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1,
+        bf16=torch.cuda.is_available(), activation_checkpointing=False, remove_unused_columns=False,
+        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps), report_to="none",
         disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     tokens_a_row = sum(map(len, train["input_ids"])) / len(train)

@@ -1,9 +1,10 @@
 """Stage 1, mid-training: next-token prediction on every right rollout of the teacher, packed.
 
-The paper (section 3.1) feeds about 30 B tokens of verified chains of thought, packed to 16K, for five epochs, "until validation
-stops improving". Ours does the same on about a million tokens: the learning rate falls when the validation loss stalls, training
-ends when it stays there, and the best weights are kept. Where it ends is therefore a plateau and not a choice, which is what
-gives the later stages' gains a meaning. Deviation: the loss covers the answer only; a small world's questions teach nothing.
+The paper (section 3.1) feeds about 30 B tokens of verified chains of thought, packed to 16K, for five epochs, "until
+validation stops improving". Ours does the same on about a million tokens: the learning rate falls when the validation
+loss stalls, training ends when it stays there, and the best weights are kept. Where it ends is therefore a plateau
+and not a choice, which is what gives the later stages' gains a meaning. Deviation: the loss covers the answer only; a
+small world's questions teach nothing.
 
     phi-lab run --from mid --to mid --out runs/my-run
 """
@@ -21,7 +22,8 @@ def train(
     student: Path, data: Path, validation: Path, out: Path, numbers: Training, *, seed: int,
     pack: lm.Pack = lm.pack_best_fit,
 ) -> Result:  # fmt: skip
-    """Train the model in `student` on `data` (JSON Lines with `prompt`, `completion`); the result is saved in `out/model`.
+    """Train the model in `student` on `data` (JSON Lines with `prompt`, `completion`); the result is saved in
+    `out/model`.
 
     pack(lengths, row_length) -> rows of document indices: every document at most once, no row over `row_length`.
     """

@@ -1,12 +1,15 @@
-"""Stage 3, Rollout DPO: right rollouts preferred over wrong ones, the wrong ones that distillation would have thrown away.
+"""Stage 3, Rollout DPO: right rollouts preferred over wrong ones, the wrong ones that distillation would have thrown
+away.
 
-The paper (section 3.3) pairs a right with a wrong rollout *of the teacher* for the same question and runs one epoch of plain DPO
+The paper (section 3.3) pairs a right with a wrong rollout *of the teacher* for the same question and runs one epoch
+of plain DPO
 
     loss = -log sigmoid( beta * (log pi(y+)/ref(y+) - log pi(y-)/ref(y-)) )
 
-with the stage-2 model as reference. Both sides are off-policy for the student; the second arm, `own`, pairs the student's own
-rollouts instead. Which wrong rollouts to take is not known; ours takes the wrong one that is closest in length, so that
-length is not what the pair teaches. Watch both log-probabilities fall while the margin grows: that is how DPO moves.
+with the stage-2 model as reference. Both sides are off-policy for the student; the second arm, `own`, pairs the
+student's own rollouts instead. Which wrong rollouts to take is not known; ours takes the wrong one that is closest in
+length, so that length is not what the pair teaches. Watch both log-probabilities fall while the margin grows: that is
+how DPO moves.
 
     phi-lab run --from dpo --to dpo --out runs/my-run
 """
@@ -97,7 +100,8 @@ def train(
         per_device_train_batch_size=numbers.batch, learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
         precompute_ref_batch_size=2 * numbers.batch, max_length=None, save_strategy="steps", save_steps=20,
-        save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=2, report_to="none",
+        save_total_limit=1,
+        bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=min(2, steps), report_to="none",
         disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]

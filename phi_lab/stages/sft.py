@@ -1,8 +1,9 @@
 """Stage 2, supervised fine-tuning: a compact, harder subset, one answer a row, learning where to stop.
 
-The paper (section 3.2) fine-tunes on a small representative subset of the verified rollouts, without packing, so that every
-answer ends where its row ends. How the subset was chosen is not known; ours takes the harder half of the questions (levels
-3 and 4, those that the teacher often failed first) and for each the right rollouts that are least alike in length.
+The paper (section 3.2) fine-tunes on a small representative subset of the verified rollouts, without packing, so that
+every answer ends where its row ends. How the subset was chosen is not known; ours takes the harder half of the
+questions (levels 3 and 4, those that the teacher often failed first) and for each the right rollouts that are least
+alike in length.
 
     phi-lab run --from sft --to sft --out runs/my-run
 """

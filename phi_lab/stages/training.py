@@ -69,6 +69,9 @@ class Recorder(TrainerCallback):
 def resume_point(out: Path) -> str | None:
     """The newest trainer checkpoint of an interrupted stage, if there is one."""
     folder = out / "trainer"
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / "trainer_state.json").is_file():  # written last: saving was interrupted
+            shutil.rmtree(checkpoint)
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 

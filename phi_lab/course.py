@@ -1,0 +1,171 @@
+r"""The notebooks: made from plain Python files, executed in order, their outputs taken back clean.
+
+`notebooks/source/*.py` (jupytext's percent format) is what people edit and review; `notebooks/*.ipynb` is made from it.
+A run of the course executes every notebook in one run folder, so that each continues where the one before it ended, and
+keeps the executed copies in `<run>/notebooks`. A stopped course goes on with the same command.
+
+    phi-lab course --out runs/course && phi-lab notebooks --outputs-from runs/course
+"""
+
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from phi_lab import report, scale
+from phi_lab import run as chain
+from phi_lab.errors import UserError
+from phi_lab.models import DATA
+from phi_lab.progress import Bar
+
+FOLDER = DATA.parent / "notebooks"
+SOURCES = FOLDER / "source"
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+TIME = re.compile(r"\*\*Time\*\*: about (\d+) seconds in the `lab` profile, (\d+) in `smoke`")
+
+
+def build(source: Path) -> nbformat.NotebookNode:
+    """The notebook of one source file, without outputs; equal sources give equal notebooks."""
+    notebook = jupytext.read(source, fmt="py:percent")
+    notebook.metadata = nbformat.from_dict(KERNEL)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell.id, cell.metadata = f"cell-{number:02d}", nbformat.from_dict({})
+    return notebook
+
+
+def code(notebook: nbformat.NotebookNode) -> list[str]:
+    """The code cells, as text."""
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def convert(outputs_from: Path | None = None, sources: Path = SOURCES, folder: Path = FOLDER) -> None:
+    """Write the notebooks again from their sources.
+
+    Outputs come from the executed copies in `outputs_from`, a run folder; without it those that are there stay
+    in every notebook whose code is unchanged. Raises UserError where an executed copy is missing or has other code.
+    """
+    for source in sorted(sources.glob("*.py")):
+        fresh, target = build(source), folder / f"{source.stem}.ipynb"
+        executed = outputs_from / "notebooks" / target.name if outputs_from else target
+        if executed.exists() and code(found := nbformat.read(executed, 4)) == code(fresh):
+            _take_outputs(fresh, found, outputs_from)
+        elif outputs_from:
+            raise UserError(
+                f"{executed} is missing or was run with other code: `phi-lab course --out {outputs_from}` first"
+            )
+        nbformat.write(fresh, target)
+        print(target.relative_to(folder.parent).as_posix())
+
+
+def run(out: Path, profile: str = "lab") -> Path:
+    """Execute all notebooks in order in the run folder `out`; returns the path of the report.
+
+    Raises UserError when a notebook fails, naming its cell, or `out` belongs to another configuration.
+    """
+    out = out.resolve()
+    chain.open_folder(out, scale.numbers("cpu", profile), 0)
+    sources, began = sorted(SOURCES.glob("*.py")), time.perf_counter()
+    plan = {source: int(TIME.search(source.read_text())[1 if profile == "lab" else 2]) for source in sources}
+    spent = expected = 0.0
+    for number, source in enumerate(sources, 1):
+        target, notebook = out / "notebooks" / f"{source.stem}.ipynb", build(source)
+        if target.exists() and code(nbformat.read(target, 4)) == code(notebook):
+            print(f"[{number}/{len(sources)}] {source.stem}: done before")
+            continue
+        pace = spent / expected if expected else 1.0  # how this computer compares with the one the times are from
+        left = pace * sum(plan[later] for later in sources[number - 1 :])
+        print(
+            f"[{number}/{len(sources)}] {source.stem}: about {_minutes(pace * plan[source])} of {_minutes(left)} left"
+        )
+        started = time.perf_counter()
+        _execute(notebook, out, profile, source.stem, pace * plan[source])
+        spent, expected = spent + time.perf_counter() - started, expected + plan[source]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, target)
+    page = report.write_report(out)
+    print(f"{_minutes(time.perf_counter() - began)}: notebooks in {out / 'notebooks'}, report in {page}")
+    return page
+
+
+def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str, expected: float) -> None:
+    """Run one notebook's cells in a fresh kernel; a bar counts the seconds it is expected to take."""
+    environment = {**os.environ, "PHI_LAB_RUN": str(out), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0"}
+    bar, over = Bar(max(1, round(expected)), name, "s"), threading.Event()
+    cells = len(notebook.cells)
+
+    def tick() -> None:
+        while not over.wait(1.0):
+            bar.update(1 if bar.n < bar.total else 0)
+
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
+        extra_arguments=["--log-level=ERROR"],
+        on_cell_start=lambda cell, cell_index: bar.set_postfix_str(f"cell {cell_index + 1} of {cells}", refresh=False),
+    )  # fmt: skip
+    clock = threading.Thread(target=tick, daemon=True)
+    clock.start()
+    try:
+        client.execute(env=environment)
+    except CellExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
+        failed = out / "notebooks" / f"{name}.failed.ipynb"
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, failed)
+        raise UserError(f"{name} stopped at {error.ename}: {error.evalue}; the page is in {failed}") from None
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise UserError(f"{name}: the kernel stopped ({error}); the same command goes on with this notebook") from None
+    finally:
+        over.set()
+        clock.join()
+        bar.close()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+# ------------------------------------------------------------------ outputs
+
+
+def _take_outputs(fresh: nbformat.NotebookNode, executed: nbformat.NotebookNode, out: Path | None) -> None:
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    for number, (cell, found) in enumerate(
+        zip([c for c in fresh.cells if c.cell_type == "code"], cells, strict=True), 1
+    ):
+        cell.outputs = clean(found.outputs, [str(path) for path in (out and out.resolve(), DATA.parent) if path])
+        cell.execution_count = number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = number
+
+
+def clean(outputs: list, paths: list[str]) -> list[nbformat.NotebookNode]:
+    """Outputs worth committing: no progress bars, warnings, widgets, times or paths of the machine that made them."""
+    kept: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            if output.name == "stderr":
+                continue
+            if kept and kept[-1].output_type == "stream":
+                kept[-1].text += output.text
+                continue
+        elif any("widget" in kind for kind in output.get("data", {})):
+            continue
+        kept.append(nbformat.from_dict(output))
+    for output in kept:
+        for holder in (output, output.get("data", {})):
+            for kind in [k for k, value in holder.items() if isinstance(value, str) and not k.startswith("image/")]:
+                for path in paths:
+                    holder[kind] = holder[kind].replace(f"{path}/", "").replace(path, ".")
+    return kept

@@ -1,0 +1,213 @@
+"""The run folder behind a notebook: every cell is a thin call into the chain that `phi-lab run` uses.
+
+A notebook goes on in the folder that the one before it left, or starts from the shipped checkpoint where there is none.
+What is finished is found again, so a cell that is run twice costs nothing the second time. Three environment variables
+change where and how long: PHI_LAB_RUN (a folder; without it `runs/course`),
+PHI_LAB_PROFILE (`lab` or `smoke`) and PHI_LAB_SEED.
+
+    from phi_lab.lab import Lab; lab = Lab(); lab.stage("mid"); lab.measure("mid"); lab.before_after("base", "mid")
+"""
+
+import logging
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import datasets
+import transformers
+from IPython.display import HTML
+
+from phi_lab import benchmarks, distill, figures, models, report, rollouts, run, scale
+from phi_lab.errors import UserError
+from phi_lab.files import read_json, read_rows, write_json
+from phi_lab.lab import tables
+from phi_lab.look import Figure
+from phi_lab.scale import STAGES
+from phi_lab.stages import language_modeling
+from phi_lab.stages.training import Result
+from phi_lab.verify import verify_many
+
+ROOT = models.DATA.parent
+FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}
+
+
+class Lab:
+    """One run folder, with its numbers and its seed.
+
+    Raises UserError for an unknown scale or profile, a seed that is no number, or a folder of another configuration.
+    """
+
+    def __init__(self, scale_name: str = "cpu"):
+        quiet()
+        profile, seed = os.environ.get("PHI_LAB_PROFILE", "lab"), os.environ.get("PHI_LAB_SEED", "0")
+        if not seed.isdecimal():
+            raise UserError(f"PHI_LAB_SEED={seed!r} is not a number: unset it, or write for example PHI_LAB_SEED=1")
+        self.numbers, self.seed = scale.numbers(scale_name, profile), int(seed)
+        self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
+        run.open_folder(self.out, self.numbers, self.seed)
+
+    def _repr_html_(self) -> str:
+        rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
+        about = f"Profile {self.numbers.profile}, seed {self.seed}, folder {short(self.out)}."
+        if self.numbers.profile == "smoke":
+            about += (
+                " Smoke takes a few steps from shipped checkpoints: it shows that everything runs, not what it reaches."
+            )
+        return tables.table(about, ("stage", "where its model comes from"), rows)
+
+    # ------------------------------------------------------------------ the chain
+
+    def data(self) -> Path:
+        """The folder of the distilled training sets, made on first use."""
+        return run.training_data(self.out, self.numbers, self.seed)
+
+    def stage(self, stage: str, **parts) -> Result:
+        """Train one stage, or find it trained. `parts` are your functions: pack=, pair=, advantage=, ..."""
+        if (self.out / stage / "done.json").exists():
+            print(f'{stage} was trained here before; lab.again("{stage}") forgets it and what came after')
+        else:
+            before = STAGES[STAGES.index(stage) - 1]
+            print(f"{stage} starts from {short(run.student_for(stage, self.out, self.numbers))} ({before})")
+        return run.run_stage(stage, self.out, self.numbers, self.seed, **parts)
+
+    def again(self, stage: str) -> None:
+        """Forget a stage and all that came after it, so that its cell trains it anew."""
+        gone = STAGES[STAGES.index(stage) :]
+        for name in gone:
+            shutil.rmtree(self.out / name, ignore_errors=True)
+            for path in (self.out / "evals").glob(f"{name}.*.jsonl"):
+                path.unlink()
+        if (self.out / "ladder.json").exists():
+            write_json(self.out / "ladder.json", [row for row in self.rungs() if row["stage"] not in gone])
+        print(f"forgotten: {', '.join(gone)}")
+
+    def measure(self, *stages: str) -> None:
+        """Evaluate stages on the three benchmarks, unless it is done. A retrained stage is measured anew."""
+        for stage in stages:
+            done = self.out / stage / "done.json"
+            for path in (self.out / "evals").glob(f"{stage}.*.jsonl"):
+                if done.exists() and path.stat().st_mtime < done.stat().st_mtime:
+                    path.unlink()
+            run.measure(stage, self.out, self.numbers, self.seed)
+
+    def write_report(self) -> str:
+        """Write report.html; returns its path."""
+        return short(report.write_report(self.out))
+
+    # ------------------------------------------------------------------ what to look at
+
+    def origin(self, stage: str) -> str:
+        """Where the model of a stage comes from: this run, or the shipped checkpoint."""
+        return "trained in this folder" if (self.out / stage / "model").is_dir() else "shipped with the course"
+
+    def model(self, stage: str):
+        """(model, tokenizer) of a stage, or of "teacher": this run's own where there is one, else the shipped one."""
+        shipped = run.TEACHER if stage == "teacher" else run.SHIPPED / stage
+        folder = self.out / stage / "model" if (self.out / stage / "model").is_dir() else shipped
+        return models.load(folder), models.load_tokenizer(folder)
+
+    def metrics(self, stage: str) -> list[dict]:
+        """What a stage logged while it trained."""
+        return read_rows(self.out / stage / "metrics.jsonl")
+
+    def funnel(self) -> dict:
+        """What each filter of the distillation removed."""
+        return read_json(self.data() / "funnel.json")
+
+    def rollouts(self) -> list[dict]:
+        """All rollouts of the teacher; `source` says which were sampled here and which are shipped."""
+        live = [{**row, "source": "sampled here"} for row in read_rows(self.data() / "rollouts.jsonl")]
+        if self.funnel()["rollouts"] == len(live):
+            return live
+        return live + [{**row, "source": "shipped"} for row in read_rows(run.DISTILLED / "rollouts.jsonl.gz")]
+
+    def right(self) -> list[dict]:
+        """The right rollouts that mid-training and SFT learn from."""
+        return read_rows(self.data() / "right.jsonl")
+
+    def wrong(self) -> list[dict]:
+        """The wrong rollouts that Rollout DPO learns against."""
+        return read_rows(self.data() / "wrong.jsonl")
+
+    def lengths(self, rows: list[dict]) -> list[int]:
+        """Tokens of each row's question and answer together."""
+        tokenizer = models.load_tokenizer()
+        return [len(language_modeling.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
+
+    def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
+        """The measured answers of a stage, one row a sample."""
+        rows = read_rows(self.out / "evals" / f"{stage}.{benchmark}.jsonl")
+        return [row for row in rows if row["temperature"] == temperature]
+
+    def groups(self, stage: str, prompts: int, temperature: float, size: int = 8, levels=(3, 4)) -> list[list[dict]]:
+        """`size` sampled answers to each of some training questions: rows with `completion`, `verdict`, `tokens`."""
+        asked = distill.questions(prompts, self.seed + 70_000, levels=levels)
+        found = rollouts.sample(
+            *self.model(stage), [problem.prompt for problem in asked], samples=size, temperature=temperature,
+            max_new_tokens=self.numbers.evaluation.max_new_tokens, seed=self.seed, title=f"{stage} at {temperature}",
+        )  # fmt: skip
+        return [
+            _judged([{"prompt": problem.prompt, "answer": problem.answer}] * size, group)
+            for problem, group in zip(asked, found, strict=True)
+        ]
+
+    # ------------------------------------------------------------------ before and after
+
+    def rungs(self) -> list[dict]:
+        """The rows of ladder.json."""
+        return read_json(self.out / "ladder.json")
+
+    def ladder(self, last: str = "grpo") -> Figure:
+        """The ladder up to the stage `last`, beside the paper's."""
+        shown = STAGES[: STAGES.index(last) + 1]
+        return figures.ladder([row for row in self.rungs() if row["stage"] in shown])
+
+    def ten(self, stage: str) -> list[dict]:
+        """The ten problems as a stage answers them greedily: the measured answers where there are some."""
+        problems = benchmarks.load("hard")[:10]
+        if (self.out / "evals" / f"{stage}.hard.jsonl").exists():
+            greedy = {row["id"]: row for row in self.answers(stage)}
+            return [{**problem, **greedy[problem["id"]]} for problem in problems]
+        return ask_ten(*self.model(stage))
+
+    def before_after(self, before: str, after: str) -> HTML:
+        """The ten problems as two stages answer them, side by side."""
+        names = [figures.STAGES.get(stage, stage) for stage in (before, after)]
+        return HTML(tables.side_by_side(names, [self.ten(before), self.ten(after)]))
+
+
+def ask_ten(model, tokenizer, temperature: float = 0.0, seed: int = 0) -> list[dict]:
+    """The ten hard problems, answered by any model: rows with prompt, answer, completion, verdict, tokens."""
+    problems = benchmarks.load("hard")[:10]
+    asked = [problem["prompt"] for problem in problems]
+    found = rollouts.sample(
+        model, tokenizer, asked, samples=1, temperature=temperature, max_new_tokens=256, seed=seed, quiet=True
+    )
+    return _judged(problems, [group[0] for group in found])
+
+
+def style(completion: str) -> str:
+    """Which of the teacher's three styles an answer looks like, by its own words."""
+    return "backtracking" if " no " in completion else "checking" if "check " in completion else "terse"
+
+
+def short(path: Path) -> str:
+    """A path as the reader knows it: from the top of the course where it lies inside it."""
+    return path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else path.name
+
+
+def quiet() -> None:
+    """No library chatter on the page: our own progress bars and words are enough."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+
+
+def _judged(problems: list[dict], found: list[rollouts.Sample]) -> list[dict]:
+    pairs = [(one.text, problem["answer"]) for problem, one in zip(problems, found, strict=True)]
+    return [
+        {**problem, "completion": one.text, "tokens": len(one.ids), "verdict": verdict.verdict}
+        for problem, one, verdict in zip(problems, found, verify_many(pairs), strict=True)
+    ]

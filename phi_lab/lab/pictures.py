@@ -1,0 +1,80 @@
+"""Small pictures that only the notebooks need, in the look of `phi_lab.figures`: pure functions of rows.
+
+python -c "from phi_lab.lab.pictures import verdicts; verdicts({'mid': ['right', 'wrong']}).savefig('verdicts.png')"
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from matplotlib import rc_context
+
+from phi_lab import look
+from phi_lab.look import VERDICTS
+
+
+@rc_context(look.LOOK)
+def verdicts(answers: Mapping[str, Sequence[str]], title: str = "") -> look.Figure:
+    """Shares of each verdict, a bar a model; `answers` maps a name to its verdicts."""
+    figure, ((axes,),) = look.panels(1, 1, (9, 1.2 + 0.5 * len(answers)))
+    for y, said in enumerate(answers.values()):
+        counts, left = Counter(said), 0.0
+        for verdict, colour in VERDICTS.items():
+            share = 100 * counts[verdict] / max(len(said), 1)
+            if share:
+                axes.barh(y, share, left=left, color=colour, height=0.62, label=verdict)
+            if share >= 6:
+                axes.text(
+                    left + share / 2, y, f"{share:.0f} %", ha="center", va="center", color=look.PAGE, fontweight="bold"
+                )
+            left += share
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # a name a colour, once
+    axes.legend(handles.values(), handles, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=5, handlelength=0.9)
+    axes.set(
+        yticks=range(len(answers)), yticklabels=list(answers), xticks=[], xlim=(0, 100), ylim=(len(answers) - 0.4, -0.6)
+    )
+    axes.set_title(title)
+    look.bare(axes)
+    return figure
+
+
+@rc_context(look.LOOK)
+def groups(before: Sequence[Sequence[float]], advantages: Sequence[Sequence[float]]) -> look.Figure:
+    """Groups of rewards and what an advantage function keeps: a row a prompt, a square an answer."""
+    figure, grid = look.panels(1, 2, (9.5, 1.2 + 0.3 * len(before)), sharey=True)
+    for axes, kept, title in (
+        (grid[0, 0], None, "Sampled: right ✓ or wrong ✗"),
+        (grid[0, 1], advantages, "Counts for the loss"),
+    ):
+        for y, row in enumerate(before):
+            for x, reward in enumerate(row):
+                colour, sign = (VERDICTS["right"], "✓") if reward > 0 else (VERDICTS["wrong"], "✗")
+                strong = 1.0 if kept is None or kept[y][x] else 0.13
+                axes.barh(y, 0.86, left=x, height=0.8, color=colour, alpha=strong)
+                said = sign if kept is None else f"{kept[y][x]:+.1f}" if kept[y][x] else ""
+                axes.text(x + 0.43, y, said, ha="center", va="center", color=look.PAGE, fontsize=9)
+        axes.set(xlim=(0, max(map(len, before))), ylim=(len(before) - 0.4, -0.6), xticks=[], yticks=[])
+        axes.set_title(title)
+        look.bare(axes)
+    grid[0, 0].set_ylabel("a prompt a row")
+    return figure
+
+
+@rc_context(look.LOOK)
+def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, unit: str = "%") -> look.Figure:
+    """Estimates with their intervals; rows are (name, value, low, high), all in `unit`."""
+    figure, ((axes,),) = look.panels(1, 1, (8, 1.1 + 0.42 * len(rows)))
+    for y, (_, value, low, high) in enumerate(rows):
+        axes.plot([low, high], [y, y], color=look.BLUE, linewidth=2)
+        axes.plot(value, y, "o", color=look.BLUE)
+        axes.annotate(
+            f"{value:.1f} {unit}  [{low:.1f}, {high:.1f}]", (high, y), xytext=(10, 0), textcoords="offset points",
+            va="center", annotation_clip=False,
+        )  # fmt: skip
+    axes.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(len(rows) - 0.5, -0.5))
+    axes.grid(True, axis="x")
+    axes.grid(False, axis="y")
+    axes.set_title(title)
+    if rows:
+        least, most = min(row[2] for row in rows), max(row[3] for row in rows)
+        axes.set_xlim(least - 0.05 * (most - least), most + 0.45 * (most - least))
+    return figure

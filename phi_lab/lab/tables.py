@@ -1,0 +1,74 @@
+"""Tables of HTML for a notebook page, readable without style sheets, without colour and without a kernel.
+
+Notebook viewers throw away style sheets and scripts, so everything here is a plain table with a few inline styles. Text
+of a model enters through `page.text` only: it is shown, never interpreted.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from phi_lab import chat, verify
+from phi_lab.look import VERDICTS
+from phi_lab.page import text
+
+CELL = "text-align:left;vertical-align:top;padding:.35em .9em .35em 0"
+WORK = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-size:.9em;max-width:32em"
+
+
+def table(caption: str, head: Iterable[object], rows: Iterable[Iterable[object]], raw: bool = False) -> str:
+    """A table; cells are escaped unless `raw` says that they are HTML made here."""
+    show = str if raw else text
+    top = "".join(f'<th style="{CELL}">{text(cell)}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f'<td style="{CELL}">{show(cell)}</td>' for cell in row) + "</tr>" for row in rows)
+    under = f'<p style="margin:.2em 0 .6em"><small>{text(caption)}</small></p>' if caption else ""
+    return f'<table style="margin-left:0"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>{under}'
+
+
+def badge(verdict: str) -> str:
+    """A verdict in words and colour."""
+    sign = "✓" if verdict == "right" else "✗"
+    return f'<b style="color:{VERDICTS.get(verdict, "inherit")}">{sign} {text(verdict)}</b>'
+
+
+def answer(completion: str, verdict: str) -> str:
+    """One answer: its verdict, what was boxed, and the thoughts folded away."""
+    said = verify.verify(completion, "0").extracted
+    thought, end, rest = completion.partition(chat.THINK_END)
+    work = (thought + end).removeprefix(chat.THINK).removesuffix(chat.THINK_END) if chat.THINK in completion else ""
+    shown = f"{badge(verdict)} {text(said) if said is not None else '<i>no answer</i>'}"
+    if not work:
+        return shown if said is not None else f'{shown}<div style="{WORK}">{text(completion[:300])}</div>'
+    thoughts = f'<summary>{len(work)} characters of thought</summary><div style="{WORK}">{text(work)}</div>'
+    return f"{shown}<details>{thoughts}</details>"
+
+
+def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str:
+    """The same problems answered by several models; `columns` hold rows with prompt, answer, completion, verdict."""
+    head = ["problem", "answer", *names]
+    lines = [
+        [
+            text(rows[0]["prompt"]),
+            f"<b>{text(rows[0]['answer'])}</b>",
+            *(answer(r["completion"], r["verdict"]) for r in rows),
+        ]
+        for rows in zip(*columns, strict=True)
+    ]
+    right = [sum(row["verdict"] == "right" for row in column) for column in columns]
+    counts = ", ".join(f"{name} {hits} right" for name, hits in zip(names, right, strict=True))
+    return table(f"Of {len(lines)}: {counts}. Open a line of thought to read it.", head, lines, raw=True)
+
+
+def rollout(row: dict) -> str:
+    """One rollout in full: question, verdict, and everything that was written."""
+    about = ", ".join(
+        f"{text(row[name])} {unit}" for name, unit in (("tokens", "tokens"), ("source", "")) if name in row
+    )
+    return (
+        f"<p>{text(row['prompt'])} <b>Answer: {text(row['answer'])}</b></p><p>{badge(row['verdict'])} "
+        f'<small>{about}</small></p><div style="{WORK};max-width:46em">{text(row["completion"])}</div>'
+    )
+
+
+def percent(share: float, interval: tuple[float, float] | None = None) -> str:
+    """0.613 with its interval as `61.3 % [57.0, 65.5]`."""
+    about = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    return f"{100 * share:.1f} %{about}"

@@ -1,0 +1,179 @@
+"""Four things to play with: each a pure function (what it shows for which settings) with ipywidgets in front of it.
+
+The pure function also makes the static table or figure beside the widget, so that a page without a kernel still reads.
+
+    from phi_lab.lab import widgets; widgets.verifier()
+"""
+
+import random
+from collections.abc import Callable, Sequence
+
+import ipywidgets
+import torch
+
+from phi_lab import figures, rollouts, verify
+from phi_lab.lab import tables
+from phi_lab.look import VERDICTS, Figure
+from phi_lab.page import text
+from phi_lab.stages import grpo
+
+SLOW = {"continuous_update": False}
+CASES = (  # completion, gold: what the verifier has to get right
+    ("<think>47+38:7+8=15,4+3+1=8;85.</think>\\boxed{85}", "85"),
+    ("<think>…19/12.</think>\\boxed{38/24}", "19/12"),
+    ("\\boxed{0.5}", "\\frac{1}{2}"),
+    ("<think>…85.</think>\\boxed{58}", "85"),
+    ("<think>47+38:7+8=15,4+3+1=8;85.85.85.85", "85"),
+    ("<think>…85.</think>The answer is 85", "85"),
+    ("<think>\\boxed{85}</think>", "85"),
+)
+
+
+# ------------------------------------------------------------------ verifier playground
+
+
+def verdict_html(completion: str, gold: str) -> str:
+    """What the verifier says about one completion."""
+    found = verify.verify(completion, gold)
+    said = "no answer found" if found.extracted is None else f"it read the answer {found.extracted}"
+    return f"<p>{tables.badge(found.verdict)}: {text(said)}; the right one is {text(gold)}</p>"
+
+
+def verdict_table(cases: Sequence[tuple[str, str]] = CASES) -> str:
+    """The verifier's verdicts on several completions."""
+    rows = [
+        (f"<code>{text(completion)}</code>", text(gold), tables.badge(found.verdict), text(found.extracted or "–"))
+        for completion, gold in cases
+        for found in [verify.verify(completion, gold)]
+    ]
+    return tables.table("", ("the model wrote", "right answer", "verdict", "what was read"), rows, raw=True)
+
+
+def verifier() -> ipywidgets.Widget:
+    """Type an answer and see the verdict."""
+    wide = ipywidgets.Layout(width="46em")
+    said = ipywidgets.Text(CASES[1][0], description="answer", layout=wide, **SLOW)
+    gold = ipywidgets.Text(CASES[1][1], description="gold", **SLOW)
+    return _live(lambda: verdict_html(said.value, gold.value), said, gold)
+
+
+# ------------------------------------------------------------------ rollouts by verdict
+
+
+def pick(rows: Sequence[dict], verdict: str, place: int) -> str:
+    """The rollout number `place` (it wraps around) among those with a verdict."""
+    found = [row for row in rows if row["verdict"] == verdict]
+    if not found:
+        return f"<p>No rollout is {text(verdict)}.</p>"
+    return f"<p><small>{place % len(found) + 1} of {len(found):,}</small></p>" + tables.rollout(
+        found[place % len(found)]
+    )
+
+
+def gallery(rows: Sequence[dict], seed: int = 0) -> str:
+    """One rollout of every verdict that occurs."""
+    chance, found = random.Random(seed), {row["verdict"] for row in rows}
+    one = [
+        chance.choice([row for row in rows if row["verdict"] == verdict]) for verdict in VERDICTS if verdict in found
+    ]
+    return "<hr>".join(map(tables.rollout, one))
+
+
+def browse(rows: Sequence[dict]) -> ipywidgets.Widget:
+    """Leaf through rollouts by verdict."""
+    verdict = ipywidgets.Dropdown(options=[name for name in VERDICTS if any(row["verdict"] == name for row in rows)])
+    place = ipywidgets.IntSlider(0, 0, 99, description="number")
+    return _live(lambda: pick(rows, verdict.value, place.value), verdict, place)
+
+
+# ------------------------------------------------------------------ temperature schedule
+
+
+def schedule_figure(hot: float, cool: float, share: float, steps: int = 30) -> Figure:
+    """The sampling temperature when it falls from hot to cool over a share (0 to 1) of the steps."""
+
+    def temperature(step: int, steps: int) -> float:
+        return hot + (cool - hot) * min(1.0, step / max(1.0, share * steps))
+
+    return figures.temperature_schedule(temperature, steps)
+
+
+def schedule() -> ipywidgets.Widget:
+    """Move the schedule's three numbers; the paper's are where it starts."""
+    hot, cool = (ipywidgets.FloatSlider(value, min=0.1, max=1.5, step=0.05, description=name, **SLOW)
+                 for name, value in (("hot", 1.0), ("cool", 0.6)))  # fmt: skip
+    share = ipywidgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="falls over", **SLOW)
+    picture = ipywidgets.Image(format="png", width=560)
+
+    def show(*_) -> None:
+        picture.value = schedule_figure(hot.value, cool.value, share.value)._repr_png_()[0]
+
+    return _watched(show, picture, hot, cool, share)
+
+
+def heat_table(
+    model, tokenizer, prompt: str, so_far: str = "", temperatures: Sequence[float] = (0.3, 0.6, 1.0, 1.5)
+) -> str:
+    """How likely the next tokens are at several temperatures, after a question and the beginning of an answer."""
+    ids = rollouts.prompt_ids(tokenizer, prompt) + tokenizer(so_far).input_ids
+    with torch.inference_mode():
+        logits = model.eval()(torch.tensor([ids])).logits[0, -1]
+    best = logits.topk(5).indices
+    shares = torch.stack([(logits / heat).softmax(-1)[best] for heat in temperatures])
+    entropies = [float(torch.distributions.Categorical(logits=logits / heat).entropy()) for heat in temperatures]
+    rows = [
+        (f"T = {heat}", *(f"{100 * share:.1f} %" for share in row.tolist()), f"{entropy:.2f}")
+        for heat, row, entropy in zip(temperatures, shares, entropies, strict=True)
+    ]
+    head = ["", *(repr(tokenizer.decode([token])) for token in best.tolist()), "entropy, nats"]
+    return tables.table(f"The next token after {prompt} {so_far}", head, rows)
+
+
+# ------------------------------------------------------------------ rebalancing
+
+
+def rebalancing_table(groups: Sequence[str], advantage: grpo.Advantage = grpo.rebalance, seed: int = 0) -> str:
+    """What plain GRPO and an advantage function make of groups such as "++------" (+ right, - wrong)."""
+    rows = []
+    for group in groups:
+        rewards = torch.tensor([[1.0 if sign == "+" else -1.0 for sign in group]])
+        plain, ours = (function(rewards, torch.Generator().manual_seed(seed))[0].tolist()
+                       for function in (grpo.group_normalised, advantage))  # fmt: skip
+        signs = (" ".join("0" if value == 0 else f"{value:+.2g}" for value in row) for row in (plain, ours))
+        rows.append((f"{group.count('+')} of {len(group)} right", *signs))
+    return tables.table("0: this answer teaches nothing.", ("group", "plain GRPO", "rebalanced"), rows)
+
+
+def rebalancing(size: int = 8) -> ipywidgets.Widget:
+    """Say which answers of a group are right; another seed draws other wrong ones."""
+    boxes = [
+        ipywidgets.Checkbox(index < 2, indent=False, layout=ipywidgets.Layout(width="2em")) for index in range(size)
+    ]
+    seed = ipywidgets.IntSlider(0, 0, 9, description="seed")
+    row = ipywidgets.HBox([ipywidgets.Label("right:"), *boxes])
+    view = ipywidgets.HTML()
+
+    def show(*_) -> None:
+        view.value = rebalancing_table(["".join("+" if box.value else "-" for box in boxes)], seed=seed.value)
+
+    for box in boxes:
+        box.observe(show, "value")
+    return _watched(show, view, row, seed)
+
+
+def _live(render: Callable[[], str], *controls: ipywidgets.Widget) -> ipywidgets.Widget:
+    view = ipywidgets.HTML()
+
+    def show(*_) -> None:
+        view.value = render()
+
+    return _watched(show, view, *controls)
+
+
+def _watched(show: Callable, view: ipywidgets.Widget, *controls: ipywidgets.Widget) -> ipywidgets.Widget:
+    """Controls over a view that `show` redraws whenever one of them changes."""
+    for control in controls:
+        if control.has_trait("value"):
+            control.observe(show, "value")
+    show()
+    return ipywidgets.VBox([*controls, view])
