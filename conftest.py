@@ -1,0 +1,15 @@
+"""For every test session: notebooks run in the smoke profile, in one temporary folder, and never touch runs/."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+
+def pytest_configure(config):
+    config.course_folder = Path(tempfile.mkdtemp(prefix="phi-lab-course-"))
+    os.environ.update(PHI_LAB_RUN=str(config.course_folder / "run"), PHI_LAB_PROFILE="smoke", PHI_LAB_SEED="0")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.course_folder, ignore_errors=True)

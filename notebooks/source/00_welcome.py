@@ -1,0 +1,108 @@
+# %% [markdown]
+# # Welcome: a small model learns to reason, here
+#
+# **Claim.** A model of under a million parameters cannot do a long sum in its head, but it can on paper, and it can
+# be taught to use paper: first by copying, then by comparing, then by trying.
+#
+# **Time**: about 60 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores. No network, no account, no GPU.
+#
+# These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
+# 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
+# 4,500 times smaller. Nothing here is canned: every number below was measured by the cell above it, with its number
+# of samples and its 95 % interval.
+
+# %%
+from IPython.display import HTML
+
+from phi_lab import benchmarks
+from phi_lab.lab import Lab, checks, tables
+
+SCALE = "cpu"  # the one dial of the course: the same cells are meant for a GPU later (notebook 07)
+lab = Lab(SCALE)
+lab
+
+# %% [markdown]
+# ## The recipe
+#
+# | | stage | in the paper | here | notebook |
+# |---|---|---|---|---|
+# | 0 | distillation | DeepSeek-R1 answers 1.6 M questions, 8 times each or so [S2] | a tiny teacher | 01 |
+# | 1 | mid-training | all right answers, packed, until validation stops improving [S] | the same | 02 |
+# | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
+# | 3 | Rollout DPO | right answers preferred over wrong ones of the same teacher [S2] | the same | 04 |
+# | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | the same | 05 |
+#
+# *How sure we are of the paper's figures:* **[V]** read in the paper, **[P]** read in another document of its
+# authors, **[S]** from second-hand notes, **[S2]** two independent notes agree, **[I]** our own arithmetic, **[U]**
+# unknown. The paper's full text could not be read when this course was written, and a course about evidence should
+# say so.
+#
+# ## The small world
+#
+# Three sets of problems that nobody trains on play the parts of the paper's three benchmarks.
+
+# %%
+parts = {"easy": "MATH-500", "hard": "AIME 2024", "transfer": "GPQA Diamond"}
+rows = [
+    (name, part, problem["prompt"], problem["answer"])
+    for name, part in parts.items()
+    for problem in benchmarks.load(name)[:2]
+]
+HTML(tables.table("1,000 problems each.", ("benchmark", "plays the part of", "a problem", "answer"), rows))
+
+# %% [markdown]
+# ## Where we start, and where we are going
+#
+# On the left the *base*: it has read a great many short answers and blurts out a number. On the right the model at
+# the end of the course, as it ships with it. The same ten hard problems will come back in every notebook.
+
+# %%
+lab.before_after("base", "grpo")
+
+# %% [markdown]
+# ## Measuring the base
+#
+# Easy problems at once, hard ones hardly: the state in which Phi-4-Mini began (71.8 % on MATH-500, 10.0 % on AIME
+# 2024 [P]). We sample at temperature 0.6, as in all that follows, and keep every single answer, right or wrong, in
+# the run folder.
+
+# %%
+lab.measure("base")
+lab.ladder("base")
+
+# %% [markdown]
+# The right panel is the paper's ladder [S2]: four stages, four rungs. By notebook 06 the left panel should have the
+# same shape; whether it does is for the intervals to say. Note what the right panel lacks: intervals. AIME 2024 has
+# 30 problems, so one problem is 3.3 points.
+#
+# ## An exercise, to see how exercises work here
+#
+# Fill in the stub, run both cells. If you leave it, the notebook says so and goes on; a right answer of yours is what
+# it then uses.
+
+
+# %% tags=["exercise"]
+def share_right(verdicts):
+    """The share of verdicts that are "right", 0 to 1. The others are "wrong", "unfinished", "unparsed", "timeout"."""
+    return NotImplemented  # your line
+
+
+# %%
+share_right = checks.SHARE_RIGHT.use(share_right)
+verdicts = [row["verdict"] for row in lab.answers("base", "hard", temperature=0.6)]
+print(f"{len(verdicts):,} sampled answers to hard problems, {100 * share_right(verdicts):.1f} % of them right")
+
+# %% [markdown]
+# ## What to remember
+#
+# - Four stages: imitate much, imitate well, compare, try.
+# - A number without its interval is half a number.
+# - The base is not stupid. It has never been shown that it may write before it answers.
+#
+# ## Three questions
+#
+# 1. Why would a *larger* model need less paper for the same sum?
+# 2. `hard` counts an answer that never ends as not right. When would that be unfair?
+# 3. What would you have to see to believe that a stage did nothing?
+#
+# Next: [01, where answers come from](01_distillation.ipynb)

@@ -1,0 +1,174 @@
+# %% [markdown]
+# # Distillation: ask often, verify everything
+#
+# **Claim.** A teacher's answer is worth what its verdict is worth: ask several times, check every final answer, learn
+# from the right ones, and do not throw the wrong ones away.
+#
+# **Time**: about 210 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores; nearly all of it is the teacher
+# writing.
+
+# %%
+import random
+from collections import Counter, defaultdict
+from statistics import median
+
+from IPython.display import HTML
+
+from phi_lab import figures, stats, verify
+from phi_lab.lab import Lab, checks, tables, widgets
+from phi_lab.lab.notebook import style
+
+lab = Lab("cpu")
+lab.before_after("base", "teacher")
+
+# %% [markdown]
+# The teacher is a model like its pupil, only trained longer; in the paper it is DeepSeek-R1 with 671 billion
+# parameters [S2]. It is good and not perfect, which is what makes it useful twice.
+#
+# ## The verifier
+#
+# No model judges these answers. A program reads what stands in the box and compares it as mathematics: 38/24 *is*
+# 19/12, a box inside the thoughts does *not* count, and an answer that never ends is `unfinished`. The paper uses
+# Math-Verify and a second look by GPT-4o-mini [S].
+
+# %%
+HTML(widgets.verdict_table())
+
+# %%
+widgets.verifier()  # with a running kernel: write an answer of your own, try to fool it
+
+# %% [markdown]
+# ## Asking the teacher
+#
+# Every question is asked eight times at temperature 1.0; so is the paper's, about [S2]. The profile `lab` asks
+# everything here and now. `smoke` asks a few questions and fills up with the rollouts that ship with the course: the
+# table says which rows are which.
+
+# %%
+rollouts = lab.rollouts()
+sources = defaultdict(list)
+for row in rollouts:
+    sources[row["source"]].append(row)
+HTML(
+    tables.table(
+        "",
+        ("where", "rollouts", "questions", "right"),
+        [
+            (name, f"{len(rows):,}", f"{len({row['id'] for row in rows}):,}",
+             tables.percent(sum(row["verdict"] == "right" for row in rows) / len(rows)))
+            for name, rows in sources.items()
+        ],
+    )
+)  # fmt: skip
+
+# %% [markdown]
+# ## The funnel
+#
+# The paper drew about 10 M rollouts for 1.6 M questions [S2]. What is left after the filters is what stages 1 and 2
+# learn from.
+
+# %%
+figures.funnel(lab.funnel())
+
+# %% [markdown]
+# Read some. One of every verdict stands here; with a running kernel the control below leafs through all of them.
+
+# %%
+HTML(widgets.gallery(rollouts, seed=1))
+
+# %%
+widgets.browse(rollouts)
+
+# %% [markdown]
+# ## Where the teacher fails
+#
+# Its accuracy by the number of operations, with 95 % intervals. Eight answers to one question resemble each other, so
+# they do not count as eight independent ones: the interval uses an effective sample size.
+
+# %%
+by_level = defaultdict(lambda: defaultdict(list))
+for row in rollouts:
+    by_level[row["level"]][row["id"]].append(row["verdict"] == "right")
+lines = []
+for level, questions in sorted(by_level.items()):
+    whole = [hits for hits in questions.values() if len(hits) == 8]
+    low, high = stats.clustered_wilson([sum(hits) for hits in whole], 8)
+    share = sum(map(sum, whole)) / (8 * len(whole))
+    mixed = sum(0 < sum(hits) < 8 for hits in whole) / len(whole)
+    lines.append((level, len(whole), tables.percent(share, (low, high)), tables.percent(mixed)))
+HTML(
+    tables.table(
+        "", ("operations", "questions", "right, with interval", "questions with right and wrong answers"), lines
+    )
+)
+
+# %% [markdown]
+# The last column is the raw material of notebook 04: questions that have a right *and* a wrong answer.
+#
+# ## Answers differ in length
+#
+# The teacher learned three ways to work: terse, checking its steps, and going back over slips. So right answers to
+# one question differ in length. Notebook 05 needs that: uneven lengths are the first of the paper's three reasons why
+# plain RL failed [S].
+
+# %%
+figures.lengths(rollouts, by="verdict")
+
+# %%
+styled = [{**row, "style": style(row["completion"])} for row in rollouts if row["verdict"] == "right"]
+figures.lengths(styled, by="style")
+
+# %%
+spread = defaultdict(list)
+for row in styled:
+    spread[row["id"]].append(row["tokens"])
+ratios = [max(tokens) / min(tokens) for tokens in spread.values() if len(tokens) > 1]
+print(f"longest over shortest right answer: median {median(ratios):.2f}, over {len(ratios):,} questions")
+
+# %% [markdown]
+# ## Exercise: the reward
+#
+# From notebook 05 on a program, not a person, says what is good. Write it: +1 for a right final answer, −1 for
+# everything else [S]. `verify.verify(text, gold).verdict` does the reading.
+
+
+# %% tags=["exercise"]
+def reward(completions, answers):
+    """Two lists of equal length, what models wrote and the right answers -> a list of +1.0 and -1.0."""
+    return NotImplemented  # your lines
+
+
+# %%
+reward = checks.REWARD.use(reward)
+some = random.Random(0).sample(rollouts, min(400, len(rollouts)))
+values = reward([row["completion"] for row in some], [row["answer"] for row in some])
+print(
+    "reward of 400 rollouts:", dict(Counter(values)), "and by verdict:", dict(Counter(row["verdict"] for row in some))
+)
+
+# %% [markdown]
+# **A control that must fail.** Judge every answer against *another* question's gold. If the verifier still likes
+# them, it is broken.
+
+# %%
+strangers = [row["answer"] for row in some[1:] + some[:1]]
+fooled = sum(
+    verify.verify(row["completion"], gold).verdict == "right" for row, gold in zip(some, strangers, strict=True)
+)
+low, high = stats.wilson(fooled, len(some))
+print(f"accepted against a stranger's gold: {fooled} of {len(some)}, {tables.percent(fooled / len(some), (low, high))}")
+
+# %% [markdown]
+# ## What to remember
+#
+# - Only the final answer is checked, not the steps. A right answer may have been reached by a wrong way.
+# - The filters throw away rollouts, the funnel says how many and why.
+# - Wrong answers are kept: they are half of every pair in notebook 04.
+#
+# ## Three questions
+#
+# 1. Which question does the *last* filter of the funnel protect you from asking?
+# 2. If the verifier accepted 2 % of wrong answers, which stage would suffer most?
+# 3. The teacher's mistakes are not evenly spread over the levels. What does that do to the training set's difficulty?
+#
+# Next: [02, mid-training](02_mid_training.ipynb)

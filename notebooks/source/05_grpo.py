@@ -1,0 +1,149 @@
+# %% [markdown]
+# # GRPO: learning from one's own attempts
+#
+# **Claim.** A model improves on its own answers, with nothing but right or wrong to go by, as long as each group
+# holds both.
+#
+# **Time**: about 300 seconds in the `lab` profile, 60 in `smoke`, on two CPU cores.
+
+# %%
+import torch
+from IPython.display import HTML
+
+from phi_lab import benchmarks, figures, stats
+from phi_lab.lab import Lab, checks, pictures, widgets
+from phi_lab.stages import grpo
+
+lab = Lab("cpu")
+numbers = lab.numbers.grpo
+print(f"{numbers.steps} steps of {numbers.prompts} questions x {numbers.group} answers, rate {numbers.learning_rate}")
+
+# %% [markdown]
+# So far the model copied. Now it answers each question several times, a program says +1 or −1, and what did better
+# than the rest of its group becomes likelier. The paper's first attempt failed for three reasons [S], and each got a
+# device [S2]:
+#
+# | what went wrong | device | here |
+# |---|---|---|
+# | answers to one prompt differ in length | keep prompts whose answers are alike in length | `select_uniform_length` |
+# | all right or all wrong: no difference, no gradient | oversample, then balance right and wrong | `rebalance` |
+# | training wants hot sampling, evaluation cool | temperature 1.0 → 0.6 over half the steps | `anneal` |
+#
+# ## Device 3: temperature
+#
+# Hot sampling spreads the bets. The table: the model before RL, in the middle of an answer.
+
+# %%
+problem = benchmarks.load("hard")[0]
+HTML(widgets.heat_table(*lab.model("dpo"), problem["prompt"], "<think>"))
+
+
+# %% tags=["exercise"]
+def temperature(step, steps):
+    """Sampling temperature at `step` (0 to steps - 1): from 1.0 straight down to 0.6 over the first half, then 0.6."""
+    return NotImplemented  # your line
+
+
+# %%
+temperature = checks.TEMPERATURE.use(temperature)
+figures.temperature_schedule(temperature, numbers.steps)
+
+# %%
+widgets.schedule()  # with a running kernel: other schedules
+
+# %% [markdown]
+# ## Device 2: groups that can teach
+#
+# Plain GRPO scores an answer by (reward − mean) / spread of its group. Where all are right or all wrong the spread is
+# zero. Rebalancing samples more than it needs, keeps k = min(right, wrong, half) of each side, and drops prompts that
+# are more than 50 % right already [S2].
+
+# %%
+HTML(widgets.rebalancing_table(("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")))
+
+# %%
+widgets.rebalancing()  # with a running kernel: tick the right ones
+
+
+# %% tags=["exercise"]
+def advantage(rewards, random):
+    """Rewards of +1 and -1, shape (prompts, group) -> advantages, same shape: +1 for k right, -1 for k wrong answers,
+    drawn by torch.randperm(n, generator=random), else 0. k = min(right, wrong, group // 2); 0 above 50 % right."""
+    return NotImplemented  # your lines
+
+
+# %%
+advantage = checks.ADVANTAGE.use(advantage)
+
+# %% [markdown]
+# Real groups of the model before RL, at temperature 1.0: on the left what was sampled, on the right what counts.
+
+# %%
+groups = lab.groups("dpo", prompts=16, temperature=1.0)
+rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
+kept = advantage(rewards, torch.Generator().manual_seed(0))
+pictures.groups(rewards.tolist(), kept.tolist())
+
+# %% [markdown]
+# **A control that must fail.** Groups without a difference must give no gradient, whichever function scores them.
+
+# %%
+same = torch.tensor([[1.0] * 8, [-1.0] * 8])
+for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", advantage)):
+    print(f"{name}, sum of |advantage| without a difference: {function(same, torch.Generator()).abs().sum():.1f}")
+
+# %% [markdown]
+# ## Training
+#
+# Device 1 works before the first step: candidate prompts are sampled, those whose answers are mixed *and* alike in
+# length are kept.
+
+# %%
+result = lab.stage("grpo", advantage=advantage, temperature=temperature)
+figures.rl_curves(result.metrics)
+
+# %%
+steps = [row for row in result.metrics if "zero_variance_share" in row]
+first, last = steps[0], steps[-1]
+for key, name in (("reward", "mean reward"), ("zero_variance_share", "share of groups without a difference"),
+                  ("kept_share", "share of answers that counted"), ("mean_length", "tokens an answer")):  # fmt: skip
+    print(f"{name}: {first[key]:.2f} at the first step, {last[key]:.2f} at the last")
+
+# %% [markdown]
+# The temperature falls during the run, so part of any rise in reward is cooler sampling and no learning. The
+# benchmark, sampled at 0.6 before and after, does not have that flaw.
+#
+# ## Before and after
+
+# %%
+lab.measure("dpo", "grpo")
+lab.ladder("grpo")
+
+# %%
+lab.before_after("dpo", "grpo")
+
+# %%
+before, after = ([row["verdict"] == "right" for row in lab.answers(stage)] for stage in ("dpo", "grpo"))
+gained, lost = (
+    sum(b > a for a, b in zip(before, after, strict=True)),
+    sum(a > b for a, b in zip(before, after, strict=True)),
+)
+print(f"greedy on hard: {gained} gained, {lost} lost of {len(before)}; McNemar p = {stats.mcnemar(before, after):.3f}")
+print("one seed: this describes two models, it does not prove a recipe")
+
+# %% [markdown]
+# ## What to remember
+#
+# - No difference in a group, no gradient. Most of the devices exist to have mixed groups.
+# - With as many right as wrong answers kept, the group's mean is 0 and its spread 1: GRPO's own advantages, plus and
+#   minus one [I].
+# - The paper measured the three devices and RL together (+7.5 AIME, +1.0 MATH-500 [S2]). Which device carries it is
+#   unknown [U].
+#
+# ## Three questions
+#
+# 1. Dropping prompts above 50 % moves training to hard questions. What may that do to `easy`?
+# 2. Prompts with one short and one long way to the answer are dropped by device 1. What is lost?
+# 3. Why must the log-probabilities be computed at the temperature that was sampled from?
+#
+# Next: [06, the report card](06_report_card.ipynb)

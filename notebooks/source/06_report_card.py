@@ -1,0 +1,140 @@
+# %% [markdown]
+# # The report card: which rungs are real?
+#
+# **Claim.** A rung counts when its interval says so, and an honest ladder shows the rungs that do not.
+#
+# **Time**: about 60 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores, after the other notebooks. Alone it
+# measures all five stages first, which takes four minutes longer.
+
+# %%
+from itertools import pairwise
+
+from IPython.display import HTML
+
+from phi_lab import figures, stats
+from phi_lab.lab import Lab, checks, pictures, tables
+from phi_lab.look import BENCHMARKS
+from phi_lab.scale import STAGES
+
+lab = Lab("cpu")
+lab
+
+# %%
+lab.measure(*STAGES)
+lab.ladder()
+
+# %% [markdown]
+# ## The numbers
+#
+# Sampled at T = 0.6: four answers a problem on `hard`, one on the others. Intervals are Wilson's at 95 %; where a
+# problem was answered more than once they use the effective number of samples. The last column is the chance that one
+# of k sampled answers is right.
+
+# %%
+found = {(row["stage"], row["benchmark"], figures.protocol(row)): row for row in lab.rungs() if row["arm"] == "main"}
+
+
+def cell(stage, benchmark, kind="sampled"):
+    row = found[stage, benchmark, kind]
+    return tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"]))
+
+
+lines = [
+    (figures.STAGES[stage], *(cell(stage, name) for name in BENCHMARKS), cell(stage, "hard", "greedy"),
+     tables.percent(found[stage, "hard", "pass"]["pass_at_k"]))
+    for stage in STAGES
+]  # fmt: skip
+k = found["base", "hard", "pass"]["k"]
+HTML(tables.table("", ("stage", *BENCHMARKS, "hard, greedy", f"hard, pass@{k}"), lines))
+
+# %% [markdown]
+# ## Exercise: what changed?
+#
+# Two models answered the same problems. Accuracy says how many are right; it hides how many *changed*. Count both
+# directions.
+
+
+# %% tags=["exercise"]
+def flips(before, after):
+    """Two lists of verdicts on the same problems -> (gained, lost): became "right", stopped being "right"."""
+    return NotImplemented  # your lines
+
+
+# %%
+flips = checks.FLIPS.use(flips)
+lines = []
+for one, two in pairwise(STAGES):
+    before, after = ([row["verdict"] for row in lab.answers(stage)] for stage in (one, two))
+    gained, lost = flips(before, after)
+    p = stats.mcnemar([verdict == "right" for verdict in before], [verdict == "right" for verdict in after])
+    lines.append((f"{figures.STAGES[one]} → {figures.STAGES[two]}", gained, lost, len(before), f"{p:.3g}"))
+HTML(tables.table("Greedy answers to hard. McNemar's test on one seed describes this run, not the recipe.",
+                  ("step", "gained", "lost", "of", "p"), lines))  # fmt: skip
+
+# %%
+rises = []
+for one, two in pairwise(STAGES):
+    share = {stage: [] for stage in (one, two)}
+    for stage in share:
+        problems = {}
+        for row in lab.answers(stage, "hard", 0.6):
+            problems.setdefault(row["id"], []).append(row["verdict"] == "right")
+        share[stage] = [sum(hits) / len(hits) for hits in problems.values()]
+    change = stats.paired_t(share[two], share[one])
+    rises.append((f"{figures.STAGES[two]}", 100 * change.mean, 100 * change.low, 100 * change.high))
+figure = pictures.intervals(rises, "Gain over the stage before on hard, points", "")
+clear = [name for name, _, low, high in rises if low > 0]
+print("rungs whose interval lies above zero:", ", ".join(clear) or "none")
+figure
+
+# %% [markdown]
+# Each problem is its own control here, so these intervals are narrower than the distance between two points of the
+# ladder. They still cover *problems* only, not seeds: another seed is another run of the whole chain.
+#
+# ## The ten problems, from the first stage to the last
+
+# %%
+lab.before_after("base", "grpo")
+
+# %%
+said = {figures.STAGES[stage]: [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in STAGES}
+pictures.verdicts(said, "Verdicts on hard, T = 0.6")
+
+# %% [markdown]
+# ## What it cost
+
+# %%
+lines = []
+for stage in STAGES:
+    row = found[stage, "hard", "sampled"]
+    cost = (f"{row['seconds']:,.0f}", f"{row['train_tokens']:,}") if row["seconds"] else ("–", "–")
+    lines.append((figures.STAGES[stage], lab.origin(stage), *cost))
+HTML(tables.table("Training alone, without measuring.", ("stage", "model", "seconds", "tokens"), lines))
+
+# %% [markdown]
+# ## The report
+#
+# One page for the whole run, which needs nothing but a browser.
+
+# %%
+print("written:", lab.write_report())
+
+# %% [markdown]
+# **Beside the paper.** The paper ends at 57.5 on AIME 2024 [P]. The same authors later measured the same model over
+# 64 samples a problem and found 48.1; on MATH-500 91.2 instead of 94.6, on GPQA Diamond 44.5 instead of 52.0 [P]. No
+# cause is given. Nobody cheated for that to happen: thirty problems, few samples, and the best of several looks are
+# enough.
+#
+# ## What to remember
+#
+# - Look at gains and losses, not at the difference alone.
+# - An interval over problems does not cover seeds, and a run is one seed.
+# - "No difference shown" is a result.
+#
+# ## Three questions
+#
+# 1. Which rung of *this* run would you bet on, and how much, on another seed?
+# 2. pass@k can stand still while accuracy rises. What has the model learned then?
+# 3. You looked at `hard` nine times in this course. What should you do before you publish a number on it?
+#
+# Next: [07, scaling up](07_scaling_up.ipynb)

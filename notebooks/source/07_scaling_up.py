@@ -1,0 +1,172 @@
+# %% [markdown]
+# # Scaling up: what changes and what does not
+#
+# **Claim.** From this laptop to the paper's 128 GPUs the code path is meant to stay the same: numbers change,
+# functions do not.
+#
+# **Time**: about 30 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores.
+#
+# **Plainly:** the GPU scales (`lora`, `qlora`, `full`) are not part of this release yet, and nothing on this page was
+# run on a GPU.
+
+# %%
+import torch
+from IPython.display import HTML
+from transformers import AutoModelForCausalLM
+
+from phi_lab import models, run, scale
+from phi_lab.errors import UserError
+from phi_lab.files import read_rows
+from phi_lab.lab import Lab, checks, tables
+from phi_lab.lab.notebook import ask_ten
+from phi_lab.stages.language_modeling import collate, document
+
+lab = Lab("cpu")
+try:
+    Lab("lora")
+except UserError as error:
+    print(error)
+
+# %% [markdown]
+# ## The dial
+#
+# Every number of every stage, beside the paper's (learning rates, lengths, batch and epochs of stages 1 and 2 [S];
+# DPO's rate and epoch [S2]; "unknown" where no source says).
+
+# %%
+NAMES = {
+    "learning_rate": "learning rate",
+    "max_length": "longest row, tokens",
+    "batch": "batch",
+    "beta": "β",
+    "group": "group",
+}
+lines = []
+for stage in ("mid", "sft", "dpo", "grpo"):
+    ours, theirs = vars(getattr(lab.numbers, stage)), scale.PAPER[stage]
+    for key, name in NAMES.items():
+        here = ours.get("row_length", ours.get("max_new_tokens")) if key == "max_length" else ours.get(key)
+        if key in theirs and here is not None:
+            paper = "unknown" if theirs[key] is None else f"{theirs[key]:,}"
+            lines.append((stage, name, f"{here:,}", paper))
+plan = lab.numbers.distillation
+lines += [("distillation", "questions", f"{plan.questions:,}", f"{scale.PAPER['distillation']['questions']:,}"),
+          ("distillation", "rollouts a question", plan.samples, "about 8")]  # fmt: skip
+HTML(tables.table("", ("stage", "number", "this run", "the paper"), lines))
+
+# %% [markdown]
+# ## The same class of model
+#
+# The tiny model and Phi-4-mini are the same `Phi3ForCausalLM`: grouped-query attention, tied embeddings, rotary
+# position on three quarters of a head. On PyTorch's *meta* device a model has shapes and no memory, so we can build
+# all 3.8 billion parameters here and count.
+
+# %%
+with torch.device("meta"):
+    big = AutoModelForCausalLM.from_config(models.config("phi-4-mini"))
+counted = sum(weight.numel() for weight in big.parameters())
+small = sum(weight.numel() for weight in lab.model("base")[0].parameters())
+print(f"phi-4-mini: {counted:,} parameters; published: 3,836,021,760; equal: {counted == 3_836_021_760}")
+print(f"phi-nano:   {small:,} parameters, {counted / small:,.0f} times fewer")
+
+# %% [markdown]
+# ## Exercise: count without building
+#
+# Derive the number from the configuration alone. One row of `embedding` a vocabulary entry (shared with the output),
+# and in each layer: queries, keys and values in one matrix, the attention's output, three matrices of the MLP, two
+# norms; one norm at the end. No biases.
+
+
+# %% tags=["exercise"]
+def parameters(config):
+    """Of vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads."""
+    return NotImplemented  # your lines
+
+
+# %%
+parameters = checks.PARAMETERS.use(parameters)
+print(f"{parameters(models.config('phi-4-mini')):,}")
+
+# %% [markdown]
+# ## What the paper's run took
+#
+# The model card: 128 H100 for 2 days, 150 B tokens [P]. Training costs about 6 FLOP a parameter and token.
+
+# %%
+flop = 6 * counted * 150e9
+hours = 128 * 48
+rate = flop / (hours * 3600)
+print(f"6 x {counted / 1e9:.3f} B x 150 B = {flop:.2e} FLOP over {hours:,} GPU-hours = {rate / 1e12:.0f} TFLOP/s a GPU")
+print(f"that is {100 * rate / 989e12:.0f} % of an H100's 989 TFLOP/s in BF16 (dense, by its data sheet)")
+print(f"steps of 128 rows of 16,384 tokens: {150e9 / (128 * 16384):,.0f}")
+rungs = [row for row in lab.rungs() if row["seconds"]] if (lab.out / "ladder.json").exists() else []
+tokens = {row["stage"]: (row["train_tokens"], row["seconds"]) for row in rungs}
+if "mid" in tokens:
+    here, seconds = tokens["mid"]
+    print(f"mid-training in this folder: {here:,} tokens, {6 * small * here:.1e} FLOP in {seconds:,.0f} s")
+
+# %% [markdown]
+# So the two days hold mid-training and little else: the teacher's ten million answers and probably RL came on top
+# [I].
+#
+# ## Adapters: LoRA and QLoRA, one real step each
+#
+# On one GPU nobody trains all 3.8 B parameters. LoRA freezes them and trains two thin matrices beside each; QLoRA
+# also keeps the frozen ones in four bits (NF4). Both work on the tiny model on this CPU: one step on the same 16
+# answers, loss before and after.
+
+
+# %%
+def one_step(adapter):
+    """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
+    torch.manual_seed(0)
+    model, tokenizer = models.load(run.SHIPPED / "base", adapter), models.load_tokenizer()
+    rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
+    batch = collate(tokenizer.pad_token_id)(
+        [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]
+    )
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=1e-3 if adapter is None else 1e-2)
+    before = model(**batch).loss
+    before.backward()
+    optimiser.step()
+    with torch.no_grad():
+        after = model(**batch).loss
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    return model, before.item(), after.item(), sum(weight.numel() for weight in trained), size
+
+
+# %%
+steps = {name: one_step(adapter) for name, adapter in (("all weights", None), ("LoRA", "lora"), ("QLoRA", "qlora"))}
+lines = [
+    (name, f"{count:,}", f"{size / 1e6:.2f} MB", f"{before:.3f}", f"{after:.3f}")
+    for name, (_, before, after, count, size) in steps.items()
+]
+HTML(tables.table("", ("what trains", "trained parameters", "weights in memory", "loss before", "loss after"), lines))
+
+# %% [markdown]
+# **Before and after one LoRA step.** The ten problems once more. One step on sixteen answers should change little; if
+# it changed much, the learning rate would be too high.
+
+# %%
+tokenizer = models.load_tokenizer()
+before = ask_ten(models.load(run.SHIPPED / "base"), tokenizer)
+after = ask_ten(steps["LoRA"][0].merge_and_unload(), tokenizer)
+HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
+
+# %% [markdown]
+# ## What to remember
+#
+# - A stage reads its numbers from one place; the scale is that place.
+# - 16 % of the peak for two days: the arithmetic of a training run fits on the back of an envelope, and it is worth
+#   doing.
+# - An adapter makes the *memory* small. The answers still have to be written, token by token.
+#
+# ## Three questions
+#
+# 1. An answer of 25,000 tokens needs about 3.1 GiB of key-value cache [I]. How many fit beside the weights on an 80
+#    GB GPU?
+# 2. Learning rate 1e-5 there, 2e-3 here. Name two reasons.
+# 3. Where would QLoRA's rounding hurt first: mid-training, or RL?
+#
+# Next: [08, open questions](08_open_questions.ipynb)
