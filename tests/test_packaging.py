@@ -33,7 +33,7 @@ NOT_IMPORTED = {
     "accelerate": "transformers' Trainer refuses to start without it",
 }
 # Imported modules that come with a declared dependency and share its version.
-CARRIED = {"latex2sympy2_extended": "math-verify", "mpmath": "sympy"}
+CARRIED = {"latex2sympy2_extended": "math-verify", "mpmath": "sympy", "nbclient": "jupyterlab", "nbformat": "jupytext"}
 
 
 def constraints() -> dict[str, str]:

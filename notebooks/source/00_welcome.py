@@ -53,8 +53,8 @@ HTML(tables.table("1,000 problems each.", ("benchmark", "plays the part of", "a 
 # %% [markdown]
 # ## Where we start, and where we are going
 #
-# On the left the *base*: it has read a great many short answers and blurts out a number. On the right the model at
-# the end of the course, as it ships with it. The same ten hard problems will come back in every notebook.
+# First the *base*: it has read a great many short answers and blurts out a number. Beside it the model at the end of
+# the course, as it ships. The same ten hard problems will come back in every notebook.
 
 # %%
 lab.before_after("base", "grpo")
@@ -97,7 +97,7 @@ print(f"{len(verdicts):,} sampled answers to hard problems, {100 * share_right(v
 #
 # - Four stages: imitate much, imitate well, compare, try.
 # - A number without its interval is half a number.
-# - The base is not stupid. It has never been shown that it may write before it answers.
+# - The base is not stupid. It has read answers, and it has read columns of digits, but never one before the other.
 #
 # ## Three questions
 #

@@ -49,17 +49,11 @@ rollouts = lab.rollouts()
 sources = defaultdict(list)
 for row in rollouts:
     sources[row["source"]].append(row)
-HTML(
-    tables.table(
-        "",
-        ("where", "rollouts", "questions", "right"),
-        [
-            (name, f"{len(rows):,}", f"{len({row['id'] for row in rows}):,}",
-             tables.percent(sum(row["verdict"] == "right" for row in rows) / len(rows)))
-            for name, rows in sources.items()
-        ],
-    )
-)  # fmt: skip
+lines = []
+for name, rows in sources.items():
+    share = sum(row["verdict"] == "right" for row in rows) / len(rows)
+    lines.append((name, f"{len(rows):,}", f"{len({row['id'] for row in rows}):,}", tables.percent(share)))
+HTML(tables.table("", ("where", "rollouts", "questions", "right"), lines))
 
 # %% [markdown]
 # ## The funnel
@@ -77,7 +71,7 @@ figures.funnel(lab.funnel())
 HTML(widgets.gallery(rollouts, seed=1))
 
 # %%
-widgets.browse(rollouts)
+widgets.browse(rollouts)  # with a running kernel: choose a verdict, leaf through its rollouts
 
 # %% [markdown]
 # ## Where the teacher fails
@@ -96,14 +90,10 @@ for level, questions in sorted(by_level.items()):
     share = sum(map(sum, whole)) / (8 * len(whole))
     mixed = sum(0 < sum(hits) < 8 for hits in whole) / len(whole)
     lines.append((level, len(whole), tables.percent(share, (low, high)), tables.percent(mixed)))
-HTML(
-    tables.table(
-        "", ("operations", "questions", "right, with interval", "questions with right and wrong answers"), lines
-    )
-)
+HTML(tables.table("", ("operations", "questions", "right, with interval", "right and wrong answers"), lines))
 
 # %% [markdown]
-# The last column is the raw material of notebook 04: questions that have a right *and* a wrong answer.
+# The last column is the raw material of notebook 04: the share of questions with a right *and* a wrong answer.
 #
 # ## Answers differ in length
 #

@@ -47,7 +47,8 @@ HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 # ## Exercise: which wrong answer?
 #
 # If wrong answers are longer than right ones, the pair teaches "be short" before it teaches arithmetic. So pair
-# answers of nearly the same length. How the paper chose is unknown [U].
+# answers of nearly the same length; the histogram below shows the *difference* within a pair. How the paper chose is
+# unknown [U].
 
 
 # %% tags=["exercise"]
@@ -65,8 +66,6 @@ for goods, bads in sides.values():
 figures.lengths([{"tokens": gap, "chosen": name} for name, some in gaps.items() for gap in some], by="chosen")
 
 # %% [markdown]
-# (Above: the difference within a pair, in tokens.)
-#
 # ## Training
 
 # %%

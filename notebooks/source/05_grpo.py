@@ -10,7 +10,7 @@
 import torch
 from IPython.display import HTML
 
-from phi_lab import benchmarks, figures, stats
+from phi_lab import figures, stats
 from phi_lab.lab import Lab, checks, pictures, widgets
 from phi_lab.stages import grpo
 
@@ -29,13 +29,14 @@ print(f"{numbers.steps} steps of {numbers.prompts} questions x {numbers.group} a
 # | all right or all wrong: no difference, no gradient | oversample, then balance right and wrong | `rebalance` |
 # | training wants hot sampling, evaluation cool | temperature 1.0 → 0.6 over half the steps | `anneal` |
 #
-# ## Device 3: temperature
+# ## Temperature: hot, then cool
 #
-# Hot sampling spreads the bets. The table: the model before RL, in the middle of an answer.
+# Hot sampling spreads the bets. The table asks the model before RL where, in one of its own answers, it was least
+# certain, and what it would have written there at other temperatures.
 
 # %%
-problem = benchmarks.load("hard")[0]
-HTML(widgets.heat_table(*lab.model("dpo"), problem["prompt"], "<think>"))
+(said,) = lab.groups("dpo", prompts=1, temperature=1.0, size=1)[0]
+HTML(widgets.heat_table(*lab.model("dpo"), said["prompt"], said["completion"]))
 
 
 # %% tags=["exercise"]
@@ -52,7 +53,7 @@ figures.temperature_schedule(temperature, numbers.steps)
 widgets.schedule()  # with a running kernel: other schedules
 
 # %% [markdown]
-# ## Device 2: groups that can teach
+# ## Groups that can teach
 #
 # Plain GRPO scores an answer by (reward − mean) / spread of its group. Where all are right or all wrong the spread is
 # zero. Rebalancing samples more than it needs, keeps k = min(right, wrong, half) of each side, and drops prompts that
@@ -95,8 +96,8 @@ for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", adv
 # %% [markdown]
 # ## Training
 #
-# Device 1 works before the first step: candidate prompts are sampled, those whose answers are mixed *and* alike in
-# length are kept.
+# The length device works before the first step: candidate prompts are sampled, and those whose answers are mixed *and*
+# alike in length are kept.
 
 # %%
 result = lab.stage("grpo", advantage=advantage, temperature=temperature)
@@ -143,7 +144,7 @@ print("one seed: this describes two models, it does not prove a recipe")
 # ## Three questions
 #
 # 1. Dropping prompts above 50 % moves training to hard questions. What may that do to `easy`?
-# 2. Prompts with one short and one long way to the answer are dropped by device 1. What is lost?
+# 2. Prompts with one short and one long way to the answer are dropped by the length device. What is lost?
 # 3. Why must the log-probabilities be computed at the temperature that was sampled from?
 #
 # Next: [06, the report card](06_report_card.ipynb)

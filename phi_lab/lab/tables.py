@@ -31,13 +31,15 @@ def badge(verdict: str) -> str:
 
 def answer(completion: str, verdict: str) -> str:
     """One answer: its verdict, what was boxed, and the thoughts folded away."""
-    said = verify.verify(completion, "0").extracted
+    said = verify.extract(completion)
     thought, end, rest = completion.partition(chat.THINK_END)
     work = (thought + end).removeprefix(chat.THINK).removesuffix(chat.THINK_END) if chat.THINK in completion else ""
-    shown = f"{badge(verdict)} {text(said) if said is not None else '<i>no answer</i>'}"
+    shown = f'<div style="white-space:nowrap;min-width:9em">{badge(verdict)}: {text(said or "no answer")}</div>'
     if not work:
-        return shown if said is not None else f'{shown}<div style="{WORK}">{text(completion[:300])}</div>'
-    thoughts = f'<summary>{len(work)} characters of thought</summary><div style="{WORK}">{text(work)}</div>'
+        return shown if said else f'{shown}<div style="{WORK}">{text(completion[:300])}</div>'
+    thoughts = (
+        f'<summary style="white-space:nowrap">{len(work)} characters</summary><div style="{WORK}">{text(work)}</div>'
+    )
     return f"{shown}<details>{thoughts}</details>"
 
 

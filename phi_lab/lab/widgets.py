@@ -111,22 +111,20 @@ def schedule() -> ipywidgets.Widget:
     return _watched(show, picture, hot, cool, share)
 
 
-def heat_table(
-    model, tokenizer, prompt: str, so_far: str = "", temperatures: Sequence[float] = (0.3, 0.6, 1.0, 1.5)
-) -> str:
-    """How likely the next tokens are at several temperatures, after a question and the beginning of an answer."""
-    ids = rollouts.prompt_ids(tokenizer, prompt) + tokenizer(so_far).input_ids
+def heat_table(model, tokenizer, prompt: str, completion: str, heats: Sequence[float] = (0.3, 0.6, 1.0, 1.5)) -> str:
+    """How likely the next tokens are at several temperatures, where the model is least certain within an answer."""
+    asked, said = rollouts.prompt_ids(tokenizer, prompt), tokenizer(completion).input_ids
     with torch.inference_mode():
-        logits = model.eval()(torch.tensor([ids])).logits[0, -1]
+        every = model.eval()(torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
+    place = int(torch.distributions.Categorical(logits=every).entropy().argmax())
+    logits, rows = every[place], []
     best = logits.topk(5).indices
-    shares = torch.stack([(logits / heat).softmax(-1)[best] for heat in temperatures])
-    entropies = [float(torch.distributions.Categorical(logits=logits / heat).entropy()) for heat in temperatures]
-    rows = [
-        (f"T = {heat}", *(f"{100 * share:.1f} %" for share in row.tolist()), f"{entropy:.2f}")
-        for heat, row, entropy in zip(temperatures, shares, entropies, strict=True)
-    ]
+    for heat in heats:
+        scaled = torch.distributions.Categorical(logits=logits / heat)
+        shares = (f"{100 * share:.1f} %" for share in scaled.probs[best].tolist())
+        rows.append((f"T = {heat}", *shares, f"{float(scaled.entropy()):.2f}"))
     head = ["", *(repr(tokenizer.decode([token])) for token in best.tolist()), "entropy, nats"]
-    return tables.table(f"The next token after {prompt} {so_far}", head, rows)
+    return tables.table(f"{prompt} The next token after {tokenizer.decode(said[:place])}", head, rows)
 
 
 # ------------------------------------------------------------------ rebalancing

@@ -1,0 +1,173 @@
+"""What notebooks are made of: the functions behind the widgets, tables, small pictures, the run folder's face."""
+
+import json
+
+import ipywidgets
+import pytest
+import torch
+
+from phi_lab import models, run
+from phi_lab.errors import UserError
+from phi_lab.files import write_json, write_rows
+from phi_lab.lab import Lab, notebook, pictures, tables, widgets
+from phi_lab.stages import grpo
+
+EVIL = "<img src=x onerror=alert(1)>"
+ROWS = [
+    {"id": str(n), "prompt": f"Compute {n}+1.", "answer": str(n + 1), "tokens": 5 + n, "verdict": verdict,
+     "completion": f"<think>{EVIL}</think>\\boxed{{{n + 1}}}", "source": "shipped"}
+    for n, verdict in enumerate(("right", "wrong", "right", "unfinished"))
+]  # fmt: skip
+
+
+def test_verdicts_of_the_playground():
+    assert "right" in widgets.verdict_html("\\boxed{38/24}", "19/12")
+    assert "wrong" in widgets.verdict_html("\\boxed{8}", "9")
+    assert "no answer found" in widgets.verdict_html("<think>9", "9")
+    assert EVIL not in widgets.verdict_html(EVIL, EVIL)
+    assert widgets.verdict_table().count("<tr>") == len(widgets.CASES) + 1
+
+
+def test_leafing_wraps_around_and_escapes():
+    assert "1 of 2" in widgets.pick(ROWS, "right", 0) and "1 of 2" in widgets.pick(ROWS, "right", 2)
+    assert "Compute 2+1." in widgets.pick(ROWS, "right", 1)
+    assert "No rollout" in widgets.pick(ROWS, "timeout", 0)
+    assert EVIL not in widgets.pick(ROWS, "wrong", 0)
+
+
+def test_the_gallery_has_one_of_each():
+    page = widgets.gallery(ROWS)
+    assert page.count("<hr>") == 2 and all(word in page for word in ("✓ right", "✗ wrong", "✗ unfinished"))
+
+
+def test_the_schedule_figure_follows_its_sliders():
+    (line, *_) = widgets.schedule_figure(1.0, 0.6, 0.5).axes[0].lines
+    values = list(line.get_ydata())
+    assert values[0] == 1.0 and values[15] == pytest.approx(0.6) and values[-1] == pytest.approx(0.6)
+    assert widgets.schedule_figure(0.8, 0.8, 0.0)._repr_png_()[0].startswith(b"\x89PNG")
+
+
+def test_the_rebalancing_table_shows_both_functions():
+    page = widgets.rebalancing_table(("+-------", "--------"))
+    assert "1 of 8 right" in page and "+1" in page and "0 0 0 0 0 0 0 0" in page
+
+
+@pytest.mark.parametrize(
+    "make", [widgets.verifier, lambda: widgets.browse(ROWS), widgets.schedule, widgets.rebalancing]
+)
+def test_a_widget_shows_something_before_anything_is_touched(make):
+    box = make()
+    assert isinstance(box, ipywidgets.VBox) and box.children[-1].value
+
+
+def test_a_widget_answers_its_controls():
+    box = widgets.verifier()
+    said, gold, view = box.children
+    said.value, gold.value = "\\boxed{7}", "8"
+    assert "wrong" in view.value
+
+
+def test_a_table_escapes_what_it_is_given():
+    assert EVIL not in tables.table(EVIL, (EVIL,), ((EVIL,),))
+
+
+def test_side_by_side_counts_and_folds_thoughts():
+    page = tables.side_by_side(("before", "after"), (ROWS, ROWS))
+    assert "before 2 right, after 2 right" in page and page.count("<details>") == 8 and EVIL not in page
+    assert "no answer" in tables.answer("no box at all", "unparsed")
+
+
+def test_the_pictures_draw():
+    rewards = [[1.0, -1.0], [-1.0, -1.0]]
+    assert pictures.groups(rewards, grpo.rebalance(torch.tensor(rewards), torch.Generator()).tolist()).axes
+    assert pictures.verdicts({"a": ["right", "wrong"], "b": []}, "title").axes[0].get_title(loc="left") == "title"
+    assert pictures.intervals([("x", 1.0, 0.5, 2.0)], "gain")._repr_png_()
+
+
+def test_the_style_of_an_answer():
+    assert notebook.style("2+2=4.") == "terse"
+    assert notebook.style("2+2=4.check 4-2=2 ok.") == "checking"
+    assert notebook.style("7+8=14 no 7+8=15.") == "backtracking"
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "run"))
+    monkeypatch.setenv("PHI_LAB_PROFILE", "smoke")
+    monkeypatch.setenv("PHI_LAB_SEED", "0")
+    return Lab()
+
+
+def test_a_lab_opens_its_folder_and_says_where_models_come_from(lab):
+    page = lab._repr_html_()
+    assert (lab.out / "config.json").exists() and page.count("shipped with the course") == 5
+    (lab.out / "mid" / "model").mkdir(parents=True)
+    assert lab.origin("mid") == "trained in this folder"
+
+
+def test_a_folder_of_another_profile_is_refused(lab, monkeypatch):
+    monkeypatch.setenv("PHI_LAB_PROFILE", "lab")
+    with pytest.raises(UserError, match="config.json"):
+        Lab()
+
+
+@pytest.mark.parametrize(("name", "value"), [("PHI_LAB_SEED", "x"), ("PHI_LAB_PROFILE", "fast")])
+def test_a_wrong_setting_is_one_clear_line(monkeypatch, tmp_path, name, value):
+    monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "run"))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=value):
+        Lab()
+
+
+def test_the_gpu_scales_say_that_they_are_to_come():
+    with pytest.raises(UserError, match="not part of this release"):
+        Lab("lora")
+
+
+def test_again_forgets_a_stage_and_what_came_after(lab):
+    for stage in ("mid", "sft"):
+        (lab.out / stage).mkdir()
+        write_rows(lab.out / "evals" / f"{stage}.hard.jsonl", [])
+    write_json(lab.out / "ladder.json", [{"stage": "base"}, {"stage": "mid"}, {"stage": "sft"}])
+    lab.again("sft")
+    assert (lab.out / "mid").exists() and not (lab.out / "sft").exists()
+    assert [row["stage"] for row in lab.rungs()] == ["base", "mid"]
+    assert [path.name for path in (lab.out / "evals").iterdir()] == ["mid.hard.jsonl"]
+
+
+def test_a_retrained_stage_is_measured_anew(lab, monkeypatch):
+    import os
+
+    monkeypatch.setattr(run, "measure", lambda *_: None)
+    evals, done = lab.out / "evals" / "mid.hard.jsonl", lab.out / "mid" / "done.json"
+    write_rows(evals, [])
+    write_json(done, {})
+    os.utime(evals, (1, 1))
+    lab.measure("mid")
+    assert not evals.exists()
+
+
+def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
+    data = lab.out / "data"
+    write_rows(data / "rollouts.jsonl", ROWS[:1])
+    write_json(data / "funnel.json", {"rollouts": 4})
+    monkeypatch.setattr(run, "DISTILLED", tmp_path)
+    write_rows(tmp_path / "rollouts.jsonl.gz", ROWS[1:])
+    assert [row["source"] for row in lab.rollouts()] == ["sampled here"] + 3 * ["shipped"]
+    write_json(data / "funnel.json", {"rollouts": 1})
+    assert [row["source"] for row in lab.rollouts()] == ["sampled here"]
+
+
+def test_any_model_can_be_asked_the_ten_problems(student):
+    rows = notebook.ask_ten(models.load(student), models.load_tokenizer())
+    assert len(rows) == 10 and all(row["verdict"] and row["tokens"] and row["answer"] for row in rows)
+
+
+def test_a_path_is_shown_from_the_top_of_the_course(tmp_path):
+    assert notebook.short(models.DATA / "teacher") == "data/teacher"
+    assert notebook.short(tmp_path / "run") == "run"
+
+
+def test_heat_is_shown_where_the_model_is_least_certain(student):
+    page = widgets.heat_table(models.load(student), models.load_tokenizer(), "Compute 1+1.", "<think>1+1=2.</think>")
+    assert page.count("T = ") == 4 and json.dumps("entropy, nats")[1:-1] in page

@@ -1,0 +1,181 @@
+"""The notebooks: made from their sources, short cells, clean outputs, every part there. nbmake executes them."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from phi_lab import course
+from phi_lab.errors import UserError
+from phi_lab.lab import checks
+
+NAMES = (
+    "00_welcome", "01_distillation", "02_mid_training", "03_sft", "04_rollout_dpo", "05_grpo", "06_report_card",
+    "07_scaling_up", "08_open_questions",
+)  # fmt: skip
+STAGE = {"02_mid_training": "mid", "03_sft": "sft", "04_rollout_dpo": "dpo", "05_grpo": "grpo"}
+MACHINE = re.compile(r"/home/|/root/|/tmp/|/Users/|/work/|[A-Z]:\\\\Users|site-packages")
+
+
+def prose(notebook):
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def page(name):
+    return nbformat.read(course.FOLDER / f"{name}.ipynb", 4)
+
+
+def test_there_are_nine_in_order():
+    assert tuple(sorted(path.stem for path in course.SOURCES.glob("*.py"))) == NAMES
+    assert tuple(sorted(path.stem for path in course.FOLDER.glob("*.ipynb"))) == NAMES
+
+
+def test_source_and_notebook_agree(name, page):
+    fresh = course.build(course.SOURCES / f"{name}.py")
+    assert [(c.cell_type, c.source) for c in page.cells] == [(c.cell_type, c.source) for c in fresh.cells], (
+        "run `make notebooks`"
+    )
+    assert page.metadata == fresh.metadata and [c.id for c in page.cells] == [c.id for c in fresh.cells]
+    nbformat.validate(page)
+
+
+def test_code_cells_are_short(page):
+    for text in course.code(page):
+        assert len(text.splitlines()) <= 30, text
+        assert all(len(line) <= 120 for line in text.splitlines()), text
+        ast.parse(text)
+
+
+def test_outputs_are_clean(page):
+    assert "widgets" not in page.metadata
+    for cell in page.cells:
+        assert not cell.metadata
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr"
+            assert not any("widget" in kind for kind in output.get("data", {}))
+            said = output.get("text", "") + "".join(
+                str(value) for kind, value in output.get("data", {}).items() if not kind.startswith("image/")
+            )
+            assert not MACHINE.search(said), MACHINE.search(said)
+
+
+def test_every_part_is_there(name, page):
+    text, code = prose(page), "\n".join(course.code(page))
+    assert page.cells[0].source.startswith("# ")
+    assert text.count("**Claim.**") == 1 and course.TIME.search(text)
+    remember, questions = text.index("## What to remember"), text.index("## Three questions")
+    assert remember < questions and re.findall(r"(?m)^(\d)\. ", text[questions:]) == ["1", "2", "3"]
+    assert re.search(r"(Next|Back).*\.ipynb\)", text[questions:])
+    assert "before_after(" in code or "side_by_side(" in code, "the ten problems before and after"
+    assert "return NotImplemented" in code and "checks." in code
+    if name in STAGE:
+        assert f'lab.stage("{STAGE[name]}"' in code and "lab.measure(" in code and "lab.ladder(" in code
+    for target in re.findall(r"\]\((\d\d_\w+)\.ipynb\)", text):
+        assert target in NAMES
+
+
+def test_every_check_is_used_somewhere():
+    code = "\n".join(text for name in NAMES for text in course.code(course.build(course.SOURCES / f"{name}.py")))
+    constants = {key for key, value in vars(checks).items() if isinstance(value, checks.Check)}
+    assert {found for found in re.findall(r"checks\.([A-Z_]+)\.use", code)} == constants
+
+
+def test_the_paper_s_figures_carry_their_marks():
+    for name in NAMES:
+        for line in prose(course.build(course.SOURCES / f"{name}.py")).split("\n\n"):
+            if re.search(r"\b(AIME|GPQA|MATH-500)\b.*\d\d\.\d", line.replace("\n", " ")):
+                assert re.search(r"\[(V|P|S|S2|M|I|U)\]", line), f"{name}: {line}"
+
+
+# ------------------------------------------------------------------ making them
+
+SOURCE = """# %% [markdown]
+# # Title
+#
+# **Time**: about 5 seconds in the `lab` profile, 5 in `smoke`, on two CPU cores.
+
+# %%
+import os
+import sys
+
+print(os.environ["PHI_LAB_PROFILE"], os.path.basename(os.environ["PHI_LAB_RUN"]))
+print("noise", file=sys.stderr)
+
+# %%
+1 + 1
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A course of one tiny notebook."""
+    folder = tmp_path / "notebooks"
+    (folder / "source").mkdir(parents=True)
+    (folder / "source" / "00_tiny.py").write_text(SOURCE)
+    monkeypatch.setattr(course, "FOLDER", folder)
+    monkeypatch.setattr(course, "SOURCES", folder / "source")
+    monkeypatch.setattr(course.report, "write_report", lambda out: out / "report.html")
+    return folder
+
+
+def convert(folder, outputs_from=None):
+    course.convert(outputs_from, folder / "source", folder)
+    return nbformat.read(folder / "00_tiny.ipynb", 4)
+
+
+@pytest.mark.slow
+def test_a_course_runs_once_and_its_outputs_come_back_clean(small, tmp_path, capsys):
+    out = tmp_path / "run"
+    course.run(out, "smoke")
+    assert "[1/1] 00_tiny: about" in capsys.readouterr().out
+    course.run(out, "smoke")
+    assert "done before" in capsys.readouterr().out
+    page = convert(small, out)
+    first, second = [cell for cell in page.cells if cell.cell_type == "code"]
+    assert [output.text for output in first.outputs] == ["smoke run\n"]
+    assert second.outputs[0].data["text/plain"] == "2" and second.execution_count == 2
+
+    changed = SOURCE.replace("# # Title", "# # Another title")
+    (small / "source" / "00_tiny.py").write_text(changed)
+    assert convert(small).cells[-1].outputs, "outputs stay when only prose changes"
+    (small / "source" / "00_tiny.py").write_text(changed.replace("1 + 1", "1 + 2"))
+    assert not convert(small).cells[-1].outputs
+    with pytest.raises(UserError, match="other code"):
+        convert(small, out)
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_is_one_clear_line_and_a_page(small, tmp_path):
+    (small / "source" / "00_tiny.py").write_text(SOURCE.replace("1 + 1", "1 / 0"))
+    with pytest.raises(UserError, match="00_tiny stopped at ZeroDivisionError"):
+        course.run(tmp_path / "run", "smoke")
+    assert (tmp_path / "run" / "notebooks" / "00_tiny.failed.ipynb").exists()
+    assert not (tmp_path / "run" / "notebooks" / "00_tiny.ipynb").exists()
+
+
+def test_conversion_is_the_same_every_time(small):
+    convert(small)
+    first = (small / "00_tiny.ipynb").read_bytes()
+    convert(small)
+    assert (small / "00_tiny.ipynb").read_bytes() == first
+
+
+def test_clean_drops_what_belongs_to_one_machine():
+    def stream(name, text):
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    widget = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "x"})
+    shown = nbformat.v4.new_output("display_data", {"text/html": "see /a/b/c/x.html", "image/png": "/a/b/c/"})
+    every = [stream("stdout", "1\n"), stream("stderr", "bar"), widget, stream("stdout", "/a/b/c/d\n"), shown]
+    kept = course.clean(every, ["/a/b/c"])
+    assert [output.output_type for output in kept] == ["stream", "display_data"]
+    assert kept[0].text == "1\nd\n"
+    assert kept[1].data == {"text/html": "see x.html", "image/png": "/a/b/c/"}
