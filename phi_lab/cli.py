@@ -19,6 +19,8 @@ EPILOG = """typical use:
   phi-lab chat --model runs/first/grpo/model      ask the result
   phi-lab report runs/first                       write its report.html again
 """
+PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+FULL_DISK = ("os error 28", "inline_container.cc")  # safetensors' and torch's words for it, which come without errno
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,12 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
         print("phi-lab: stopped; the same command continues from the last finished step", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        if error.errno not in PLACES:
             raise
-        print(
-            f"phi-lab: {error.filename or 'output'}: {error.strerror}; make room or choose another --out",
-            file=sys.stderr,
-        )
+        place = error.filename or "output"
+        print(f"phi-lab: {place}: {error.strerror}; make room or choose another --out", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not any(words in str(error) for words in FULL_DISK):
+            raise
+        print("phi-lab: no space left for a model; make room or choose another --out", file=sys.stderr)
         return 2
     return 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from phi_lab import chat
 from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import Problem
-from phi_lab.files import append_rows, read_rows, write_json, write_rows
+from phi_lab.files import read_rows, write_json, write_rows
 from phi_lab.teachers import Teacher
 from phi_lab.verify import verify_many
 
@@ -58,8 +58,9 @@ def roll(teacher: Teacher, name: str, asked: list[Problem], out: Path, temperatu
             }
             for (problem, text, reason, tokens), verdict in zip(flat, verdicts, strict=True)
         ]  # fmt: skip
-        append_rows(out, new)
-        rows += new
+        asked_again = {problem.id for problem in chunk}
+        rows = [row for row in rows if row["id"] not in asked_again] + new
+        write_rows(out, rows)  # whole or not at all: a stopped run never leaves half a chunk
     return rows
 
 

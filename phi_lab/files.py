@@ -15,12 +15,14 @@ def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict]:
     if not path.is_file():
         raise UserError(f"{path} is missing")
     rows = []
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
-                raise UserError(f"{path}, line {number}: not JSON; every line has to be one object") from None
+                row = None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, line {number}: not JSON; every line has to be one object")
             missing = [column for column in columns if column not in row]
             if missing:
                 raise UserError(f"{path}, line {number}: column {missing[0]!r} is missing; it has {', '.join(row)}")
@@ -39,14 +41,14 @@ def write_rows(path: Path, rows: Iterable[dict]) -> None:
 def append_rows(path: Path, rows: Iterable[dict]) -> None:
     """Add rows to a JSON Lines file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lines:
+    with path.open("a", encoding="utf-8") as lines:
         lines.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_json(path: Path) -> dict | list:
     """One JSON document. Raises UserError if it is missing or broken."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except json.JSONDecodeError:

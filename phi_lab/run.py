@@ -77,6 +77,8 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
             if found.get(name) != _as_json(wanted[name]):
                 raise UserError(f"{path}: {name} differs from this command's; choose another --out, or delete {out}")
         return
+    if out.is_file():
+        raise UserError(f"{out} is a file: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise UserError(f"{out} is not empty and has no config.json: choose another --out")
@@ -102,7 +104,7 @@ def run_stage(
     say(f"{stage}: training")
     if stage == "base":
         result = base.train_base(folder, scale.BASE, seed)
-        base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed)
+        base.train_teacher(out / "teacher", scale.TEACHER, seed)
     else:
         student = student_for(stage, out, numbers)
         data = training_data(out, numbers, seed, say)
@@ -172,13 +174,14 @@ def measure(
     if not model.is_dir():
         model = SHIPPED / name
     done = out / name / "done.json"
-    cost = (
-        read_json(done) if done.exists() else {"seconds": 0.0, "train_tokens": 0, "peak_rss_mb": evaluate.peak_rss_mb()}
-    )
-    evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed)
-    rows = evaluate.ladder_rows(name, stage, arm, out / "evals", numbers.evaluation, seed, cost)
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
-    ladder = [row for row in ladder if (row["stage"], row["arm"]) != (stage, arm)] + rows
+    known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
+    evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed)
+    peak = known[0]["peak_rss_mb"] if known else evaluate.peak_rss_mb()  # running again changes nothing
+    cost = read_json(done) if done.exists() else {"seconds": 0.0, "train_tokens": 0, "peak_rss_mb": peak}
+    rows = evaluate.ladder_rows(name, stage, arm, out / "evals", numbers.evaluation, seed, cost)
+    ladder = [row for row in ladder if row not in known] + rows
+    ladder.sort(key=lambda row: (STAGES.index(row["stage"]), row["arm"] != "main"))
     write_json(out / "ladder.json", ladder)
     if arm == "main":
         write_json(out / "ten.json", ten_problems(out))

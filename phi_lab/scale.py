@@ -123,17 +123,17 @@ BASE = Training(
     learning_rate=3e-3, batch=16, row_length=256, steps=1800, documents=175_000, warmup=0.05, evaluate_every=150
 )
 TEACHER = Training(
-    learning_rate=2e-3, batch=16, row_length=320, steps=1500, documents=100_000, warmup=0.03, evaluate_every=300
+    learning_rate=2e-3, batch=8, row_length=320, steps=2600, documents=75_000, warmup=0.03, evaluate_every=200
 )
 
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
-    distillation=Distillation(questions=1500, validation_questions=100),
-    mid=Training(learning_rate=2e-3, batch=16, row_length=320, steps=1200, schedule="reduce_lr_on_plateau", warmup=0.0,
-                 evaluate_every=60, patience=3),
-    sft=Training(learning_rate=5e-4, batch=32, row_length=320, steps=80, documents=2560),
-    dpo=Preference(learning_rate=3e-5, batch=32, pairs=1280),
-    grpo=Reinforcement(learning_rate=5e-5, steps=30, prompts=32, group=8, candidates=400),
+    distillation=Distillation(questions=1500, validation_questions=100, temperature=0.8),
+    mid=Training(learning_rate=2e-3, batch=8, row_length=320, steps=1600, schedule="reduce_lr_on_plateau", warmup=0.0,
+                 evaluate_every=80, patience=4),
+    sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=80, documents=2560),
+    dpo=Preference(learning_rate=2e-5, batch=32, pairs=1280),
+    grpo=Reinforcement(learning_rate=3e-5, steps=30, prompts=32, group=8, candidates=400),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(

@@ -7,7 +7,8 @@ a sum, difference or product of fractions. A worked solution is text such as
 
     47+38:7+8=15,4+3+1=8;85.85-12:5-2=3,8-1=7;73.
 
-in one of three styles: `terse` (most steps in the head), `checking` (steps undone by their inverse) and
+in one of three styles: `terse` (only the columns' results: 47+38:15,8;85.), `checking` (steps undone by their
+inverse) and
 `backtracking` (slips that are noticed and repaired). So right answers to one prompt really differ in length, and the
 short way is the risky one.
 """
@@ -19,9 +20,8 @@ from math import gcd
 from phi_lab.domains.problem import Problem
 
 STYLES = ("terse", "checking", "backtracking")
-MENTAL = 0.65  # share of steps that a terse solution does without columns
-CHECKED = 0.5  # share of steps that a checking solution undoes
-SLIP = 0.3  # chance of a slip in a step of a backtracking solution
+CHECKED = 0.4  # share of steps that a checking solution undoes
+SLIP = 0.2  # chance of a slip in a step of a backtracking solution
 NAMES = ("Ann", "Bob", "Eva", "Ian", "Joy", "Leo", "Mia", "Tom")
 THINGS = ("apples", "beads", "books", "cards", "coins", "nuts", "pens", "shells")
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
@@ -208,9 +208,11 @@ def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str
 def _step(step: tuple[str, int, int], style: str, rng: random.Random) -> str:
     operator, left, right = step
     result = apply(operator, left, right)
-    if left < 10 and right < 10 or style == "terse" and rng.random() < MENTAL:
+    if left < 10 and right < 10:
         return f"{left}{operator}{right}={result}."
     columns = _columns(operator, left, right)
+    if style == "terse":
+        columns = [column.rpartition("=")[2] for column in columns]
     if style == "backtracking" and rng.random() < SLIP:
         columns = _with_slip(columns, rng)
     text = f"{left}{operator}{right}:{','.join(columns)};{result}."
@@ -295,6 +297,6 @@ def facts(rng: random.Random, split: str) -> list[tuple[str, str]]:
 
 
 def scratch_work(rng: random.Random, split: str) -> str:
-    """Two to four steps with their columns and no question around them: text that any base model meets in pretraining."""
+    """Two to four steps with their columns and no question around them, as any base model meets them."""
     problem = sample_split(rng, rng.randint(2, 4), split)
     return "".join(_step(step, "columns", rng) for step in problem.steps)

@@ -2,9 +2,9 @@
 
 Phi-4-mini came out of five trillion tokens able to answer easy problems at once (MATH-500 71.8 %) and hard ones hardly
 (AIME24 10 %). Ours is given the same state on purpose: direct answers to easy problems, bare facts, columns of digits
-as scratch work that no question asked for, and the logic domain as the thing that nobody will ever train again. The *teacher* is that base, trained much
-longer on worked solutions written by a script; afterwards the script steps back and only the teacher's own samples
-are used.
+as scratch work that no question asked for, and the logic domain as the thing that nobody will ever train again.
+The *teacher* is another network, trained on worked solutions written by a script; afterwards the script steps back
+and only the teacher's own samples are used.
 
     phi-lab run --from base --to base --out runs/base
 """
@@ -54,7 +54,7 @@ def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> 
     rng, documents = random.Random(seed), []
     for _ in range(count):
         problem = arithmetic.sample_split(rng, rng.choices((1, 2, 3, 4), (12, 20, 34, 34))[0], split)
-        work, answer = arithmetic.solution(problem, rng.choices(arithmetic.STYLES, (50, 25, 25))[0], rng)
+        work, answer = arithmetic.solution(problem, rng.choices(arithmetic.STYLES, (40, 30, 30))[0], rng)
         documents.append(lm.document(tokenizer, problem.prompt, chat.completion_text(work, answer)))
     return documents
 
@@ -70,11 +70,21 @@ def train_base(out: Path, numbers: Training, seed: int = 0, model: str = "phi-na
     )
 
 
-def train_teacher(base: Path, out: Path, numbers: Training, seed: int = 0) -> Result:
-    """Train the teacher from the base on scripted solutions; one pass, nothing seen twice."""
+def train_teacher(out: Path, numbers: Training, seed: int = 0, model: str = "phi-nano") -> Result:
+    """Train the teacher, another network, on scripted solutions; one pass, nothing seen twice."""
     tokenizer = models.load_tokenizer()
+    documents = worked_documents(tokenizer, numbers.documents, seed)
+    held = worked_documents(tokenizer, 600, seed + 1, "validation")
+    network = models.build(model, len(tokenizer), seed + 1)
     return lm.fit(
-        models.load(base), tokenizer, worked_documents(tokenizer, numbers.documents, seed),
-        worked_documents(tokenizer, 600, seed + 1, "validation"),
-        out, numbers, pack=lm.pack_best_fit, packed=True, seed=seed, title="teacher",
-    )  # fmt: skip
+        network,
+        tokenizer,
+        documents,
+        held,
+        out,
+        numbers,
+        pack=lm.pack_best_fit,
+        packed=True,
+        seed=seed,
+        title="teacher",
+    )

@@ -61,7 +61,8 @@ def rebalance(rewards: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """The paper's rebalancing, as advantages: +1 and -1 for k = min(right, wrong, G/2) answers of each side, at random.
 
     Zero means "does not count": answers beyond k, prompts with k = 0, prompts where more than half are right already.
-    With as many right as wrong answers the group's mean is 0 and its standard deviation 1, so these are GRPO's own advantages.
+    With as many right as wrong answers the group's mean is 0 and its standard deviation 1, so these are GRPO's own
+    advantages.
     """
     advantages = torch.zeros_like(rewards)
     right = rewards > 0
@@ -128,12 +129,14 @@ def train(
     arguments = GRPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
         learning_rate=numbers.learning_rate,
-        lr_scheduler_type="constant_with_warmup", warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0, adam_beta2=0.98,
-        num_generations=numbers.group, per_device_train_batch_size=numbers.prompts * numbers.group, steps_per_generation=1,
+        lr_scheduler_type="constant_with_warmup", warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0,
+        adam_beta2=0.98, num_generations=numbers.group, steps_per_generation=1,
+        per_device_train_batch_size=numbers.prompts * numbers.group,
         max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
         epsilon=numbers.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
-        save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=1, report_to="none",
-        disable_tqdm=True, use_cpu=not torch.cuda.is_available(), shuffle_dataset=False,  # TRL's own order is lost on resume
+        save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=1,
+        report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        shuffle_dataset=False,  # TRL's own order is lost on resume
     )  # fmt: skip
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, "GRPO", names=LOGGED)
     data = Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in asked])
@@ -200,8 +203,9 @@ def _sampled_here(schedule: Temperature, engine: str, seed: int) -> Callable:
         trainer.temperature = schedule(step, trainer.state.max_steps)
         distinct = prompts[:: trainer.num_generations]
         groups = rollouts.sample(
-            trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, distinct, samples=trainer.num_generations,
-            temperature=trainer.temperature, max_new_tokens=trainer.max_completion_length, seed=seed * 1_000_003 + step,
+            trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, distinct,
+            samples=trainer.num_generations, temperature=trainer.temperature,
+            max_new_tokens=trainer.max_completion_length, seed=seed * 1_000_003 + step,
             engine=engine, quiet=True,
         )  # fmt: skip
         flat = [one for group in groups for one in group]

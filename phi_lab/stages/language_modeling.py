@@ -114,6 +114,8 @@ def fit(
     With schedule "reduce_lr_on_plateau" the rate is halved when the validation loss stalls and training ends after
     `patience` evaluations without a better one; the best weights are kept.
     """
+    if numbers.schedule == "reduce_lr_on_plateau" and not validation:
+        raise UserError("no validation documents are left, so nothing can tell when to stop: distil more questions")
     if not documents:
         raise UserError("no training documents are left: distil more questions, or loosen the filters")
     width = numbers.row_length if packed else None
@@ -128,13 +130,13 @@ def fit(
         per_device_train_batch_size=numbers.batch, per_device_eval_batch_size=4 * numbers.batch,
         learning_rate=numbers.learning_rate, weight_decay=numbers.weight_decay, adam_beta2=0.98, max_grad_norm=1.0,
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
-        lr_scheduler_kwargs={"factor": 0.4, "patience": 0, "threshold": 2e-3} if until_plateau else None,
+        lr_scheduler_kwargs={"factor": 0.4, "patience": 1, "threshold": 2e-3} if until_plateau else None,
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=until_plateau,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
         save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1,
         bf16=torch.cuda.is_available(), activation_checkpointing=False, remove_unused_columns=False,
-        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps), report_to="none",
-        disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps),
+        report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     tokens_a_row = sum(map(len, train["input_ids"])) / len(train)
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, title, numbers.batch * tokens_a_row)

@@ -1,0 +1,163 @@
+"""Both engines sample from the model: log-probabilities, greedy choices, frequencies."""
+
+import pytest
+import torch
+from mpmath import gammainc
+
+from phi_lab import models, rollouts
+from phi_lab.errors import UserError
+
+PROMPTS = ["Compute 47+38-12.", "Find 9*7.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?"]
+ENGINES = sorted(rollouts.ENGINES)
+
+
+@pytest.fixture(scope="module")
+def peaky(tokenizer):
+    """Random weights, but large: a near-uniform model would forgive any mistake in attention or norms."""
+    model = models.build("phi-nano", len(tokenizer), 5).eval()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.mul_((12 if "embed" in name else 6) if weight.dim() > 1 else torch.rand_like(weight) + 0.5)
+        model.lm_head.weight[tokenizer.eos_token_id] *= 2  # so that some answers end
+    return model
+
+
+def reference(model, tokenizer, prompt, ids, temperature):
+    """Log-probability of each of `ids` under transformers' forward."""
+    asked = rollouts.prompt_ids(tokenizer, prompt)
+    with torch.no_grad():
+        logits = model(torch.tensor([asked + ids])).logits[0, len(asked) - 1 : -1]
+    return (logits / (temperature or 1.0)).log_softmax(-1)[range(len(ids)), ids]
+
+
+def check_logprobs(model, tokenizer, prompts, groups, temperature):
+    for prompt, group in zip(prompts, groups, strict=True):
+        for one in group:
+            wanted = reference(model, tokenizer, prompt, one.ids, temperature)
+            assert torch.tensor(one.logprobs) == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
+def test_log_probabilities_of_every_token(peaky, tokenizer, engine, temperature):
+    groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=3, temperature=temperature, max_new_tokens=30, seed=1,
+                             engine=engine, quiet=True)  # fmt: skip
+    assert [len(group) for group in groups] == [3, 3, 3]
+    check_logprobs(peaky, tokenizer, PROMPTS, groups, temperature)
+    assert min(min(one.logprobs) for group in groups for one in group) < -0.5  # the model is not certain of everything
+
+
+def test_log_probabilities_of_a_shipped_model(shipped):
+    model, tokenizer = models.load(shipped("grpo")).eval(), models.load_tokenizer(shipped("grpo"))
+    groups = rollouts.sample(
+        model, tokenizer, PROMPTS, samples=4, temperature=1.0, max_new_tokens=150, seed=2, quiet=True
+    )
+    check_logprobs(model, tokenizer, PROMPTS, groups, 1.0)
+    assert all("\\boxed{" in one.text for one in groups[0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_greedy_is_generate_token_for_token(peaky, tokenizer, engine):
+    groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=40, seed=0,
+                             engine=engine, quiet=True)  # fmt: skip
+    stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    for prompt, (one,) in zip(PROMPTS, groups, strict=True):
+        asked = torch.tensor([rollouts.prompt_ids(tokenizer, prompt)])
+        whole = peaky.generate(input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=40,
+                               do_sample=False, eos_token_id=stops, pad_token_id=stops[1])  # fmt: skip
+        assert whole[0, asked.shape[1] :].tolist() == one.ids
+
+
+def chi_square(counts, probabilities):
+    """p-value that `counts` come from `probabilities`; rare outcomes are put together until five are expected."""
+    total, bins = sum(counts), []
+    expected = seen = 0.0
+    for probability, count in sorted(zip(probabilities, counts, strict=True)):
+        expected, seen = expected + probability * total, seen + count
+        if expected >= 5:
+            bins.append((seen, expected))
+            expected = seen = 0.0
+    bins[-1] = (bins[-1][0] + seen, bins[-1][1] + expected)
+    statistic = sum((seen - expected) ** 2 / expected for seen, expected in bins)
+    assert len(bins) > 5
+    return float(gammainc((len(bins) - 1) / 2, statistic / 2, regularized=True))
+
+
+def test_chi_square_itself():
+    assert chi_square([100] * 10, [0.1] * 10) == 1.0
+    assert chi_square([130, 70] + [100] * 8, [0.1] * 10) == pytest.approx(0.0352, abs=2e-4)  # statistic 18, 9 degrees
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_first_tokens_follow_the_softmax(peaky, tokenizer, engine, temperature):
+    counts = [0] * len(tokenizer)
+    (group,) = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=3000, temperature=temperature, max_new_tokens=1,
+                               seed=11, engine=engine, quiet=True)  # fmt: skip
+    for one in group:
+        counts[one.ids[0]] += 1
+    with torch.no_grad():
+        logits = peaky(torch.tensor([rollouts.prompt_ids(tokenizer, PROMPTS[0])])).logits[0, -1].double()
+    assert chi_square(counts, (logits / temperature).softmax(-1).tolist()) > 1e-3
+    # The other temperature is told apart, so the test has power.
+    assert chi_square(counts, (logits / (1.6 - temperature)).softmax(-1).tolist()) < 1e-6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_seed_makes_the_rollouts(peaky, tokenizer, engine):
+    def roll(seed):
+        return rollouts.sample(peaky, tokenizer, PROMPTS, samples=2, temperature=1.0, max_new_tokens=12, seed=seed,
+                               engine=engine, quiet=True)  # fmt: skip
+
+    assert roll(4) == roll(4) != roll(5)
+
+
+@pytest.mark.parametrize("slots", [3, 8, 64])
+def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, monkeypatch, slots):
+    """40 answers of different lengths through few rows: each must still be its own question's."""
+    monkeypatch.setattr(rollouts, "SLOTS", slots)
+    prompts = [f"Compute {number}+{'1' * (number % 7 + 1)}." for number in range(20)]
+    groups = rollouts.sample(
+        peaky, tokenizer, prompts, samples=2, temperature=1.0, max_new_tokens=25, seed=6, quiet=True
+    )
+    lengths = {len(one.ids) for group in groups for one in group}
+    reasons = {one.finish_reason for group in groups for one in group}
+    assert len(lengths) > 5 and reasons == {"stop", "length"}, (lengths, reasons)
+    check_logprobs(peaky, tokenizer, prompts, groups, 1.0)
+
+
+def test_hf_goes_on_in_batches(peaky, tokenizer, monkeypatch):
+    monkeypatch.setattr(rollouts, "SLOTS", 4)
+    groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=3, temperature=1.0, max_new_tokens=20, seed=6,
+                             engine="hf", quiet=True)  # fmt: skip
+    check_logprobs(peaky, tokenizer, PROMPTS, groups, 1.0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_how_an_answer_ends(peaky, tokenizer, engine):
+    groups = rollouts.sample(peaky, tokenizer, PROMPTS * 4, samples=2, temperature=1.0, max_new_tokens=20, seed=3,
+                             engine=engine, quiet=True)  # fmt: skip
+    flat = [one for group in groups for one in group]
+    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert {one.finish_reason for one in flat} == {"stop", "length"}
+    for one in flat:
+        stopped = one.finish_reason == "stop"
+        assert len(one.ids) == len(one.logprobs) <= 20
+        assert (one.ids[-1] in stops) == stopped and not stops & set(one.ids[:-1])
+        assert stopped or len(one.ids) == 20
+        assert one.text == tokenizer.decode(one.ids[:-1] if stopped else one.ids)
+
+
+def test_sampling_leaves_the_model_as_it_was(peaky, tokenizer):
+    peaky.train()
+    rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=1.0, max_new_tokens=3, seed=0, quiet=True)
+    assert peaky.training
+    peaky.eval()
+    rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=1.0, max_new_tokens=3, seed=0, quiet=True)
+    assert not peaky.training
+
+
+def test_unknown_engine(peaky, tokenizer):
+    with pytest.raises(UserError, match="unknown engine 'vllm'.*cpu, hf"):
+        rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0, engine="vllm")

@@ -1,0 +1,441 @@
+"""The chain as a user meets it: what is left behind, that it repeats and resumes, one line for every mistake."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from phi_lab import benchmarks, cli, distill, evaluate, files, models, run, scale, teachers
+from phi_lab.errors import UserError
+from phi_lab.files import read_json, read_rows, write_rows
+from phi_lab.scale import STAGES
+from phi_lab.stages import mid_training
+
+LADDER = ["stage", "arm", "benchmark", "n", "correct", "accuracy", "ci_low", "ci_high", "temperature", "k", "pass_at_k",
+          "seconds", "train_tokens", "peak_rss_mb", "seed"]  # fmt: skip
+VERDICTS = {"right", "wrong", "unfinished", "unparsed", "timeout"}
+COST = ("seconds", "peak_rss_mb")  # what no seed can repeat
+SMOKE = scale.SMOKE
+TINY = replace(
+    SMOKE,
+    distillation=scale.Distillation(questions=6, validation_questions=3, samples=4, max_new_tokens=160),
+    mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
+    sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
+    dpo=replace(SMOKE.dpo, pairs=8, batch=4),
+    grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
+    evaluation=scale.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, shipped):
+    """The smoke profile, smaller still: the chain's own code and the shipped checkpoints, few problems and steps."""
+    for stage in (*STAGES, "teacher"):
+        shipped(stage)
+    few = tmp_path_factory.mktemp("distilled")
+    shipped_rows = run.DISTILLED / "rollouts.jsonl.gz"
+    assert shipped_rows.is_file(), f"{shipped_rows} is part of the course and missing: phi-lab ship"
+    write_rows(few / "rollouts.jsonl.gz", read_rows(shipped_rows)[:200])
+    with pytest.MonkeyPatch.context() as patched:
+        real = scale.numbers
+        patched.setattr(scale, "numbers", lambda name, profile: real(name, profile) and replace(TINY, profile=profile))
+        patched.setattr(run, "DISTILLED", few)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """Folder of a whole tiny run."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert run.chain(out, profile="smoke", seed=5, say=lambda line: None) == out / "report.html"
+    return out
+
+
+def everything(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def said(capsys, *arguments):
+    """Run a command that must fail; returns its one line."""
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert code == 2 and captured.err.startswith("phi-lab: ") and captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+# ------------------------------------------------------------------ what a run leaves behind
+
+
+@pytest.mark.slow
+def test_a_run_folder_is_what_the_contract_says(finished):
+    config = read_json(finished / "config.json")
+    assert config["seed"] == 5 and config["numbers"]["scale"] == "cpu" and config["numbers"]["profile"] == "smoke"
+    assert config["numbers"]["grpo"]["prompts"] == 3 and "git_commit" in config
+    assert set(config["versions"]) >= {"torch", "transformers", "trl", "peft", "datasets"}
+    for stage in STAGES[1:]:
+        assert (finished / stage / "model" / "model.safetensors").is_file()
+        rows = read_rows(finished / stage / "metrics.jsonl", ("step", "loss", "tokens", "seconds"))
+        assert not (finished / stage / "trainer").exists()
+        columns = set().union(*rows)
+        if stage == "dpo":
+            assert columns >= {"rewards/accuracies"}
+            assert columns >= {f"{kind}/{side}" for kind in ("rewards", "logps") for side in ("chosen", "rejected")}
+        if stage == "grpo":
+            assert columns >= {"reward", "zero_variance_share", "mean_length", "entropy", "temperature", "kept_share"}
+        if stage in ("mid", "sft"):
+            assert columns >= {"eval_loss", "learning_rate"}
+    assert "<html" in (finished / "report.html").read_text()
+    assert not list(finished.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_data_and_funnel_of_a_run(finished):
+    columns = "id domain level prompt answer completion verdict finish_reason tokens teacher temperature seed".split()
+    rollouts = read_rows(finished / "data" / "rollouts.jsonl", columns)
+    assert len(rollouts) == 6 * 4 and len({row["id"] for row in rollouts}) == 6
+    funnel = read_json(finished / "data" / "funnel.json")
+    assert set(funnel) == {"questions", "rollouts", "steps", "verdicts"} and set(funnel["verdicts"]) == VERDICTS
+    assert funnel["rollouts"] == 24 + 200 == sum(funnel["verdicts"].values())  # smoke adds shipped rollouts
+    left = funnel["rollouts"]
+    for step in funnel["steps"]:
+        assert set(step) == {"name", "kept", "removed", "why"}
+        assert left == step["kept"] + step["removed"]
+        left = step["kept"]
+    right = read_rows(finished / "data" / "right.jsonl")
+    wrong = read_rows(finished / "data" / "wrong.jsonl")
+    assert len(right) == left and len(wrong) == funnel["verdicts"]["wrong"]
+    assert {row["verdict"] for row in right} == {"right"} and {row["verdict"] for row in wrong} == {"wrong"}
+    assert all(0 < row["pass_rate"] <= 1 for row in right) and all(row["pass_rate"] < 1 for row in wrong)
+
+
+@pytest.mark.slow
+def test_evals_and_ladder_agree(finished):
+    ladder = read_json(finished / "ladder.json")
+    keys = [(row["stage"], row["arm"], row["benchmark"], row["temperature"], row["k"]) for row in ladder]
+    wanted = [(name, 0.0, 1) for name in benchmarks.NAMES]
+    wanted += [("easy", 0.6, 1), ("hard", 0.6, 2), ("hard", 0.6, 4), ("transfer", 0.6, 1)]
+    assert sorted(keys) == sorted((stage, "main", *row) for stage in STAGES for row in wanted)
+    for row in ladder:
+        assert list(row) == LADDER and row["seed"] == 5
+        path = finished / "evals" / f"{row['stage']}.{row['benchmark']}.jsonl"
+        samples = read_rows(path, ("id", "sample", "seed", "temperature", "completion", "verdict"))
+        assert {sample["verdict"] for sample in samples} <= VERDICTS
+        here = [one for one in samples if one["temperature"] == row["temperature"] and one["sample"] < row["k"]]
+        if row["k"] == 4:  # pass@4, on the first four problems
+            here = [one for one in here if one["id"] in [problem["id"] for problem in benchmarks.load("hard")[:4]]]
+            by_problem = {one["id"]: False for one in here}
+            for one in here:
+                by_problem[one["id"]] |= one["verdict"] == "right"
+            assert row["pass_at_k"] == pytest.approx(sum(by_problem.values()) / len(by_problem))
+        else:
+            assert row["pass_at_k"] is None
+        right = sum(one["verdict"] == "right" for one in here)
+        assert (row["n"], row["correct"]) == (len(here), right)
+        assert row["accuracy"] == pytest.approx(right / len(here))
+        assert 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
+        assert (row["train_tokens"] > 0) == (row["stage"] != "base") and row["peak_rss_mb"] > 100
+
+
+@pytest.mark.slow
+def test_the_same_ten_problems_through_all_stages(finished):
+    ten = read_json(finished / "ten.json")
+    assert [problem["id"] for problem in ten] == [problem["id"] for problem in benchmarks.load("hard")[:10]]
+    for problem in ten:
+        assert set(problem) >= {"id", "prompt", "answer"} and list(problem["completions"]) == list(STAGES)
+        for stage, answer in problem["completions"].items():
+            rows = read_rows(finished / "evals" / f"{stage}.hard.jsonl")
+            (greedy,) = [row for row in rows if row["id"] == problem["id"] and row["temperature"] == 0]
+            assert answer == {"completion": greedy["completion"], "verdict": greedy["verdict"]}
+
+
+@pytest.mark.slow
+def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
+    def never(*arguments, **rest):
+        raise AssertionError("worked again on what was finished")
+
+    for module, name in ((mid_training, "train"), (distill, "roll"), (evaluate, "_answers"), (models, "build")):
+        monkeypatch.setattr(module, name, never)
+    before = everything(finished)
+    run.chain(finished, profile="smoke", seed=5, say=lambda line: None)
+    after = everything(finished)
+    assert before.keys() == after.keys()
+    assert [str(path) for path in before if before[path] != after[path]] == []
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_ladder(finished, tmp_path):
+    run.chain(tmp_path / "again", profile="smoke", seed=5, say=lambda line: None)
+    for name in ("rollouts", "right", "wrong", "validation"):
+        path = Path("data") / f"{name}.jsonl"
+        assert (finished / path).read_bytes() == (tmp_path / "again" / path).read_bytes(), name
+    for path in sorted((finished / "evals").iterdir()):
+        assert path.read_bytes() == (tmp_path / "again" / "evals" / path.name).read_bytes(), path.name
+    ladders = [read_json(folder / "ladder.json") for folder in (finished, tmp_path / "again")]
+    one, other = ([{name: row[name] for name in row if name not in COST} for row in ladder] for ladder in ladders)
+    assert one == other
+    for stage in STAGES[1:]:
+        name = f"{stage}/model/model.safetensors"
+        assert (finished / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), stage
+
+
+@pytest.mark.slow
+def test_a_folder_of_another_run_is_left_alone(finished, capsys):
+    before = everything(finished)
+    assert "seed differs" in said(capsys, "run", "--profile", "smoke", "--seed", 6, "--out", finished)
+    assert "numbers differs" in said(capsys, "run", "--profile", "lab", "--seed", 5, "--out", finished)
+    assert everything(finished) == before
+
+
+@pytest.mark.slow
+def test_the_report_of_a_run_can_be_written_again(finished, capsys):
+    before = everything(finished)
+    assert cli.main(["report", str(finished)]) == 0
+    assert capsys.readouterr().out.strip() == str(finished / "report.html")
+    assert everything(finished) == before
+
+
+# ------------------------------------------------------------------ from the very beginning
+
+
+@pytest.mark.slow
+def test_base_and_teacher_can_be_trained_too(tmp_path, monkeypatch, tokenizer):
+    """`--from base --to base` needs nothing that is shipped but tokenizer and benchmarks."""
+    few = scale.Training(learning_rate=1e-3, batch=2, row_length=256, steps=2, documents=30)
+    monkeypatch.setattr(scale, "BASE", few)
+    monkeypatch.setattr(scale, "TEACHER", few)
+    short = replace(TINY, evaluation=scale.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
+    monkeypatch.setattr(scale, "numbers", lambda *_: short)
+    monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
+    out = tmp_path / "run"
+    run.chain(out, start="base", stop="base", say=lambda line: None)
+    for model in ("base", "teacher"):
+        assert (out / model / "model" / "model.safetensors").is_file()
+    assert {row["stage"] for row in read_json(out / "ladder.json")} == {"base"}
+    assert run.student_for("mid", out, replace(short, profile="lab")) == out / "base" / "model"
+
+
+# ------------------------------------------------------------------ mistakes of a user
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--scale", "gpu"], "unknown scale 'gpu': choose one of cpu, lora, qlora, full"),
+        (["--profile", "long"], "unknown profile 'long': choose one of smoke, lab"),
+        (["--from", "rl"], "unknown stage 'rl': choose one of base, mid, sft, dpo, grpo"),
+        (["--to", "rlhf"], "unknown stage 'rlhf'"),
+        (["--from", "grpo", "--to", "sft"], "--from grpo comes after --to sft"),
+        (["--scale", "lora"], "use --scale cpu"),
+    ],
+)
+def test_unknown_names(tmp_path, capsys, arguments, line):
+    assert line in said(capsys, "run", *arguments, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_checkpoint(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
+    for stage, before in (("dpo", "sft"), ("mid", "base")):
+        line = said(capsys, "run", "--from", stage, "--profile", "smoke", "--out", tmp_path / stage)
+        assert f"no checkpoint of {before}" in line or "config.json is missing" in line
+    assert "config.json is missing" in said(capsys, "eval", "--model", tmp_path / "no", "--out", tmp_path / "evals")
+    assert "config.json is missing" in said(capsys, "chat", "--model", tmp_path / "no", "Compute 1+2.")
+    assert "no" in said(capsys, "distill", "--model", tmp_path / "no", "--out", tmp_path / "d", "--questions", "1")
+    assert not (tmp_path / "evals").exists() and not (tmp_path / "d").exists()
+
+
+def test_a_folder_with_other_things_in_it(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert "is not empty and has no config.json" in said(capsys, "run", "--profile", "smoke", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_where_the_folder_should_be(tmp_path, capsys):
+    (tmp_path / "run").write_text("a file")
+    said(capsys, "run", "--profile", "smoke", "--out", tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "a file"
+
+
+def test_a_dataset_without_the_columns(tmp_path, student):
+    write_rows(tmp_path / "good.jsonl", [{"prompt": "a", "completion": "b"}])
+    write_rows(tmp_path / "bad.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": "a", "answer": "b"}])
+    for files_given in (("bad", "good"), ("good", "bad")):
+        data, validation = (tmp_path / f"{name}.jsonl" for name in files_given)
+        with pytest.raises(UserError, match="bad.jsonl, line 2: column 'completion' is missing; it has prompt, answer"):
+            mid_training.train(student, data, validation, tmp_path / "mid", SMOKE.mid, seed=0)
+    assert not (tmp_path / "mid").exists()
+
+
+def test_broken_files_are_named_with_their_line(tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text('{"id": 1}\n{"id": \n')
+    with pytest.raises(UserError, match="rows.jsonl, line 2: not JSON"):
+        read_rows(tmp_path / "rows.jsonl")
+    (tmp_path / "list.jsonl").write_text("[1, 2]\n")
+    with pytest.raises(UserError, match="line 1"):
+        read_rows(tmp_path / "list.jsonl", ("id",))
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json is not JSON" in said(capsys, "run", "--profile", "smoke", "--out", tmp_path)
+    assert "missing" in said(capsys, "report", tmp_path / "nowhere")
+    assert "No such file" in said(capsys, "verify", "--cases", tmp_path / "no.jsonl", "--out", tmp_path / "out.jsonl")
+    assert "missing" in said(capsys, "ship", tmp_path / "nowhere")
+    assert "unknown teacher" in said(capsys, "distill", "--teacher", "gpt", "--out", tmp_path / "d")
+
+
+def test_no_room_at_the_start(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100 << 30, 100 << 30, 5 << 20))
+    assert "MB free" in said(capsys, "run", "--profile", "smoke", "--out", tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def full_disk(monkeypatch):
+    """From now on, files are written to the half and then there is no room."""
+    write_bytes = Path.write_bytes
+
+    def half(path, content):
+        write_bytes(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+
+
+def test_no_room_in_the_middle_of_a_file(tmp_path, capsys, monkeypatch):
+    write_rows(tmp_path / "cases.jsonl", [{"id": "a", "gold": "3", "response": r"\boxed{3}"}])
+    out = tmp_path / "judged.jsonl"
+    out.write_text("what was there before\n")
+    full_disk(monkeypatch)
+    line = said(capsys, "verify", "--cases", tmp_path / "cases.jsonl", "--jobs", "1", "--out", out)
+    assert "No space left" in line and "make room" in line
+    assert out.read_text() == "what was there before\n"
+    with pytest.raises(OSError):
+        files.write_json(tmp_path / "new.json", {})
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_distillation_stopped_in_the_middle_of_a_write_continues(tmp_path, monkeypatch):
+    """Chunks that were written whole are kept, a half-written one is asked again, nothing is there twice."""
+    monkeypatch.setattr(distill, "CHUNK", 4)
+    asked, chunks = distill.questions(12, 1), []
+    script = teachers.script(scale.Distillation(12, 0, samples=2))
+
+    def teacher(problems, seed):
+        chunks.append(len(problems))
+        return script(problems, seed)
+
+    whole = distill.roll(teacher, "script", asked, tmp_path / "whole.jsonl", 1.0, 1)
+    assert chunks == [4, 4, 4]
+    real, writes = distill.write_rows, []
+
+    def failing(path, rows):
+        rows = list(rows)
+        writes.append(len(rows))
+        if len(writes) == 2:
+            full_disk(patched)
+        return real(path, rows)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError):
+        patched.setattr(distill, "write_rows", failing)
+        distill.roll(teacher, "script", asked, tmp_path / "half.jsonl", 1.0, 1)
+    chunks.clear()
+    assert distill.roll(teacher, "script", asked, tmp_path / "half.jsonl", 1.0, 1) == whole
+    assert chunks == [4, 4]
+    assert read_rows(tmp_path / "half.jsonl") == whole
+
+
+@pytest.mark.parametrize("error", ["No space left on device (os error 28)", "[inline_container.cc:672] unexpected pos"])
+def test_no_room_for_a_model(tmp_path, capsys, monkeypatch, error):
+    """safetensors and torch raise errors of their own, without an errno; these are their words on a full disk."""
+
+    def chain(*_, **__):
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(run, "chain", chain)
+    assert "no space left" in said(capsys, "run", "--out", tmp_path)
+    monkeypatch.setattr(run, "chain", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # a mistake of ours stays a traceback
+        cli.main(["run", "--out", str(tmp_path)])
+
+
+def test_more_questions_in_the_same_folder_are_not_asked_twice(tmp_path):
+    script = teachers.script(scale.Distillation(9, 0, samples=2))
+    for count in (5, 9):
+        rows = distill.roll(script, "script", distill.questions(count, 1), tmp_path / "rollouts.jsonl", 1.0, 1)
+    assert len(rows) == 9 * 2 and rows == read_rows(tmp_path / "rollouts.jsonl")
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def test_help_of_every_command(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert left.value.code == 0
+    commands = next(iter(action.choices for action in cli.parser()._actions if action.dest == "command"))
+    assert {"run", "distill", "verify", "eval", "report", "chat"} <= set(commands)
+    for name in commands:
+        assert name in text
+        with pytest.raises(SystemExit) as left:
+            cli.main([name, "--help"])
+        assert left.value.code == 0 and name in capsys.readouterr().out
+
+
+def test_python_m_phi_lab():
+    shown = subprocess.run([sys.executable, "-m", "phi_lab", "--version"], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0 and shown.stdout.strip()
+    wrong = subprocess.run([sys.executable, "-m", "phi_lab", "walk"], capture_output=True, text=True, timeout=60)
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+
+
+def test_chat_answers(capsys, shipped):
+    shipped("grpo")
+    assert cli.main(["chat", "--temperature", "0", "Compute 12+13."]) == 0
+    assert "</think>\n\\boxed{" in capsys.readouterr().out
+
+
+def test_distill_and_eval_commands(tmp_path, capsys, student):
+    assert cli.main(f"distill --teacher script --questions 5 --samples 2 --out {tmp_path}".split()) == 0
+    assert "10 rollouts to 5 questions" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "rollouts.jsonl")
+    assert len(rows) == 10 and {(row["verdict"], row["teacher"]) for row in rows} == {("right", "script")}
+    arguments = ["eval", "--model", str(student), "--out", str(tmp_path / "evals"), "--problems", "1"]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.count("\n") == 7
+    assert len(read_rows(tmp_path / "evals" / "model.hard.jsonl")) == 1 + 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups to interrupt")
+def test_ctrl_c_while_training_then_the_same_command_finishes(tmp_path, shipped):
+    """As in a terminal, the signal goes to the whole process group."""
+    for stage in ("base", "mid", "teacher"):
+        shipped(stage)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", *f"phi_lab run --profile smoke --from mid --to mid --out {out}".split()]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, start_new_session=True)
+    deadline = time.monotonic() + 280
+    while not list(out.glob("mid/trainer/checkpoint-6/trainer_state.json")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    assert [line for line in errors.splitlines() if line.startswith("phi-lab:")] == [errors.strip().splitlines()[-1]]
+    assert "stopped; the same command continues" in errors
+    rolled = (out / "data" / "rollouts.jsonl").stat().st_mtime_ns
+    again = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert again.returncode == 0, again.stderr
+    assert (out / "report.html").is_file() and (out / "mid" / "model" / "model.safetensors").is_file()
+    assert (out / "data" / "rollouts.jsonl").stat().st_mtime_ns == rolled  # nothing was asked again
+    steps = [json.loads(line)["step"] for line in (out / "mid" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)

@@ -1,0 +1,594 @@
+"""Every stage really trains: a few real steps each, the parts by hand, and what must not move does not."""
+
+import json
+import math
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from phi_lab import chat, distill, models, rollouts, scale, teachers
+from phi_lab.errors import UserError
+from phi_lab.files import read_rows, write_rows
+from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
+from phi_lab.stages import language_modeling as lm
+
+MID = scale.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, schedule="reduce_lr_on_plateau", warmup=0.0,
+                     evaluate_every=2, patience=3)  # fmt: skip
+SFT = scale.Training(learning_rate=1e-3, batch=8, row_length=320, steps=5, documents=40)
+DPO = scale.Preference(learning_rate=1e-3, batch=4, pairs=16)
+GRPO = scale.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """right, wrong and validation rollouts, distilled from the script; wrong answers are spoilt right ones."""
+    folder = tmp_path_factory.mktemp("data")
+    plan = scale.Distillation(questions=24, validation_questions=6, samples=4)
+    for split, count in (("train", 24), ("validation", 6)):
+        asked = distill.questions(count, 1, split)
+        rows = distill.roll(teachers.script(plan), "script", asked, folder / f"{split}.jsonl", 1.0, 1)
+        distill.training_sets(rows, folder)
+        (folder / "right.jsonl").rename(folder / f"{split}-right.jsonl")
+    rows = read_rows(folder / "train-right.jsonl")
+    for row in rows:
+        row["completion"] = row["completion"].replace("boxed{", "boxed{9")
+    write_rows(folder / "wrong.jsonl", rows)
+    return folder
+
+
+def both(folder):
+    """Training and validation rollouts."""
+    return folder / "train-right.jsonl", folder / "validation-right.jsonl"
+
+
+def weights(folder):
+    return {name: value.clone() for name, value in models.load(folder).state_dict().items()}
+
+
+def moved(before, after):
+    """Norm of the update over the norm of the weights."""
+    first, second = weights(before), weights(after)
+    update = sum(((first[name] - second[name]) ** 2).sum().item() for name in first)
+    return math.sqrt(update / sum((value**2).sum().item() for value in first.values()))
+
+
+def log_probabilities(model, tokenizer, prompt, completion, temperature=1.0):
+    """Of each token of a completion and of the stop token after it, by a plain forward pass."""
+    ids, labels = lm.document(tokenizer, prompt, completion)
+    logits = model(torch.tensor([ids]), use_cache=False).logits[0, :-1] / temperature
+    said = sum(label >= 0 for label in labels)
+    return logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]][-said:]
+
+
+def loss_on(folder, rows):
+    model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+    with torch.no_grad():
+        said = torch.cat([log_probabilities(model, tokenizer, row["prompt"], row["completion"]) for row in rows])
+    return -said.mean().item()
+
+
+def check_leftovers(result, out):
+    """What every stage leaves behind."""
+    assert result.model == out / "model" and (out / "model" / "model.safetensors").is_file()
+    assert not (out / "trainer").exists()
+    assert isinstance(AutoModelForCausalLM.from_pretrained(result.model).config.vocab_size, int)
+    assert result.metrics == read_rows(out / "metrics.jsonl")
+    assert all({"step", "tokens", "seconds"} <= set(row) for row in result.metrics)
+    assert any("loss" in row for row in result.metrics)
+    assert result.seconds > 0 and result.train_tokens > 0
+
+
+# ------------------------------------------------------------------ base, mid-training, SFT
+
+
+def test_base_and_teacher_learn(tmp_path, tokenizer):
+    numbers = scale.Training(learning_rate=3e-3, batch=4, row_length=320, steps=8, documents=200, warmup=0.1)
+    result = base.train_base(tmp_path / "base", numbers, seed=0)
+    check_leftovers(result, tmp_path / "base")
+    asked = distill.questions(20, 1)
+    rows = [{"prompt": problem.prompt, "completion": f"\\boxed{{{problem.answer}}}"} for problem in asked]
+    models.save(models.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
+    assert moved(tmp_path / "start", result.model) > 0.01
+    assert loss_on(result.model, rows) < loss_on(tmp_path / "start", rows) - 0.5
+    taught = base.train_teacher(tmp_path / "teacher", numbers, seed=0)
+    check_leftovers(taught, tmp_path / "teacher")
+    assert min(row["eval_loss"] for row in taught.metrics if "eval_loss" in row) < math.log(len(tokenizer)) - 0.5
+    assert moved(tmp_path / "start", taught.model) > 1  # another network
+
+
+def test_mid_training_learns(tmp_path, student, data):
+    result = mid_training.train(student, *both(data), tmp_path, MID, seed=0)
+    check_leftovers(result, tmp_path)
+    assert moved(student, result.model) > 0.01
+    for name in ("train-right", "validation-right"):
+        rows = read_rows(data / f"{name}.jsonl")
+        assert loss_on(result.model, rows) < loss_on(student, rows) - 0.5
+    losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
+    assert len(losses) == 3 and losses == sorted(losses, reverse=True)  # improving: all six steps are taken
+    assert losses[-1] == pytest.approx(loss_on(result.model, read_rows(data / "validation-right.jsonl")), abs=0.05)
+
+
+def test_sft_learns_also_where_to_stop(tmp_path, student, data):
+    result = sft.train(student, *both(data), tmp_path, SFT, seed=0)
+    check_leftovers(result, tmp_path)
+    assert moved(student, result.model) > 0.01
+    rows = sft.choose(read_rows(data / "train-right.jsonl"), 40, 0)
+    assert loss_on(result.model, rows) < loss_on(student, rows) - 0.5
+    stops = {}
+    for folder in (student, result.model):
+        model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+        with torch.no_grad():
+            last = [log_probabilities(model, tokenizer, row["prompt"], row["completion"])[-1] for row in rows]
+        stops[folder] = torch.stack(last).mean().item()
+    assert stops[result.model] > stops[student] + 0.5
+
+
+def test_a_wide_row_costs_what_it_holds(tmp_path, student, data):
+    """Tokens are counted as trained: packed rows of fixed length, so steps x batch x length."""
+    result = mid_training.train(student, *both(data), tmp_path, MID, seed=0)
+    assert result.train_tokens == MID.steps * MID.batch * MID.row_length
+
+
+def test_training_ends_where_validation_stops_improving(tmp_path, student, data):
+    """A rate of zero improves nothing: one evaluation to start from, `patience` without a better one, and the end."""
+    still = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, schedule="reduce_lr_on_plateau",
+                           warmup=0.0, evaluate_every=2, patience=3)  # fmt: skip
+    result = mid_training.train(student, *both(data), tmp_path, still, seed=0)
+    assert max(row["step"] for row in result.metrics) == 2 * (1 + 3)
+    assert moved(student, result.model) == 0
+
+
+def test_the_best_weights_are_kept_when_training_makes_it_worse(tmp_path, student, data):
+    wild = scale.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, schedule="reduce_lr_on_plateau",
+                          warmup=0.0, evaluate_every=1, patience=3)  # fmt: skip
+    held = read_rows(data / "validation-right.jsonl")
+    result = mid_training.train(student, *both(data), tmp_path, wild, seed=0)
+    losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
+    assert losses[-1] > min(losses) + 0.3  # it did get worse
+    assert loss_on(result.model, held) == pytest.approx(min(losses), abs=0.1)
+
+
+def test_a_plateau_needs_validation(tmp_path, student, data):
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(UserError, match="no validation documents"):
+        mid_training.train(student, data / "train-right.jsonl", tmp_path / "none.jsonl", tmp_path, MID, seed=0)
+
+
+def test_the_rate_falls_on_the_plateau(tmp_path, student, data):
+    slow = scale.Training(learning_rate=1e-6, batch=2, row_length=320, steps=40, schedule="reduce_lr_on_plateau",
+                          warmup=0.0, evaluate_every=5, patience=3)  # fmt: skip
+    result = mid_training.train(student, *both(data), tmp_path, slow, seed=0)
+    rates = [row["learning_rate"] for row in result.metrics if "learning_rate" in row]
+    assert rates[-1] < rates[0] == 1e-6
+
+
+def test_sft_chooses_a_compact_harder_subset():
+    rows = [
+        {
+            "id": f"q{question}",
+            "level": 1 + question % 4,
+            "pass_rate": question / 40,
+            "tokens": 40 + 7 * (sample * 3 % 5),
+        }
+        for question in range(40)
+        for sample in range(5)
+    ]
+    chosen = sft.choose(rows, 1000, 0)
+    assert {row["level"] for row in chosen} == {3, 4}
+    for name in {row["id"] for row in chosen}:
+        assert sorted(row["tokens"] for row in chosen if row["id"] == name) == [40, 54, 68]  # shortest, middle, longest
+    rates = [row["pass_rate"] for row in chosen]
+    assert rates == sorted(rates) and len(chosen) == 60
+    assert sft.choose(rows, 10, 0) == chosen[:10]
+    lonely = [{"id": "a", "level": 3, "pass_rate": 0.1, "tokens": 5}]
+    assert sft.choose(lonely, 9, 0) == lonely
+
+
+# ------------------------------------------------------------------ resuming
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(monkeypatch, run, at):
+    """Run a stage, kill it at step `at`, then run it again."""
+    before = training.Recorder.on_step_end
+
+    def on_step_end(self, args, state, control, **rest):
+        before(self, args, state, control, **rest)
+        if state.global_step == at:
+            raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Recorder, "on_step_end", on_step_end)
+        with pytest.raises(Stop):
+            run()
+    steps = []
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            training.Recorder, "on_step_end", lambda self, args, state, *_, **__: steps.append(state.global_step)
+        )
+        result = run()
+    return result, steps
+
+
+def same(one, other):
+    first, second = weights(one.model), weights(other.model)
+    assert max((first[name] - second[name]).abs().max().item() for name in first) < 1e-6
+
+    def seen(result):  # the first training loss after a resume is the mean of fewer steps
+        return [
+            {name: value for name, value in row.items() if name not in ("seconds", "loss")} for row in result.metrics
+        ]
+
+    assert seen(one) == seen(other)
+
+
+def test_mid_training_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, data, monkeypatch):
+    def run(out):
+        return mid_training.train(student, *both(data), out, MID, seed=3)
+
+    whole = run(tmp_path / "whole")
+    resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=5)
+    assert steps == [5, 6]  # it went on from the checkpoint at step 4
+    same(whole, resumed)
+
+
+def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, monkeypatch):
+    """Sampling, temperature and the random choice of rebalancing all continue."""
+    numbers = scale.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
+
+    def run(out):
+        return grpo.train(
+            student, distill.questions(6, 1), out, numbers, seed=3, reward=long_word, advantage=grpo.rebalance
+        )
+
+    whole = run(tmp_path / "whole")
+    resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=12)
+    assert steps == [11, 12, 13]
+    same(whole, resumed)
+
+
+def test_a_checkpoint_that_was_only_half_written_is_not_resumed_from(tmp_path, student, data, monkeypatch):
+    def run(out):
+        return mid_training.train(student, *both(data), out, MID, seed=3)
+
+    half = tmp_path / "trainer" / "checkpoint-4"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half of it")
+    same(run(tmp_path), run(tmp_path / "whole"))
+
+
+# ------------------------------------------------------------------ Rollout DPO
+
+
+def rollout(name, tokens, **rest):
+    return {"id": name, "tokens": tokens, "prompt": f"Compute {name}.", "completion": f"{name} in {tokens}", **rest}
+
+
+def test_pairs_are_those_closest_in_length():
+    right = [rollout("a", tokens) for tokens in (10, 50, 90)]
+    wrong = [rollout("a", tokens) for tokens in (52, 12, 200)]
+    pairs = rollout_dpo.pair_closest_length(right, wrong, 2, random.Random(0))
+    assert sorted((good["tokens"], bad["tokens"]) for good, bad in pairs) == [(10, 12), (50, 52)]
+    everything = rollout_dpo.pair_closest_length(right, wrong, 9, random.Random(0))
+    assert len(everything) == 3  # nobody is used twice
+    assert sorted((good["tokens"], bad["tokens"]) for good, bad in everything) == [(10, 12), (50, 52), (90, 200)]
+
+
+def test_pairs_are_of_one_question_in_trls_columns():
+    right = [rollout(name, tokens) for name in "abc" for tokens in (10, 20, 30)]
+    wrong = [rollout(name, tokens) for name in "bcd" for tokens in (11, 21, 31)]
+    rows = rollout_dpo.make_pairs(right, wrong, DPO, 0, rollout_dpo.pair_closest_length)
+    assert len(rows) == 4  # b and c, two each
+    for row in rows:
+        assert set(row) == {"prompt", "chosen", "rejected"}
+        assert (
+            row["prompt"] == chat.prompt_text(f"Compute {row['chosen'][0]}.") and row["chosen"][0] == row["rejected"][0]
+        )
+    few = rollout_dpo.make_pairs(right, wrong, scale.Preference(1e-3, 2, pairs=3), 0, rollout_dpo.pair_closest_length)
+    assert len(few) == 3
+    with pytest.raises(UserError, match="both a right and a wrong"):
+        rollout_dpo.make_pairs(right[:3], wrong, DPO, 0, rollout_dpo.pair_closest_length)
+
+
+def test_dpo_starts_at_ln_2_and_prefers_right_answers(tmp_path, student, data):
+    pairs = []
+
+    def pair(right, wrong, count, rng):
+        pairs.extend(chosen := rollout_dpo.pair_closest_length(right, wrong, count, rng))
+        return chosen
+
+    result = rollout_dpo.train(
+        student, data / "train-right.jsonl", data / "wrong.jsonl", tmp_path, DPO, seed=0, pair=pair
+    )
+    check_leftovers(result, tmp_path)
+    first = result.metrics[0]  # steps 1 and 2: the rate is zero at 1, so both see the reference itself
+    assert first["step"] == 2 and first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["rewards/chosen"] == pytest.approx(0, abs=1e-5) and first["rewards/rejected"] == pytest.approx(
+        0, abs=1e-5
+    )
+    assert {"logps/chosen", "logps/rejected", "rewards/accuracies"} <= set(first)
+    assert moved(student, result.model) > 0.001
+
+    def margins(folder):
+        model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+        with torch.no_grad():
+            return torch.stack(
+                [
+                    log_probabilities(model, tokenizer, good["prompt"], good["completion"]).sum()
+                    - log_probabilities(model, tokenizer, bad["prompt"], bad["completion"]).sum()
+                    for good, bad in pairs
+                ]
+            )
+
+    change = DPO.beta * (margins(result.model) - margins(student))
+    assert -torch.nn.functional.logsigmoid(change).mean() < math.log(2) - 0.02
+    assert (change > 0).float().mean() > 0.8
+
+
+def test_dpo_log_probabilities_are_those_of_whole_answers(tmp_path, student, data):
+    """One step on every pair: TRL's logps are ours, prompt left out, stop token included."""
+    used = []
+
+    def pair(right, wrong, count, rng):
+        used.append((right[0], wrong[0]))
+        return used[-1:]
+
+    numbers = scale.Preference(learning_rate=0.0, batch=24, pairs=24)
+    result = rollout_dpo.train(
+        student, data / "train-right.jsonl", data / "wrong.jsonl", tmp_path, numbers, seed=0, pair=pair
+    )
+    model, tokenizer = models.load(student).eval(), models.load_tokenizer(student)
+    for side, name in enumerate(("logps/chosen", "logps/rejected")):
+        with torch.no_grad():
+            rows = [two[side] for two in used]
+            sums = [log_probabilities(model, tokenizer, row["prompt"], row["completion"]).sum() for row in rows]
+        assert result.metrics[0][name] == pytest.approx(torch.stack(sums).mean().item(), rel=1e-4)
+
+
+# ------------------------------------------------------------------ GRPO, its parts
+
+
+def chance(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("right", "group", "k"),
+    [(0, 8, 0), (1, 8, 1), (3, 8, 3), (4, 8, 4), (5, 8, 0), (8, 8, 0), (1, 16, 1), (2, 5, 2), (3, 5, 0)],
+)
+def test_rebalance_keeps_k_of_each_side(right, group, k):
+    """k = min(right, wrong, G/2); nothing where more than half are right, or where k is 0."""
+    rewards = torch.tensor([[1.0] * right + [-1.0] * (group - right)])
+    for seed in range(5):
+        advantages = grpo.rebalance(rewards, chance(seed))[0]
+        assert (advantages[:right] == 1).sum() == (advantages[right:] == -1).sum() == k
+        assert (advantages != 0).sum() == 2 * k
+
+
+def test_rebalance_chooses_at_random_by_its_seed_and_each_prompt_for_itself():
+    rewards = torch.tensor([[1.0] * 2 + [-1.0] * 10, [-1.0] * 12])
+    chosen = {tuple(grpo.rebalance(rewards, chance(seed))[0].tolist()) for seed in range(20)}
+    assert len(chosen) > 5
+    assert torch.equal(grpo.rebalance(rewards, chance(1)), grpo.rebalance(rewards, chance(1)))
+    assert not grpo.rebalance(rewards, chance(1))[1].any()
+    assert torch.equal(rewards, torch.tensor([[1.0] * 2 + [-1.0] * 10, [-1.0] * 12]))  # left as they were
+
+
+def test_group_normalised_by_hand():
+    rewards = torch.tensor([[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]])
+    wanted = torch.tensor([[1.5, -0.5, -0.5, -0.5], [0] * 4, [0] * 4])  # mean -0.5, standard deviation 1
+    assert torch.allclose(grpo.group_normalised(rewards, chance()), wanted, atol=2e-4)
+
+
+def test_temperature_falls_over_the_first_half():
+    temperature = grpo.anneal(scale.Reinforcement(1e-5, steps=40, prompts=1, group=8, candidates=1))
+    assert [temperature(step, 40) for step in (0, 5, 10, 20, 30, 39)] == pytest.approx([1.0, 0.9, 0.8, 0.6, 0.6, 0.6])
+    assert grpo.anneal(scale.Reinforcement(1e-5, 1, 1, 8, 1))(0, 1) == 1.0
+    assert grpo.anneal(scale.Reinforcement(1e-5, 4, 1, 8, 1, annealed=0.0))(3, 4) == pytest.approx(0.6)
+
+
+def test_reward_is_plus_or_minus_one():
+    texts = [r"<think>1+2=3.</think>\boxed{3}", r"\boxed{4}", "3", "", r"<think>\boxed{3}"]
+    assert grpo.verified(texts, ["3"] * 5)[:2] == [1.0, -1.0]
+    assert set(grpo.verified(texts, ["3"] * 5)) == {1.0, -1.0}
+    assert grpo.verified([r"\boxed{38/24}"], ["19/12"]) == [1.0]
+
+
+def test_prompts_with_answers_alike_in_length_are_kept(monkeypatch):
+    """Ten prompts whose spread grows; two of them are never mixed. The most even 60 % of the other eight stay."""
+    problems = distill.questions(10, 3)
+
+    def sample(model, tokenizer, prompts, samples, **_):
+        groups = []
+        for spread in range(len(prompts)):
+            lengths = [50 + (spread if one % 2 else -spread) for one in range(samples)]
+            texts = ["r"] * 3 + ["w"] * (samples - 3)
+            pairs = zip(lengths, texts, strict=True)
+            groups.append([rollouts.Sample([1] * n, [0.0] * n, text, "stop") for n, text in pairs])
+        groups[0] = [rollouts.Sample([1], [0.0], "r", "stop")] * samples  # always right: nothing to learn
+        groups[1] = [rollouts.Sample([1], [0.0], "w", "stop")] * samples
+        return groups
+
+    def reward(texts, answers):
+        return [1.0 if text == "r" else -1.0 for text in texts]
+
+    numbers = scale.Reinforcement(1e-5, steps=1, prompts=1, group=8, candidates=10, keep=0.6)
+    monkeypatch.setattr(rollouts, "sample", sample)
+    chosen = grpo.select_uniform_length(None, None, problems, numbers, 0, reward)
+    assert chosen == problems[2:7]
+    assert grpo.select_uniform_length(None, None, problems[:2], numbers, 0, reward) == problems[:2]  # none is mixed
+
+
+# ------------------------------------------------------------------ GRPO, training
+
+
+def long_word(texts, answers):
+    """A reward that half of a random model's answers get."""
+    return [1.0 if sum(map(ord, text)) % 2 else -1.0 for text in texts]
+
+
+def everything(model, tokenizer, problems, numbers, seed, reward):
+    return list(problems)
+
+
+@pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
+    result = grpo.train(student, distill.questions(4, 1), tmp_path, GRPO, seed=0, advantage=advantage,
+                        reward=lambda texts, answers: [value] * len(texts))  # fmt: skip
+    assert moved(student, result.model) == 0
+    assert all(row["zero_variance_share"] == 1 and row["kept_share"] == 0 for row in result.metrics)
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory, tokenizer):
+    """A random model that begins an answer with "7" now and then."""
+    folder, problems = tmp_path_factory.mktemp("seven"), distill.questions(4, 1)
+    model = models.build("phi-nano", len(tokenizer), 0).eval()
+    (token,) = tokenizer("7").input_ids
+    with torch.no_grad():
+        asked = [torch.tensor([rollouts.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
+        hidden = torch.stack([model.model(ids).last_hidden_state[0, -1] for ids in asked]).mean(0)
+        model.lm_head.weight[token] = hidden * math.log(0.3 * len(tokenizer)) / hidden.square().sum()
+    models.save(model, tokenizer, folder)
+    return folder, problems, token
+
+
+@pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
+def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
+    folder, problems, token = seven
+    result = grpo.train(folder, problems, tmp_path, GRPO, seed=0, advantage=advantage, select=everything,
+                        reward=lambda texts, answers: [1.0 if text == "7" else -1.0 for text in texts])  # fmt: skip
+
+    def probability(where):
+        model, tokenizer = models.load(where).eval(), models.load_tokenizer(where)
+        with torch.no_grad():
+            asked = [torch.tensor([rollouts.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
+            logits = [model(ids).logits[0, -1] for ids in asked]
+        return torch.stack(logits).softmax(-1)[:, token].mean().item()
+
+    before, after = probability(folder), probability(result.model)
+    assert 0.1 < before < 0.5 and after > before + 0.05, (before, after)
+    assert moved(folder, result.model) > 0
+    check_leftovers(result, tmp_path)
+    assert set(grpo.LOGGED) <= set(result.metrics[0])
+    wanted = [grpo.anneal(GRPO)(step, GRPO.steps) for step in range(GRPO.steps)]
+    assert [row["temperature"] for row in result.metrics] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
+def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypatch):
+    """At step 1, that of -sum(advantage x log-probability) / tokens that count, at the sampling temperature."""
+    numbers = scale.Reinforcement(1e-9, steps=1, prompts=4, group=8, candidates=4, max_new_tokens=6, hot=0.7)
+    problems, seen, real = distill.questions(4, 1), [], rollouts.sample
+
+    def sample(model, tokenizer, prompts, **rest):
+        seen.append((prompts, groups := real(model, tokenizer, prompts, **rest)))
+        return groups
+
+    monkeypatch.setattr(rollouts, "sample", sample)
+    result = grpo.train(student, problems, tmp_path, numbers, seed=2, reward=long_word, advantage=advantage,
+                        select=everything)  # fmt: skip
+    ((prompts, groups),) = seen
+    assert sorted(prompts) == sorted(problem.prompt for problem in problems)
+    rewards = torch.tensor([long_word([one.text for one in group], []) for group in groups])
+    advantages = advantage(rewards, chance(2 * 1_000_003))
+    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    loss, tokens = 0.0, 0
+    for prompt, group, row in zip(prompts, groups, advantages, strict=True):
+        asked = rollouts.prompt_ids(tokenizer, prompt)
+        for one, value in zip(group, row, strict=True):
+            if value:
+                logits = model(torch.tensor([asked + one.ids])).logits[0, len(asked) - 1 : -1] / 0.7
+                loss = loss - value * logits.log_softmax(-1)[range(len(one.ids)), one.ids].sum()
+                tokens += len(one.ids)
+    (loss / tokens).backward()
+    norm = math.sqrt(sum(weight.grad.square().sum().item() for weight in model.parameters()))
+    (metrics,) = result.metrics
+    assert metrics["grad_norm"] == pytest.approx(norm, rel=2e-3)
+    assert metrics["kept_share"] == pytest.approx((advantages != 0).float().mean().item())
+    assert metrics["reward"] == pytest.approx(rewards.mean().item(), abs=1e-5)
+    lengths = [len(one.ids) for group in groups for one in group]
+    assert metrics["mean_length"] == pytest.approx(sum(lengths) / len(lengths))
+
+
+def test_a_learners_parts_are_what_runs(tmp_path, student):
+    called = []
+
+    def part(name, value):
+        def function(*arguments):
+            called.append(name)
+            return value(*arguments)
+
+        return function
+
+    numbers = scale.Reinforcement(1e-3, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=1)
+    grpo.train(student, distill.questions(4, 1), tmp_path, numbers, seed=0,
+               reward=part("reward", long_word), advantage=part("advantage", grpo.group_normalised),
+               temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))  # fmt: skip
+    assert set(called) == {"reward", "advantage", "temperature", "select"}
+    assert {row["temperature"] for row in read_rows(tmp_path / "metrics.jsonl")} == {0.9}
+
+
+@pytest.mark.slow
+def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, monkeypatch):
+    """From the shipped DPO checkpoint: enough prompts are sometimes right; what was rewarded becomes more probable."""
+    numbers, student, batches, real = scale.SMOKE.grpo, shipped("dpo"), [], rollouts.sample
+
+    def sample(model, tokenizer, prompts, **rest):
+        groups = real(model, tokenizer, prompts, **rest)
+        if "title" not in rest:  # a training batch, not the choice of prompts
+            batches.append((prompts, groups))
+        return groups
+
+    monkeypatch.setattr(rollouts, "sample", sample)
+    problems = distill.questions(numbers.candidates, 50_000, levels=(3, 4))
+    result = grpo.train(student, problems, tmp_path, numbers, seed=0)
+    mixed = [1 - row["zero_variance_share"] for row in result.metrics]
+    assert sum(mixed) / len(mixed) >= 0.3, mixed
+    assert moved(student, result.model) > 0
+    answers = {problem.prompt: problem.answer for problem in problems}
+
+    def objective(folder):
+        model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+        total = 0.0
+        with torch.no_grad():
+            for prompts, groups in batches:
+                for prompt, group in zip(prompts, groups, strict=True):
+                    rewards = torch.tensor([grpo.verified([one.text for one in group], [answers[prompt]] * len(group))])
+                    for one, value in zip(group, grpo.group_normalised(rewards, chance())[0].tolist(), strict=True):
+                        if value and one.finish_reason == "stop":
+                            total += value * log_probabilities(model, tokenizer, prompt, one.text).sum().item()
+        return total
+
+    assert objective(result.model) > objective(student)
+
+
+@pytest.mark.slow
+def test_every_shipped_checkpoint_trains_in_the_next_stage(tmp_path, shipped, data):
+    """Real checkpoints, real data, the smoke profile's own rates: updates, and a loss that does not blow up."""
+    validation, smoke = data / "validation-right.jsonl", scale.SMOKE
+    right = data / "train-right.jsonl"
+    rows = read_rows(right)
+    short = {"steps": 6, "batch": 4}
+    middle = mid_training.train(shipped("base"), right, validation, tmp_path / "mid",
+                                scale.replace(smoke.mid, **short, evaluate_every=3), seed=0)  # fmt: skip
+    assert moved(shipped("base"), middle.model) > 0 and loss_on(middle.model, rows) < loss_on(shipped("base"), rows)
+    fine = sft.train(shipped("mid"), right, validation, tmp_path / "sft", scale.replace(smoke.sft, **short), seed=0)
+    assert moved(shipped("mid"), fine.model) > 0 and loss_on(fine.model, rows) < loss_on(shipped("mid"), rows)
+    preferred = rollout_dpo.train(shipped("sft"), right, data / "wrong.jsonl", tmp_path / "dpo",
+                                  scale.replace(smoke.dpo, batch=8, pairs=24), seed=0)  # fmt: skip
+    assert moved(shipped("sft"), preferred.model) > 0
+    assert preferred.metrics[-1]["loss"] <= math.log(2) + 1e-3
+
+
+def test_metrics_are_readable_rows(tmp_path, student, data):
+    result = sft.train(student, *both(data), tmp_path, SFT, seed=0)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.metrics
+    assert {"step", "loss", "learning_rate", "tokens", "seconds"} <= set(result.metrics[0])

@@ -1,0 +1,454 @@
+"""The small world: worked solutions are true, twins share a split, benchmarks are never trained on.
+
+Nothing here trusts the code that wrote the problems: prompts and solutions are read back as text below.
+"""
+
+import ast
+import hashlib
+import random
+import re
+from fractions import Fraction
+from statistics import median
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phi_lab import benchmarks, chat, distill, teachers
+from phi_lab.domains import arithmetic, logic
+from phi_lab.errors import UserError
+from phi_lab.files import read_rows
+from phi_lab.run import DISTILLED
+from phi_lab.scale import Distillation
+from phi_lab.stages import base, language_modeling
+
+SEEDS = st.integers(0, 2**32)
+LEVELS = st.integers(1, 4)
+
+# ------------------------------------------------------------------ reading a prompt back
+
+OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+UNDO = {"+": "-", "-": "+", "*": "/", "/": "*"}
+WORDS = (
+    (r"(?:gets|finds|buys) (\d+) more", "+"),
+    (r"(?:gives away|loses|sells) (\d+)", "-"),
+    (r"(?:makes it|ends up with) (\d+) times as many", "*"),
+    (r"shares them equally among (\d+) bags and keeps one bag", "/"),
+    (r"keeps only one part of (\d+) equal parts", "/"),
+)
+
+
+def compute(operator, left, right):
+    left = Fraction(left)
+    return {"+": left + right, "-": left - right, "*": left * right, "/": left / right if right else None}[operator]
+
+
+def unfold(text, **letters):
+    """'(47+38)*3' -> (47, [('+', 38), ('*', 3)]): where the innermost left operand starts and what is done to it."""
+
+    def walk(node):
+        if isinstance(node, ast.BinOp):
+            start, operations = walk(node.left)
+            right = node.right
+            assert isinstance(right, ast.Constant), text
+            return start, [*operations, (OPERATORS[type(node.op)], right.value)]
+        if isinstance(node, ast.Name):
+            return letters[node.id]
+        return node.value, []
+
+    return walk(ast.parse(text, mode="eval").body)
+
+
+def chain_of(prompt):
+    """The start value and the operations that a question about whole numbers means, whatever its words."""
+    if match := re.fullmatch(r"Compute (.+)\.", prompt):
+        return unfold(match[1])
+    if match := re.fullmatch(r"Solve (.+) = (\d+) for x\.", prompt):
+        (_, operations), right = unfold(match[1], x=(None, [])), int(match[2])
+        return right, [(UNDO[operator], number) for operator, number in reversed(operations)]
+    if "Find" in prompt:
+        letters = {}
+        for letter, text in re.findall(r"Let (\w) = ([^.]+)\.", prompt):
+            letters[letter] = unfold(text, **letters)
+        return unfold(re.search(r"Find ([^.]+)\.$", prompt)[1], **letters)
+    first, *sentences, question = re.findall(r"[^.?]+[.?]", prompt)
+    name, start, things = re.fullmatch(r"(\w+) has (\d+) (\w+)\.", first).groups()
+    assert question.strip() == f"How many {things} does {name} have now?"
+    operations = []
+    for sentence in sentences:
+        told = re.fullmatch(rf" Then {name} (.+)\.", sentence)[1]
+        (found,) = [(sign, int(match[1])) for words, sign in WORDS if (match := re.fullmatch(words, told))]
+        operations.append(found)
+    return int(start), operations
+
+
+FRACTION = re.compile(r"What is \(?(\d+)/(\d+)([-+*])(\d+)/(\d+)\)?(?:\*(\d+))? as a fraction\?")
+
+
+def answer_of(prompt):
+    """The answer, worked out from the words alone."""
+    if match := FRACTION.fullmatch(prompt):
+        a, b, operator, c, d, e = match.groups()
+        return compute(operator, Fraction(int(a), int(b)), Fraction(int(c), int(d))) * int(e or 1)
+    if match := re.fullmatch(r"Run the stack: (.+)\. Top\?", prompt):
+        stack = []
+        for word in match[1].replace("push ", "").split():
+            if word.isdigit():
+                stack.append(int(word))
+            else:
+                b, a = stack.pop(), stack.pop()
+                stack.append({"add": a + b, "sub": a - b, "mul": a * b, "max": max(a, b)}[word] % 10)
+        (top,) = stack
+        return Fraction(top)
+    if match := re.fullmatch(r"Given (.+): how many are true\? (.+)\.", prompt):
+        values = {part.split(" is ")[0]: part.endswith("true") for part in match[1].split(", ")}
+        assert set(values) == set("pqr")
+        count = 0
+        for statement in match[2].split("; "):
+            words = statement.split()
+            if words[0] == "not":
+                count += not values[words[1]]
+            else:
+                pair = [values[words[0]], values[words[2]]]
+                count += {"and": all(pair), "or": any(pair), "xor": sum(pair) == 1}[words[1]]
+        return Fraction(count)
+    start, operations = chain_of(prompt)
+    if match := re.fullmatch(r"Solve (.+) = (\d+) for x\.", prompt):  # put the solution in
+        value = answer = value_of(start, operations)
+        for operator, number in unfold(match[1], x=(None, []))[1]:
+            value = compute(operator, value, number)
+        assert value == int(match[2])
+        return answer
+    return value_of(start, operations)
+
+
+def value_of(start, operations):
+    value = Fraction(start)
+    for operator, number in operations:
+        value = compute(operator, value, number)
+    return value
+
+
+def identity(prompt):
+    """Operands and operators of a question, in one order: what two questions share that are the same in other words."""
+    if match := FRACTION.fullmatch(prompt):
+        a, b, operator, c, d, e = match.groups()
+        pair = [(int(a), int(b)), (int(c), int(d))]
+        pair = pair if operator == "-" else sorted(pair)
+        return f"fraction:{pair[0]}{operator}{pair[1]}" + (f"*{e}" if e else "")
+    if match := re.fullmatch(r"Run the stack: (.+)\. Top\?", prompt):
+        return match[1]
+    if match := re.fullmatch(r"Given (.+): how many are true\? (.+)\.", prompt):
+        return "|".join([match[1], *sorted(match[2].split("; "))])
+    return chain_identity(*chain_of(prompt))
+
+
+def chain_identity(start, operations):
+    operator, number = operations[0]
+    if operator in "+*":
+        start, number = sorted((start, number))
+    return f"{start}{operator}{number}" + "".join(f"{sign}{right}" for sign, right in operations[1:])
+
+
+def bucket(key):
+    return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 100
+
+
+def split_of(key):
+    return "train" if bucket(key) < 80 else "validation" if bucket(key) < 88 else "benchmark"
+
+
+# ------------------------------------------------------------------ reading a worked solution
+
+
+def true_equation(text):
+    """Is '4*6+4=28', '8/3=2r2' or '38/24=19/12' true?"""
+    left, right = text.split("=")
+    start, operations = unfold(left)
+    value = value_of(start, operations)
+    if "r" in right:
+        quotient, rest = map(int, right.split("r"))
+        divisor = operations[-1][1]
+        return len(operations) == 1 and 0 < rest < divisor and value == quotient + Fraction(rest, divisor)
+    return value == Fraction(right)
+
+
+def read_columns(operator, columns, repaired):
+    """Check every column, and return the number that the columns spell."""
+    results = []
+    for column in columns:
+        if " no " in column:
+            slip, column = column.split(" no ")
+            repaired.append(slip)
+            assert slip != column
+            assert "=" not in slip or not true_equation(slip), f"{slip} is called wrong and is true"
+        assert "=" not in column or true_equation(column), column
+        results.append(column.split("=")[-1].split("r")[0])
+    if operator == "/":
+        return int("".join(results))
+    *low, high = map(int, results)
+    return int(str(high) + "".join(str(number % 10) for number in reversed(low)))
+
+
+def read_solution(work):
+    """Check every equation of a solution; returns [(left, operator, right, result)], its end, and its slips."""
+    steps, slips = [], []
+    assert work.endswith(".")
+    *sentences, last = work[:-1].split(".")
+    end = None
+    if re.fullmatch(r"\d+/\d+(=\d+/\d+)?", last):  # the fraction at the end
+        assert "=" not in last or true_equation(last)
+        end = last.split("=")[-1]
+    else:
+        sentences.append(last)
+    for sentence in sentences:
+        if match := re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)", sentence):
+            assert true_equation(sentence), sentence
+            left, operator, right, result = match.groups()
+        else:
+            pattern = r"(check )?(\d+)([-+*/])(\d+):(.+);(\d+)( ok)?"
+            check, left, operator, right, columns, result, ok = re.fullmatch(pattern, sentence).groups()
+            assert bool(check) == bool(ok)
+            assert read_columns(operator, columns.split(","), slips) == int(result), sentence
+            assert true_equation(f"{left}{operator}{right}={result}"), sentence
+            if check:  # undoes exactly the step before
+                assert (int(left), operator, int(right)) == (steps[-1][3], UNDO[steps[-1][1]], steps[-1][2])
+                assert int(result) == steps[-1][0]
+                continue
+        steps.append((int(left), operator, int(right), int(result)))
+    return steps, end, slips
+
+
+def test_the_parser_itself_sees_a_lie():
+    for work in ("47+38:7+8=15,4+3+1=9;95.", "47+38=86.", "87/3:8/3=2r1,27/3=9;29.", "47+38:7+8=15,4+3+1=8;86."):
+        with pytest.raises(AssertionError):
+            read_solution(work)
+    with pytest.raises(AssertionError, match="is true"):
+        read_solution("47+38:7+8=15 no 7+8=16,4+3+1=8;86.")
+    assert read_solution("47+38:7+8=14 no 7+8=15,4+3+1=8;85.85-12=73.")[0][-1] == (85, "-", 12, 73)
+
+
+@settings(max_examples=600)
+@given(SEEDS, LEVELS, st.sampled_from(arithmetic.STYLES))
+def test_every_worked_solution_is_true_and_ends_at_the_answer(seed, level, style):
+    rng = random.Random(seed)
+    problem = arithmetic.sample(rng, level)
+    work, answer = arithmetic.solution(problem, style, rng)
+    steps, end, slips = read_solution(work)
+    assert Fraction(answer) == Fraction(problem.answer) == answer_of(problem.prompt)
+    assert not slips or style == "backtracking"
+    assert "check" not in work or style == "checking"
+    if problem.family == "fraction":
+        assert Fraction(end) == Fraction(answer)
+        return
+    start, operations = chain_of(problem.prompt)
+    assert len(steps) == len(operations) == level
+    for (left, operator, right, result), wanted in zip(steps, operations, strict=True):
+        assert (left, (operator, right)) == (start, wanted)  # each step goes on from the result of the one before
+        start = result
+    assert start == int(answer)
+
+
+@settings(max_examples=200)
+@given(SEEDS, LEVELS)
+def test_logic_answers(seed, level):
+    problem = logic.sample(random.Random(seed), level)
+    assert Fraction(problem.answer) == answer_of(problem.prompt)
+    assert len(problem.answer) == 1
+
+
+def test_styles_really_occur():
+    rng, seen = random.Random(0), {"check": 0, " no ": 0, ":": 0}
+    for _ in range(300):
+        problem = arithmetic.sample(rng, 3)
+        for style in arithmetic.STYLES:
+            work = arithmetic.solution(problem, style, rng)[0]
+            for mark in seen:
+                seen[mark] += mark in work
+    assert min(seen.values()) > 100, seen
+
+
+# ------------------------------------------------------------------ splits
+
+
+@settings(max_examples=200)
+@given(SEEDS, LEVELS)
+def test_reworded_twins_share_key_and_split(seed, level):
+    rng = random.Random(seed)
+    start, operations = arithmetic._chain(rng, level)
+    twins = {}
+    while len(twins) < 4:
+        problem = arithmetic._dress(rng, start, operations)
+        twins[problem.family] = problem
+    operator, number = operations[0]
+    if operator in "+*":  # 47+38 is 38+47
+        turned = [(operator, start), *operations[1:]]
+        twins["turned"] = arithmetic._dress(rng, number, turned)
+    assert len({twin.prompt for twin in twins.values()}) == len(twins) or start == number
+    assert len({twin.key for twin in twins.values()}) == 1
+    assert len({twin.split for twin in twins.values()}) == 1
+    assert {identity(twin.prompt) for twin in twins.values()} == {problem.key}
+    assert {chain_of(twin.prompt)[1][1:] == operations[1:] for twin in twins.values()} == {True}
+
+
+@settings(max_examples=200)
+@given(SEEDS, st.integers(2, 4))
+def test_fractions_in_either_order_share_a_key(seed, level):
+    problem = arithmetic._fraction(random.Random(seed), level)
+    assert identity(problem.prompt) == problem.key
+    a, b, operator, c, d, e = FRACTION.fullmatch(problem.prompt).groups()
+    turned = f"What is ({c}/{d}{operator}{a}/{b})*{e}" if e else f"What is {c}/{d}{operator}{a}/{b}"
+    same = identity(f"{turned} as a fraction?") == problem.key
+    assert same == (operator in "+*" or (a, b) == (c, d))
+
+
+@settings(max_examples=100)
+@given(SEEDS)
+def test_the_order_of_statements_is_not_in_the_key(seed):
+    problem = logic._truth(random.Random(seed), 3)
+    assert identity(problem.prompt) == problem.key
+
+
+def test_splits_have_their_shares_and_follow_from_the_words():
+    rng = random.Random(1)
+    problems = [arithmetic.sample(rng, 4) for _ in range(4000)]
+    assert all(problem.split == split_of(identity(problem.prompt)) for problem in problems)
+    splits = [problem.split for problem in problems]
+    share = [splits.count(name) / len(splits) for name in ("train", "validation", "benchmark")]
+    assert share == pytest.approx([0.80, 0.08, 0.12], abs=0.03)
+
+
+# ------------------------------------------------------------------ benchmarks
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return {name: benchmarks.load(name) for name in benchmarks.NAMES}
+
+
+def test_benchmarks_are_what_is_documented(rows):
+    levels = {"easy": {1}, "hard": {3, 4}, "transfer": {1, 2, 3}}
+    for name, problems in rows.items():
+        assert len(problems) >= 1000
+        assert len({row["id"] for row in problems}) == len({row["prompt"] for row in problems}) == len(problems)
+        assert {row["level"] for row in problems} == levels[name]
+        assert {row["domain"] for row in problems} == {"logic" if name == "transfer" else "arithmetic"}
+        assert set(problems[0]) == {"id", "domain", "level", "prompt", "answer"}
+    assert not {row["id"] for row in rows["easy"]} & {row["id"] for row in rows["hard"]}
+
+
+def test_benchmark_answers_are_right(rows):
+    for problems in rows.values():
+        for row in problems:
+            assert Fraction(row["answer"]) == answer_of(row["prompt"]), row
+
+
+def test_benchmarks_are_rebuilt_byte_for_byte(tmp_path):
+    benchmarks.build(tmp_path)
+    for name in benchmarks.NAMES:
+        assert (tmp_path / f"{name}.jsonl").read_bytes() == (benchmarks.FOLDER / f"{name}.jsonl").read_bytes()
+
+
+def test_unknown_benchmark():
+    with pytest.raises(UserError, match="easy, hard, transfer"):
+        benchmarks.load("aime")
+
+
+def test_every_benchmark_problem_falls_into_the_benchmark_split(rows):
+    for problems in rows.values():
+        assert {split_of(identity(row["prompt"])) for row in problems} == {"benchmark"}
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_no_operands_of_a_benchmark_are_drawn_for_training(rows, split):
+    forbidden = {identity(row["prompt"]) for problems in rows.values() for row in problems}
+    rng = random.Random(split)
+    drawn = [arithmetic.sample_split(rng, level, split) for level in (1, 1, 1, 3, 4) for _ in range(1500)]
+    drawn += [logic.sample_split(rng, level, split) for level in (1, 1, 2) for _ in range(1500)]
+    met = {identity(problem.prompt) for problem in drawn}
+    assert not met & forbidden
+    # The check can fail: problems drawn without a split do meet the benchmarks.
+    free = {identity(arithmetic.sample(rng, 1).prompt) for _ in range(3000)}
+    assert free & forbidden
+
+
+def read_documents(tokenizer, documents):
+    """(prompt or None, text said) of each document; text without a question has no prompt."""
+    for ids, _ in documents:
+        text = tokenizer.decode(ids)
+        match = re.fullmatch(r"<\|user\|>(.*)<\|end\|><\|assistant\|>(.*)<\|end\|>", text)
+        yield match.groups() if match else (None, text)
+
+
+def problems_behind(prompt, said):
+    """Keys of all problems that a document is made from."""
+    if prompt is not None:
+        return [identity(prompt)]
+    steps = read_solution(said.removesuffix(chat.END))[0]
+    if not said.endswith(chat.END):  # facts: each step a problem of its own
+        return [chain_identity(left, [(operator, right)]) for left, operator, right, _ in steps]
+    if steps[0][0] < 11:  # the work of a fraction, whose question cannot be told from it
+        return []
+    assert all(before[3] == after[0] for before, after in zip(steps, steps[1:], strict=False))
+    return [chain_identity(steps[0][0], [step[1:3] for step in steps])]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_pretraining_and_teacher_documents_come_from_their_split(tokenizer, split):
+    documents = base.base_documents(tokenizer, 1500, 3, split) + base.worked_documents(tokenizer, 500, 3, split)
+    kinds = {"logic": 0, "arithmetic": 0, "no question": 0}
+    for prompt, said in read_documents(tokenizer, documents):
+        assert {split_of(key) for key in problems_behind(prompt, said)} <= {split}, said
+        if prompt is None:
+            kinds["no question"] += 1
+        else:
+            kinds["logic" if prompt.startswith(("Run", "Given")) else "arithmetic"] += 1
+            assert Fraction(re.search(r"\\boxed\{(.+)\}$", said)[1]) == answer_of(prompt)
+    assert min(kinds.values()) > 100, kinds
+
+
+def test_base_meets_no_worked_solutions_and_the_teacher_only_arithmetic(tokenizer):
+    for prompt, said in read_documents(tokenizer, base.base_documents(tokenizer, 300, 4)):
+        assert prompt is None or not said.startswith(chat.THINK)
+    for prompt, said in read_documents(tokenizer, base.worked_documents(tokenizer, 300, 4)):
+        assert said.startswith(chat.THINK) and not prompt.startswith(("Run", "Given"))
+
+
+def test_distillation_asks_different_questions_of_one_split():
+    for split in ("train", "validation"):
+        asked = distill.questions(400, 7, split)
+        assert {split_of(identity(problem.prompt)) for problem in asked} == {split}
+        assert len({identity(problem.prompt) for problem in asked}) == len(asked) == 400
+        assert {problem.domain for problem in asked} == {"arithmetic"}
+    assert {problem.level for problem in distill.questions(50, 1, levels=(3, 4))} == {3, 4}
+
+
+@pytest.mark.slow
+def test_shipped_rollouts_never_meet_a_benchmark():
+    for name, split in (("rollouts", "train"), ("validation_rollouts", "validation")):
+        path = DISTILLED / f"{name}.jsonl.gz"
+        assert path.is_file(), f"{path} is part of the course and missing: phi-lab ship"
+        prompts = {row["prompt"] for row in read_rows(path, ("prompt",))}
+        assert {split_of(identity(prompt)) for prompt in prompts} == {split}
+
+
+# ------------------------------------------------------------------ the script teacher
+
+
+def test_answers_to_one_hard_prompt_differ_in_length(rows):
+    problems = [arithmetic.sample_split(random.Random(seed), 3 + seed % 2, "train") for seed in range(60)]
+    groups = teachers.script(Distillation(questions=60, validation_questions=0))(problems, 5)
+    assert {len(group) for group in groups} == {8}
+    ratios = [max(tokens for _, _, tokens in group) / min(tokens for _, _, tokens in group) for group in groups]
+    assert median(ratios) >= 1.5
+
+
+def test_script_teacher_is_always_right_and_counts_tokens_as_training_does(tokenizer):
+    problems = distill.questions(30, 9)
+    for problem, group in zip(problems, teachers.script(Distillation(30, 0, samples=2))(problems, 1), strict=True):
+        for text, reason, tokens in group:
+            work, answer = re.fullmatch(r"<think>(.+)</think>\\boxed\{(.+)\}", text).groups()
+            assert Fraction(answer) == answer_of(problem.prompt) and reason == "stop"
+            assert read_solution(work)
+            ids, labels = language_modeling.document(tokenizer, problem.prompt, text)
+            assert sum(label >= 0 for label in labels) == tokens
