@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     config.course_folder = Path(tempfile.mkdtemp(prefix="phi-lab-course-"))
     os.environ.update(PHI_LAB_RUN=str(config.course_folder / "run"), PHI_LAB_PROFILE="smoke", PHI_LAB_SEED="0")
 

@@ -2,22 +2,20 @@ r"""The words on the wire: turns, <think> tags, \boxed answers, and the tokenize
 
 Turn tokens and template are Phi-4-mini's (`<|user|>…<|end|><|assistant|>`, no newlines; published chat template, see
 https://huggingface.co/microsoft/Phi-4-mini-instruct). Deviations: <think> and </think> are one token each, a digit is
-always one token (columns of digits are what this world is about), the vocabulary has 512 entries, and no system turn
+always one token (columns of digits are what this world is about), the vocabulary has 500 entries, and no system turn
 is added unless asked for: twenty constant tokens a prompt would be a fifth of everything a laptop computes.
 """
 
-import random
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab.domains import arithmetic, logic
-
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END, ENDOFTEXT = "<|end|>", "<|endoftext|>"
 THINK, THINK_END = "<think>", "</think>"
-VOCABULARY = 512
+VOCABULARY = 512  # at most
+WORDS = Path(__file__).resolve().parent.parent / "data" / "words.txt"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -35,22 +33,15 @@ def completion_text(work: str | None, answer: str) -> str:
     return f"{thought}\\boxed{{{answer}}}"
 
 
-def build_tokenizer(out: Path, seed: int = 0) -> PreTrainedTokenizerFast:
-    """Train the 512-entry byte-level BPE on the small world's own words and save it in `out`."""
-    rng = random.Random(seed)
-    texts = []
-    for _ in range(4000):
-        problem = arithmetic.sample(rng, rng.randint(1, 4))
-        texts += [problem.prompt, arithmetic.solution(problem, rng.choice(arithmetic.STYLES), rng)[0]]
-        texts.append(logic.sample(rng, rng.randint(1, 4)).prompt)
-    texts.append("\\boxed{")
+def build_tokenizer(out: Path) -> PreTrainedTokenizerFast:
+    """Train the byte-level BPE on the small world's words, data/words.txt, and save it in `out`.
+
+    The words are a file and not a sample of problems, so that changing the world's proportions never renumbers tokens.
+    """
+    texts = WORDS.read_text(encoding="utf-8").splitlines() * 10
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.Split(r"[^\w\s]", "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

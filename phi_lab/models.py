@@ -42,7 +42,7 @@ LONG_FACTORS = [
 ]  # fmt: skip
 
 
-def config(name: str, vocabulary: int = 514) -> Phi3Config:
+def config(name: str, vocabulary: int = 492) -> Phi3Config:
     """The configuration of a model in `SHAPES`. `vocabulary` is the tokenizer's length; Phi-4-mini's own is 200,064.
 
     Raises UserError for an unknown name.

@@ -42,7 +42,7 @@ def _card(target: Path, ladder: list[dict], config: dict) -> str:
     lines = [
         f"# phi-nano, {stage}",
         "",
-        "Phi3ForCausalLM with 853,376 parameters, of phi-lab's small world. It knows columns of digits, nothing else.",
+        "Phi3ForCausalLM with 850,560 parameters, of phi-lab's small world. It knows columns of digits, nothing else.",
         "",
         f"- made by: `phi-lab run --from base --seed {config['seed']} --out RUN` and `phi-lab ship RUN`",
         f"- seed {config['seed']}, torch {config['versions']['torch']}, trl {config['versions']['trl']}",

@@ -82,7 +82,8 @@ def test_a_run_folder_is_what_the_contract_says(finished):
     assert set(config["versions"]) >= {"torch", "transformers", "trl", "peft", "datasets"}
     for stage in STAGES[1:]:
         assert (finished / stage / "model" / "model.safetensors").is_file()
-        rows = read_rows(finished / stage / "metrics.jsonl", ("step", "loss", "tokens", "seconds"))
+        rows = read_rows(finished / stage / "metrics.jsonl", ("step", "tokens", "seconds"))
+        assert any("loss" in row for row in rows)
         assert not (finished / stage / "trainer").exists()
         columns = set().union(*rows)
         if stage == "dpo":
@@ -421,19 +422,23 @@ def test_ctrl_c_while_training_then_the_same_command_finishes(tmp_path, shipped)
     command = [sys.executable, "-m", *f"phi_lab run --profile smoke --from mid --to mid --out {out}".split()]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, start_new_session=True)
-    deadline = time.monotonic() + 280
-    while not list(out.glob("mid/trainer/checkpoint-6/trainer_state.json")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 600
+        while not list(out.glob("mid/trainer/checkpoint-6/trainer_state.json")):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline, "no training after ten minutes"
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
     assert [line for line in errors.splitlines() if line.startswith("phi-lab:")] == [errors.strip().splitlines()[-1]]
     assert "stopped; the same command continues" in errors
     rolled = (out / "data" / "rollouts.jsonl").stat().st_mtime_ns
-    again = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr
     assert (out / "report.html").is_file() and (out / "mid" / "model" / "model.safetensors").is_file()
     assert (out / "data" / "rollouts.jsonl").stat().st_mtime_ns == rolled  # nothing was asked again
