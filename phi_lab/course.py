@@ -9,6 +9,7 @@ keeps the executed copies in `<run>/notebooks`. A stopped course goes on with th
 
 import os
 import re
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from phi_lab import report, scale
 from phi_lab import run as chain
@@ -109,13 +110,12 @@ def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str
 
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
-        extra_arguments=["--log-level=ERROR"],
         on_cell_start=lambda cell, cell_index: bar.set_postfix_str(f"cell {cell_index + 1} of {cells}", refresh=False),
     )  # fmt: skip
     clock = threading.Thread(target=tick, daemon=True)
     clock.start()
     try:
-        client.execute(env=environment)
+        client.execute(env=environment, stderr=subprocess.DEVNULL)  # the kernel's own log, not the page's
     except CellExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
@@ -123,8 +123,8 @@ def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str
         failed.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, failed)
         raise UserError(f"{name} stopped at {error.ename}: {error.evalue}; the page is in {failed}") from None
-    except (CellTimeoutError, DeadKernelError) as error:
-        raise UserError(f"{name}: the kernel stopped ({error}); the same command goes on with this notebook") from None
+    except (DeadKernelError, AssertionError):  # Ctrl-C too: nbclient takes the signal, ends the kernel, then misses it
+        raise UserError(f"{name}: the kernel was stopped; the same command goes on with this notebook") from None
     finally:
         over.set()
         clock.join()
@@ -144,7 +144,7 @@ def _take_outputs(fresh: nbformat.NotebookNode, executed: nbformat.NotebookNode,
         zip([c for c in fresh.cells if c.cell_type == "code"], cells, strict=True), 1
     ):
         cell.outputs = clean(found.outputs, [str(path) for path in (out and out.resolve(), DATA.parent) if path])
-        cell.execution_count = number
+        cell.execution_count = number if found.execution_count else None
         for output in cell.outputs:
             if "execution_count" in output:
                 output["execution_count"] = number

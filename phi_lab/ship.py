@@ -5,8 +5,11 @@ phi-lab run --from base --seed 100 --out runs/ship && phi-lab ship runs/ship
 """
 
 import hashlib
+import math
 import shutil
 from pathlib import Path
+
+from safetensors import safe_open
 
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_rows
@@ -39,10 +42,12 @@ def ship(folder: Path) -> None:
 def _card(target: Path, ladder: list[dict], config: dict) -> str:
     stage = target.name
     digest = hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()
+    with safe_open(target / "model.safetensors", "pt") as weights:
+        parameters = sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
     lines = [
         f"# phi-nano, {stage}",
         "",
-        "Phi3ForCausalLM with 850,560 parameters, of phi-lab's small world. It knows columns of digits, nothing else.",
+        f"Phi3ForCausalLM with {parameters:,} parameters, of phi-lab's small world. It knows columns of digits.",
         "",
         f"- made by: `phi-lab run --from base --seed {config['seed']} --out RUN` and `phi-lab ship RUN`",
         f"- seed {config['seed']}, torch {config['versions']['torch']}, trl {config['versions']['trl']}",

@@ -1,7 +1,12 @@
 """The notebooks: made from their sources, short cells, clean outputs, every part there. nbmake executes them."""
 
 import ast
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import nbformat
 import pytest
@@ -159,6 +164,26 @@ def test_a_failing_notebook_is_one_clear_line_and_a_page(small, tmp_path):
         course.run(tmp_path / "run", "smoke")
     assert (tmp_path / "run" / "notebooks" / "00_tiny.failed.ipynb").exists()
     assert not (tmp_path / "run" / "notebooks" / "00_tiny.ipynb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process")
+def test_ctrl_c_is_one_clear_line(small, tmp_path):
+    (small / "source" / "00_tiny.py").write_text(SOURCE.replace("1 + 1", "import time\n\ntime.sleep(60)"))
+    program = (
+        "import pathlib, sys; from phi_lab import cli, course; folder = pathlib.Path(sys.argv[1]);"
+        "course.FOLDER, course.SOURCES = folder, folder / 'source';"
+        "sys.exit(cli.main(['course', '--profile', 'smoke', '--out', sys.argv[2]]))"
+    )
+    command = [sys.executable, "-c", program, str(small), str(tmp_path / "run")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    course_run = subprocess.Popen(command, cwd=course.DATA.parent, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes)
+    course_run.stdout.readline()  # it says which notebook it starts
+    time.sleep(8)
+    course_run.send_signal(signal.SIGINT)
+    _, said = course_run.communicate(timeout=60)
+    assert course_run.returncode == 2 and "Traceback" not in said
+    assert "the same command" in said
 
 
 def test_conversion_is_the_same_every_time(small):

@@ -406,3 +406,12 @@ def test_agreement_with_public_cases(file, floor, false_positives):
     print(file, summary)
     assert summary["main"]["agreement"] >= floor
     assert summary["main"]["false_positives"] <= false_positives
+
+
+@pytest.mark.slow
+def test_math_verify_agrees_where_nothing_is_in_dispute():
+    import math_verify
+
+    for gold, answer in (("19/12", "38/24"), ("0.5", "1/2"), ("x^2-1", "(x-1)(x+1)"), ("7", "8"), ("2/3", "0.66")):
+        theirs = math_verify.verify(math_verify.parse(f"${gold}$"), math_verify.parse(f"${answer}$"))
+        assert equal(gold, answer) is theirs, (gold, answer)
