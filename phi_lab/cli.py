@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"phi-lab: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("phi-lab: stopped; the same command continues from the last finished step", file=sys.stderr)
+        print("\nphi-lab: stopped; the same command continues from the last finished step", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in PLACES:
