@@ -90,7 +90,9 @@ def run(out: Path, profile: str = "lab") -> Path:
         )
         started = time.perf_counter()
         _execute(notebook, out, profile, source.stem, pace * plan[source])
-        spent, expected = spent + time.perf_counter() - started, expected + plan[source]
+        took = time.perf_counter() - started
+        print(f"      {took:.0f} s")
+        spent, expected = spent + took, expected + plan[source]
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)
     page = report.write_report(out)
@@ -102,7 +104,6 @@ def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str
     """Run one notebook's cells in a fresh kernel; a bar counts the seconds it is expected to take."""
     environment = {**os.environ, "PHI_LAB_RUN": str(out), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0"}
     bar, over = Bar(max(1, round(expected)), name, "s"), threading.Event()
-    cells = len(notebook.cells)
 
     def tick() -> None:
         while not over.wait(1.0):
@@ -110,7 +111,7 @@ def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str
 
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
-        on_cell_start=lambda cell, cell_index: bar.set_postfix_str(f"cell {cell_index + 1} of {cells}", refresh=False),
+        on_cell_start=lambda cell, cell_index: bar.set_postfix_str(f"cell {cell_index + 1}", refresh=False),
     )  # fmt: skip
     clock = threading.Thread(target=tick, daemon=True)
     clock.start()

@@ -4,7 +4,7 @@
 # **Claim.** A model improves on its own answers, with nothing but right or wrong to go by, as long as each group
 # holds both.
 #
-# **Time**: about 300 seconds in the `lab` profile, 60 in `smoke`, on two CPU cores.
+# **Time**: about 300 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
 # %%
 import torch
@@ -47,7 +47,7 @@ def temperature(step, steps):
 
 # %%
 temperature = checks.TEMPERATURE.use(temperature)
-figures.temperature_schedule(temperature, numbers.steps)
+figures.temperature_schedule(temperature, max(30, numbers.steps))
 
 # %%
 widgets.schedule()  # with a running kernel: other schedules
@@ -96,8 +96,8 @@ for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", adv
 # %% [markdown]
 # ## Training
 #
-# The length device works before the first step: candidate prompts are sampled, and those whose answers are mixed *and*
-# alike in length are kept.
+# The length device works before the first step: candidate prompts are sampled, and those whose answers are mixed
+# *and* alike in length are kept.
 
 # %%
 result = lab.stage("grpo", advantage=advantage, temperature=temperature)

@@ -3,8 +3,8 @@
 #
 # **Claim.** A rung counts when its interval says so, and an honest ladder shows the rungs that do not.
 #
-# **Time**: about 60 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores, after the other notebooks. Alone it
-# measures all five stages first, which takes four minutes longer.
+# **Time**: about 60 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores, after the other notebooks. Alone
+# it measures all five stages first, which takes four minutes longer.
 
 # %%
 from itertools import pairwise
@@ -122,8 +122,7 @@ print("written:", lab.write_report())
 # %% [markdown]
 # **Beside the paper.** The paper ends at 57.5 on AIME 2024 [P]. The same authors later measured the same model over
 # 64 samples a problem and found 48.1; on MATH-500 91.2 instead of 94.6, on GPQA Diamond 44.5 instead of 52.0 [P]. No
-# cause is given. Nobody cheated for that to happen: thirty problems, few samples, and the best of several looks are
-# enough.
+# cause is given. Nobody need have cheated: thirty problems and few samples can be enough for such a gap [I].
 #
 # ## What to remember
 #

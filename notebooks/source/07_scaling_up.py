@@ -4,7 +4,7 @@
 # **Claim.** From this laptop to the paper's 128 GPUs the code path is meant to stay the same: numbers change,
 # functions do not.
 #
-# **Time**: about 30 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores.
+# **Time**: about 30 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
 #
 # **Plainly:** the GPU scales (`lora`, `qlora`, `full`) are not part of this release yet, and nothing on this page was
 # run on a GPU.
@@ -145,8 +145,8 @@ lines = [
 HTML(tables.table("", ("what trains", "trained parameters", "weights in memory", "loss before", "loss after"), lines))
 
 # %% [markdown]
-# **Before and after one LoRA step.** The ten problems once more. One step on sixteen answers should change little, and
-# it cannot teach arithmetic.
+# **Before and after one LoRA step.** The ten problems once more. One step on sixteen answers should change little,
+# and it cannot teach arithmetic.
 
 # %%
 tokenizer = models.load_tokenizer()

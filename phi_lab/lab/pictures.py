@@ -27,7 +27,8 @@ def verdicts(answers: Mapping[str, Sequence[str]], title: str = "") -> look.Figu
                     left + share / 2, y, f"{share:.0f} %", ha="center", va="center", color=look.PAGE, fontweight="bold"
                 )
             left += share
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # a name a colour, once
+    found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # a name a colour, once
+    handles = {verdict: found[verdict] for verdict in VERDICTS if verdict in found}
     axes.legend(handles.values(), handles, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=5, handlelength=0.9)
     axes.set(
         yticks=range(len(answers)), yticklabels=list(answers), xticks=[], xlim=(0, 100), ylim=(len(answers) - 0.4, -0.6)
