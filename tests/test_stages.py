@@ -15,7 +15,7 @@ from phi_lab.stages import language_modeling as lm
 
 MID = scale.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, schedule="reduce_lr_on_plateau", warmup=0.0,
                      evaluate_every=2, patience=3)  # fmt: skip
-SFT = scale.Training(learning_rate=1e-3, batch=8, row_length=320, steps=5, documents=40)
+SFT = scale.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
 DPO = scale.Preference(learning_rate=1e-3, batch=4, pairs=16)
 GRPO = scale.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
 
