@@ -86,7 +86,8 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
         raise UserError(f"less than {ROOM_MB} MB free for {out}: make room or choose another --out")
     packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     write_json(path, {
-        **wanted, "phi_lab": __version__, "git_commit": _commit(), "python": platform.python_version(),
+        "scale": numbers.scale, "profile": numbers.profile, **wanted,
+        "phi_lab": __version__, "git_commit": _commit(), "python": platform.python_version(),
         "versions": {name: version(name) for name in packages}, "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     })  # fmt: skip
