@@ -536,6 +536,19 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
     assert {row["temperature"] for row in read_rows(tmp_path / "metrics.jsonl")} == {0.9}
 
 
+def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
+    problems, asked = distill.questions(4, 1), []
+    assert len({problem.answer for problem in problems}) == 4
+
+    def reward(texts, answers):
+        asked.extend(answers[::8])
+        return long_word(texts, answers)
+
+    numbers = scale.Reinforcement(1e-3, steps=4, prompts=2, group=8, candidates=4, max_new_tokens=1)
+    grpo.train(student, problems, tmp_path, numbers, seed=0, reward=reward, select=everything)
+    assert len(set(asked[:4])) == len(set(asked[4:])) == 4
+
+
 @pytest.mark.slow
 def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, monkeypatch):
     """From the shipped DPO checkpoint: enough prompts are sometimes right; what was rewarded becomes more probable."""
