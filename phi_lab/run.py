@@ -105,7 +105,7 @@ def run_stage(
     say(f"{stage}: training")
     if stage == "base":
         result = base.train_base(folder, scale.BASE, seed)
-        base.train_teacher(out / "teacher", scale.TEACHER, seed)
+        base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed)
     else:
         student = student_for(stage, out, numbers)
         data = training_data(out, numbers, seed, say)
@@ -145,21 +145,22 @@ def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
 
 
 def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> Path:
-    """The distilled training sets of this run, made on first use. Smoke adds the shipped rollouts to its own few."""
+    """The distilled training sets of this run, made on first use: questions asked here, and the shipped rollouts.
+
+    The shipped rollouts are the shipped teacher's. A run with a teacher of its own asks as many questions more.
+    """
     data = out / "data"
     if (data / "funnel.json").exists():
         return data
-    plan = numbers.distillation
-    folder = out / "teacher" / "model" if (out / "teacher" / "model").is_dir() else TEACHER
-    ask = teachers.model(folder, plan)
-    say(f"distillation: {plan.questions} questions, {plan.samples} rollouts each")
+    plan, own = numbers.distillation, out / "teacher" / "model"
+    ask = teachers.model(own if own.is_dir() else TEACHER, plan)
+    count = plan.questions + (plan.shipped if own.is_dir() else 0)
+    say(f"distillation: {count} questions, {plan.samples} rollouts each")
     held = distill.roll(ask, "model", distill.questions(plan.validation_questions, seed, "validation"),
                         data / "validation_rollouts.jsonl", plan.temperature, seed)  # fmt: skip
     write_rows(data / "validation.jsonl", distill.filter_rows(held)[0])
-    rows = distill.roll(
-        ask, "model", distill.questions(plan.questions, seed), data / "rollouts.jsonl", plan.temperature, seed
-    )
-    if numbers.profile == "smoke":
+    rows = distill.roll(ask, "model", distill.questions(count, seed), data / "rollouts.jsonl", plan.temperature, seed)
+    if plan.shipped and not own.is_dir():
         rows = rows + read_rows(DISTILLED / "rollouts.jsonl.gz")
     funnel = distill.training_sets(rows, data)
     say(f"distillation: {funnel['steps'][-1]['kept']:,} of {funnel['rollouts']:,} rollouts kept")

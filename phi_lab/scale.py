@@ -47,10 +47,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Distillation:
-    """How many questions are asked of the teacher and how often."""
+    """How many questions are asked of the teacher and how often.
+
+    `questions` are asked in every run; `shipped` is how many more stand answered in data/distilled. A run that trains
+    its own teacher asks all of them itself.
+    """
 
     questions: int
     validation_questions: int
+    shipped: int = 0
     samples: int = 8
     temperature: float = 1.0
     max_new_tokens: int = 256
@@ -123,12 +128,12 @@ BASE = Training(
     learning_rate=3e-3, batch=16, row_length=256, steps=1800, documents=175_000, warmup=0.05, evaluate_every=150
 )
 TEACHER = Training(
-    learning_rate=2e-3, batch=8, row_length=320, steps=2600, documents=75_000, warmup=0.03, evaluate_every=200
+    learning_rate=3e-3, batch=8, row_length=320, steps=5000, documents=145_000, warmup=0.03, evaluate_every=250
 )
 
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
-    distillation=Distillation(questions=1500, validation_questions=100, temperature=0.8),
+    distillation=Distillation(questions=600, validation_questions=100, shipped=4400, temperature=0.8),
     mid=Training(learning_rate=2e-3, batch=8, row_length=320, steps=1600, schedule="reduce_lr_on_plateau", warmup=0.0,
                  evaluate_every=80, patience=4),
     sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=80, documents=2560),
@@ -138,7 +143,7 @@ LAB = Numbers(
 )  # fmt: skip
 SMOKE = replace(
     LAB, profile="smoke",
-    distillation=Distillation(questions=24, validation_questions=8),
+    distillation=replace(LAB.distillation, questions=24, validation_questions=8),
     mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch=16),
     dpo=replace(LAB.dpo, pairs=48, batch=16),

@@ -26,7 +26,7 @@ COST = ("seconds", "peak_rss_mb")  # what no seed can repeat
 SMOKE = scale.SMOKE
 TINY = replace(
     SMOKE,
-    distillation=scale.Distillation(questions=6, validation_questions=3, samples=4, max_new_tokens=160),
+    distillation=scale.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
     mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
     sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
     dpo=replace(SMOKE.dpo, pairs=8, batch=4),
@@ -104,7 +104,7 @@ def test_data_and_funnel_of_a_run(finished):
     assert len(rollouts) == 6 * 4 and len({row["id"] for row in rollouts}) == 6
     funnel = read_json(finished / "data" / "funnel.json")
     assert set(funnel) == {"questions", "rollouts", "steps", "verdicts"} and set(funnel["verdicts"]) == VERDICTS
-    assert funnel["rollouts"] == 24 + 200 == sum(funnel["verdicts"].values())  # smoke adds shipped rollouts
+    assert funnel["rollouts"] == 24 + 200 == sum(funnel["verdicts"].values())  # shipped rollouts are added
     left = funnel["rollouts"]
     for step in funnel["steps"]:
         assert set(step) == {"name", "kept", "removed", "why"}
@@ -221,6 +221,10 @@ def test_base_and_teacher_can_be_trained_too(tmp_path, monkeypatch, tokenizer):
         assert (out / model / "model" / "model.safetensors").is_file()
     assert {row["stage"] for row in read_json(out / "ladder.json")} == {"base"}
     assert run.student_for("mid", out, replace(short, profile="lab")) == out / "base" / "model"
+    short = replace(short, distillation=replace(short.distillation, max_new_tokens=8))
+    rollouts = read_rows(run.training_data(out, short, 0, say=lambda line: None) / "rollouts.jsonl")
+    funnel = read_json(out / "data" / "funnel.json")  # a teacher of its own: it answers all, and nothing is added
+    assert len(rollouts) == funnel["rollouts"] == (6 + 2) * 4 and funnel["questions"] == 8
 
 
 # ------------------------------------------------------------------ mistakes of a user

@@ -384,9 +384,11 @@ def problems_behind(prompt, said):
     """Keys of all problems that a document is made from."""
     if prompt is not None:
         return [identity(prompt)]
+    if not said.endswith(chat.END):  # facts and readings: each result is a problem of its own
+        results = re.findall(r"(\d+)([-+*/])(\d+)=(\d+)\.", said)
+        assert len(results) in (6, 12)
+        return [chain_identity(int(left), [(operator, int(right))]) for left, operator, right, _ in results]
     steps = read_solution(said.removesuffix(chat.END))[0]
-    if not said.endswith(chat.END):  # facts: each step a problem of its own
-        return [chain_identity(left, [(operator, right)]) for left, operator, right, _ in steps]
     if steps[0][0] < 11:  # the work of a fraction, whose question cannot be told from it
         return []
     assert all(before[3] == after[0] for before, after in zip(steps, steps[1:], strict=False))
@@ -405,6 +407,13 @@ def test_pretraining_and_teacher_documents_come_from_their_split(tokenizer, spli
             kinds["logic" if prompt.startswith(("Run", "Given")) else "arithmetic"] += 1
             assert Fraction(re.search(r"\\boxed\{(.+)\}$", said)[1]) == answer_of(prompt)
     assert min(kinds.values()) > 100, kinds
+
+
+def test_readings_say_what_a_question_asks():
+    for asked, follows in arithmetic.readings(random.Random(1), "train") + arithmetic.readings(random.Random(2), "train"):
+        left, operator, right, result = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)\.", follows).groups()
+        assert identity(asked.strip()) == chain_identity(int(left), [(operator, int(right))])
+        assert Fraction(result) == answer_of(asked.strip())
 
 
 def test_base_meets_no_worked_solutions_and_the_teacher_only_arithmetic(tokenizer):

@@ -40,9 +40,9 @@ widgets.verifier()  # with a running kernel: write an answer of your own, try to
 # %% [markdown]
 # ## Asking the teacher
 #
-# Every question is asked eight times at temperature 1.0; so is the paper's, about [S2]. The profile `lab` asks
-# everything here and now. `smoke` asks a few questions and fills up with the rollouts that ship with the course: the
-# table says which rows are which.
+# Every question is asked eight times; so is the paper's, about [S2]. Some hundred questions are asked here and now (a
+# few in `smoke`); the rest of the rollouts ship with the course, sampled from the same teacher by the run that made
+# the checkpoints. The table says which rows are which.
 
 # %%
 rollouts = lab.rollouts()

@@ -27,7 +27,7 @@ THINGS = ("apples", "beads", "books", "cards", "coins", "nuts", "pens", "shells"
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
 EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
-SMALL = {1: 0.85, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
+SMALL = {1: 0.55, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
 
 # ------------------------------------------------------------------ problems
 
@@ -293,6 +293,16 @@ def facts(rng: random.Random, split: str) -> list[tuple[str, str]]:
     for _ in range(12):
         operator, left, right = sample_split(rng, 1, split).steps[0]
         pairs.append((f"{left}{operator}{right}=", f"{apply(operator, left, right)}."))
+    return pairs
+
+
+def readings(rng: random.Random, split: str) -> list[tuple[str, str]]:
+    """Six questions in a row, each followed by its operation and result: ("Solve x+5 = 30 for x. ", "30-5=25.")."""
+    pairs = []
+    for _ in range(6):
+        problem = sample_split(rng, 1, split)
+        operator, left, right = problem.steps[0]
+        pairs.append((f"{problem.prompt} ", f"{left}{operator}{right}={problem.answer}."))
     return pairs
 
 

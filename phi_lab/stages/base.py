@@ -3,8 +3,8 @@
 Phi-4-mini came out of five trillion tokens able to answer easy problems at once (MATH-500 71.8 %) and hard ones hardly
 (AIME24 10 %). Ours is given the same state on purpose: direct answers to easy problems, bare facts, columns of digits
 as scratch work that no question asked for, and the logic domain as the thing that nobody will ever train again.
-The *teacher* is another network, trained on worked solutions written by a script; afterwards the script steps back
-and only the teacher's own samples are used.
+The *teacher* is this base, trained much longer on worked solutions written by a script; afterwards the script steps
+back and only the teacher's own samples are used.
 
     phi-lab run --from base --to base --out runs/base
 """
@@ -24,14 +24,15 @@ def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> li
     rng, documents = random.Random(seed), []
     for _ in range(count):
         kind = rng.random()
-        if kind < 0.3:
+        if kind < 0.2:
             ids = tokenizer(arithmetic.scratch_work(rng, split)).input_ids + [tokenizer.eos_token_id]
             documents.append((ids, ids))
             continue
-        if kind < 0.42:
-            documents.append(_facts(tokenizer, arithmetic.facts(rng, split)))
+        if kind < 0.3:
+            notes = arithmetic.facts if kind < 0.25 else arithmetic.readings
+            documents.append(_notes(tokenizer, notes(rng, split)))
             continue
-        if kind < 0.54:
+        if kind < 0.44:
             problem = logic.sample_split(rng, rng.randint(1, 4), split)
         else:
             problem = arithmetic.sample_split(rng, rng.choices((1, 2, 3, 4), (88, 6, 3, 3))[0], split)
@@ -39,8 +40,8 @@ def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> li
     return documents
 
 
-def _facts(tokenizer, pairs: list[tuple[str, str]]) -> lm.Document:
-    """Facts as one document; what cannot be known (which sum comes next) carries no loss."""
+def _notes(tokenizer, pairs: list[tuple[str, str]]) -> lm.Document:
+    """Notes as one document; what cannot be known (which sum comes next) carries no loss."""
     ids, labels = [], []
     for asked, follows in pairs:
         unknown, known = tokenizer(asked).input_ids, tokenizer(follows).input_ids
@@ -70,21 +71,12 @@ def train_base(out: Path, numbers: Training, seed: int = 0, model: str = "phi-na
     )
 
 
-def train_teacher(out: Path, numbers: Training, seed: int = 0, model: str = "phi-nano") -> Result:
-    """Train the teacher, another network, on scripted solutions; one pass, nothing seen twice."""
-    tokenizer = models.load_tokenizer()
+def train_teacher(base: Path, out: Path, numbers: Training, seed: int = 0) -> Result:
+    """Train the teacher, from the model in `base`, on scripted solutions; one pass, nothing seen twice."""
+    tokenizer = models.load_tokenizer(base)
     documents = worked_documents(tokenizer, numbers.documents, seed)
     held = worked_documents(tokenizer, 600, seed + 1, "validation")
-    network = models.build(model, len(tokenizer), seed + 1)
     return lm.fit(
-        network,
-        tokenizer,
-        documents,
-        held,
-        out,
-        numbers,
-        pack=lm.pack_best_fit,
-        packed=True,
-        seed=seed,
+        models.load(base), tokenizer, documents, held, out, numbers, pack=lm.pack_best_fit, packed=True, seed=seed,
         title="teacher",
-    )
+    )  # fmt: skip

@@ -91,9 +91,10 @@ def select_uniform_length(
     numbers: Reinforcement, seed: int,
     reward: Reward = verified,
 ) -> list[Problem]:  # fmt: skip
-    """Prompts worth training on: some answers right and some wrong, and the `keep` share whose lengths vary least.
+    """Prompts worth training on: a right answer, at most half of them right (as `rebalance` asks), and of these the
+    `keep` share whose lengths vary least.
 
-    Variation is the standard deviation of the answers' lengths over their mean. Without a mixed prompt, all are kept.
+    Variation is the standard deviation of the answers' lengths over their mean. Without such a prompt, all are kept.
     """
     groups = rollouts.sample(
         model, tokenizer, [problem.prompt for problem in problems], samples=numbers.group, temperature=numbers.hot,
@@ -103,7 +104,7 @@ def select_uniform_length(
     for problem, group in zip(problems, groups, strict=True):
         rewards = reward([one.text for one in group], [problem.answer] * len(group))
         lengths = torch.tensor([float(len(one.ids)) for one in group])
-        if 0 < sum(value > 0 for value in rewards) < len(rewards):
+        if 0 < sum(value > 0 for value in rewards) <= len(rewards) / 2:
             scored.append((float(lengths.std() / lengths.mean()), problem))
     scored.sort(key=lambda pair: pair[0])
     chosen = [problem for _, problem in scored[: max(1, round(numbers.keep * len(scored)))]]

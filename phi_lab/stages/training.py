@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -64,6 +65,11 @@ class Recorder(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_):
         self.bar.close()
+
+
+def bf16_pays() -> bool:
+    """Is mixed precision quicker here? On a GPU, and on a CPU that multiplies bfloat16 matrices (AMX): 25 % there."""
+    return torch.cuda.is_available() or torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def resume_point(out: Path) -> str | None:
