@@ -104,8 +104,8 @@ def run_stage(
         return Result(folder / "model", read_rows(folder / "metrics.jsonl"), found["seconds"], found["train_tokens"])
     say(f"{stage}: training")
     if stage == "base":
-        result = base.train_base(folder, scale.BASE, seed)
-        base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed)
+        result = base.train_base(folder, scale.BASE, scale.BASE_LATE, seed)
+        base.train_teacher(folder / "early" / "model", out / "teacher", scale.TEACHER, seed)
     else:
         student = student_for(stage, out, numbers)
         data = training_data(out, numbers, seed, say)

@@ -43,6 +43,7 @@ class Training:
     evaluate_every: int = 0  # steps between validation losses; 0 = only at the end
     patience: int = 3
     weight_decay: float = 0.01
+    bf16: bool = True  # mixed precision where the machine gains from it (stages/training.py)
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,20 @@ class Numbers:
 
 
 BASE = Training(
-    learning_rate=3e-3, batch=16, row_length=256, steps=1800, documents=175_000, warmup=0.05, evaluate_every=150
+    learning_rate=3e-3,
+    batch=8,
+    row_length=256,
+    steps=3600,
+    documents=190_000,
+    warmup=0.05,
+    evaluate_every=150,
+    bf16=False,
+)
+BASE_LATE = Training(
+    learning_rate=2e-3, batch=8, row_length=256, steps=2400, documents=95_000, warmup=0.05, evaluate_every=150
 )
 TEACHER = Training(
-    learning_rate=3e-3, batch=8, row_length=320, steps=5000, documents=145_000, warmup=0.03, evaluate_every=250
+    learning_rate=3e-3, batch=8, row_length=320, steps=4000, documents=120_000, warmup=0.03, evaluate_every=250
 )
 
 LAB = Numbers(

@@ -211,6 +211,7 @@ def test_base_and_teacher_can_be_trained_too(tmp_path, monkeypatch, tokenizer):
     """`--from base --to base` needs nothing that is shipped but tokenizer and benchmarks."""
     few = scale.Training(learning_rate=1e-3, batch=2, row_length=256, steps=2, documents=30)
     monkeypatch.setattr(scale, "BASE", few)
+    monkeypatch.setattr(scale, "BASE_LATE", few)
     monkeypatch.setattr(scale, "TEACHER", few)
     short = replace(TINY, evaluation=scale.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
     monkeypatch.setattr(scale, "numbers", lambda *_: short)

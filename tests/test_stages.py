@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,17 +86,22 @@ def check_leftovers(result, out):
 @pytest.mark.slow
 def test_base_and_teacher_learn(tmp_path, tokenizer):
     numbers = scale.Training(learning_rate=3e-3, batch=4, row_length=320, steps=8, documents=200, warmup=0.1)
-    result = base.train_base(tmp_path / "base", numbers, seed=0)
+    result = base.train_base(tmp_path / "base", numbers, replace(numbers, steps=4), seed=0)
+    first = tmp_path / "base" / "early" / "model"
     check_leftovers(result, tmp_path / "base")
     asked = distill.questions(20, 1)
     rows = [{"prompt": problem.prompt, "completion": f"\\boxed{{{problem.answer}}}"} for problem in asked]
     models.save(models.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
     assert moved(tmp_path / "start", result.model) > 0.01
     assert loss_on(result.model, rows) < loss_on(tmp_path / "start", rows) - 0.5
-    taught = base.train_teacher(result.model, tmp_path / "teacher", numbers, seed=0)
+    assert 0 < moved(first, result.model) < moved(tmp_path / "start", result.model)
+    assert result.train_tokens == sum(
+        read_rows(tmp_path / "base" / phase / "metrics.jsonl")[-1]["tokens"] for phase in ("early", ".")
+    )
+    taught = base.train_teacher(first, tmp_path / "teacher", numbers, seed=0)
     check_leftovers(taught, tmp_path / "teacher")
     assert min(row["eval_loss"] for row in taught.metrics if "eval_loss" in row) < math.log(len(tokenizer)) - 0.5
-    assert 0.01 < moved(result.model, taught.model) < moved(tmp_path / "start", taught.model)  # from the base
+    assert 0.01 < moved(first, taught.model) < moved(tmp_path / "start", taught.model)  # from the first phase
 
 
 def test_mid_training_learns(tmp_path, student, data):

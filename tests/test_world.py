@@ -275,7 +275,7 @@ def test_styles_really_occur():
 @given(SEEDS, LEVELS)
 def test_reworded_twins_share_key_and_split(seed, level):
     rng = random.Random(seed)
-    start, operations = arithmetic._chain(rng, level)
+    start, operations = arithmetic._chain(rng, level, 0.5)
     twins = {}
     while len(twins) < 4:
         problem = arithmetic._dress(rng, start, operations)
@@ -410,7 +410,9 @@ def test_pretraining_and_teacher_documents_come_from_their_split(tokenizer, spli
 
 
 def test_readings_say_what_a_question_asks():
-    for asked, follows in arithmetic.readings(random.Random(1), "train") + arithmetic.readings(random.Random(2), "train"):
+    for asked, follows in arithmetic.readings(random.Random(1), "train") + arithmetic.readings(
+        random.Random(2), "train"
+    ):
         left, operator, right, result = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)\.", follows).groups()
         assert identity(asked.strip()) == chain_identity(int(left), [(operator, int(right))])
         assert Fraction(result) == answer_of(asked.strip())

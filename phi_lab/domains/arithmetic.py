@@ -28,22 +28,23 @@ INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
 EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
 SMALL = {1: 0.55, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
+SMALL_AT_FIRST = {**SMALL, 1: 0.75}  # in pretraining: with 0.55 it learned nothing in the same time (docs/log.md)
 
 # ------------------------------------------------------------------ problems
 
 
-def sample(rng: random.Random, level: int) -> Problem:
-    """Draw one problem with `level` operations (1 to 4)."""
+def sample(rng: random.Random, level: int, small: dict[int, float] = SMALL) -> Problem:
+    """Draw one problem with `level` operations (1 to 4); `small` is the share of one-digit right operands by level."""
     if level > 1 and rng.random() < FRACTION_SHARE:
         return _fraction(rng, level)
-    start, operations = _chain(rng, level)
+    start, operations = _chain(rng, level, small[level])
     return _dress(rng, start, operations)
 
 
-def sample_split(rng: random.Random, level: int, split: str) -> Problem:
+def sample_split(rng: random.Random, level: int, split: str, small: dict[int, float] = SMALL) -> Problem:
     """Draw until the problem falls into `split` (see `Problem.split`)."""
     while True:
-        problem = sample(rng, level)
+        problem = sample(rng, level, small)
         if problem.split == split:
             return problem
 
@@ -57,14 +58,14 @@ def apply(operator: str, left: int, right: int) -> int:
     return left * right if operator == "*" else left // right
 
 
-def _chain(rng: random.Random, level: int) -> tuple[int, list[tuple[str, int]]]:
+def _chain(rng: random.Random, level: int, small: float) -> tuple[int, list[tuple[str, int]]]:
     """A start value and `level` operations whose intermediate values stay within 1 and 999."""
     while True:
         start = value = rng.randint(11, 199 if level == 1 else 99)
         operations = []
         for _ in range(level):
             choice = rng.choices("+-*/", EASY if level == 1 else (35, 35, 16, 14))[0]
-            least, most = (2, 9) if rng.random() < SMALL[level] else (11, 99)
+            least, most = (2, 9) if rng.random() < small else (11, 99)
             if choice == "+":
                 right = rng.randint(least, most)
             elif choice == "-" and value > least:
@@ -291,7 +292,7 @@ def facts(rng: random.Random, split: str) -> list[tuple[str, str]]:
     """Twelve bare results in a row, as (left side, result) pairs: ("47+8=", "55."). Only results can be learned."""
     pairs = []
     for _ in range(12):
-        operator, left, right = sample_split(rng, 1, split).steps[0]
+        operator, left, right = sample_split(rng, 1, split, SMALL_AT_FIRST).steps[0]
         pairs.append((f"{left}{operator}{right}=", f"{apply(operator, left, right)}."))
     return pairs
 
@@ -300,7 +301,7 @@ def readings(rng: random.Random, split: str) -> list[tuple[str, str]]:
     """Six questions in a row, each followed by its operation and result: ("Solve x+5 = 30 for x. ", "30-5=25.")."""
     pairs = []
     for _ in range(6):
-        problem = sample_split(rng, 1, split)
+        problem = sample_split(rng, 1, split, SMALL_AT_FIRST)
         operator, left, right = problem.steps[0]
         pairs.append((f"{problem.prompt} ", f"{left}{operator}{right}={problem.answer}."))
     return pairs

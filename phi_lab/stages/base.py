@@ -3,39 +3,54 @@
 Phi-4-mini came out of five trillion tokens able to answer easy problems at once (MATH-500 71.8 %) and hard ones hardly
 (AIME24 10 %). Ours is given the same state on purpose: direct answers to easy problems, bare facts, columns of digits
 as scratch work that no question asked for, and the logic domain as the thing that nobody will ever train again.
-The *teacher* is this base, trained much longer on worked solutions written by a script; afterwards the script steps
-back and only the teacher's own samples are used.
+A second phase brings more scratch work, as large models end their pretraining on reasoning text. The *teacher*
+branches off after the first phase and is trained much longer on worked solutions written by a script; afterwards the
+script steps back and only the teacher's own samples are used.
 
     phi-lab run --from base --to base --out runs/base
 """
 
 import random
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from phi_lab import chat, models
 from phi_lab.domains import arithmetic, logic
+from phi_lab.files import read_rows
 from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 
+# Shares of scratch work, facts, readings, logic and direct answers in the two phases of pretraining.
+EARLY = (0.2, 0.05, 0.05, 0.14, 0.56)
+LATE = (0.5, 0.05, 0.05, 0.15, 0.25)
 
-def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> list[lm.Document]:
-    """Questions answered directly (mostly easy ones), bare facts, scratch work without questions, and logic."""
+
+def base_documents(
+    tokenizer, count: int, seed: int, split: str = "train", shares: tuple[float, ...] = EARLY
+) -> list[lm.Document]:
+    """Scratch work without questions, facts, readings, logic, and questions answered directly, mostly easy ones.
+
+    shares: of the documents, in this order; they add up to 1.
+    """
     rng, documents = random.Random(seed), []
+    scratch, facts, readings, logical, _ = accumulate(shares)
     for _ in range(count):
         kind = rng.random()
-        if kind < 0.2:
+        if kind < scratch:
             ids = tokenizer(arithmetic.scratch_work(rng, split)).input_ids + [tokenizer.eos_token_id]
             documents.append((ids, ids))
             continue
-        if kind < 0.3:
-            notes = arithmetic.facts if kind < 0.25 else arithmetic.readings
+        if kind < readings:
+            notes = arithmetic.facts if kind < facts else arithmetic.readings
             documents.append(_notes(tokenizer, notes(rng, split)))
             continue
-        if kind < 0.44:
+        if kind < logical:
             problem = logic.sample_split(rng, rng.randint(1, 4), split)
         else:
-            problem = arithmetic.sample_split(rng, rng.choices((1, 2, 3, 4), (88, 6, 3, 3))[0], split)
+            level = rng.choices((1, 2, 3, 4), (88, 6, 3, 3))[0]
+            problem = arithmetic.sample_split(rng, level, split, arithmetic.SMALL_AT_FIRST)
         documents.append(lm.document(tokenizer, problem.prompt, chat.completion_text(None, problem.answer)))
     return documents
 
@@ -60,19 +75,31 @@ def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> 
     return documents
 
 
-def train_base(out: Path, numbers: Training, seed: int = 0, model: str = "phi-nano") -> Result:
-    """Pretrain a model from random weights."""
+def train_base(out: Path, early: Training, late: Training, seed: int = 0, model: str = "phi-nano") -> Result:
+    """Pretrain a model from random weights, in two phases; the first one's model stays in `out/early/model`."""
     tokenizer = models.load_tokenizer()
-    documents = base_documents(tokenizer, numbers.documents, seed)
-    held = base_documents(tokenizer, 600, seed + 1, "validation")
     network = models.build(model, len(tokenizer), seed)
+    if (out / "early" / "model").is_dir():
+        network = models.load(out / "early" / "model")
+    else:
+        _pretrain(network, tokenizer, out / "early", early, seed, EARLY)
+    result = _pretrain(network, tokenizer, out, late, seed + 2, LATE)
+    first = read_rows(out / "early" / "metrics.jsonl")[-1]
+    return replace(
+        result, seconds=result.seconds + first["seconds"], train_tokens=result.train_tokens + first["tokens"]
+    )
+
+
+def _pretrain(network, tokenizer, out: Path, numbers: Training, seed: int, shares: tuple[float, ...]) -> Result:
+    documents = base_documents(tokenizer, numbers.documents, seed, shares=shares)
+    held = base_documents(tokenizer, 600, seed + 1, "validation", shares)
     return lm.fit(
         network, tokenizer, documents, held, out, numbers, pack=lm.pack_best_fit, packed=True, seed=seed, title="base"
     )
 
 
 def train_teacher(base: Path, out: Path, numbers: Training, seed: int = 0) -> Result:
-    """Train the teacher, from the model in `base`, on scripted solutions; one pass, nothing seen twice."""
+    """Train the teacher on scripted solutions, one pass, from the model in `base`, the first phase of pretraining."""
     tokenizer = models.load_tokenizer(base)
     documents = worked_documents(tokenizer, numbers.documents, seed)
     held = worked_documents(tokenizer, 600, seed + 1, "validation")

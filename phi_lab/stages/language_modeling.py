@@ -134,7 +134,7 @@ def fit(
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=until_plateau,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
         save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1,
-        bf16=bf16_pays(), activation_checkpointing=False, remove_unused_columns=False,
+        bf16=numbers.bf16 and bf16_pays(), activation_checkpointing=False, remove_unused_columns=False,
         max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps),
         report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
