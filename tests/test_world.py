@@ -386,6 +386,8 @@ def problems_behind(prompt, said):
         return [identity(prompt)]
     if not said.endswith(chat.END):  # facts and readings: each result is a problem of its own
         results = re.findall(r"(\d+)([-+*/])(\d+)=(\d+)\.", said)
+        if not results:  # plans: only the questions say which problems they are
+            return [identity(asked) for asked, _ in re.findall(r"(.+?[.?]) (\d+[-+*/]\d+(?:,[-+*/\d]+)*)\.", said)]
         assert len(results) in (6, 12)
         return [chain_identity(int(left), [(operator, int(right))]) for left, operator, right, _ in results]
     steps = read_solution(said.removesuffix(chat.END))[0]
@@ -398,9 +400,12 @@ def problems_behind(prompt, said):
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_pretraining_and_teacher_documents_come_from_their_split(tokenizer, split):
     documents = base.base_documents(tokenizer, 1500, 3, split) + base.worked_documents(tokenizer, 500, 3, split)
+    documents += base.base_documents(tokenizer, 1500, 5, split, base.LATE)
     kinds = {"logic": 0, "arithmetic": 0, "no question": 0}
     for prompt, said in read_documents(tokenizer, documents):
-        assert {split_of(key) for key in problems_behind(prompt, said)} <= {split}, said
+        keys = problems_behind(prompt, said)
+        assert {split_of(key) for key in keys} <= {split}, said
+        assert keys or said.endswith(chat.END), said  # only the work of a fraction hides its question
         if prompt is None:
             kinds["no question"] += 1
         else:
@@ -416,6 +421,22 @@ def test_readings_say_what_a_question_asks():
         left, operator, right, result = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)\.", follows).groups()
         assert identity(asked.strip()) == chain_identity(int(left), [(operator, int(right))])
         assert Fraction(result) == answer_of(asked.strip())
+
+
+def test_plans_name_the_operations_and_no_result():
+    for seed in range(40):
+        for asked, follows in arithmetic.plans(random.Random(seed), "train"):
+            assert split_of(identity(asked.strip())) == "train"
+            first, *rest = follows.removesuffix(".").split(",")
+            if asked.endswith("fraction? "):
+                continue
+            left, operator, right = re.fullmatch(r"(\d+)([-+*/])(\d+)", first).groups()
+            operations = [(operator, int(right)), *((part[0], int(part[1:])) for part in rest)]
+            assert identity(asked.strip()) == chain_identity(int(left), operations)
+            result = int(left)
+            for sign, number in operations:
+                result = arithmetic.apply(sign, result, number)
+            assert answer_of(asked.strip()) == result
 
 
 def test_base_meets_no_worked_solutions_and_the_teacher_only_arithmetic(tokenizer):

@@ -307,6 +307,19 @@ def readings(rng: random.Random, split: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def plans(rng: random.Random, split: str) -> list[tuple[str, str]]:
+    """Three longer questions in a row, each followed by its operations without results: (question, "47+38,-12.")."""
+    pairs = []
+    for _ in range(3):
+        problem = sample_split(rng, rng.randint(2, 4), split)
+        value, parts = None, []
+        for operator, left, right in problem.steps:
+            parts.append(f"{operator}{right}" if left == value else f"{left}{operator}{right}")
+            value = apply(operator, left, right)
+        pairs.append((f"{problem.prompt} ", f"{','.join(parts)}."))
+    return pairs
+
+
 def scratch_work(rng: random.Random, split: str) -> str:
     """Two to four steps with their columns and no question around them, as any base model meets them."""
     problem = sample_split(rng, rng.randint(2, 4), split)
