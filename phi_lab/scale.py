@@ -145,7 +145,7 @@ TEACHER = Training(
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
     distillation=Distillation(questions=600, validation_questions=100, shipped=4400, temperature=0.8),
-    mid=Training(learning_rate=2e-3, batch=8, row_length=320, steps=1600, schedule="reduce_lr_on_plateau", warmup=0.0,
+    mid=Training(learning_rate=2e-3, batch=8, row_length=320, steps=2600, schedule="reduce_lr_on_plateau", warmup=0.0,
                  evaluate_every=80, patience=4),
     sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=80, documents=2560),
     dpo=Preference(learning_rate=2e-5, batch=32, pairs=1280),

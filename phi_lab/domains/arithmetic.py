@@ -297,6 +297,23 @@ def facts(rng: random.Random, split: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def tables(rng: random.Random) -> list[tuple[str, str]]:
+    """Sixteen products and quotients in a row, as columns need them: ("4*6+2=", "26."), ("27/6=", "4r3.").
+
+    No problem hides in them: those start above 10 and divide without a rest.
+    """
+    pairs = []
+    for _ in range(16):
+        left, right = rng.randint(1, 9), rng.randint(2, 9)
+        if rng.random() < 0.6:
+            carry = rng.randrange(right)
+            pairs.append((f"{left}*{right}{f'+{carry}' if carry else ''}=", f"{left * right + carry}."))
+        else:
+            rest = rng.randrange(1, right)
+            pairs.append((f"{left * right + rest}/{right}=", f"{left}r{rest}."))
+    return pairs
+
+
 def readings(rng: random.Random, split: str) -> list[tuple[str, str]]:
     """Six questions in a row, each followed by its operation and result: ("Solve x+5 = 30 for x. ", "30-5=25.")."""
     pairs = []
@@ -310,8 +327,10 @@ def readings(rng: random.Random, split: str) -> list[tuple[str, str]]:
 def plans(rng: random.Random, split: str) -> list[tuple[str, str]]:
     """Three longer questions in a row, each followed by its operations without results: (question, "47+38,-12.")."""
     pairs = []
-    for _ in range(3):
+    while len(pairs) < 3:
         problem = sample_split(rng, rng.randint(2, 4), split)
+        if problem.family not in ("equation", "fraction") and rng.random() < 0.5:
+            continue  # what has to be turned around is read more often
         value, parts = None, []
         for operator, left, right in problem.steps:
             parts.append(f"{operator}{right}" if left == value else f"{left}{operator}{right}")

@@ -22,29 +22,34 @@ from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 
-# Shares of scratch work, facts, readings, plans, logic and direct answers in the two phases of pretraining.
-EARLY = (0.2, 0.05, 0.05, 0.0, 0.14, 0.56)
-LATE = (0.25, 0.05, 0.05, 0.2, 0.15, 0.3)
+# Shares of scratch work, facts, readings, plans, tables, logic and direct answers in the two phases of pretraining.
+EARLY = (0.2, 0.05, 0.05, 0.0, 0.0, 0.14, 0.56)
+LATE = (0.12, 0.03, 0.05, 0.3, 0.1, 0.15, 0.25)
 
 
 def base_documents(
     tokenizer, count: int, seed: int, split: str = "train", shares: tuple[float, ...] = EARLY
 ) -> list[lm.Document]:
-    """Scratch work without questions, facts, readings, plans, logic, and questions answered directly, mostly easy ones.
+    """Scratch work without questions, notes of four kinds, logic, and questions answered directly, mostly easy ones.
 
-    shares: of the documents, in this order; they add up to 1.
+    shares: of the documents, in the order of `EARLY` and `LATE`; they add up to 1.
     """
     rng, documents = random.Random(seed), []
-    scratch, facts, readings, plans, logical, _ = accumulate(shares)
+    scratch, facts, readings, plans, tables, logical, _ = accumulate(shares)
     for _ in range(count):
         kind = rng.random()
         if kind < scratch:
             ids = tokenizer(arithmetic.scratch_work(rng, split)).input_ids + [tokenizer.eos_token_id]
             documents.append((ids, ids))
             continue
-        if kind < plans:
-            notes = arithmetic.facts if kind < facts else arithmetic.readings if kind < readings else arithmetic.plans
-            documents.append(_notes(tokenizer, notes(rng, split)))
+        if kind < tables:
+            if kind < facts:
+                pairs = arithmetic.facts(rng, split)
+            elif kind < readings:
+                pairs = arithmetic.readings(rng, split)
+            else:
+                pairs = arithmetic.plans(rng, split) if kind < plans else arithmetic.tables(rng)
+            documents.append(_notes(tokenizer, pairs))
             continue
         if kind < logical:
             problem = logic.sample_split(rng, rng.randint(1, 4), split)
