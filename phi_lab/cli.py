@@ -48,6 +48,27 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def at_least(least: float, kind: type = int):
+    """An argparse type: a number of at least `least`."""
+
+    def number(text: str):
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    number.__name__ = "number"
+    return number
+
+
+def seed(text: str) -> int:
+    """An argparse type: a seed that every library takes."""
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**31 - 1}")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
@@ -69,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--profile", default="lab", help="smoke: two minutes from shipped checkpoints; lab: the whole climb"
     )
-    run.add_argument("--seed", type=int, default=0, help="another seed is another, independent run")
+    run.add_argument("--seed", type=seed, default=0, help="another seed is another, independent run")
     run.add_argument("--out", type=Path, required=True, help="run folder; an existing one is continued")
     run.add_argument("--from", dest="start", default="mid", help=f"first stage: {', '.join(scale.STAGES)}")
     run.add_argument("--to", dest="stop", default="grpo", help="last stage")
@@ -79,25 +100,25 @@ def parser() -> argparse.ArgumentParser:
         "--teacher", default="model", help="model: the shipped teacher or --model; script: worked solutions"
     )
     distil.add_argument("--model", type=Path, default=None, help="another model's folder")
-    distil.add_argument("--questions", type=int, default=200)
-    distil.add_argument("--samples", type=int, default=8, help="rollouts a question")
-    distil.add_argument("--temperature", type=float, default=1.0)
-    distil.add_argument("--seed", type=int, default=0)
+    distil.add_argument("--questions", type=at_least(1), default=200)
+    distil.add_argument("--samples", type=at_least(1), default=8, help="rollouts a question")
+    distil.add_argument("--temperature", type=at_least(0.0, float), default=1.0)
+    distil.add_argument("--seed", type=seed, default=0)
     distil.add_argument("--out", type=Path, required=True, help="folder for rollouts, training sets and funnel")
 
     check = command("verify", _verify, "judge the answers in a file of cases")
     check.add_argument(
         "--cases", type=Path, required=True, help="JSON Lines with id, gold and prediction_text or response"
     )
-    check.add_argument("--jobs", type=int, default=2)
+    check.add_argument("--jobs", type=at_least(1), default=2)
     check.add_argument("--out", type=Path, required=True, help="the cases with verdict and extracted answer")
 
     measure = command("eval", _eval, "measure a model on easy, hard and transfer")
     measure.add_argument("--model", type=Path, required=True)
     measure.add_argument("--name", default="model", help="what its files are called")
     measure.add_argument("--out", type=Path, required=True, help="folder for a row a sample")
-    measure.add_argument("--problems", type=int, default=500, help="problems of each benchmark")
-    measure.add_argument("--seed", type=int, default=0)
+    measure.add_argument("--problems", type=at_least(1), default=500, help="problems of each benchmark")
+    measure.add_argument("--seed", type=seed, default=0)
 
     page = command("report", _report, "write report.html of a run folder")
     page.add_argument("folder", type=Path)
@@ -106,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     talk.add_argument(
         "--model", type=Path, default=None, help="a model folder; by default the shipped final checkpoint"
     )
-    talk.add_argument("--temperature", type=float, default=0.6)
+    talk.add_argument("--temperature", type=at_least(0.0, float), default=0.6)
     talk.add_argument("question", nargs="*", help="one question; without it, a conversation")
 
     ship = command("ship", _ship, "copy a run's checkpoints and rollouts into data/, with a card")
@@ -132,12 +153,19 @@ def _run(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import distill, run, teachers
+    from phi_lab import distill, files, models, run, teachers
 
-    plan = scale.Distillation(options.questions, 0, options.samples, options.temperature)
+    plan = scale.Distillation(questions=options.questions, validation_questions=0, samples=options.samples,
+                              temperature=options.temperature)  # fmt: skip
     if options.teacher not in ("model", "script"):
         raise UserError(f"unknown teacher {options.teacher!r}: choose model or script")
-    ask = teachers.script(plan) if options.teacher == "script" else teachers.model(options.model or run.TEACHER, plan)
+    folder = options.model or run.TEACHER
+    ask = teachers.script(plan) if options.teacher == "script" else teachers.model(folder, plan)
+    about = {
+        "teacher": "script" if options.teacher == "script" else models.fingerprint(folder), "seed": options.seed,
+        "samples": plan.samples, "temperature": plan.temperature,
+    }  # fmt: skip
+    files.claim(options.out / "distill.json", about, "choose another --out")
     asked = distill.questions(options.questions, options.seed)
     rows = distill.roll(ask, options.teacher, asked, options.out / "rollouts.jsonl", options.temperature, options.seed)
     funnel = distill.training_sets(rows, options.out)
@@ -161,13 +189,12 @@ def _eval(options) -> None:
     numbers = scale.Evaluation(problems=options.problems)
     evaluate.evaluate(options.model, options.name, options.out, numbers, options.seed)
     for row in evaluate.ladder_rows(options.name, options.name, "main", options.out, numbers, options.seed, {}):
-        what = (
-            f"pass@{row['k']} {100 * row['pass_at_k']:.1f} %"
-            if row["pass_at_k"] is not None
-            else f"{100 * row['accuracy']:.1f} %"
+        what = (  # the interval is the accuracy's
+            f"{100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+            if row["pass_at_k"] is None
+            else f"pass@{row['k']} {100 * row['pass_at_k']:.1f} %"
         )
-        print(f"{row['benchmark']:<9} T={row['temperature']:.1f} k={row['k']}  {what}  "
-              f"[{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}] of {row['n']} samples")  # fmt: skip
+        print(f"{row['benchmark']:<9} T={row['temperature']:.1f} k={row['k']}  {what} of {row['n']} samples")
 
 
 def _report(options) -> None:

@@ -19,7 +19,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from phi_lab import report, scale
+from phi_lab import files, report, scale
 from phi_lab import run as chain
 from phi_lab.errors import UserError
 from phi_lab.models import DATA
@@ -94,7 +94,7 @@ def run(out: Path, profile: str = "lab") -> Path:
         print(f"      {took:.0f} s")
         spent, expected = spent + took, expected + plan[source]
         target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, target)
+        files.replace(target, nbformat.writes(notebook).encode())  # whole or not at all
     page = report.write_report(out)
     print(f"{_minutes(time.perf_counter() - began)}: notebooks in {out / 'notebooks'}, report in {page}")
     return page

@@ -42,7 +42,7 @@ def roll(teacher: Teacher, name: str, asked: list[Problem], out: Path, temperatu
     """Sample and verify rollouts for every question, chunk by chunk; whole chunks found in `out` are not sampled
     again.
     """
-    rows = read_rows(out) if out.exists() else []
+    rows = read_rows(out, ("id", "level", "prompt", "completion", "verdict", "tokens")) if out.exists() else []
     done = {row["id"] for row in rows}
     for first in range(0, len(asked), CHUNK):
         chunk = asked[first : first + CHUNK]
@@ -61,7 +61,8 @@ def roll(teacher: Teacher, name: str, asked: list[Problem], out: Path, temperatu
         asked_again = {problem.id for problem in chunk}
         rows = [row for row in rows if row["id"] not in asked_again] + new
         write_rows(out, rows)  # whole or not at all: a stopped run never leaves half a chunk
-    return rows
+    wanted = {problem.id for problem in asked}
+    return [row for row in rows if row["id"] in wanted]
 
 
 # ------------------------------------------------------------------ filters: keep(row) and why a row may fail
@@ -81,7 +82,7 @@ FILTERS: tuple[tuple[str, str, Callable[[dict], bool]], ...] = (
     ("right", "the verifier does not accept the final answer", lambda row: row["verdict"] == "right"),
     ("worked", "an answer without written work", _works),
     ("no repetition", "the same step written three times or more", _no_loop),
-    ("fits", "prompt and answer together longer than a row", lambda row: row["tokens"] <= 250),
+    ("fits", "an answer of more than 250 tokens", lambda row: row["tokens"] <= 250),
 )
 
 
@@ -96,13 +97,17 @@ def filter_rows(rows: list[dict]) -> tuple[list[dict], dict]:
 
     for name, why, keep in FILTERS:
         kept = note(name, [row for row in kept if keep(row)], why)
-    distinct = list({(row["id"], row["completion"]): row for row in reversed(kept)}.values())[::-1]
-    kept = note("distinct", distinct, "word for word the same answer to the same question")
+    kept = note("distinct", distinct(kept), "word for word the same answer to the same question")
     funnel = {
         "questions": len({row["id"] for row in rows}), "rollouts": len(rows), "steps": steps,
         "verdicts": {verdict: verdicts[verdict] for verdict in VERDICTS},
     }  # fmt: skip
     return kept, funnel
+
+
+def distinct(rows: list[dict]) -> list[dict]:
+    """The rows without those whose answer to the same question came before, word for word."""
+    return list({(row["id"], row["completion"]): row for row in reversed(rows)}.values())[::-1]
 
 
 def training_sets(rows: list[dict], out: Path) -> dict:
@@ -114,6 +119,6 @@ def training_sets(rows: list[dict], out: Path) -> dict:
     for row in rows:
         row["pass_rate"] = sum(passes[row["id"]]) / len(passes[row["id"]])
     write_rows(out / "right.jsonl", kept)
-    write_rows(out / "wrong.jsonl", (row for row in rows if row["verdict"] == "wrong"))
+    write_rows(out / "wrong.jsonl", distinct([row for row in rows if row["verdict"] == "wrong"]))
     write_json(out / "funnel.json", funnel)
     return funnel

@@ -9,17 +9,30 @@ Primary measure: temperature 0.6, the mean over samples (four on `hard`). Beside
 
 import sys
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 
 from phi_lab import benchmarks, models, rollouts, stats
-from phi_lab.files import read_rows, write_rows
+from phi_lab.files import claim, read_json, read_rows, write_rows
 from phi_lab.scale import Evaluation
 from phi_lab.verify import verify_many
 
 
-def evaluate(model: Path, name: str, out: Path, numbers: Evaluation, seed: int, which=benchmarks.NAMES) -> None:
-    """Write `out/<name>.<benchmark>.jsonl` for each benchmark; files that are there already are kept."""
+def evaluate(
+    model: Path, name: str, out: Path, numbers: Evaluation, seed: int, which=benchmarks.NAMES, again: bool = False
+) -> None:
+    """Write `out/<name>.<benchmark>.jsonl` for each benchmark; files that are there already are kept.
+
+    `out/<name>.json` says which weights, numbers and seed they belong to. If those are others than now, the files are
+    made anew with `again`, else UserError is raised.
+    """
     network = tokenizer = None
+    if again and (out / f"{name}.json").exists():
+        if read_json(out / f"{name}.json")["model"] != models.fingerprint(model):
+            for path in [*out.glob(f"{name}.*.jsonl"), out / f"{name}.json"]:
+                path.unlink()
+    about = {"model": models.fingerprint(model), "seed": seed, "numbers": asdict(numbers)}
+    claim(out / f"{name}.json", about, "choose another --name or --out")
     for benchmark in which:
         path = out / f"{name}.{benchmark}.jsonl"
         if path.exists():

@@ -34,8 +34,9 @@ def write_rows(path: Path, rows: Iterable[dict]) -> None:
     """Write a JSON Lines file whole or not at all. Compressed files carry no time, so equal rows give equal bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    _replace(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes its own JSON escape
+    replace(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def append_rows(path: Path, rows: Iterable[dict]) -> None:
@@ -58,10 +59,24 @@ def read_json(path: Path) -> dict | list:
 def write_json(path: Path, content: dict | list) -> None:
     """Write one JSON document whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def claim(path: Path, content: dict, redo: str) -> None:
+    """Write what a folder is for, or make sure that it is for the same; `redo` says what to do where it is not.
+
+    Raises UserError naming the first difference.
+    """
+    if not path.exists():
+        write_json(path, content)
+        return
+    found, wanted = read_json(path), json.loads(json.dumps(content))
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise UserError(f"{path}: {name} differs from this command's; {redo}")
+
+
+def replace(path: Path, content: bytes) -> None:
     """Write beside the file, then rename: a kill or a full disk leaves the old file as it was."""
     beside = path.with_name(path.name + ".part")
     beside.write_bytes(content)

@@ -5,6 +5,7 @@ what makes it Phi: grouped-query attention, tied embeddings, rotary position on 
 biases.
 """
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -82,8 +83,9 @@ def load(folder: Path | str, adapter: str | None = None, dtype: torch.dtype = to
     adapter: None (all weights train), "lora", or "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError
     where there is no model, or for another adapter.
     """
-    if not (Path(folder) / "config.json").is_file():
-        raise UserError(f"no model in {folder}: config.json is missing; name a folder with a saved checkpoint")
+    for name in ("config.json", "*.safetensors"):
+        if not list(Path(folder).glob(name)):
+            raise UserError(f"no model in {folder}: {name} is missing; name a folder with a saved checkpoint")
     if adapter not in (None, "lora", "qlora"):
         raise UserError(f"unknown adapter {adapter!r}: choose lora, qlora or none")
     four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
@@ -95,6 +97,15 @@ def load(folder: Path | str, adapter: str | None = None, dtype: torch.dtype = to
     if adapter == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hexadecimal digits of the weights in `folder`: whether two folders hold the same model."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as weights:
+            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def load_tokenizer(folder: Path | str = TOKENIZER) -> PreTrainedTokenizerFast:

@@ -61,6 +61,9 @@ def sample(
     if engine not in ENGINES:
         raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
     asked = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    room = model.config.max_position_embeddings - max_new_tokens
+    if asked and max(map(len, asked)) > room:
+        raise UserError(f"a question of {max(map(len, asked))} tokens leaves no room for an answer: at most {room}")
     jobs = [asked[i] for i in range(len(asked)) for _ in range(samples)]
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     bar = Bar(len(jobs), title, "rollout", quiet)

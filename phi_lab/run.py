@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from phi_lab import __version__, distill, evaluate, report, scale, teachers
+from phi_lab import __version__, distill, evaluate, models, report, scale, teachers
 from phi_lab.errors import UserError
-from phi_lab.files import read_json, read_rows, write_json, write_rows
+from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
 from phi_lab.scale import STAGES, Numbers
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft
@@ -44,6 +44,8 @@ def chain(
     """
     numbers = scale.numbers(scale_name, profile)
     stages = between(start, stop)
+    if profile == "smoke" and start == "base":
+        raise UserError("the smoke profile starts from shipped checkpoints: use --profile lab with --from base")
     open_folder(out, numbers, seed)
     began = time.perf_counter()
     for stage in dict.fromkeys(("base", *stages)):
@@ -69,13 +71,9 @@ def between(start: str, stop: str) -> tuple[str, ...]:
 
 def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
     """Create the run folder, or make sure that it is this run's."""
-    wanted = {"numbers": numbers.row(), "seed": seed}
-    path = out / "config.json"
+    wanted, path = {"numbers": numbers.row(), "seed": seed}, out / "config.json"
     if path.exists():
-        found = read_json(path)
-        for name in wanted:
-            if found.get(name) != _as_json(wanted[name]):
-                raise UserError(f"{path}: {name} differs from this command's; choose another --out, or delete {out}")
+        claim(path, wanted, f"choose another --out, or delete {out}")
         return
     if out.is_file():
         raise UserError(f"{out} is a file: choose another --out")
@@ -98,47 +96,56 @@ def run_stage(
 ) -> Result:
     """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=."""
     folder = out / stage
-    done = folder / "done.json"
-    if done.exists():
-        found = read_json(done)
-        return Result(folder / "model", read_rows(folder / "metrics.jsonl"), found["seconds"], found["train_tokens"])
-    say(f"{stage}: training")
     if stage == "base":
-        result = base.train_base(folder, scale.BASE, scale.BASE_LATE, seed)
-        base.train_teacher(folder / "early" / "model", out / "teacher", scale.TEACHER, seed)
+        say("base and teacher: training")
+        result = finished(folder) or record(folder, base.train_base(folder, scale.BASE, seed), say)
+        if not finished(out / "teacher"):
+            record(out / "teacher", base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed), say)
+        return result
+    student = student_for(stage, out, numbers)
+    if found := finished(folder):
+        claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
+        return found
+    say(f"{stage}: training")
+    data = training_data(out, numbers, seed, say)
+    right, wrong, validation = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
+    if stage == "mid":
+        result = mid_training.train(student, right, validation, folder, numbers.mid, seed=seed, **parts)
+    elif stage == "sft":
+        result = sft.train(student, right, validation, folder, numbers.sft, seed=seed, **parts)
+    elif stage == "dpo":
+        result = rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed, **parts)
     else:
-        student = student_for(stage, out, numbers)
-        data = training_data(out, numbers, seed, say)
-        if stage == "mid":
-            result = mid_training.train(student, data / "right.jsonl", data / "validation.jsonl", folder, numbers.mid,
-                                        seed=seed, **parts)  # fmt: skip
-        elif stage == "sft":
-            result = sft.train(
-                student, data / "right.jsonl", data / "validation.jsonl", folder, numbers.sft, seed=seed, **parts
-            )
-        elif stage == "dpo":
-            result = rollout_dpo.train(
-                student, data / "right.jsonl", data / "wrong.jsonl", folder, numbers.dpo, seed=seed, **parts
-            )
-        else:
-            problems = distill.questions(numbers.grpo.candidates, seed + 50_000, levels=(3, 4))
-            result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
-    cost = {
-        "seconds": round(result.seconds, 1),
-        "train_tokens": result.train_tokens,
-        "peak_rss_mb": evaluate.peak_rss_mb(),
-    }
-    write_json(done, cost)
-    say(f"{stage}: {cost['seconds']:.0f} s, {cost['train_tokens']:,} tokens")
+        problems = distill.questions(numbers.grpo.candidates, seed + 50_000, levels=(3, 4))
+        result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
+    claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
+    return record(folder, result, say)
+
+
+def finished(folder: Path) -> Result | None:
+    """What a finished stage left in its folder, if it is finished."""
+    if not (folder / "done.json").exists():
+        return None
+    cost = read_json(folder / "done.json")
+    return Result(folder / "model", read_rows(folder / "metrics.jsonl"), cost["seconds"], cost["train_tokens"])
+
+
+def record(folder: Path, result: Result, say: Callable[[str], None]) -> Result:
+    """Write done.json, the mark of a finished stage, with what the stage cost."""
+    seconds, tokens = round(result.seconds, 1), result.train_tokens
+    write_json(
+        folder / "done.json", {"seconds": seconds, "train_tokens": tokens, "peak_rss_mb": evaluate.peak_rss_mb()}
+    )
+    say(f"{folder.name}: {seconds:.0f} s, {tokens:,} tokens")
     return result
 
 
 def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
     """The model a stage starts from: the stage before it in this run, else the shipped checkpoint of that stage."""
     before = STAGES[STAGES.index(stage) - 1]
-    own, shipped = out / before / "model", SHIPPED / before
-    if own.is_dir() and numbers.profile != "smoke":
-        return own
+    own, shipped = finished(out / before), SHIPPED / before
+    if own and numbers.profile != "smoke":
+        return own.model
     if not (shipped / "config.json").is_file():
         raise UserError(f"no checkpoint of {before} in {out} or in {shipped}: run --from {before} first")
     return shipped
@@ -149,22 +156,30 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
 
     The shipped rollouts are the shipped teacher's. A run with a teacher of its own asks as many questions more.
     """
-    data = out / "data"
+    data, own = out / "data", finished(out / "teacher")
+    teacher = own.model if own else TEACHER
+    claim(data / "teacher.json", {"weights": models.fingerprint(teacher)}, f"delete {data} to ask this teacher")
     if (data / "funnel.json").exists():
         return data
-    plan, own = numbers.distillation, out / "teacher" / "model"
-    ask = teachers.model(own if own.is_dir() else TEACHER, plan)
-    count = plan.questions + (plan.shipped if own.is_dir() else 0)
+    plan = numbers.distillation
+    ask, count = teachers.model(teacher, plan), plan.questions + (plan.shipped if own else 0)
     say(f"distillation: {count} questions, {plan.samples} rollouts each")
     held = distill.roll(ask, "model", distill.questions(plan.validation_questions, seed, "validation"),
                         data / "validation_rollouts.jsonl", plan.temperature, seed)  # fmt: skip
     write_rows(data / "validation.jsonl", distill.filter_rows(held)[0])
     rows = distill.roll(ask, "model", distill.questions(count, seed), data / "rollouts.jsonl", plan.temperature, seed)
-    if plan.shipped and not own.is_dir():
-        rows = rows + read_rows(DISTILLED / "rollouts.jsonl.gz")
+    if not own:
+        rows = rows + shipped_rollouts(plan.shipped, {row["id"] for row in rows})
     funnel = distill.training_sets(rows, data)
     say(f"distillation: {funnel['steps'][-1]['kept']:,} of {funnel['rollouts']:,} rollouts kept")
     return data
+
+
+def shipped_rollouts(questions: int, asked: set[str]) -> list[dict]:
+    """The shipped rollouts to the first `questions` questions that are not in `asked` (ids)."""
+    rows = [row for row in read_rows(DISTILLED / "rollouts.jsonl.gz") if row["id"] not in asked]
+    wanted = set(list(dict.fromkeys(row["id"] for row in rows))[:questions])
+    return [row for row in rows if row["id"] in wanted]
 
 
 def measure(
@@ -178,7 +193,7 @@ def measure(
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
-    evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed)
+    evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed, again=True)
     peak = known[0]["peak_rss_mb"] if known else evaluate.peak_rss_mb()  # running again changes nothing
     cost = read_json(done) if done.exists() else {"seconds": 0.0, "train_tokens": 0, "peak_rss_mb": peak}
     rows = evaluate.ladder_rows(name, stage, arm, out / "evals", numbers.evaluation, seed, cost)
@@ -217,8 +232,8 @@ def ten_problems(out: Path) -> list[dict]:
 
 def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
     """The second DPO arm: pairs from the student's own rollouts instead of the teacher's."""
-    folder, done = out / "dpo-own", out / "dpo-own" / "done.json"
-    if not done.exists():
+    folder = out / "dpo-own"
+    if not finished(folder):
         student = student_for("dpo", out, numbers)
         plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
         asked = distill.questions(plan.questions, seed + 90_000, levels=(3, 4))
@@ -226,24 +241,9 @@ def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], Non
             teachers.model(student, plan), "student", asked, folder / "rollouts.jsonl", plan.temperature, seed
         )
         distill.training_sets(rows, folder)
-        result = rollout_dpo.train(
-            student, folder / "right.jsonl", folder / "wrong.jsonl", folder, numbers.dpo, seed=seed
-        )
-        write_json(
-            done,
-            {
-                "seconds": round(result.seconds, 1),
-                "train_tokens": result.train_tokens,
-                "peak_rss_mb": evaluate.peak_rss_mb(),
-            },
-        )
+        right, wrong = folder / "right.jsonl", folder / "wrong.jsonl"
+        record(folder, rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed), say)
     measure("dpo", out, numbers, seed, say, arm="own")
-
-
-def _as_json(value):
-    import json
-
-    return json.loads(json.dumps(value))
 
 
 def _commit() -> str | None:

@@ -43,7 +43,7 @@ class Training:
     evaluate_every: int = 0  # steps between validation losses; 0 = only at the end
     patience: int = 3
     weight_decay: float = 0.01
-    bf16: bool = True  # mixed precision where the machine gains from it (stages/training.py)
+    optimizer: str = "muon"  # or "adamw" (stages/muon.py); the paper's is not known
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class Reinforcement:
     prompts: int
     group: int  # rollouts sampled a prompt, before rebalancing
     candidates: int  # prompts sampled for the selection by length uniformity
-    keep: float = 0.6  # share of the candidates that is kept, the most uniform in length first
+    probes: int = 4  # rollouts a candidate
+    keep: float = 0.6  # share of the mixed candidates that is kept, the most uniform in length first
     hot: float = 1.0
     cool: float = 0.6
     annealed: float = 0.5  # share of the steps over which the temperature falls
@@ -126,30 +127,20 @@ class Numbers:
 
 
 BASE = Training(
-    learning_rate=3e-3,
-    batch=8,
-    row_length=256,
-    steps=3600,
-    documents=190_000,
-    warmup=0.05,
-    evaluate_every=150,
-    bf16=False,
-)
-BASE_LATE = Training(
-    learning_rate=2e-3, batch=8, row_length=256, steps=2400, documents=95_000, warmup=0.05, evaluate_every=150
+    learning_rate=8e-3, batch=8, row_length=256, steps=3000, documents=115_000, warmup=0.05, evaluate_every=200
 )
 TEACHER = Training(
-    learning_rate=3e-3, batch=8, row_length=320, steps=4000, documents=120_000, warmup=0.03, evaluate_every=250
+    learning_rate=4e-3, batch=8, row_length=320, steps=1200, documents=40_000, warmup=0.05, evaluate_every=200
 )
 
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
-    distillation=Distillation(questions=600, validation_questions=100, shipped=4400, temperature=0.8),
-    mid=Training(learning_rate=2e-3, batch=8, row_length=320, steps=2600, schedule="reduce_lr_on_plateau", warmup=0.0,
-                 evaluate_every=80, patience=4),
+    distillation=Distillation(questions=600, validation_questions=100, shipped=2400, temperature=0.8),
+    mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="reduce_lr_on_plateau", warmup=0.0,
+                 evaluate_every=75, patience=4),
     sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=80, documents=2560),
-    dpo=Preference(learning_rate=2e-5, batch=32, pairs=1280),
-    grpo=Reinforcement(learning_rate=3e-5, steps=30, prompts=32, group=8, candidates=400),
+    dpo=Preference(learning_rate=2e-5, batch=32, pairs=1280, own_questions=320),
+    grpo=Reinforcement(learning_rate=3e-5, steps=40, prompts=32, group=8, candidates=600),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(
@@ -157,7 +148,7 @@ SMOKE = replace(
     distillation=replace(LAB.distillation, questions=24, validation_questions=8),
     mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch=16),
-    dpo=replace(LAB.dpo, pairs=48, batch=16),
+    dpo=replace(LAB.dpo, pairs=48, batch=16, own_questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts=8, candidates=24),
     evaluation=Evaluation(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )  # fmt: skip

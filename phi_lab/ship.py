@@ -23,23 +23,26 @@ LIMIT_MB = 30
 def ship(folder: Path) -> None:
     """Copy the models and rollouts of a finished run into data/. Raises UserError if a part of the run is missing."""
     ladder, config = read_json(folder / "ladder.json"), read_json(folder / "config.json")
+    if config["profile"] == "smoke":
+        raise UserError(f"{folder} is a smoke run: ship a lab run")
     sources = {SHIPPED / stage: folder / stage / "model" for stage in STAGES} | {TEACHER: folder / "teacher" / "model"}
     for source in sources.values():
         if not (source / "model.safetensors").is_file():
             raise UserError(f"{source} has no model.safetensors: finish `phi-lab run --from base --out {folder}` first")
+    rows = read_rows(folder / "data" / "rollouts.jsonl")
     for target, source in sources.items():
         if target.resolve() != source.resolve():
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.bin", "training_args*"))
-        (target / "README.md").write_text(_card(target, ladder, config))
-    write_rows(DISTILLED / "rollouts.jsonl.gz", read_rows(folder / "data" / "rollouts.jsonl"))
+        (target / "README.md").write_text(_card(target, ladder, config, rows))
+    write_rows(DISTILLED / "rollouts.jsonl.gz", rows)
     write_rows(DISTILLED / "validation_rollouts.jsonl.gz", read_rows(folder / "data" / "validation_rollouts.jsonl"))
     (DISTILLED / "README.md").write_text(_data_card(read_json(folder / "data" / "funnel.json"), config))
     total = sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) / 2**20
     print(f"data/ holds {total:.1f} MB of at most {LIMIT_MB}")
 
 
-def _card(target: Path, ladder: list[dict], config: dict) -> str:
+def _card(target: Path, ladder: list[dict], config: dict, rollouts: list[dict]) -> str:
     stage = target.name
     digest = hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()
     with safe_open(target / "model.safetensors", "pt") as weights:
@@ -53,16 +56,18 @@ def _card(target: Path, ladder: list[dict], config: dict) -> str:
         f"- seed {config['seed']}, torch {config['versions']['torch']}, trl {config['versions']['trl']}",
         f"- sha256 of model.safetensors: `{digest}`",
         "",
-        "| benchmark | temperature | samples | accuracy | 95 % interval |",
-        "|---|---|---|---|---|",
     ]
+    if stage == "teacher":
+        hard = [row for row in rollouts if row["level"] >= 3]
+        share = 100 * sum(row["verdict"] == "right" for row in hard) / len(hard)
+        where = f"questions of the train split with three or four operations, temperature {hard[0]['temperature']}"
+        return "\n".join([*lines, f"Right on {share:.1f} % of {len(hard):,} rollouts to {where}."]) + "\n"
+    lines += ["| benchmark | temperature | samples | accuracy | 95 % interval |", "|---|---|---|---|---|"]
     for row in ladder:
         if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None:
             share, low, high = (100 * row[name] for name in ("accuracy", "ci_low", "ci_high"))
             interval = f"{low:.1f} to {high:.1f} %"
             lines.append(f"| {row['benchmark']} | {row['temperature']} | {row['n']} | {share:.1f} % | {interval} |")
-    if stage == "teacher":
-        lines += ["", "The teacher's own accuracy is the share of right rollouts in data/distilled/README.md."]
     return "\n".join(lines) + "\n"
 
 

@@ -111,12 +111,12 @@ def audit(cases_path, jobs=None):
     path = Path(cases_path)
     try:
         with (
-            gzip.open(path, "rt", "utf-8")
+            gzip.open(path, "rt", encoding="utf-8")
             if path.suffix == ".gz"
             else path.open(encoding="utf-8") as file
         ):
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+            lines = file.read().split("\n")  # a text may hold other line ends
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     cases = []
     for line, text in enumerate(lines, 1):

@@ -85,7 +85,8 @@ def test_the_pictures_draw():
 
 
 def test_the_style_of_an_answer():
-    assert notebook.style("2+2=4.") == "terse"
+    assert notebook.style("47+38,-12:15,8;85.85-12:3,7;73.") == notebook.style("2+2=4.") == "terse"
+    assert notebook.style("47+38,-12:7+8=15,4+3+1=8;85.") == "plain"
     assert notebook.style("2+2=4.check 4-2=2 ok.") == "checking"
     assert notebook.style("7+8=14 no 7+8=15.") == "backtracking"
 
@@ -125,31 +126,21 @@ def test_the_gpu_scales_say_that_they_are_to_come():
 
 
 def test_again_forgets_a_stage_and_what_came_after(lab):
-    for stage in ("mid", "sft"):
+    for stage in ("mid", "sft", "dpo-own"):
         (lab.out / stage).mkdir()
         write_rows(lab.out / "evals" / f"{stage}.hard.jsonl", [])
+        write_json(lab.out / "evals" / f"{stage}.json", {})
     write_json(lab.out / "ladder.json", [{"stage": "base"}, {"stage": "mid"}, {"stage": "sft"}])
     lab.again("sft")
-    assert (lab.out / "mid").exists() and not (lab.out / "sft").exists()
+    assert (lab.out / "mid").exists() and not (lab.out / "sft").exists() and not (lab.out / "dpo-own").exists()
     assert [row["stage"] for row in lab.rungs()] == ["base", "mid"]
-    assert [path.name for path in (lab.out / "evals").iterdir()] == ["mid.hard.jsonl"]
-
-
-def test_a_retrained_stage_is_measured_anew(lab, monkeypatch):
-    import os
-
-    monkeypatch.setattr(run, "measure", lambda *_: None)
-    evals, done = lab.out / "evals" / "mid.hard.jsonl", lab.out / "mid" / "done.json"
-    write_rows(evals, [])
-    write_json(done, {})
-    os.utime(evals, (1, 1))
-    lab.measure("mid")
-    assert not evals.exists()
+    assert {path.name for path in (lab.out / "evals").iterdir()} == {"mid.hard.jsonl", "mid.json"}
 
 
 def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
     data = lab.out / "data"
     write_rows(data / "rollouts.jsonl", ROWS[:1])
+    write_json(data / "teacher.json", {"weights": models.fingerprint(run.TEACHER)})
     write_json(data / "funnel.json", {"rollouts": 4})
     monkeypatch.setattr(run, "DISTILLED", tmp_path)
     write_rows(tmp_path / "rollouts.jsonl.gz", ROWS[1:])

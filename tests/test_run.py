@@ -29,7 +29,7 @@ TINY = replace(
     distillation=scale.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
     mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
     sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
-    dpo=replace(SMOKE.dpo, pairs=8, batch=4),
+    dpo=replace(SMOKE.dpo, pairs=8, batch=4, own_questions=6),
     grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
     evaluation=scale.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
 )
@@ -104,7 +104,7 @@ def test_data_and_funnel_of_a_run(finished):
     assert len(rollouts) == 6 * 4 and len({row["id"] for row in rollouts}) == 6
     funnel = read_json(finished / "data" / "funnel.json")
     assert set(funnel) == {"questions", "rollouts", "steps", "verdicts"} and set(funnel["verdicts"]) == VERDICTS
-    assert funnel["rollouts"] == 24 + 200 == sum(funnel["verdicts"].values())  # shipped rollouts are added
+    assert funnel["rollouts"] == 24 + 2 * 8 == sum(funnel["verdicts"].values())  # those of two shipped questions
     left = funnel["rollouts"]
     for step in funnel["steps"]:
         assert set(step) == {"name", "kept", "removed", "why"}
@@ -112,7 +112,8 @@ def test_data_and_funnel_of_a_run(finished):
         left = step["kept"]
     right = read_rows(finished / "data" / "right.jsonl")
     wrong = read_rows(finished / "data" / "wrong.jsonl")
-    assert len(right) == left and len(wrong) == funnel["verdicts"]["wrong"]
+    assert len(right) == left and 0 < len(wrong) <= funnel["verdicts"]["wrong"]
+    assert len({(row["id"], row["completion"]) for row in wrong}) == len(wrong)
     assert {row["verdict"] for row in right} == {"right"} and {row["verdict"] for row in wrong} == {"wrong"}
     assert all(0 < row["pass_rate"] <= 1 for row in right) and all(row["pass_rate"] < 1 for row in wrong)
 
@@ -123,10 +124,12 @@ def test_evals_and_ladder_agree(finished):
     keys = [(row["stage"], row["arm"], row["benchmark"], row["temperature"], row["k"]) for row in ladder]
     wanted = [(name, 0.0, 1) for name in benchmarks.NAMES]
     wanted += [("easy", 0.6, 1), ("hard", 0.6, 2), ("hard", 0.6, 4), ("transfer", 0.6, 1)]
-    assert sorted(keys) == sorted((stage, "main", *row) for stage in STAGES for row in wanted)
+    arms = [*((stage, "main") for stage in STAGES), ("dpo", "own")]
+    assert sorted(keys) == sorted((*arm, *row) for arm in arms for row in wanted)
     for row in ladder:
         assert list(row) == LADDER and row["seed"] == 5
-        path = finished / "evals" / f"{row['stage']}.{row['benchmark']}.jsonl"
+        name = row["stage"] if row["arm"] == "main" else f"{row['stage']}-{row['arm']}"
+        path = finished / "evals" / f"{name}.{row['benchmark']}.jsonl"
         samples = read_rows(path, ("id", "sample", "seed", "temperature", "completion", "verdict"))
         assert {sample["verdict"] for sample in samples} <= VERDICTS
         here = [one for one in samples if one["temperature"] == row["temperature"] and one["sample"] < row["k"]]
@@ -203,6 +206,50 @@ def test_the_report_of_a_run_can_be_written_again(finished, capsys):
     assert everything(finished) == before
 
 
+# ------------------------------------------------------------------ what belongs together
+
+
+def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(finished, tmp_path, capsys):
+    """`--from dpo` starts from the shipped checkpoint; a later `run` in the same folder would build on other models."""
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "dpo" / "student.json").write_text('{"weights": "0123456789abcdef"}')
+    assert cli.main(["run", "--profile", "smoke", "--seed", "5", "--out", str(out)]) == 2
+    assert f"delete {out / 'dpo'} to train it again" in capsys.readouterr().err
+    (out / "data" / "teacher.json").write_text('{"weights": "0123456789abcdef"}')
+    assert cli.main(["run", "--profile", "smoke", "--seed", "5", "--out", str(out)]) == 2
+    assert "to ask this teacher" in capsys.readouterr().err
+
+
+def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eval(tmp_path, shipped, student, capsys):
+    numbers = scale.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8)
+    evaluate.evaluate(student, "x", tmp_path, numbers, 0)
+    first = read_rows(tmp_path / "x.hard.jsonl")
+    with pytest.raises(UserError, match="x.json: model differs"):
+        evaluate.evaluate(shipped("grpo"), "x", tmp_path, numbers, 0)
+    with pytest.raises(UserError, match="x.json: seed differs"):
+        evaluate.evaluate(student, "x", tmp_path, numbers, 1)
+    assert read_rows(tmp_path / "x.hard.jsonl") == first
+    evaluate.evaluate(shipped("grpo"), "x", tmp_path, numbers, 0, again=True)
+    assert read_rows(tmp_path / "x.hard.jsonl") != first
+
+
+def test_distillation_of_another_kind_is_refused(tmp_path, capsys):
+    command = f"distill --teacher script --samples 2 --out {tmp_path}"
+    for rest, code in (("--questions 5", 0), ("--questions 3", 0), ("--questions 3 --seed 1", 2), ("--samples 3", 2)):
+        assert cli.main(f"{command} {rest}".split()) == code, rest
+        if rest == "--questions 3":
+            assert "6 rollouts to 3 questions" in capsys.readouterr().out, "fewer questions: only those count"
+    assert "distill.json: " in capsys.readouterr().err
+
+
+def test_shipped_rollouts_never_repeat_a_question_that_was_asked_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "DISTILLED", tmp_path)
+    write_rows(tmp_path / "rollouts.jsonl.gz", [{"id": name, "sample": i} for name in "abcd" for i in (0, 1)])
+    assert [row["id"] for row in run.shipped_rollouts(2, {"a", "c"})] == ["b", "b", "d", "d"]
+    assert [row["id"] for row in run.shipped_rollouts(1, {"a"})] == ["b", "b"]
+
+
 # ------------------------------------------------------------------ from the very beginning
 
 
@@ -211,7 +258,6 @@ def test_base_and_teacher_can_be_trained_too(tmp_path, monkeypatch, tokenizer):
     """`--from base --to base` needs nothing that is shipped but tokenizer and benchmarks."""
     few = scale.Training(learning_rate=1e-3, batch=2, row_length=256, steps=2, documents=30)
     monkeypatch.setattr(scale, "BASE", few)
-    monkeypatch.setattr(scale, "BASE_LATE", few)
     monkeypatch.setattr(scale, "TEACHER", few)
     short = replace(TINY, evaluation=scale.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
     monkeypatch.setattr(scale, "numbers", lambda *_: short)
@@ -221,6 +267,11 @@ def test_base_and_teacher_can_be_trained_too(tmp_path, monkeypatch, tokenizer):
     for model in ("base", "teacher"):
         assert (out / model / "model" / "model.safetensors").is_file()
     assert {row["stage"] for row in read_json(out / "ladder.json")} == {"base"}
+    (out / "teacher" / "done.json").unlink()  # stopped while the teacher trained: the base is not trained again
+    (out / "base" / "metrics.jsonl").write_text('{"mark": 1}\n')
+    run.run_stage("base", out, short, 0, say=lambda line: None)
+    assert (out / "teacher" / "done.json").exists()
+    assert read_rows(out / "base" / "metrics.jsonl") == [{"mark": 1}]
     assert run.student_for("mid", out, replace(short, profile="lab")) == out / "base" / "model"
     short = replace(short, distillation=replace(short.distillation, max_new_tokens=8))
     rollouts = read_rows(run.training_data(out, short, 0, say=lambda line: None) / "rollouts.jsonl")
@@ -240,11 +291,50 @@ def test_base_and_teacher_can_be_trained_too(tmp_path, monkeypatch, tokenizer):
         (["--to", "rlhf"], "unknown stage 'rlhf'"),
         (["--from", "grpo", "--to", "sft"], "--from grpo comes after --to sft"),
         (["--scale", "lora"], "use --scale cpu"),
+        (["--profile", "smoke", "--from", "base"], "use --profile lab with --from base"),
     ],
 )
 def test_unknown_names(tmp_path, capsys, arguments, line):
     assert line in said(capsys, "run", *arguments, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "run --seed -1 --out x", f"run --seed {2**32} --out x", "distill --samples 0 --out x", "distill --questions x",
+        "eval --model x --problems 0 --out x", "verify --cases x --jobs 0 --out x", "chat --temperature -1 hello",
+    ],
+)  # fmt: skip
+def test_numbers_out_of_range(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments.split())
+    assert stopped.value.code == 2 and "Traceback" not in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_question_longer_than_the_model_s_positions(capsys, shipped):
+    shipped("grpo")
+    assert cli.main(["chat", "Compute " + "1+" * 700 + "1."]) == 2
+    assert "leaves no room for an answer" in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_weights(tmp_path, capsys, student):
+    shutil.copytree(student, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    assert cli.main(["eval", "--model", str(tmp_path / "model"), "--out", str(tmp_path)]) == 2
+    assert "*.safetensors is missing" in capsys.readouterr().err
+
+
+def test_cases_may_hold_any_text(tmp_path):
+    """Raw line separators and lone surrogates are legal inside a JSON string."""
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text('{"id": 1, "gold": "5", "response": "a\u2028b\u0085 \\\\boxed{5}"}\n'
+                     '{"id": 2, "gold": "5", "response": "\\ud83d \\\\boxed{6}"}\n', encoding="utf-8")  # fmt: skip
+    assert cli.main(["verify", "--cases", str(cases), "--out", str(tmp_path / "out.jsonl")]) == 0
+    rows = (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [json.loads(row)["verdict"] for row in rows] == ["right", "wrong"]
 
 
 def test_a_missing_checkpoint(tmp_path, capsys, monkeypatch):

@@ -7,6 +7,7 @@ import ast
 import hashlib
 import random
 import re
+from collections import defaultdict
 from fractions import Fraction
 from statistics import median
 
@@ -192,7 +193,7 @@ def read_columns(operator, columns, repaired):
 
 def read_solution(work):
     """Check every equation of a solution; returns [(left, operator, right, result)], its end, and its slips."""
-    steps, slips = [], []
+    steps, slips, ahead, plan, checked = [], [], [], None, False  # ahead: what each step says is left to do
     assert work.endswith(".")
     *sentences, last = work[:-1].split(".")
     end = None
@@ -201,26 +202,48 @@ def read_solution(work):
         end = last.split("=")[-1]
     else:
         sentences.append(last)
+    if not re.search("[:=]", sentences[0]):
+        plan = sentences.pop(0).split(",")
     for sentence in sentences:
-        if match := re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)", sentence):
-            assert true_equation(sentence), sentence
-            left, operator, right, result = match.groups()
+        if match := re.fullmatch(r"(\d+)(,[^:=]+)?", sentence):  # after a check the result is said again
+            assert checked and int(match[1]) == steps[-1][3]
+            ahead[-1], checked = match[2], False
+            continue
+        assert not checked, sentence
+        if match := re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)(,[^:=]+)?", sentence):
+            left, operator, right, result, rest = match.groups()
+            assert true_equation(f"{left}{operator}{right}={result}"), sentence
         else:
-            pattern = r"(check )?(\d+)([-+*/])(\d+):(.+);(\d+)( ok)?"
-            check, left, operator, right, columns, result, ok = re.fullmatch(pattern, sentence).groups()
-            assert bool(check) == bool(ok)
+            pattern = r"(check )?(\d+)([-+*/])(\d+):([^;]+);(\d+)( ok)?(,[^:=]+)?"
+            check, left, operator, right, columns, result, ok, rest = re.fullmatch(pattern, sentence).groups()
+            assert bool(check) == bool(ok) and not (check and rest)
             assert read_columns(operator, columns.split(","), slips) == int(result), sentence
             assert true_equation(f"{left}{operator}{right}={result}"), sentence
             if check:  # undoes exactly the step before
                 assert (int(left), operator, int(right)) == (steps[-1][3], UNDO[steps[-1][1]], steps[-1][2])
                 assert int(result) == steps[-1][0]
+                checked = True
                 continue
         steps.append((int(left), operator, int(right), int(result)))
+        ahead.append(rest)
+    assert not checked
+    before = [None, *(result for *_, result in steps)]
+    done = [f"{op}{right}" if left == was else f"{left}{op}{right}"
+            for (left, op, right, _), was in zip(steps, before, strict=False)]  # fmt: skip
+    assert plan in (None, done), (plan, done)
+    if plan:  # what a step says is left to do is what is then done
+        assert [rest.split(",")[1:] if rest else [] for rest in ahead] == [done[i:] for i in range(1, len(done) + 1)]
+    else:
+        assert not any(ahead)
     return steps, end, slips
 
 
 def test_the_parser_itself_sees_a_lie():
-    for work in ("47+38:7+8=15,4+3+1=9;95.", "47+38=86.", "87/3:8/3=2r1,27/3=9;29.", "47+38:7+8=15,4+3+1=8;86."):
+    for work in (
+        "47+38:7+8=15,4+3+1=9;95.", "47+38=86.", "87/3:8/3=2r1,27/3=9;29.", "47+38:7+8=15,4+3+1=8;86.",
+        "47+38,-11.47+38:7+8=15,4+3+1=8;85,-11.85-12:5-2=3,8-1=7;73.", "47+38:7+8=15,4+3+1=8;85,-12.85-12=73.",
+        "47+38,-12.47+38:7+8=15,4+3+1=8;85.85-12=73.", "47+38:15,8;85.check 85-38:7,4;47 ok.58.",
+    ):  # fmt: skip
         with pytest.raises(AssertionError):
             read_solution(work)
     with pytest.raises(AssertionError, match="is true"):
@@ -237,6 +260,7 @@ def test_every_worked_solution_is_true_and_ends_at_the_answer(seed, level, style
     steps, end, slips = read_solution(work)
     assert Fraction(answer) == Fraction(problem.answer) == answer_of(problem.prompt)
     assert not slips or style == "backtracking"
+    assert (level > 1 and style != "terse") == ("," in work.split(".")[0] and ":" not in work.split(".")[0])
     assert "check" not in work or style == "checking"
     if problem.family == "fraction":
         assert Fraction(end) == Fraction(answer)
@@ -258,7 +282,7 @@ def test_logic_answers(seed, level):
 
 
 def test_styles_really_occur():
-    rng, seen = random.Random(0), {"check": 0, " no ": 0, ":": 0}
+    rng, seen = random.Random(0), {"check": 0, " no ": 0, ":": 0, ",-": 0}
     for _ in range(300):
         problem = arithmetic.sample(rng, 3)
         for style in arithmetic.STYLES:
@@ -402,8 +426,7 @@ def problems_behind(prompt, said):
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_pretraining_and_teacher_documents_come_from_their_split(tokenizer, split):
-    documents = base.base_documents(tokenizer, 1500, 3, split) + base.worked_documents(tokenizer, 500, 3, split)
-    documents += base.base_documents(tokenizer, 1500, 5, split, base.LATE)
+    documents = base.base_documents(tokenizer, 3000, 3, split) + base.worked_documents(tokenizer, 500, 3, split)
     kinds = {"logic": 0, "arithmetic": 0, "no question": 0}
     for prompt, said in read_documents(tokenizer, documents):
         keys = problems_behind(prompt, said)
@@ -465,6 +488,19 @@ def test_shipped_rollouts_never_meet_a_benchmark():
         assert path.is_file(), f"{path} is part of the course and missing: phi-lab ship"
         prompts = {row["prompt"] for row in read_rows(path, ("prompt",))}
         assert {split_of(identity(prompt)) for prompt in prompts} == {split}
+
+
+@pytest.mark.slow
+def test_the_shipped_teacher_s_answers_differ_in_length_and_in_verdict():
+    """On questions as hard as `hard`: what prompt selection by length, DPO and GRPO live on."""
+    groups = defaultdict(list)
+    for row in read_rows(DISTILLED / "rollouts.jsonl.gz"):
+        if row["level"] >= 3:
+            groups[row["id"]].append(row)
+    ratios = [max(row["tokens"] for row in group) / min(row["tokens"] for row in group) for group in groups.values()]
+    assert len(groups) > 500 and median(ratios) >= 1.5
+    verdicts = [{row["verdict"] == "right" for row in group} for group in groups.values()]
+    assert sum(len(found) == 2 for found in verdicts) / len(verdicts) >= 0.3
 
 
 # ------------------------------------------------------------------ the script teacher

@@ -97,7 +97,8 @@ HTML(tables.table("", ("operations", "questions", "right, with interval", "right
 #
 # ## Answers differ in length
 #
-# The teacher learned three ways to work: terse, checking its steps, and going back over slips. So right answers to
+# The teacher learned three ways to work: terse, checking its steps, and going back over slips (where there is nothing
+# to check and no slip, an answer is plain columns). So right answers to
 # one question differ in length. Notebook 05 needs that: uneven lengths are the first of the paper's three reasons why
 # plain RL failed [S].
 

@@ -113,14 +113,32 @@ pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 # **A baseline to keep in mind.** How the answers are written may change more than how often they are right:
 
 # %%
-styles = {}
+WAYS, styles = ("terse", "plain", "checking", "backtracking"), {}
 for stage in ("sft", "dpo"):
     rows = lab.answers(stage, "hard", 0.6)
     found = [style(row["completion"]) for row in rows]
     length = sum(len(row["completion"]) for row in rows) / len(rows)
-    shares = [f"{100 * found.count(name) / len(found):.0f} %" for name in ("terse", "checking", "backtracking")]
+    shares = [f"{100 * found.count(name) / len(found):.0f} %" for name in WAYS]
     styles[stage] = (figures.STAGES[stage], *shares, f"{length:.0f}")
-HTML(tables.table("", ("", "terse", "checking", "backtracking", "characters an answer"), styles.values()))
+HTML(tables.table("", ("", *WAYS, "characters an answer"), styles.values()))
+
+# %% [markdown]
+# ## A second arm: the pupil's own mistakes
+#
+# The paper pairs the *teacher's* answers. The same loss, the same settings, but both sides written by the model after
+# stage 2 itself: it now learns from mistakes that it does make. What it would have had to find out by itself, the
+# verifier tells it; that is half of the way to notebook 05.
+
+# %%
+lab.own_arm()
+
+# %%
+lines = []
+for row in lab.rungs():
+    if row["benchmark"] == "hard" and figures.protocol(row) == "sampled" and row["stage"] in ("sft", "dpo"):
+        name = figures.STAGES[row["stage"]] + {"main": "", "own": ", its own rollouts"}[row["arm"]]
+        lines.append((name, tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"])), f"{row['n']:,}"))
+HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "samples"), lines))
 
 # %% [markdown]
 # ## What to remember
@@ -134,6 +152,6 @@ HTML(tables.table("", ("", "terse", "checking", "backtracking", "characters an a
 #
 # 1. What would happen if every wrong answer belonged to *another* question?
 # 2. Where both log-probabilities fall, where does the probability go?
-# 3. Would you rather have pairs from the teacher or from the pupil itself? What would each cost?
+# 3. Pairs of the pupil's own answers have to be sampled anew for every model. What would that cost at the paper's size?
 #
 # Next: [05, GRPO](05_grpo.ipynb)

@@ -168,7 +168,7 @@ HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 #
 # 1. An answer of 25,000 tokens needs about 3.1 GiB of key-value cache [I]. How many fit beside the weights on an 80
 #    GB GPU?
-# 2. Learning rate 1e-5 there, 2e-3 here. Name two reasons.
+# 2. Learning rate 1e-5 there, some hundred times that here (table above). Name two reasons.
 # 3. Where would QLoRA's rounding hurt first: mid-training, or RL?
 #
 # Next: [08, open questions](08_open_questions.ipynb)

@@ -100,8 +100,8 @@ figures.ladder(rows, paper=False)
 #
 # - A stage is one file in `phi_lab/stages/`, with its teachable parts as plain functions. Write another `pair`,
 #   `advantage` or `select` and pass it to `lab.stage(...)`; that is already an experiment.
-# - Run it on other seeds (`PHI_LAB_SEED=1`), beside the reference, with the same numbers. Report n, seeds and
-#   intervals.
+# - Run it on other seeds, each in a folder of its own (`PHI_LAB_SEED=1 PHI_LAB_RUN=runs/seed-1`), beside the
+#   reference, with the same numbers. Report n, seeds and intervals.
 # - `make check` before every commit, `make test` before a pull request: it runs these notebooks, too.
 # - A result that says "no difference shown" is welcome. So is a mistake you found in this course.
 #

@@ -1,19 +1,20 @@
 r"""The small world: arithmetic in several steps, with the columns written out.
 
-A model of under a million parameters cannot subtract 168 from 347 in its head reliably, but it can when it writes one
-column after the other. Long chains of thought are therefore *necessary* here, as they are for a 3.8 B model on
+A model of under a million parameters cannot work out (84-57+36)/3 in its head, but it can when it writes one column
+after the other. Long chains of thought are therefore *necessary* here, as they are for a 3.8 B model on
 competition mathematics. Every problem is a chain of one to four operations (its level) in one of several wordings, or
 a sum, difference or product of fractions. A worked solution is text such as
 
-    47+38:7+8=15,4+3+1=8;85.85-12:5-2=3,8-1=7;73.
+    47+38,-12.47+38:7+8=15,4+3+1=8;85,-12.85-12:5-2=3,8-1=7;73.
 
-in one of three styles: `terse` (only the columns' results: 47+38:15,8;85.), `checking` (steps undone by their
-inverse) and
+First the plan; then for every step its columns, its result and what is left to do. There are three styles: `terse` (no
+plan, and of the columns only the results: 47+38:15,8;85.), `checking` (steps undone by their inverse) and
 `backtracking` (slips that are noticed and repaired). So right answers to one prompt really differ in length, and the
-short way is the risky one.
+short way is the risky one. That what is needed next stands close by is what lets a tiny model learn this (docs/log.md).
 """
 
 import random
+from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd
 
@@ -27,24 +28,24 @@ THINGS = ("apples", "beads", "books", "cards", "coins", "nuts", "pens", "shells"
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
 EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
-SMALL = {1: 0.55, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
-SMALL_AT_FIRST = {**SMALL, 1: 0.75}  # in pretraining: with 0.55 it learned nothing in the same time (docs/log.md)
+LARGEST = 99  # of all numbers but a fraction's denominator: with three digits learning took three times as long
+SMALL = {1: 0.65, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
 
 # ------------------------------------------------------------------ problems
 
 
-def sample(rng: random.Random, level: int, small: dict[int, float] = SMALL) -> Problem:
-    """Draw one problem with `level` operations (1 to 4); `small` is the share of one-digit right operands by level."""
+def sample(rng: random.Random, level: int) -> Problem:
+    """Draw one problem with `level` operations (1 to 4)."""
     if level > 1 and rng.random() < FRACTION_SHARE:
         return _fraction(rng, level)
-    start, operations = _chain(rng, level, small[level])
+    start, operations = _chain(rng, level, SMALL[level])
     return _dress(rng, start, operations)
 
 
-def sample_split(rng: random.Random, level: int, split: str, small: dict[int, float] = SMALL) -> Problem:
+def sample_split(rng: random.Random, level: int, split: str) -> Problem:
     """Draw until the problem falls into `split` (see `Problem.split`)."""
     while True:
-        problem = sample(rng, level, small)
+        problem = sample(rng, level)
         if problem.split == split:
             return problem
 
@@ -59,19 +60,18 @@ def apply(operator: str, left: int, right: int) -> int:
 
 
 def _chain(rng: random.Random, level: int, small: float) -> tuple[int, list[tuple[str, int]]]:
-    """A start value and `level` operations whose intermediate values stay within 1 and 999."""
+    """A start value and `level` operations; no value leaves 1 to LARGEST."""
     while True:
-        start = value = rng.randint(11, 199 if level == 1 else 99)
+        start = value = rng.randint(11, LARGEST)
         operations = []
         for _ in range(level):
             choice = rng.choices("+-*/", EASY if level == 1 else (35, 35, 16, 14))[0]
-            least, most = (2, 9) if rng.random() < small else (11, 99)
-            if choice == "+":
-                right = rng.randint(least, most)
-            elif choice == "-" and value > least:
-                right = rng.randint(least, min(most, value - 1))
-            elif choice == "*" and value < 112:
-                right = rng.randint(2, 9)
+            least, most = (2, 9) if rng.random() < small else (11, LARGEST)
+            room = {"+": LARGEST - value, "-": value - 1}.get(choice, 0)
+            if room >= least:
+                right = rng.randint(least, min(most, room))
+            elif choice == "*" and 2 * value <= LARGEST:
+                right = rng.randint(2, min(9, LARGEST // value))
             else:
                 divisors = [d for d in range(2, 10) if value % d == 0 and value // d > 1]
                 if choice != "/" or not divisors:
@@ -79,7 +79,7 @@ def _chain(rng: random.Random, level: int, small: float) -> tuple[int, list[tupl
                 right = rng.choice(divisors)
             operations.append((choice, right))
             value = apply(choice, value, right)
-        if len(operations) == level and 1 <= value <= 999:
+        if len(operations) == level:
             return start, operations
 
 
@@ -154,25 +154,23 @@ def _equation(rng: random.Random, start: int, operations: list[tuple[str, int]])
 
 def _fraction(rng: random.Random, level: int) -> Problem:
     """Two fractions: a product (level 2), a sum or difference (level 3), or that times a whole number (level 4)."""
-    a, c = rng.randint(1, 9), rng.randint(1, 9)
-    b, d = rng.randint(2, 9), rng.randint(2, 9)
+    while True:
+        a, c = rng.randint(1, 9), rng.randint(1, 9)
+        b, d = rng.randint(2, 9), rng.randint(2, 9)
+        operator, e = "*" if level == 2 else rng.choice("+-"), rng.randint(2, 9) if level == 4 else 1
+        top = a * c if level == 2 else apply(operator, a * d, c * b)
+        if 0 < top * e <= LARGEST:
+            break
     if level == 2:
-        value = Fraction(a, b) * Fraction(c, d)
-        steps = (("*", a, c), ("*", b, d))
-        text, operator = f"{a}/{b}*{c}/{d}", "*"
+        value, steps = Fraction(a * c, b * d), (("*", a, c), ("*", b, d))
     else:
-        operator = "+" if a * d <= c * b else rng.choice("+-")
-        if operator == "-" and a * d == c * b:
-            operator = "+"
-        value = Fraction(a, b) + Fraction(c, d) if operator == "+" else Fraction(a, b) - Fraction(c, d)
-        steps = (("*", a, d), ("*", c, b), (operator, a * d, c * b), ("*", b, d))
-        text = f"{a}/{b}{operator}{c}/{d}"
+        value, steps = Fraction(top, b * d), (("*", a, d), ("*", c, b), (operator, a * d, c * b), ("*", b, d))
+    text = f"{a}/{b}{operator}{c}/{d}"
     pair = sorted(((a, b), (c, d))) if operator in "+*" else [(a, b), (c, d)]
     key = f"fraction:{pair[0]}{operator}{pair[1]}"
     if level == 4:
-        e, numerator = rng.randint(2, 9), apply(*steps[2])
         value *= e
-        steps = (*steps, ("*", numerator, e))
+        steps = (*steps[:3], ("*", top, e), steps[3])
         text, key = f"({text})*{e}", f"{key}*{e}"
     prompt = f"What is {text} as a fraction?"
     return Problem("arithmetic", "fraction", level, key, prompt, str(value), steps)
@@ -187,7 +185,10 @@ def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str
     Every solution ends at the right answer; a slip is always noticed. Fractions are left unreduced half of the time,
     which is why the verifier has to know that 38/24 is 19/12.
     """
-    work = "".join(_step(step, style, rng) for step in problem.steps)
+    parts = _plan(problem.steps)
+    work = "" if style == "terse" or problem.level == 1 else f"{','.join(parts)}."
+    for place, step in enumerate(problem.steps, 1):
+        work += _step(step, style, rng, "" if style == "terse" else "".join(f",{part}" for part in parts[place:]))
     if problem.family != "fraction":
         return work, str(apply(*problem.steps[-1]))
     values = [apply(*step) for step in problem.steps]
@@ -196,7 +197,7 @@ def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str
     elif problem.level == 3:
         top, bottom = values[2:]
     else:
-        top, bottom = values[4], values[3]
+        top, bottom = values[3:]
     work += f"{top}/{bottom}"
     common = gcd(top, bottom)
     if common > 1 and common < 10 and rng.random() < 0.5:
@@ -206,21 +207,31 @@ def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str
     return work + ".", answer
 
 
-def _step(step: tuple[str, int, int], style: str, rng: random.Random) -> str:
+def _plan(steps: Sequence[tuple[str, int, int]]) -> list[str]:
+    """The operations in order; one that goes on from the result before it is written without its left side."""
+    value, parts = None, []
+    for operator, left, right in steps:
+        parts.append(f"{operator}{right}" if left == value else f"{left}{operator}{right}")
+        value = apply(operator, left, right)
+    return parts
+
+
+def _step(step: tuple[str, int, int], style: str, rng: random.Random, rest: str = "") -> str:
+    """One step with its columns; `rest`: what is left to do, written after the result."""
     operator, left, right = step
     result = apply(operator, left, right)
     if left < 10 and right < 10:
-        return f"{left}{operator}{right}={result}."
+        return f"{left}{operator}{right}={result}{rest}."
     columns = _columns(operator, left, right)
     if style == "terse":
         columns = [column.rpartition("=")[2] for column in columns]
     if style == "backtracking" and rng.random() < SLIP:
         columns = _with_slip(columns, rng)
-    text = f"{left}{operator}{right}:{','.join(columns)};{result}."
+    text = f"{left}{operator}{right}:{','.join(columns)};{result}"
     if style == "checking" and rng.random() < CHECKED:
         undo = INVERSE[operator]
-        text += f"check {result}{undo}{right}:{','.join(_columns(undo, result, right))};{left} ok."
-    return text
+        text += f".check {result}{undo}{right}:{','.join(_columns(undo, result, right))};{left} ok.{result}"
+    return f"{text}{rest}."
 
 
 def _with_slip(columns: list[str], rng: random.Random) -> list[str]:
@@ -292,7 +303,7 @@ def facts(rng: random.Random, split: str) -> list[tuple[str, str]]:
     """Twelve bare results in a row, as (left side, result) pairs: ("47+8=", "55."). Only results can be learned."""
     pairs = []
     for _ in range(12):
-        operator, left, right = sample_split(rng, 1, split, SMALL_AT_FIRST).steps[0]
+        operator, left, right = sample_split(rng, 1, split).steps[0]
         pairs.append((f"{left}{operator}{right}=", f"{apply(operator, left, right)}."))
     return pairs
 
@@ -318,7 +329,7 @@ def readings(rng: random.Random, split: str) -> list[tuple[str, str]]:
     """Six questions in a row, each followed by its operation and result: ("Solve x+5 = 30 for x. ", "30-5=25.")."""
     pairs = []
     for _ in range(6):
-        problem = sample_split(rng, 1, split, SMALL_AT_FIRST)
+        problem = sample_split(rng, 1, split)
         operator, left, right = problem.steps[0]
         pairs.append((f"{problem.prompt} ", f"{left}{operator}{right}={problem.answer}."))
     return pairs
@@ -331,11 +342,7 @@ def plans(rng: random.Random, split: str) -> list[tuple[str, str]]:
         problem = sample_split(rng, rng.randint(2, 4), split)
         if problem.family not in ("equation", "fraction") and rng.random() < 0.5:
             continue  # what has to be turned around is read more often
-        value, parts = None, []
-        for operator, left, right in problem.steps:
-            parts.append(f"{operator}{right}" if left == value else f"{left}{operator}{right}")
-            value = apply(operator, left, right)
-        pairs.append((f"{problem.prompt} ", f"{','.join(parts)}."))
+        pairs.append((f"{problem.prompt} ", f"{','.join(_plan(problem.steps))}."))
     return pairs
 
 

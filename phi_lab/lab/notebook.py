@@ -10,6 +10,7 @@ PHI_LAB_PROFILE (`lab` or `smoke`) and PHI_LAB_SEED.
 
 import logging
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -29,6 +30,7 @@ from phi_lab.stages.training import Result
 from phi_lab.verify import verify_many
 
 ROOT = models.DATA.parent
+WRITTEN_OUT = re.compile(r"[:,]\d+[-+*/]\d+([-+*/]\d+)?=")  # a column with its operands
 FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}
 
 
@@ -74,9 +76,9 @@ class Lab:
     def again(self, stage: str) -> None:
         """Forget a stage and all that came after it, so that its cell trains it anew."""
         gone = STAGES[STAGES.index(stage) :]
-        for name in gone:
-            shutil.rmtree(self.out / name, ignore_errors=True)
-            for path in (self.out / "evals").glob(f"{name}.*.jsonl"):
+        for folder in [self.out / name for name in gone] + [self.out / "dpo-own"] * ("dpo" in gone):
+            shutil.rmtree(folder, ignore_errors=True)
+            for path in (self.out / "evals").glob(f"{folder.name}.*"):
                 path.unlink()
         if (self.out / "ladder.json").exists():
             write_json(self.out / "ladder.json", [row for row in self.rungs() if row["stage"] not in gone])
@@ -85,11 +87,11 @@ class Lab:
     def measure(self, *stages: str) -> None:
         """Evaluate stages on the three benchmarks, unless it is done. A retrained stage is measured anew."""
         for stage in stages:
-            done = self.out / stage / "done.json"
-            for path in (self.out / "evals").glob(f"{stage}.*.jsonl"):
-                if done.exists() and path.stat().st_mtime < done.stat().st_mtime:
-                    path.unlink()
             run.measure(stage, self.out, self.numbers, self.seed)
+
+    def own_arm(self) -> None:
+        """Train and measure the second arm of Rollout DPO: pairs from the student's own rollouts."""
+        run.run_own_arm(self.out, self.numbers, self.seed)
 
     def write_report(self) -> str:
         """Write report.html; returns its path."""
@@ -120,7 +122,8 @@ class Lab:
         live = [{**row, "source": "sampled here"} for row in read_rows(self.data() / "rollouts.jsonl")]
         if self.funnel()["rollouts"] == len(live):
             return live
-        return live + [{**row, "source": "shipped"} for row in read_rows(run.DISTILLED / "rollouts.jsonl.gz")]
+        shipped = run.shipped_rollouts(self.numbers.distillation.shipped, {row["id"] for row in live})
+        return live + [{**row, "source": "shipped"} for row in shipped]
 
     def right(self) -> list[dict]:
         """The right rollouts that mid-training and SFT learn from."""
@@ -188,8 +191,10 @@ def ask_ten(model, tokenizer, temperature: float = 0.0, seed: int = 0) -> list[d
 
 
 def style(completion: str) -> str:
-    """Which of the teacher's three styles an answer looks like, by its own words."""
-    return "backtracking" if " no " in completion else "checking" if "check " in completion else "terse"
+    """How an answer was worked out, by its own words: terse, plain (columns, no more), checking, backtracking."""
+    if " no " in completion or "check " in completion:
+        return "backtracking" if " no " in completion else "checking"
+    return "plain" if WRITTEN_OUT.search(completion) else "terse"
 
 
 def short(path: Path) -> str:

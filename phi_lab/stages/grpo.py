@@ -97,7 +97,7 @@ def select_uniform_length(
     Variation is the standard deviation of the answers' lengths over their mean. Without such a prompt, all are kept.
     """
     groups = rollouts.sample(
-        model, tokenizer, [problem.prompt for problem in problems], samples=numbers.group, temperature=numbers.hot,
+        model, tokenizer, [problem.prompt for problem in problems], samples=numbers.probes, temperature=numbers.hot,
         max_new_tokens=numbers.max_new_tokens, seed=seed, title="choosing prompts",
     )  # fmt: skip
     scored = []

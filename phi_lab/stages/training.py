@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -39,7 +38,8 @@ class Recorder(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **_):
         if state.global_step and self.path.exists():
-            rows = map(json.loads, self.path.read_text().splitlines())
+            lines = self.path.read_text().splitlines(keepends=True)
+            rows = [json.loads(line) for line in lines if line.endswith("}\n")]  # a kill may cut the last line
             self.rows = [row for row in rows if row["step"] <= state.global_step]
             self.before = self.rows[-1]["seconds"] if self.rows else 0.0
         write_rows(self.path, self.rows)
@@ -65,11 +65,6 @@ class Recorder(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_):
         self.bar.close()
-
-
-def bf16_pays() -> bool:
-    """Is mixed precision quicker here? On a GPU, and on a CPU that multiplies bfloat16 matrices (AMX): 25 % there."""
-    return torch.cuda.is_available() or torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def resume_point(out: Path) -> str | None:
