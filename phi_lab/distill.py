@@ -21,7 +21,7 @@ from phi_lab.teachers import Teacher
 from phi_lab.verify import verify_many
 
 LEVELS = (1, 2, 3, 4)
-LEVEL_SHARE = (10, 20, 35, 35)
+LEVEL_SHARE = (30, 20, 25, 25)
 CHUNK = 250  # questions asked at once; a stopped run continues after the last whole chunk
 VERDICTS = ("right", "wrong", "unfinished", "unparsed", "timeout")
 

@@ -116,7 +116,7 @@ def run_stage(
     elif stage == "dpo":
         result = rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed, **parts)
     else:
-        problems = distill.questions(numbers.grpo.candidates, seed + 50_000, levels=(3, 4))
+        problems = distill.questions(numbers.grpo.candidates, seed + 50_000)
         result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
     claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
     return record(folder, result, say)

@@ -139,8 +139,8 @@ LAB = Numbers(
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="reduce_lr_on_plateau", warmup=0.0,
                  evaluate_every=75, patience=4),
     sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=80, documents=2560),
-    dpo=Preference(learning_rate=2e-5, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=3e-5, steps=40, prompts=32, group=8, candidates=600),
+    dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
+    grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=800),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(

@@ -209,6 +209,7 @@ def test_the_report_of_a_run_can_be_written_again(finished, capsys):
 # ------------------------------------------------------------------ what belongs together
 
 
+@pytest.mark.slow
 def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(finished, tmp_path, capsys):
     """`--from dpo` starts from the shipped checkpoint; a later `run` in the same folder would build on other models."""
     out = tmp_path / "run"
@@ -217,8 +218,8 @@ def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(finish
     assert cli.main(["run", "--profile", "smoke", "--seed", "5", "--out", str(out)]) == 2
     assert f"delete {out / 'dpo'} to train it again" in capsys.readouterr().err
     (out / "data" / "teacher.json").write_text('{"weights": "0123456789abcdef"}')
-    assert cli.main(["run", "--profile", "smoke", "--seed", "5", "--out", str(out)]) == 2
-    assert "to ask this teacher" in capsys.readouterr().err
+    with pytest.raises(UserError, match="to ask this teacher"):
+        run.training_data(out, TINY, 5)
 
 
 def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eval(tmp_path, shipped, student, capsys):

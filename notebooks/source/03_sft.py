@@ -24,7 +24,7 @@ subset = sft.choose(right, lab.numbers.sft.documents, lab.seed)
 #
 # The paper fine-tunes on a *compact but representative* subset [S]; how it was chosen and how large it was is unknown
 # [U]. Ours takes questions with three and four operations, those that the teacher fails most often first, and of each
-# the shortest, a middle and the longest right answer.
+# up to three right answers, at random.
 
 
 # %%

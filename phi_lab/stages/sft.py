@@ -2,8 +2,8 @@
 
 The paper (section 3.2) fine-tunes on a small representative subset of the verified rollouts, without packing, so that
 every answer ends where its row ends. How the subset was chosen is not known; ours takes the harder half of the
-questions (levels 3 and 4, those that the teacher often failed first) and for each the right rollouts that are least
-alike in length.
+questions (levels 3 and 4, those that the teacher often failed first) and for each up to three of its right rollouts
+at random. Taking the shortest of them on purpose would favour the terse, risky way.
 
     phi-lab run --from sft --to sft --out runs/my-run
 """
@@ -32,12 +32,7 @@ def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
     questions = list(by_question.values())
     order.shuffle(questions)
     questions.sort(key=lambda question: question[0]["pass_rate"])
-    chosen = []
-    for question in questions:
-        question.sort(key=lambda row: row["tokens"])
-        spread = {0, len(question) // 2, len(question) - 1}
-        chosen += [question[place] for place in sorted(spread)]
-    return chosen[:count]
+    return [row for question in questions for row in order.sample(question, min(3, len(question)))][:count]
 
 
 def train(
