@@ -77,15 +77,19 @@ def build(name: str, vocabulary: int, seed: int) -> PreTrainedModel:
     return model
 
 
+def _require(folder: Path | str) -> None:
+    for name in ("config.json", "*.safetensors"):
+        if not list(Path(folder).glob(name)):
+            raise UserError(f"no model in {folder}: {name} is missing; name a folder with a saved checkpoint")
+
+
 def load(folder: Path | str, adapter: str | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model from a local folder, with a fresh LoRA adapter on it where `adapter` asks for one.
 
     adapter: None (all weights train), "lora", or "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError
     where there is no model, or for another adapter.
     """
-    for name in ("config.json", "*.safetensors"):
-        if not list(Path(folder).glob(name)):
-            raise UserError(f"no model in {folder}: {name} is missing; name a folder with a saved checkpoint")
+    _require(folder)
     if adapter not in (None, "lora", "qlora"):
         raise UserError(f"unknown adapter {adapter!r}: choose lora, qlora or none")
     four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
@@ -100,7 +104,11 @@ def load(folder: Path | str, adapter: str | None = None, dtype: torch.dtype = to
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hexadecimal digits of the weights in `folder`: whether two folders hold the same model."""
+    """16 hexadecimal digits of the weights in `folder`: whether two folders hold the same model.
+
+    Raises UserError where there is no model.
+    """
+    _require(folder)
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as weights:

@@ -192,7 +192,8 @@ def test_sft_chooses_a_compact_harder_subset():
 
 @pytest.fixture
 def stepped(student):
-    """stepped(steps, optimizer=None) -> (weights, optimizer) after steps on a loss that only some directions lower."""
+    """stepped(steps, state=None, model=None) -> (model, optimizer) after some steps on random tokens."""
+    ids = torch.randint(492, (16, 60), generator=torch.Generator().manual_seed(0))
 
     def run(steps, state=None, model=None):
         model = model or models.load(student)
@@ -200,7 +201,7 @@ def stepped(student):
         if state:
             optimizer.load_state_dict(state)
         for _ in range(steps):
-            model(torch.arange(40)[None], labels=torch.arange(40)[None], use_cache=False).loss.backward()
+            model(ids, labels=ids, use_cache=False).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
         return model, optimizer
@@ -214,11 +215,10 @@ def test_muon_moves_matrices_in_all_directions_and_the_rest_as_adamw(student, st
         update = (new - old).detach()
         if old.ndim == 2 and "embed" not in name:
             values = torch.linalg.svdvals(update)
-            assert values.max() / values.median() < 4, name  # the gradient's own spread is far larger
-            assert update.square().mean().sqrt() == pytest.approx(0.2 * 1e-2, rel=0.35), name
+            assert values[0] / values[len(values) // 2] < 2, name  # a gradient's own spread is ten times as large
+            assert update.square().mean().sqrt() == pytest.approx(0.2 * 1e-2, rel=0.3), name  # as AdamW's would be
         else:
-            moved = update[update != 0].abs()
-            assert moved.numel() and moved.max() == pytest.approx(1e-2, rel=0.05), name
+            assert update.abs().max() == pytest.approx(1e-2, rel=0.05), name
 
 
 def test_muon_goes_on_from_its_saved_state(stepped):
