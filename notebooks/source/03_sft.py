@@ -4,7 +4,7 @@
 # **Claim.** After the plateau a compact set of hard questions, one answer a row, can still move the model, above all
 # where answers end.
 #
-# **Time**: about 120 seconds in the `lab` profile, 35 in `smoke`, on two CPU cores.
+# **Time**: about 100 seconds in the `lab` profile, 35 in `smoke`, on two CPU cores.
 
 # %%
 from collections import Counter
