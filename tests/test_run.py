@@ -491,6 +491,14 @@ def test_python_m_phi_lab():
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
 
 
+def test_nobody_is_told_of_a_run():
+    """TRL's trainers report their use to Hugging Face unless this is set before they are imported."""
+    program = "import phi_lab.run; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_chat_answers(capsys, shipped):
     shipped("grpo")
     assert cli.main(["chat", "--temperature", "0", "Compute 12+13."]) == 0

@@ -293,6 +293,17 @@ def test_mid_training_killed_and_resumed_ends_at_the_same_weights(tmp_path, stud
 
 
 @pytest.mark.slow
+def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, data, monkeypatch):
+    """The evaluations without improvement before the kill count too."""
+    still = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, schedule="reduce_lr_on_plateau",
+                           warmup=0.0, evaluate_every=2, patience=3)  # fmt: skip
+    _, steps = interrupted(
+        monkeypatch, lambda: mid_training.train(student, *both(data), tmp_path, still, seed=0), at=5
+    )
+    assert steps == [5, 6, 7, 8]
+
+
+@pytest.mark.slow
 def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, monkeypatch):
     """Sampling, temperature and the random choice of rebalancing all continue."""
     numbers = scale.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
