@@ -23,16 +23,15 @@ def evaluate(
 ) -> None:
     """Write `out/<name>.<benchmark>.jsonl` for each benchmark; files that are there already are kept.
 
-    `out/<name>.json` says which weights, numbers and seed they belong to. If those are others than now, the files are
-    made anew with `again`, else UserError is raised.
+    `out/<name>.json` says which weights, numbers and seed they belong to. Other weights than now raise UserError, or
+    with `again` the files are made anew; other numbers or another seed always raise it.
     """
     network = tokenizer = None
-    if again and (out / f"{name}.json").exists():
-        if read_json(out / f"{name}.json")["model"] != models.fingerprint(model):
-            for path in [*out.glob(f"{name}.*.jsonl"), out / f"{name}.json"]:
-                path.unlink()
-    about = {"model": models.fingerprint(model), "seed": seed, "numbers": asdict(numbers)}
-    claim(out / f"{name}.json", about, "choose another --name or --out")
+    known, about = out / f"{name}.json", {"model": models.fingerprint(model), "seed": seed, "numbers": asdict(numbers)}
+    if again and known.exists() and read_json(known)["model"] != about["model"]:
+        for path in [*out.glob(f"{name}.*.jsonl"), known]:
+            path.unlink()
+    claim(known, about, "choose another --name or --out")
     for benchmark in which:
         path = out / f"{name}.{benchmark}.jsonl"
         if path.exists():

@@ -103,8 +103,8 @@ def run_stage(
             record(out / "teacher", base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed), say)
         return result
     student = student_for(stage, out, numbers)
+    claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
     if found := finished(folder):
-        claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
         return found
     say(f"{stage}: training")
     data = training_data(out, numbers, seed, say)
@@ -118,7 +118,6 @@ def run_stage(
     else:
         problems = distill.questions(numbers.grpo.candidates, seed + 50_000)
         result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
-    claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
     return record(folder, result, say)
 
 

@@ -43,7 +43,6 @@ class Training:
     evaluate_every: int = 0  # steps between validation losses; 0 = only at the end
     patience: int = 3
     weight_decay: float = 0.01
-    optimizer: str = "muon"  # or "adamw" (stages/muon.py); the paper's is not known
 
 
 @dataclass(frozen=True)

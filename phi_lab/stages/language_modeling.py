@@ -129,7 +129,7 @@ def fit(
     arguments = SFTConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
         per_device_train_batch_size=numbers.batch, per_device_eval_batch_size=4 * numbers.batch,
-        learning_rate=numbers.learning_rate, weight_decay=numbers.weight_decay, adam_beta2=0.98, max_grad_norm=1.0,
+        learning_rate=numbers.learning_rate, max_grad_norm=1.0,
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
         lr_scheduler_kwargs={"factor": 0.5, "patience": 1, "threshold": 0.01} if until_plateau else None,
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=until_plateau,
@@ -145,11 +145,10 @@ def fit(
     callbacks = [recorder]
     if until_plateau:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=numbers.patience, early_stopping_threshold=2e-3))
-    step_size = {"lr": numbers.learning_rate, "weight_decay": numbers.weight_decay}
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=train, eval_dataset=held, processing_class=tokenizer,
         data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
-        optimizer_cls_and_kwargs=(muon, step_size) if numbers.optimizer == "muon" else None,
+        optimizer_cls_and_kwargs=(muon, {"lr": numbers.learning_rate, "weight_decay": numbers.weight_decay}),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
