@@ -14,7 +14,7 @@ _THINK = (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>"
 _PLAIN_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
 _PHRASE = re.compile(
-    r"(?:final\s+answer|answer|réponse|答案)\b\W{0,4}?(?:\s+(?:is|are|est)\b|\s*[:：]|\s+(?=[$\\(\d-]))"
+    r"(?:final\s+answer|answer|réponse|答案|(?:wait|sorry|actually)\W{1,3}it)\b\W{0,4}?(?:\s+(?:is|are|est)\b|\s*[:：]|\s+(?=[$\\(\d-]))"
     r"\s*:?(?:\s*(?:the\s+)?(?:final\s+)?answer\s+is\b)?",
     re.IGNORECASE,
 )
@@ -100,7 +100,7 @@ def _in_prose(part):
     else its last formula or number."""
     ends = [phrase.end() for phrase in _PHRASE.finditer(part)]
     if ends:
-        rest = part[ends[-1] :].strip().lstrip('*": ')
+        rest = part[ends[-1] :].replace('\\"', '"').strip().lstrip('*": ')  # a quotation mark may come escaped
         formula = _MATH.match(rest)
         if formula:
             more = re.match(r"\s*(?:,|and|or)\s*", rest[formula.end() :])
@@ -116,9 +116,7 @@ def _in_prose(part):
         return _inside(whole)
     if len(part) <= 200 and "\n" not in part and not _MATH.search(part):
         words = _WORD.findall(re.sub(r"\\[a-zA-Z]+", "", part))
-        if len(words) <= (
-            3 if not re.search(r"\d", part) else re.match(r"[-+$(]*\d", part) and 1 or 0
-        ):
+        if len(words) <= (3 if not re.search(r"\d", part) else re.match(r"[-+$(]*\d", part) and 1 or 0):
             return part.rstrip(". ")
     part = part[-2000:]
     last = None
@@ -161,7 +159,9 @@ def choice(text, gold):
     if not (letter := _LETTER.fullmatch(gold)) or not (part := _answer_part(text)):
         return None
     part = part[-TAIL:].strip()
-    said = re.findall(r"(?i:answer)\W{0,4}(?:(?i:is|:)\W{0,4})?(?:for sure )?\(?([A-J])\b", part)
+    said = re.findall(
+        r"(?i:answer|choice|option|\bit)\W{0,4}(?:(?i:is|must be|:)\W{0,4})?(?:for sure )?\(?([A-J])\b", part
+    )
     lead = re.match(r"\W{0,4}([A-J])\b[.):]|([A-HJ])(?![A-Za-z])", part)
     last = re.findall(r"(?<![A-Za-z])([A-HJ])(?![A-Za-z'’])", part)
     named = said[-1] if said else lead[1] or lead[2] if lead else last[-1] if last else None

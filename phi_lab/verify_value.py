@@ -7,6 +7,8 @@ to `eval`, `sympify` or `parse_expr`; a parsed expression is never printed: that
 import re
 from functools import cache
 
+from phi_lab.verify_text import braced, number
+
 
 @cache
 def _parser():
@@ -27,13 +29,13 @@ def _parser():
 
 def parse(text, real=True):
     """A sympy expression of one LaTeX leaf, decimals exact; raises whatever the parser raises."""
-    s = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-    s = re.sub(r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}", s)
-    s = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", s)
-    s = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", s)
-    s = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", s)
-    s = re.sub(r"\^\s*\(([^()]*)\)", r"^{\1}", s)
-    s = re.sub(r"\^\s*(\d{2,})", r"^{\1}", s)
+    from sympy import Rational
+
+    if value := number(text):
+        return Rational(value[0], value[1])
+    s = braced(text)
+    s = re.sub(r"\\sqrt\s*(?:(\d)|\(([^()]*)\))", r"\\sqrt{\1\2}", s)
+    s = re.sub(r"\^\s*(?:\(([^()]*)\)|(\d{2,}))", r"^{\1\2}", s)
     s = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", s)
     s = re.sub(r"(\d*)\.(\d+)", lambda m: rf"\frac{{{m[1]}{m[2]}}}{{{10 ** len(m[2])}}}", s)
     return _parser()(real or None).parse(s.replace("%", ""))
@@ -49,7 +51,11 @@ def same_value(a, b, sides=None):
     texts = [a, b] if sides is None else [*a, *b]
     real = not any(re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])|\d[ij]\b", t) for t in texts)
     try:
-        values = [_bounded(parse(t, real)) for t in texts]
+        values = [parse(t, real) for t in texts]
+        if any(_exponent(v) > 20_000 for v in values):
+            return None  # it would take powers or factorials without end
+        if not real:
+            values = [v.subs(sympy.Symbol("i"), sympy.I) for v in values]
     except Exception:
         return None
     if all(getattr(v, "shape", ()) for v in values) and sides is None:
@@ -76,7 +82,7 @@ def same_value(a, b, sides=None):
             if not _close(p, q):
                 return False
             continue
-        if _close(p, 0) or _close(q, 0):
+        if _close(p, 0) or _close(q, 0) or not (p.is_finite and q.is_finite):
             return None
         ratio = p / q if ratio is None else ratio
         if not _close(ratio, p / q) or (sides and not (p / q * sides).is_positive):
@@ -84,17 +90,13 @@ def same_value(a, b, sides=None):
     return True
 
 
-def _bounded(tree):
-    """The expression, or None where working it out would take powers or factorials without end."""
-    return tree if _exponent(tree) <= 20_000 else None
-
-
 def _exponent(node):
     """The largest product of exponents, one inside the other, in an expression; huge factorials
     count as infinite."""
     import sympy
 
-    inner = max((_exponent(arg) for arg in node.args), default=1)
+    parts = node.flat() if isinstance(node, sympy.MatrixBase) else node.args
+    inner = max((_exponent(part) for part in parts), default=1)
     if isinstance(node, sympy.Pow) and not node.exp.free_symbols:
         size = node.exp.evalf(5)
         return inner * max(1, abs(size)) if size.is_real else sympy.oo
@@ -115,9 +117,7 @@ def _close(p, q):
 
 def _rounded(text, value, exact):
     """Is the text a decimal that rounds an irrational value, to six places or more?"""
-    import sympy
-
     places = re.fullmatch(r"-?\d*\.(\d{6,})", text.strip())
     if not places or exact.is_rational:
         return False
-    return bool(abs(_n(exact) - value) <= sympy.Rational(1, 2 * 10 ** len(places[1])))
+    return bool(abs(_n(exact) - value) * 2 * 10 ** len(places[1]) <= 1)

@@ -79,9 +79,7 @@ class _Pool:
         worker = worker or _Worker()
         if not worker.ready and worker.exchange(b"", START_LIMIT) != b"+":
             worker.close()
-            raise RuntimeError(
-                "the verifier's worker process does not start: is math-verify installed?"
-            )
+            raise RuntimeError("the verifier's worker process does not start: is math-verify installed?")
         worker.ready = True
         return worker
 
@@ -95,12 +93,11 @@ class _Pool:
                 except BaseException:  # Ctrl-C in a notebook: this worker still owes an answer
                     worker.close()
                     raise
-                replacement = worker
                 if not answer:
                     worker.close()
-                    replacement = _Worker()  # starts while the caller goes on
+                    worker = _Worker()  # starts while the caller goes on
                 with self.lock:
-                    self.idle.append(replacement)
+                    self.idle.append(worker)
                 if answer or last or time.monotonic() - start > seconds * 0.9:
                     return answer
                 # it died early: of memory, or killed from outside; one more try tells
@@ -126,9 +123,7 @@ atexit.register(lambda: _pool.close())
 def ask(a, b, seconds=DEADLINE):
     """Compare two answers in a worker: "right", "wrong", "unparsed" or "timeout"."""
     message = json.dumps([a, b]).encode() + b"\n"
-    return {b"1": "right", b"0": "wrong", b"?": "unparsed"}.get(
-        _pool.ask(message, seconds), "timeout"
-    )
+    return {b"1": "right", b"0": "wrong", b"?": "unparsed"}.get(_pool.ask(message, seconds), "timeout")
 
 
 # ---- The child's side ---------------------------------------------------------------------------

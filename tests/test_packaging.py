@@ -1,6 +1,6 @@
 """The packaging holds together: one set of windows, one command per job, no idle dependency.
 
-    python -m pytest tests/test_packaging.py            (`-m "not slow"` leaves out the resolver)
+python -m pytest tests/test_packaging.py            (`-m "not slow"` leaves out the resolver)
 """
 
 import ast
@@ -22,10 +22,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
-EXTRAS = {
-    name: [Requirement(line) for line in lines]
-    for name, lines in PROJECT["optional-dependencies"].items()
-}
+EXTRAS = {name: [Requirement(line) for line in lines] for name, lines in PROJECT["optional-dependencies"].items()}
 TARGETS = ("course", "test", "check", "lab", "bench", "notebooks", "help", "clean")
 # Core dependencies that no line imports, each with the reason why it is a dependency all the same.
 NOT_IMPORTED = {
@@ -33,7 +30,8 @@ NOT_IMPORTED = {
     "accelerate": "transformers' Trainer refuses to start without it",
 }
 # Imported modules that come with a declared dependency and share its version.
-CARRIED = {"latex2sympy2_extended": "math-verify", "mpmath": "sympy", "nbclient": "jupyterlab", "nbformat": "jupytext"}
+CARRIED = {"latex2sympy2_extended": "math-verify", "mpmath": "sympy", "nbclient": "jupyterlab", "nbformat": "jupytext",
+           "anyio": "openai"}  # fmt: skip
 
 
 def constraints() -> dict[str, str]:
@@ -83,12 +81,13 @@ def test_environment_yml_asks_for_the_same_as_pyproject():
 
 def test_every_window_is_narrow_and_holds_the_tested_version():
     exact = constraints()
-    for requirement in [*CORE, *EXTRAS["test"]]:
+    for requirement in [*CORE, *EXTRAS["test"], *EXTRAS["endpoint"]]:
         operators = {part.operator for part in requirement.specifier}
         assert operators == {">=", "<"}, f"{requirement}: give it a lower and an upper bound"
         version = exact.get(canonicalize_name(requirement.name))
         assert version, f"{requirement.name} is missing from constraints.txt"
         assert requirement.specifier.contains(version), f"{requirement} does not hold {version}"
+    assert {*map(described, EXTRAS["endpoint"])} <= {*map(described, EXTRAS["test"])}  # so its tests run everywhere
 
 
 def test_constraints_are_plain_versions():
@@ -116,7 +115,7 @@ def test_every_core_dependency_is_used():
 
 
 def test_every_import_of_the_package_is_declared():
-    declared = {r.name.replace("-", "_") for r in [*CORE, *EXTRAS["gpu"]]} | set(CARRIED)
+    declared = {r.name.replace("-", "_") for r in [*CORE, *EXTRAS["gpu"], *EXTRAS["endpoint"]]} | set(CARRIED)
     foreign = imported_modules("phi_lab") - set(sys.stdlib_module_names) - {"phi_lab"}
     missing = foreign - declared - {"IPython"}  # IPython comes with every notebook kernel
     assert not missing, f"imported by phi_lab, not declared in pyproject.toml: {sorted(missing)}"
@@ -176,9 +175,7 @@ def test_gpu_extra_resolves_beside_the_core(python):
 
 @pytest.mark.slow
 @pytest.mark.network
-@pytest.mark.parametrize(
-    "platform", ["aarch64-manylinux_2_31", "aarch64-apple-darwin", "x86_64-pc-windows-msvc"]
-)
+@pytest.mark.parametrize("platform", ["aarch64-manylinux_2_31", "aarch64-apple-darwin", "x86_64-pc-windows-msvc"])
 def test_core_resolves_on_platforms_not_at_hand(platform):
     """ARM Linux, macOS 14, Windows: a wheel exists for every package. Nothing was run there."""
     assert resolve(platform, "3.11", "test")["torch"] == constraints()["torch"]
@@ -199,9 +196,7 @@ def test_ci_calls_make_test():
     if os.name != "nt":
         assert script.stat().st_mode & stat.S_IXUSR
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    commands = {
-        step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step
-    }
+    commands = {step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step}
     assert {command.split(" PYTHON")[0] for command in commands} == {"make check", "make test"}
 
 

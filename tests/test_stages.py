@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -175,14 +176,18 @@ def test_sft_chooses_a_compact_harder_subset():
         for sample in range(5)
     ]
     chosen = sft.choose(rows, 1000, 0)
-    assert {row["level"] for row in chosen} == {3, 4}
+    assert len(chosen) == 120  # three of five answers to each question
     for name in {row["id"] for row in chosen}:
         tokens = [row["tokens"] for row in chosen if row["id"] == name]
         assert len(tokens) == len(set(tokens)) == 3
     assert len({row["tokens"] for row in chosen}) == 5  # no length is preferred
-    rates = [row["pass_rate"] for row in chosen]
-    assert rates == sorted(rates) and len(chosen) == 60
-    assert sft.choose(rows, 10, 0) == chosen[:10]
+    compact = sft.choose(rows, 48, 0)
+    assert Counter(row["level"] for row in compact) == {1: 8, 2: 8, 3: 16, 4: 16}
+    for level in (1, 2, 3, 4):  # what the teacher failed most comes first
+        rates = [row["pass_rate"] for row in compact if row["level"] == level]
+        assert rates == sorted(rates) and set(rates) == {row["pass_rate"] for row in rows if row["level"] == level
+                                                         and row["pass_rate"] <= max(rates)}  # fmt: skip
+    assert sft.choose(rows, 48, 0) == compact != sft.choose(rows, 48, 1)
     lonely = [{"id": "a", "level": 3, "pass_rate": 0.1, "tokens": 5}]
     assert sft.choose(lonely, 9, 0) == lonely
 
@@ -297,9 +302,7 @@ def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, dat
     """The evaluations without improvement before the kill count too."""
     still = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, schedule="reduce_lr_on_plateau",
                            warmup=0.0, evaluate_every=2, patience=3)  # fmt: skip
-    _, steps = interrupted(
-        monkeypatch, lambda: mid_training.train(student, *both(data), tmp_path, still, seed=0), at=5
-    )
+    _, steps = interrupted(monkeypatch, lambda: mid_training.train(student, *both(data), tmp_path, still, seed=0), at=5)
     assert steps == [5, 6, 7, 8]
 
 

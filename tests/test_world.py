@@ -83,7 +83,10 @@ def chain_of(prompt):
     return int(start), operations
 
 
-FRACTION = re.compile(r"What is \(?(\d+)/(\d+)([-+*])(\d+)/(\d+)\)?(?:\*(\d+))? as a fraction\?")
+FRACTION = re.compile(
+    r"(?=.*fraction)(?:What is|Compute|What fraction is) "
+    r"\(?(\d+)/(\d+)([-+*])(\d+)/(\d+)\)?(?:\*(\d+))?(?: as a fraction)?[?.]"
+)
 
 
 def answer_of(prompt):
@@ -138,9 +141,13 @@ def identity(prompt):
         pair = pair if operator == "-" else sorted(pair)
         return f"fraction:{pair[0]}{operator}{pair[1]}" + (f"*{e}" if e else "")
     if match := re.fullmatch(r"Run the stack: (.+)\. Top\?", prompt):
-        return match[1]
+        _, first, _, second, operation, *rest = match[1].split()
+        first, second = sorted((first, second)) if operation in ("add", "mul", "max") else (first, second)
+        return " ".join(["push", first, "push", second, operation, *rest])
     if match := re.fullmatch(r"Given (.+): how many are true\? (.+)\.", prompt):
-        return "|".join([match[1], *sorted(match[2].split("; "))])
+        statements = [words if words[0] == "not" else [words[1], *sorted((words[0], words[2]))]
+                      for words in map(str.split, match[2].split("; "))]  # fmt: skip
+        return "|".join([match[1], *sorted(map(" ".join, statements))])
     return chain_identity(*chain_of(prompt))
 
 
@@ -204,17 +211,18 @@ def read_solution(work):
         sentences.append(last)
     if not re.search("[:=]", sentences[0]):
         plan = sentences.pop(0).split(",")
+    to_do = r"([,*/][^:=]+)?"
     for sentence in sentences:
-        if match := re.fullmatch(r"(\d+)(,[^:=]+)?", sentence):  # after a check the result is said again
+        if match := re.fullmatch(rf"(\d+){to_do}", sentence):  # after a check the result is said again
             assert checked and int(match[1]) == steps[-1][3]
             ahead[-1], checked = match[2], False
             continue
         assert not checked, sentence
-        if match := re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)(,[^:=]+)?", sentence):
+        if match := re.fullmatch(rf"(\d+)([-+*/])(\d+)=(\d+){to_do}", sentence):
             left, operator, right, result, rest = match.groups()
             assert true_equation(f"{left}{operator}{right}={result}"), sentence
         else:
-            pattern = r"(check )?(\d+)([-+*/])(\d+):([^;]+);(\d+)( ok)?(,[^:=]+)?"
+            pattern = rf"(check )?(\d+)([-+*/])(\d+):([^;]+);(\d+)( ok)?{to_do}"
             check, left, operator, right, columns, result, ok, rest = re.fullmatch(pattern, sentence).groups()
             assert bool(check) == bool(ok) and not (check and rest)
             assert read_columns(operator, columns.split(","), slips) == int(result), sentence
@@ -227,6 +235,11 @@ def read_solution(work):
         steps.append((int(left), operator, int(right), int(result)))
         ahead.append(rest)
     assert not checked
+    if plan and end and re.search(r"/\(\d", plan[0]):  # a fraction: all that is left to do is worth the answer
+        left = [plan[0], *(rest[1:] if rest[0] == "," else f"{step[3]}{rest}"
+                           for step, rest in zip(steps, ahead, strict=True))]  # fmt: skip
+        assert {amount(expression) for expression in left} == {Fraction(end)}, left
+        return steps, end, slips
     before = [None, *(result for *_, result in steps)]
     done = [f"{op}{right}" if left == was else f"{left}{op}{right}"
             for (left, op, right, _), was in zip(steps, before, strict=False)]  # fmt: skip
@@ -238,11 +251,18 @@ def read_solution(work):
     return steps, end, slips
 
 
+def amount(expression):
+    """What an expression with parentheses is worth."""
+    assert re.fullmatch(r"[-+*/()\d]+", expression), expression
+    return eval(re.sub(r"\d+", r"Fraction(\g<0>)", expression))  # noqa: S307
+
+
 def test_the_parser_itself_sees_a_lie():
     for work in (
         "47+38:7+8=15,4+3+1=9;95.", "47+38=86.", "87/3:8/3=2r1,27/3=9;29.", "47+38:7+8=15,4+3+1=8;86.",
         "47+38,-11.47+38:7+8=15,4+3+1=8;85,-11.85-12:5-2=3,8-1=7;73.", "47+38:7+8=15,4+3+1=8;85,-12.85-12=73.",
         "47+38,-12.47+38:7+8=15,4+3+1=8;85.85-12=73.", "47+38:15,8;85.check 85-38:7,4;47 ok.58.",
+        "3*7/(2*4).3*7=21/(2*5).21/8.", "(1*3+1*2)/(2*3).1*3=3,(3+1*2)/(2*3).1*2=2,(2+2)/(2*3).3+2=5/(2*3).5/6.",
     ):  # fmt: skip
         with pytest.raises(AssertionError):
             read_solution(work)
@@ -260,7 +280,9 @@ def test_every_worked_solution_is_true_and_ends_at_the_answer(seed, level, style
     steps, end, slips = read_solution(work)
     assert Fraction(answer) == Fraction(problem.answer) == answer_of(problem.prompt)
     assert not slips or style == "backtracking"
-    assert (level > 1 and style != "terse") == ("," in work.split(".")[0] and ":" not in work.split(".")[0])
+    assert (level > 1 and style != "terse") == (not re.search("[:=]", work.split(".")[0]))  # a plan comes first
+    if level == 1 and ":" in work:  # a single operation always shows its columns
+        assert re.search(r":\d+[-+*/]\d", work)
     assert "check" not in work or style == "checking"
     if problem.family == "fraction":
         assert Fraction(end) == Fraction(answer)
@@ -414,7 +436,7 @@ def problems_behind(prompt, said):
             assert all(int(left) < 10 for left, _, _, _ in results)
             return [None]
         if not results:  # plans: only the questions say which problems they are
-            return [identity(asked) for asked, _ in re.findall(r"(.+?[.?]) (\d+[-+*/]\d+(?:,[-+*/\d]+)*)\.", said)]
+            return [identity(asked) for asked, _ in re.findall(r"(.+?[.?]) ([-+*/()\d]+(?:,[-+*/\d]+)*)\.", said)]
         assert len(results) in (6, 12)
         return [chain_identity(int(left), [(operator, int(right))]) for left, operator, right, _ in results]
     steps = read_solution(said.removesuffix(chat.END))[0]
@@ -453,9 +475,10 @@ def test_plans_name_the_operations_and_no_result():
     for seed in range(40):
         for asked, follows in arithmetic.plans(random.Random(seed), "train"):
             assert split_of(identity(asked.strip())) == "train"
-            first, *rest = follows.removesuffix(".").split(",")
-            if asked.endswith("fraction? "):
+            if FRACTION.fullmatch(asked.strip()):
+                assert amount(follows.removesuffix(".")) == answer_of(asked.strip())
                 continue
+            first, *rest = follows.removesuffix(".").split(",")
             left, operator, right = re.fullmatch(r"(\d+)([-+*/])(\d+)", first).groups()
             operations = [(operator, int(right)), *((part[0], int(part[1:])) for part in rest)]
             assert identity(asked.strip()) == chain_identity(int(left), operations)

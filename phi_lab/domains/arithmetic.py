@@ -14,7 +14,6 @@ short way is the risky one. That what is needed next stands close by is what let
 """
 
 import random
-from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd
 
@@ -25,6 +24,7 @@ CHECKED = 0.4  # share of steps that a checking solution undoes
 SLIP = 0.2  # chance of a slip in a step of a backtracking solution
 NAMES = ("Ann", "Bob", "Eva", "Ian", "Joy", "Leo", "Mia", "Tom")
 THINGS = ("apples", "beads", "books", "cards", "coins", "nuts", "pens", "shells")
+FRACTION_WORDINGS = ("What is {} as a fraction?", "Compute {} as a fraction.", "What fraction is {}?")
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
 EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
@@ -172,7 +172,7 @@ def _fraction(rng: random.Random, level: int) -> Problem:
         value *= e
         steps = (*steps[:3], ("*", top, e), steps[3])
         text, key = f"({text})*{e}", f"{key}*{e}"
-    prompt = f"What is {text} as a fraction?"
+    prompt = rng.choice(FRACTION_WORDINGS).format(text)
     return Problem("arithmetic", "fraction", level, key, prompt, str(value), steps)
 
 
@@ -183,21 +183,20 @@ def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str
     """Write a worked solution: (the text that goes between <think> tags, the final answer).
 
     Every solution ends at the right answer; a slip is always noticed. Fractions are left unreduced half of the time,
-    which is why the verifier has to know that 38/24 is 19/12.
+    which is why the verifier has to know that 38/24 is 19/12. A single operation is never shortened to its results.
     """
-    parts = _plan(problem.steps)
-    work = "" if style == "terse" or problem.level == 1 else f"{','.join(parts)}."
-    for place, step in enumerate(problem.steps, 1):
-        work += _step(step, style, rng, "" if style == "terse" else "".join(f",{part}" for part in parts[place:]))
-    if problem.family != "fraction":
-        return work, str(apply(*problem.steps[-1]))
-    values = [apply(*step) for step in problem.steps]
-    if problem.level == 2:
-        top, bottom = values
-    elif problem.level == 3:
-        top, bottom = values[2:]
-    else:
-        top, bottom = values[3:]
+    if problem.level == 1:
+        style = "columns" if style == "terse" else style
+        return _step(problem.steps[0], style, rng), problem.answer
+    fraction = problem.family == "fraction"
+    plan, *rests = _left_to_do(problem)
+    work = "" if style == "terse" else f"{plan}."
+    for step, rest in zip(problem.steps, rests, strict=True):
+        if rest or not fraction or style == "terse":
+            work += _step(step, style, rng, "" if style == "terse" else rest)
+    if not fraction:
+        return work, problem.answer
+    top, bottom = apply(*problem.steps[-2]), apply(*problem.steps[-1])
     work += f"{top}/{bottom}"
     common = gcd(top, bottom)
     if common > 1 and common < 10 and rng.random() < 0.5:
@@ -207,13 +206,24 @@ def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str
     return work + ".", answer
 
 
-def _plan(steps: Sequence[tuple[str, int, int]]) -> list[str]:
-    """The operations in order; one that goes on from the result before it is written without its left side."""
-    value, parts = None, []
-    for operator, left, right in steps:
-        parts.append(f"{operator}{right}" if left == value else f"{left}{operator}{right}")
-        value = apply(operator, left, right)
-    return parts
+def _left_to_do(problem: Problem) -> list[str]:
+    """The plan, and behind each step what is left to do, results filled in: a chain ("47+38,-12", ",-12", "") or a
+    fraction ("(3*7+5*4)/(4*7)", ",(21+5*4)/(4*7)", ",(21+20)/(4*7)", "/(4*7)", ""). Nothing needed stands far back.
+    """
+    if problem.family != "fraction":
+        (operator, left, right), *others = problem.steps
+        parts = [f"{left}{operator}{right}", *(f"{operator}{right}" for operator, _, right in others)]
+        return [",".join(parts), *("".join(f",{part}" for part in parts[place:]) for place in range(1, len(parts) + 1))]
+    *above, (_, b, d) = problem.steps
+    below = f"/({b}*{d})"
+    if problem.level == 2:
+        ((_, a, c),) = above
+        return [f"{a}*{c}{below}", below, ""]
+    (_, a, d), (_, c, b), (operator, left, right), *times = above
+    times = f"*{times[0][2]}" if times else ""
+    rests = [f"({a}*{d}{operator}{c}*{b}){times}{below}", f",({left}{operator}{c}*{b}){times}{below}",
+             f",({left}{operator}{right}){times}{below}", times + below]  # fmt: skip
+    return [*rests, below, ""] if times else [*rests, ""]
 
 
 def _step(step: tuple[str, int, int], style: str, rng: random.Random, rest: str = "") -> str:
@@ -342,7 +352,7 @@ def plans(rng: random.Random, split: str) -> list[tuple[str, str]]:
         problem = sample_split(rng, rng.randint(2, 4), split)
         if problem.family not in ("equation", "fraction") and rng.random() < 0.5:
             continue  # what has to be turned around is read more often
-        pairs.append((f"{problem.prompt} ", f"{','.join(_plan(problem.steps))}."))
+        pairs.append((f"{problem.prompt} ", f"{_left_to_do(problem)[0]}."))
     return pairs
 
 

@@ -33,13 +33,16 @@ def _stack(rng: random.Random, level: int) -> Problem:
         stack.append(value)
         words.append(f"push {number} {operation}")
     program = " ".join(words)
-    return Problem("logic", "stack", level, program, f"Run the stack: {program}. Top?", str(stack[-1]))
+    first, second, operation = words[0], *words[1].rsplit(" ", 1)
+    twins = sorted((first, second)) if operation != "sub" else (first, second)  # 3 and 5 add up as 5 and 3 do
+    key = " ".join((*twins, operation, *words[2:]))
+    return Problem("logic", "stack", level, key, f"Run the stack: {program}. Top?", str(stack[-1]))
 
 
 def _truth(rng: random.Random, level: int) -> Problem:
     """How many of the statements about p, q and r are true?"""
     values = {letter: rng.random() < 0.5 for letter in "pqr"}
-    statements, true = [], 0
+    statements, meanings, true = [], [], 0
     for _ in range(level + 1):
         left, right = rng.sample("pqr", 2)
         kind = rng.choice(("and", "or", "xor", "not"))
@@ -50,8 +53,9 @@ def _truth(rng: random.Random, level: int) -> Problem:
             "not": not values[left],
         }[kind]
         statements.append(f"not {left}" if kind == "not" else f"{left} {kind} {right}")
+        meanings.append(f"not {left}" if kind == "not" else " ".join((kind, *sorted((left, right)))))
         true += holds
     given = " ".join(f"{letter} is {'true' if value else 'false'}," for letter, value in values.items())[:-1]
     prompt = f"Given {given}: how many are true? {'; '.join(statements)}."
-    key = f"{given}|{'|'.join(sorted(statements))}"
+    key = f"{given}|{'|'.join(sorted(meanings))}"
     return Problem("logic", "truth", level, key, prompt, str(true))

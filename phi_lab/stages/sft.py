@@ -1,9 +1,10 @@
 """Stage 2, supervised fine-tuning: a compact, harder subset, one answer a row, learning where to stop.
 
 The paper (section 3.2) fine-tunes on a small representative subset of the verified rollouts, without packing, so that
-every answer ends where its row ends. How the subset was chosen is not known; ours takes the harder half of the
-questions (levels 3 and 4, those that the teacher often failed first) and for each up to three of its right rollouts
-at random. Taking the shortest of them on purpose would favour the terse, risky way.
+every answer ends where its row ends. How the subset was chosen is not known; ours holds twice as many long questions
+(levels 3 and 4) as short ones, of each level those first that the teacher often failed, and for each up to three of its
+right rollouts at random. Taking the shortest of them on purpose would favour the terse, risky way; leaving out the
+short questions made the model worse at them (docs/log.md).
 
     phi-lab run --from sft --to sft --out runs/my-run
 """
@@ -18,21 +19,28 @@ from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 
+SHARE = {1: 1, 2: 1, 3: 2, 4: 2}  # of the subset, by level
+
 
 def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
-    """The compact subset: at most `count` rows, at most three a question, levels 3 and 4, low pass rates first.
+    """The compact subset: at most `count` rows, shared over the levels as in SHARE, at most three a question, those
+    with low pass rates first.
 
     rows: right rollouts with `id`, `level`, `pass_rate`, `completion`.
     """
-    order = random.Random(seed)
-    by_question = defaultdict(list)
-    for row in rows:
-        if row["level"] >= 3:
-            by_question[row["id"]].append(row)
-    questions = list(by_question.values())
-    order.shuffle(questions)
-    questions.sort(key=lambda question: question[0]["pass_rate"])
-    return [row for question in questions for row in order.sample(question, min(3, len(question)))][:count]
+    order, chosen = random.Random(seed), []
+    levels = sorted({row["level"] for row in rows})
+    for level in levels:
+        by_question = defaultdict(list)
+        for row in rows:
+            if row["level"] == level:
+                by_question[row["id"]].append(row)
+        questions = list(by_question.values())
+        order.shuffle(questions)
+        questions.sort(key=lambda question: question[0]["pass_rate"])
+        some = [row for question in questions for row in order.sample(question, min(3, len(question)))]
+        chosen += some[: count * SHARE[level] // sum(SHARE[level] for level in levels)]
+    return chosen
 
 
 def train(
