@@ -185,7 +185,7 @@ def loss_curve(metrics: Sequence[dict], title: str) -> look.Figure:
         axes.plot(x, y, "*", color=look.RED, markersize=15, label=f"best: {y:.3f} at {x}")
     last = max(train[0] + validation[0])
     look.mark(axes, last, f"stopped at step {last}", left=True)
-    axes.set(xlabel="step", ylabel="loss, nats a token")
+    axes.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
     axes.margins(y=0.16)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -103,7 +103,7 @@ def run_stage(
             record(out / "teacher", base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed), say)
         return result
     student = student_for(stage, out, numbers)
-    claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
+    _claim(folder, student)
     if found := finished(folder):
         return found
     say(f"{stage}: training")
@@ -119,6 +119,11 @@ def run_stage(
         problems = distill.questions(numbers.grpo.candidates, seed + 50_000)
         result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
     return record(folder, result, say)
+
+
+def _claim(folder: Path, student: Path) -> None:
+    """Note whom a stage starts from; raises UserError in a folder that started from somebody else."""
+    claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
 
 
 def finished(folder: Path) -> Result | None:
@@ -231,9 +236,9 @@ def ten_problems(out: Path) -> list[dict]:
 
 def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
     """The second DPO arm: pairs from the student's own rollouts instead of the teacher's."""
-    folder = out / "dpo-own"
+    folder, student = out / "dpo-own", student_for("dpo", out, numbers)
+    _claim(folder, student)
     if not finished(folder):
-        student = student_for("dpo", out, numbers)
         plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
         asked = distill.questions(plan.questions, seed + 90_000, levels=(3, 4))
         rows = distill.roll(

@@ -139,7 +139,7 @@ LAB = Numbers(
                  evaluate_every=75, patience=4),
     sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=80, documents=2560),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=800),
+    grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=1600),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(

@@ -217,6 +217,9 @@ def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(finish
     (out / "dpo" / "student.json").write_text('{"weights": "0123456789abcdef"}')
     assert cli.main(["run", "--profile", "smoke", "--seed", "5", "--out", str(out)]) == 2
     assert f"delete {out / 'dpo'} to train it again" in capsys.readouterr().err
+    (out / "dpo-own" / "student.json").write_text('{"weights": "0123456789abcdef"}')
+    with pytest.raises(UserError, match=f"delete {out / 'dpo-own'} to train it again"):
+        run.run_own_arm(out, TINY, 5)
     (out / "data" / "teacher.json").write_text('{"weights": "0123456789abcdef"}')
     with pytest.raises(UserError, match="to ask this teacher"):
         run.training_data(out, TINY, 5)

@@ -211,7 +211,7 @@ def read_solution(work):
         sentences.append(last)
     if not re.search("[:=]", sentences[0]):
         plan = sentences.pop(0).split(",")
-    to_do = r"([,*/][^:=]+)?"
+    to_do = r"(,[^:=]+)?"
     for sentence in sentences:
         if match := re.fullmatch(rf"(\d+){to_do}", sentence):  # after a check the result is said again
             assert checked and int(match[1]) == steps[-1][3]
@@ -235,10 +235,9 @@ def read_solution(work):
         steps.append((int(left), operator, int(right), int(result)))
         ahead.append(rest)
     assert not checked
-    if plan and end and re.search(r"/\(\d", plan[0]):  # a fraction: all that is left to do is worth the answer
-        left = [plan[0], *(rest[1:] if rest[0] == "," else f"{step[3]}{rest}"
-                           for step, rest in zip(steps, ahead, strict=True))]  # fmt: skip
-        assert {amount(expression) for expression in left} == {Fraction(end)}, left
+    if plan and end:  # a fraction: all that is left to do is worth the answer
+        left = [rest.removeprefix(",").split(",") for rest in ahead]
+        assert {worth(None, plan), *map(worth, (step[3] for step in steps), left)} == {Fraction(end)}, (plan, left)
         return steps, end, slips
     before = [None, *(result for *_, result in steps)]
     done = [f"{op}{right}" if left == was else f"{left}{op}{right}"
@@ -251,10 +250,14 @@ def read_solution(work):
     return steps, end, slips
 
 
-def amount(expression):
-    """What an expression with parentheses is worth."""
-    assert re.fullmatch(r"[-+*/()\d]+", expression), expression
-    return eval(re.sub(r"\d+", r"Fraction(\g<0>)", expression))  # noqa: S307
+def worth(start, parts):
+    """What is left to do of a fraction comes to: from the part without a sign, else from `start`, the division last."""
+    parts = [re.fullmatch(r"([-+*/]?)(\d+)(?:\*(\d+))?", part).groups() for part in parts]
+    numbers = [(sign, int(left) * int(right or 1)) for sign, left, right in parts]
+    value = Fraction(next((number for sign, number in numbers if not sign), start))
+    for sign, number in sorted(numbers, key=lambda part: part[0] == "/"):
+        value = compute(sign, value, number) if sign else value
+    return value
 
 
 def test_the_parser_itself_sees_a_lie():
@@ -262,7 +265,7 @@ def test_the_parser_itself_sees_a_lie():
         "47+38:7+8=15,4+3+1=9;95.", "47+38=86.", "87/3:8/3=2r1,27/3=9;29.", "47+38:7+8=15,4+3+1=8;86.",
         "47+38,-11.47+38:7+8=15,4+3+1=8;85,-11.85-12:5-2=3,8-1=7;73.", "47+38:7+8=15,4+3+1=8;85,-12.85-12=73.",
         "47+38,-12.47+38:7+8=15,4+3+1=8;85.85-12=73.", "47+38:15,8;85.check 85-38:7,4;47 ok.58.",
-        "3*7/(2*4).3*7=21/(2*5).21/8.", "(1*3+1*2)/(2*3).1*3=3,(3+1*2)/(2*3).1*2=2,(2+2)/(2*3).3+2=5/(2*3).5/6.",
+        "/2*4,3*7.2*4=8,3*7,/9.3*7=21,/8.21/8.", "/2*3,+1*2,1*3.2*3=6,+1*2,1*3,/6.1*2=2,1*3,+4,/6.1*3=3,+2,/6.3+2=5,/6.5/6.",
     ):  # fmt: skip
         with pytest.raises(AssertionError):
             read_solution(work)
@@ -436,7 +439,7 @@ def problems_behind(prompt, said):
             assert all(int(left) < 10 for left, _, _, _ in results)
             return [None]
         if not results:  # plans: only the questions say which problems they are
-            return [identity(asked) for asked, _ in re.findall(r"(.+?[.?]) ([-+*/()\d]+(?:,[-+*/\d]+)*)\.", said)]
+            return [identity(asked) for asked, _ in re.findall(r"(.+?[.?]) ([/\d][-+*/\d]*(?:,[-+*/\d]+)*)\.", said)]
         assert len(results) in (6, 12)
         return [chain_identity(int(left), [(operator, int(right))]) for left, operator, right, _ in results]
     steps = read_solution(said.removesuffix(chat.END))[0]
@@ -476,7 +479,7 @@ def test_plans_name_the_operations_and_no_result():
         for asked, follows in arithmetic.plans(random.Random(seed), "train"):
             assert split_of(identity(asked.strip())) == "train"
             if FRACTION.fullmatch(asked.strip()):
-                assert amount(follows.removesuffix(".")) == answer_of(asked.strip())
+                assert worth(None, follows.removesuffix(".").split(",")) == answer_of(asked.strip())
                 continue
             first, *rest = follows.removesuffix(".").split(",")
             left, operator, right = re.fullmatch(r"(\d+)([-+*/])(\d+)", first).groups()

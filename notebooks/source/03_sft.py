@@ -23,8 +23,8 @@ subset = sft.choose(right, lab.numbers.sft.documents, lab.seed)
 # ## The subset
 #
 # The paper fine-tunes on a *compact but representative* subset [S]; how it was chosen and how large it was is unknown
-# [U]. Ours takes questions with three and four operations, those that the teacher fails most often first, and of each
-# up to three right answers, at random.
+# [U]. Ours holds twice as many questions with three and four operations as with one and two, of each kind those first
+# that the teacher fails most often, and of each up to three right answers, at random.
 
 
 # %%

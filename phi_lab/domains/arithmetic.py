@@ -161,19 +161,17 @@ def _fraction(rng: random.Random, level: int) -> Problem:
         top = a * c if level == 2 else apply(operator, a * d, c * b)
         if 0 < top * e <= LARGEST:
             break
-    if level == 2:
-        value, steps = Fraction(a * c, b * d), (("*", a, c), ("*", b, d))
-    else:
-        value, steps = Fraction(top, b * d), (("*", a, d), ("*", c, b), (operator, a * d, c * b), ("*", b, d))
+    steps = [("*", b, d), ("*", a, c)]
+    if level > 2:
+        steps[1:] = [("*", c, b), ("*", a, d), (operator, a * d, c * b)]
     text = f"{a}/{b}{operator}{c}/{d}"
     pair = sorted(((a, b), (c, d))) if operator in "+*" else [(a, b), (c, d)]
     key = f"fraction:{pair[0]}{operator}{pair[1]}"
     if level == 4:
-        value *= e
-        steps = (*steps[:3], ("*", top, e), steps[3])
+        steps.append(("*", top, e))
         text, key = f"({text})*{e}", f"{key}*{e}"
     prompt = rng.choice(FRACTION_WORDINGS).format(text)
-    return Problem("arithmetic", "fraction", level, key, prompt, str(value), steps)
+    return Problem("arithmetic", "fraction", level, key, prompt, str(Fraction(top * e, b * d)), tuple(steps))
 
 
 # ------------------------------------------------------------------ worked solutions
@@ -188,42 +186,40 @@ def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str
     if problem.level == 1:
         style = "columns" if style == "terse" else style
         return _step(problem.steps[0], style, rng), problem.answer
-    fraction = problem.family == "fraction"
     plan, *rests = _left_to_do(problem)
-    work = "" if style == "terse" else f"{plan}."
+    work = "" if style == "terse" else f"{','.join(plan)}."
     for step, rest in zip(problem.steps, rests, strict=True):
-        if rest or not fraction or style == "terse":
-            work += _step(step, style, rng, "" if style == "terse" else rest)
-    if not fraction:
+        work += _step(step, style, rng, "" if style == "terse" else "".join(f",{part}" for part in rest))
+    if problem.family != "fraction":
         return work, problem.answer
-    top, bottom = apply(*problem.steps[-2]), apply(*problem.steps[-1])
+    top, bottom = apply(*problem.steps[-1]), apply(*problem.steps[0])
     work += f"{top}/{bottom}"
     common = gcd(top, bottom)
-    if common > 1 and common < 10 and rng.random() < 0.5:
+    if 1 < common < 10 and rng.random() < 0.5:
         top, bottom = top // common, bottom // common
         work += f"={top}/{bottom}"
-    answer = str(top) if bottom == 1 else f"{top}/{bottom}"
-    return work + ".", answer
+    return f"{work}.", str(top) if bottom == 1 else f"{top}/{bottom}"
 
 
-def _left_to_do(problem: Problem) -> list[str]:
-    """The plan, and behind each step what is left to do, results filled in: a chain ("47+38,-12", ",-12", "") or a
-    fraction ("(3*7+5*4)/(4*7)", ",(21+5*4)/(4*7)", ",(21+20)/(4*7)", "/(4*7)", ""). Nothing needed stands far back.
+def _left_to_do(problem: Problem) -> list[list[str]]:
+    """The plan, and after each step what is left to do. Each part goes on from the result before it.
+
+    47+38-12: [47+38, -12], [-12], []. 7/4-7/6: [/4*6, -7*4, 7*6], [-7*4, 7*6, /24], [7*6, -28, /24], [-28, /24],
+    [/24]: what later steps need is worked out first and then stands in the list, so that nothing stands far back.
     """
+    operator, left, right = problem.steps[0]
     if problem.family != "fraction":
-        (operator, left, right), *others = problem.steps
-        parts = [f"{left}{operator}{right}", *(f"{operator}{right}" for operator, _, right in others)]
-        return [",".join(parts), *("".join(f",{part}" for part in parts[place:]) for place in range(1, len(parts) + 1))]
-    *above, (_, b, d) = problem.steps
-    below = f"/({b}*{d})"
+        parts = [f"{left}{operator}{right}", *(f"{operator}{right}" for operator, _, right in problem.steps[1:])]
+        return [parts[place:] for place in range(len(parts) + 1)]
+    below = f"/{left * right}"
     if problem.level == 2:
-        ((_, a, c),) = above
-        return [f"{a}*{c}{below}", below, ""]
-    (_, a, d), (_, c, b), (operator, left, right), *times = above
-    times = f"*{times[0][2]}" if times else ""
-    rests = [f"({a}*{d}{operator}{c}*{b}){times}{below}", f",({left}{operator}{c}*{b}){times}{below}",
-             f",({left}{operator}{right}){times}{below}", times + below]  # fmt: skip
-    return [*rests, below, ""] if times else [*rests, ""]
+        product = "{1}*{2}".format(*problem.steps[1])
+        return [[f"/{left}*{right}", product], [product, below], [below]]
+    (_, c, b), (_, a, d), (operator, _, second), *times = problem.steps[1:]
+    tail = [*(f"*{e}" for _, _, e in times), below]
+    rests = [[f"{operator}{c}*{b}", f"{a}*{d}", *tail], [f"{a}*{d}", f"{operator}{second}", *tail],
+             *([f"{operator}{second}", *tail][place:] for place in range(len(tail) + 1))]  # fmt: skip
+    return [[f"/{left}*{right}", *rests[0][:-1]], *rests]
 
 
 def _step(step: tuple[str, int, int], style: str, rng: random.Random, rest: str = "") -> str:
@@ -352,7 +348,7 @@ def plans(rng: random.Random, split: str) -> list[tuple[str, str]]:
         problem = sample_split(rng, rng.randint(2, 4), split)
         if problem.family not in ("equation", "fraction") and rng.random() < 0.5:
             continue  # what has to be turned around is read more often
-        pairs.append((f"{problem.prompt} ", f"{_left_to_do(problem)[0]}."))
+        pairs.append((f"{problem.prompt} ", f"{','.join(_left_to_do(problem)[0])}."))
     return pairs
 
 

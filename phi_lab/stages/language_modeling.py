@@ -131,7 +131,7 @@ def fit(
         per_device_train_batch_size=numbers.batch, per_device_eval_batch_size=4 * numbers.batch,
         learning_rate=numbers.learning_rate, max_grad_norm=1.0,
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
-        lr_scheduler_kwargs={"factor": 0.5, "patience": 1, "threshold": 0.01} if until_plateau else None,
+        lr_scheduler_kwargs={"factor": 0.5, "patience": 0, "threshold": 0.01} if until_plateau else None,
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=until_plateau,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
         save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1,
