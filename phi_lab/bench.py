@@ -1,6 +1,6 @@
 """How fast is this computer at what the lab does? Ratios within one interleaved run, since machines are noisy.
 
-    phi-lab bench --json bench.json
+phi-lab bench --json bench.json
 """
 
 import time

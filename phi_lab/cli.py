@@ -106,12 +106,27 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--seed", type=seed, default=0)
     distil.add_argument("--out", type=Path, required=True, help="folder for rollouts, training sets and funnel")
 
-    check = command("verify", _verify, "judge the answers in a file of cases")
+    check = command("verify", _verify, "judge the answers in files of cases, and write a page about them")
     check.add_argument(
-        "--cases", type=Path, required=True, help="JSON Lines with id, gold and prediction_text or response"
-    )
-    check.add_argument("--jobs", type=at_least(1), default=2)
-    check.add_argument("--out", type=Path, required=True, help="the cases with verdict and extracted answer")
+        "--cases", type=Path, required=True, nargs="+", action="extend",
+        help="JSON Lines with id, gold and prediction_text or response; expected or correct (true, false) is the label",
+    )  # fmt: skip
+    check.add_argument("--jobs", type=at_least(1), default=2, help="answers judged at once")
+    check.add_argument(
+        "--out", type=Path, required=True,
+        help="the cases with verdict and extracted answer; a page about them beside it, ending in .html",
+    )  # fmt: skip
+    check.add_argument(
+        "--judge", metavar="URL", default=None,
+        help="second opinion on what the rules call wrong or unparsed: an OpenAI-compatible endpoint such as "
+        "http://localhost:8000/v1. Its key is read from OPENAI_API_KEY; its vote stands in the field judge",
+    )  # fmt: skip
+    check.add_argument("--judge-model", metavar="NAME", default="gpt-4o-mini", help="a plain chat model (the paper's)")
+    check.add_argument("--judge-budget", metavar="N", type=at_least(0), default=1000, help="questions at most")
+    check.add_argument(
+        "--judge-cache", metavar="FILE", type=Path, default=None,
+        help="votes already paid for, asked once for ever; without it, OUT with the ending .votes.jsonl",
+    )  # fmt: skip
 
     measure = command("eval", _eval, "measure a model on easy, hard and transfer")
     measure.add_argument("--model", type=Path, required=True)
@@ -175,12 +190,26 @@ def _distill(options) -> None:
 
 
 def _verify(options) -> None:
-    from phi_lab import files, verify
+    from phi_lab import audit, files, judge
 
-    rows, summary = verify.audit(options.cases, options.jobs)
+    target = options.out.with_suffix(".html")
+    if target == options.out:
+        raise UserError(f"{target}: --out is for the rows; the page gets this name by itself, give another ending")
+    rows, skipped = audit.judge_files(options.cases, options.jobs)
     files.write_rows(options.out, rows)
-    for name, value in summary.items():
-        print(f"{name}: {value}")
+    if options.judge:
+        cache = options.judge_cache or options.out.with_suffix(".votes.jsonl")
+        whom = judge.Judge(options.judge, options.judge_model, cache, budget=options.judge_budget)
+        rows, counts = judge.second_opinions(rows, whom)
+        files.write_rows(options.out, rows)
+        print(f"judge: {counts}")
+    for name, value in audit.summary(rows).items():
+        shares = isinstance(value, dict) and name != "verdicts"
+        print(f"{name}: {'; '.join(f'{k} {audit.words(v)}' for k, v in value.items()) if shares else value}")
+    for line in skipped:
+        print(f"skipped: {line}")
+    audit.write_page(target, rows, skipped)
+    print(target)
 
 
 def _eval(options) -> None:

@@ -126,7 +126,7 @@ class Numbers:
 
 
 BASE = Training(
-    learning_rate=8e-3, batch=8, row_length=256, steps=3000, documents=115_000, warmup=0.05, evaluate_every=200
+    learning_rate=8e-3, batch=8, row_length=256, steps=3400, documents=130_000, warmup=0.05, evaluate_every=200
 )
 TEACHER = Training(
     learning_rate=4e-3, batch=8, row_length=320, steps=1200, documents=40_000, warmup=0.05, evaluate_every=200

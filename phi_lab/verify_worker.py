@@ -26,6 +26,7 @@ from pathlib import Path
 DEADLINE = 1.5  # seconds for one comparison; with the rest an answer comes within 2
 START_LIMIT = 60.0  # seconds for importing sympy, on a cold disk
 MEMORY = 1 << 30  # bytes of address space; sympy with its parser takes about 150 MB
+SAID = {b"1": "right", b"0": "wrong", b"?": "unparsed"}
 MAX_WORKERS = max(1, min(8, os.cpu_count() or 1))
 
 
@@ -33,11 +34,11 @@ MAX_WORKERS = max(1, min(8, os.cpu_count() or 1))
 
 
 class _Worker:
-    def __init__(self):
+    def __init__(self, program):
         path = str(Path(__file__).resolve().parents[1])
         env = dict(os.environ, PYTHONPATH=os.pathsep.join([path, os.environ.get("PYTHONPATH", "")]))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from phi_lab.verify_worker import main; main()"],
+            [sys.executable, "-c", f"from {program} import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -68,22 +69,26 @@ class _Worker:
             self.process.stdin.close()
 
 
-class _Pool:
-    def __init__(self):
-        self.idle, self.lock = [], threading.Lock()
+class Pool:
+    """Workers that run `main` of the module `program`; each takes one question at a time."""
+
+    def __init__(self, program):
+        self.program, self.idle, self.lock = program, [], threading.Lock()
         self.free = threading.BoundedSemaphore(MAX_WORKERS)
 
     def take(self):
         with self.lock:
             worker = self.idle.pop() if self.idle else None
-        worker = worker or _Worker()
+        worker = worker or _Worker(self.program)
         if not worker.ready and worker.exchange(b"", START_LIMIT) != b"+":
             worker.close()
             raise RuntimeError("the verifier's worker process does not start: is math-verify installed?")
         worker.ready = True
         return worker
 
-    def ask(self, message, seconds):
+    def ask(self, a, b, seconds):
+        """What a worker says about two texts: "right", "wrong", "unparsed" or "timeout"."""
+        message = json.dumps([a, b]).encode() + b"\n"
         with self.free:
             for last in (False, True):
                 worker = self.take()
@@ -95,11 +100,11 @@ class _Pool:
                     raise
                 if not answer:
                     worker.close()
-                    worker = _Worker()  # starts while the caller goes on
+                    worker = _Worker(self.program)  # starts while the caller goes on
                 with self.lock:
                     self.idle.append(worker)
                 if answer or last or time.monotonic() - start > seconds * 0.9:
-                    return answer
+                    return SAID.get(answer, "timeout")
                 # it died early: of memory, or killed from outside; one more try tells
 
     def close(self):
@@ -107,12 +112,12 @@ class _Pool:
             self.idle.pop().close()
 
 
-_pool = _Pool()
+_pool = Pool("phi_lab.verify_worker")
 
 
 def _forget():
     global _pool
-    _pool = _Pool()  # after a fork the workers are the parent's
+    _pool = Pool("phi_lab.verify_worker")  # after a fork the workers are the parent's
 
 
 if hasattr(os, "register_at_fork"):
@@ -122,27 +127,37 @@ atexit.register(lambda: _pool.close())
 
 def ask(a, b, seconds=DEADLINE):
     """Compare two answers in a worker: "right", "wrong", "unparsed" or "timeout"."""
-    message = json.dumps([a, b]).encode() + b"\n"
-    return {b"1": "right", b"0": "wrong", b"?": "unparsed"}.get(_pool.ask(message, seconds), "timeout")
+    return _pool.ask(a, b, seconds)
 
 
 # ---- The child's side ---------------------------------------------------------------------------
 
 
 def main():
-    """Serve comparisons until the input ends."""
+    """Serve comparisons by the project's own rules until the input ends."""
+    serve(_rules, MEMORY)
+
+
+def _rules():
+    harden()
+    from phi_lab.verify_math import compare
+
+    return compare
+
+
+def serve(prepare, memory):
+    """The child: `prepare()` gives compare(a, b) -> True, False or None (unreadable), whose answers go out a byte each.
+    `memory`: bytes of address space, where the platform can bound it."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not look like an answer
-    harden()
-    from phi_lab.verify_math import compare
-
+    compare = prepare()
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
         pass  # Windows has none, macOS refuses some: the deadline still holds
@@ -158,6 +173,7 @@ def main():
 def harden():
     """Import the parser, then make every road from text to `eval` a dead end, in this process."""
     import latex2sympy2_extended.latex2sympy2 as parser
+    import sympy.physics.units  # noqa: F401  it parses its own unit names when it is first needed
     from sympy.parsing import sympy_parser
 
     def refuse(*args, **kwargs):

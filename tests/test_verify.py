@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import verify_math, verify_value, verify_worker
-from phi_lab.errors import UserError
-from phi_lab.verify import Verdict, audit, equal, extract, verify, verify_many
+from phi_lab import audit, verify_math, verify_value, verify_worker
+from phi_lab.verify import Verdict, equal, extract, verify, verify_many
 from phi_lab.verify_text import hostile, number
 
 CASES = Path(os.environ.get("PHI_LAB_CASES", Path(__file__).parents[2] / "shared" / "data"))
@@ -252,46 +251,6 @@ def test_speed_of_the_integer_path():
     assert rate > 30_000  # a quiet core gives 150,000 and more
 
 
-def test_audit(tmp_path):
-    cases = tmp_path / "cases.jsonl"
-    rows = [
-        {"id": 1, "gold": "2", "prediction_text": r"\boxed{2}", "expected": True},
-        {"id": 2, "gold": "2", "response": r"\boxed{3}", "correct": False},
-        {"id": 3, "gold": "2", "response": "<think>", "expected": True, "contested": True},
-    ]
-    cases.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    out, summary = audit(cases, jobs=1)
-    assert [(r["id"], r["verdict"], r["extracted"]) for r in out] == [
-        (1, "right", "2"),
-        (2, "wrong", "3"),
-        (3, "unfinished", None),
-    ]
-    assert summary["main"] == {"n": 2, "agree": 2, "agreement": 1.0, "false_positives": 0}
-    assert summary["contested"]["agree"] == 0
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ('{"id": 1, "response": "2"}', "line 2: field 'gold'"),
-        ('{"gold": "2", "response": "2"}', "line 2: field 'id'"),
-        ('{"id": 1, "gold": "2"}', "line 2: field 'prediction_text' or 'response'"),
-        ('{"id": 1, "gold": 2, "response": "2"}', "line 2: field 'gold' must be a string"),
-        ('{"id": 1', "line 2: not JSON"),
-        ("[1]", "line 2: a case must be an object"),
-    ],
-)
-def test_audit_names_the_mistake(tmp_path, line, says):
-    cases = tmp_path / "cases.jsonl"
-    cases.write_text('{"id": 0, "gold": "1", "response": "1"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(UserError) as error:
-        audit(cases)
-    assert says in str(error.value)
-    assert "cases.jsonl" in str(error.value)
-    with pytest.raises(UserError, match="cannot be read"):
-        audit(tmp_path / "none.jsonl")
-
-
 # Agreement measured on these files, less a little: a floor that a change may not break unseen.
 @pytest.mark.parametrize(
     ("file", "floor"),
@@ -304,10 +263,11 @@ def test_audit_names_the_mistake(tmp_path, line, says):
     ],
 )
 def test_agreement_with_public_cases(file, floor):
-    _, summary = audit(public(file), jobs=2)
-    print(file, summary)
-    assert summary["main"]["agreement"] >= floor
-    assert summary["main"]["false_positives"] <= 3
+    found = audit.summary(audit.judge_file(public(file), jobs=2))["main"]
+    print(file, found)
+    agree, of = found["agreement"][:2]
+    assert agree >= floor * of
+    assert found["false positives"][0] <= 3
 
 
 @pytest.mark.parametrize(
