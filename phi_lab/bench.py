@@ -1,71 +1,227 @@
-"""How fast is this computer at what the lab does? Ratios within one interleaved run, since machines are noisy.
+"""How fast is this computer at what the lab does? Each figure is a ratio within one interleaved run: machines are
+noisy, and ours and theirs, measured in turn, meet the same noise.
 
-phi-lab bench --json bench.json
+"Theirs" is what a user gets without this package: `model.generate`, TRL's trainers as they come (packing and data
+handling included), a bare PyTorch loop, math-verify. Both sides get the same model, rows, prompts and optimizer.
+
+    phi-lab bench --json bench.json
 """
 
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from statistics import median
 
 import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from phi_lab import benchmarks, chat, models, rollouts
+from phi_lab import benchmarks, chat, distill, models, rollouts, scale, verify_reference
 from phi_lab.evaluate import peak_rss_mb
-from phi_lab.files import write_json
+from phi_lab.files import read_rows, write_json
 from phi_lab.progress import Bar
-from phi_lab.run import SHIPPED
-from phi_lab.verify import verify_many
+from phi_lab.run import DISTILLED, SHIPPED
+from phi_lab.stages import grpo, rollout_dpo
+from phi_lab.stages import language_modeling as lm
+from phi_lab.stages.muon import Muon
+from phi_lab.verify import verify
 
-RUNS = 5
+RUNS = 3
+STEPS = 12  # of a trainer in one measurement
+PROMPTS = (32, 256)  # sampled eight times each, and once each
 
 
-def interleaved(ours: Callable[[], float], theirs: Callable[[], float], bar: Bar) -> dict:
-    """`RUNS` pairs of rates, one after the other; the ratio ours/theirs as median, lowest and highest."""
-    ratios = []
-    for _ in range(RUNS):
-        ratios.append(ours() / theirs())
-        bar.update(1)
-    return {"ratio": median(ratios), "low": min(ratios), "high": max(ratios), "runs": RUNS}
+class Lab:
+    """The same model, rows and prompts for both sides. Methods give useful tokens, pairs, steps or texts a second."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.tokenizer = folder, models.load_tokenizer()
+        distill.training_sets(read_rows(DISTILLED / "rollouts.jsonl.gz")[:8000], folder)
+        self.right = read_rows(folder / "right.jsonl")
+        self.documents = [lm.document(self.tokenizer, row["prompt"], row["completion"]) for row in self.right]
+        self.hard = benchmarks.load("hard")
+        self.quiet = {
+            "output_dir": str(folder / "trl"), "save_strategy": "no", "logging_strategy": "no", "report_to": "none",
+            "disable_tqdm": True, "use_cpu": not torch.cuda.is_available(), "bf16": False,
+            "activation_checkpointing": False, "learning_rate": 1e-5,
+        }  # fmt: skip
+
+    def rollouts(self, engine: str, prompts: int, samples: int) -> float:
+        asked = [problem["prompt"] for problem in self.hard[:prompts]]
+        began = time.perf_counter()
+        groups = rollouts.sample(
+            models.load(SHIPPED / "sft"), self.tokenizer, asked, samples=samples, temperature=1.0, max_new_tokens=256,
+            seed=0, engine=engine, quiet=True,
+        )  # fmt: skip
+        return sum(len(one.ids) for group in groups for one in group) / (time.perf_counter() - began)
+
+    def roofline(self) -> float:
+        """Tokens a second if a rollout were matrix products alone, as fast as large ones."""
+        return gflops() * 1e9 / (2 * sum(weight.numel() for weight in models.load(SHIPPED / "sft").parameters()))
+
+    def sft(self) -> float:
+        numbers = replace(scale.LAB.mid, steps=STEPS, schedule="cosine", evaluate_every=0)
+        result = _silent(lambda: lm.fit(
+            models.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", numbers,
+            pack=lm.pack_best_fit, packed=True, seed=0, title="ours",
+        ))  # fmt: skip
+        return result.train_tokens / result.seconds
+
+    def sft_trl(self) -> float:
+        text = [{"prompt": chat.prompt_text(row["prompt"]), "completion": row["completion"]} for row in self.right]
+        numbers = scale.LAB.mid
+        arguments = SFTConfig(**self.quiet, max_steps=STEPS // 3, per_device_train_batch_size=numbers.batch,
+                              max_length=numbers.row_length, packing=True)  # fmt: skip
+        trainer = _silent(lambda: SFTTrainer(
+            models.load(SHIPPED / "mid"), arguments, train_dataset=Dataset.from_list(text),
+            processing_class=self.tokenizer,
+        ))  # fmt: skip
+        return arguments.max_steps * numbers.batch * numbers.row_length / _seconds(trainer)
+
+    def sft_bare(self) -> float:
+        """The same packed rows and optimizer in the shortest loop."""
+        numbers, model, pad = scale.LAB.mid, models.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
+        packed = lm.pack_best_fit([len(ids) for ids, _ in self.documents], numbers.row_length)[: STEPS * numbers.batch]
+        rows, together = lm.rows_dataset(self.documents, packed, pad, numbers.row_length), lm.collate(pad)
+        optimizer = Muon(model, 1e-4, 0.01)
+        began = time.perf_counter()
+        for first in range(0, len(rows), numbers.batch):
+            loss = model(**together([rows[i] for i in range(first, first + numbers.batch)]), use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        return len(rows) * numbers.row_length / (time.perf_counter() - began)
+
+    def dpo(self) -> float:
+        numbers = replace(scale.LAB.dpo, pairs=STEPS * scale.LAB.dpo.batch)
+        right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
+        work = lambda: rollout_dpo.train(SHIPPED / "sft", right, wrong, self.folder / "dpo", numbers, seed=0)  # noqa: E731
+        return numbers.pairs / _silent(work).seconds
+
+    def dpo_trl(self) -> float:
+        numbers = replace(scale.LAB.dpo, pairs=STEPS * scale.LAB.dpo.batch)
+        rows = rollout_dpo.make_pairs(self.right, read_rows(self.folder / "wrong.jsonl"), numbers, 0,
+                                      rollout_dpo.pair_closest_length)  # fmt: skip
+        arguments = DPOConfig(**self.quiet, max_steps=STEPS // 2, per_device_train_batch_size=numbers.batch)
+        trainer = _silent(lambda: DPOTrainer(
+            models.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
+            processing_class=self.tokenizer,
+        ))  # fmt: skip
+        return arguments.max_steps * numbers.batch / _seconds(trainer)
+
+    def grpo(self) -> float:
+        """Steps a second, without the choice of prompts, which TRL has not."""
+        numbers, asked = replace(scale.LAB.grpo, steps=STEPS // 4), distill.questions(200, 1)
+        return numbers.steps / _silent(lambda: grpo.train(
+            SHIPPED / "dpo", asked, self.folder / "grpo", numbers, seed=0, select=lambda model, tokenizer, all, *_: all
+        )).seconds  # fmt: skip
+
+    def grpo_trl(self) -> float:
+        numbers, asked = scale.LAB.grpo, distill.questions(200, 1)
+        rows = [{"prompt": chat.prompt_text(problem.prompt), "answer": problem.answer} for problem in asked]
+        arguments = GRPOConfig(
+            **self.quiet, max_steps=1, num_generations=numbers.group, temperature=numbers.hot, beta=0.0,
+            per_device_train_batch_size=numbers.prompts * numbers.group, max_completion_length=numbers.max_new_tokens,
+        )  # fmt: skip
+        trainer = _silent(lambda: GRPOTrainer(
+            models.load(SHIPPED / "dpo"), args=arguments,
+            reward_funcs=lambda completions, answer, **_: grpo.verified(completions, answer),
+            train_dataset=Dataset.from_list(rows), processing_class=self.tokenizer,
+        ))  # fmt: skip
+        return arguments.max_steps / _seconds(trainer)
+
+    def texts(self, long: bool) -> list[tuple[str, str]]:
+        """(completion, gold): with `long`, thousands of characters of work in prose and formulas before the answer."""
+        work = "So we get $\\frac{38}{24}=\\frac{19}{12}$, and then $x^2-5x+6=(x-2)(x-3)$ by the steps above. " * 60
+        return [
+            (f"{work if long else 'That makes '}The answer is \\boxed{{{n}}}.", str(n))
+            for n in range(100 if long else 300)
+        ]
+
+    def verify(self, long: bool) -> float:
+        pairs = self.texts(long)
+        return len(pairs) / _timed(lambda: [verify(text, gold) for text, gold in pairs])
+
+    def math_verify(self, long: bool) -> float:
+        pairs = self.texts(long)[:: 5 if long else 3]
+        verify_reference.ask(pairs[:1])  # the time to start a process is no part of it
+        return len(pairs) / _timed(lambda: _silent(lambda: verify_reference.ask(pairs)))
 
 
 def bench(path: Path | None) -> dict:
-    """Measure, print and, with a path, write: rollouts against `model.generate`, matrix products, memory."""
-    model, tokenizer = models.load(SHIPPED / "grpo"), models.load_tokenizer()
-    prompts = [problem["prompt"] for problem in benchmarks.load("hard")[:16]]
+    """Measure, print and, with a path, write every figure. Takes about ten minutes on two cores."""
+    with tempfile.TemporaryDirectory() as folder, Bar(10 * RUNS, "bench", "pair") as bar:
+        lab, (few, many) = Lab(Path(folder)), PROMPTS
+        lab.rollouts("cpu", 4, 8)  # warm up
 
-    def tokens_a_second(engine: str) -> float:
-        began = time.perf_counter()
-        groups = rollouts.sample(
-            model, tokenizer, prompts, samples=8, temperature=1.0, max_new_tokens=256, seed=0, engine=engine, quiet=True
-        )
-        return sum(len(one.ids) for group in groups for one in group) / (time.perf_counter() - began)
+        def ratio(ours: Callable[[], float], theirs: Callable[[], float]) -> dict:
+            """`RUNS` pairs of rates, in turn: ours/theirs as median, lowest and highest, and the rates' medians."""
+            pairs = []
+            for _ in range(RUNS):
+                pairs.append((ours(), theirs()))
+                bar.update(1)
+            ratios = [one / other for one, other in pairs]
+            rates = {"ours": median(one for one, _ in pairs), "theirs": median(other for _, other in pairs)}
+            return {"ratio": median(ratios), "low": min(ratios), "high": max(ratios), "runs": RUNS, **rates}
 
-    def verdicts_a_second() -> float:
-        pairs = [(chat.completion_text("47+38:7+8=15,4+3+1=8;85." * 3, "85"), "85")] * 20_000
-        began = time.perf_counter()
-        verify_many(pairs)
-        return len(pairs) / (time.perf_counter() - began)
-
-    def gflops() -> float:
-        a = torch.randn(1024, 1024)
-        began = time.perf_counter()
-        for _ in range(20):
-            a @ a
-        return 20 * 2 * 1024**3 / (time.perf_counter() - began) / 1e9
-
-    tokens_a_second("cpu")  # warm up
-    with Bar(RUNS, "rollouts against model.generate", "pair") as bar:
-        ratio = interleaved(lambda: tokens_a_second("cpu"), lambda: tokens_a_second("hf"), bar)
-    figures = {
-        "rollouts_vs_generate": ratio,
-        "rollout_tokens_a_second": tokens_a_second("cpu"),
-        "verdicts_a_second": verdicts_a_second(),
-        "matmul_gflops": gflops(),
-        "peak_rss_mb": peak_rss_mb(),
-    }
+        figures = {
+            "rollouts_vs_generate": ratio(lambda: lab.rollouts("cpu", few, 8), lambda: lab.rollouts("hf", few, 8)),
+            "rollouts_vs_generate_single": ratio(
+                lambda: lab.rollouts("cpu", many, 1), lambda: lab.rollouts("hf", many, 1)
+            ),
+            "rollouts_vs_roofline": ratio(lambda: lab.rollouts("cpu", few, 8), lab.roofline),
+            "sft_vs_trl_packing": ratio(lab.sft, lab.sft_trl),
+            "sft_vs_bare_loop": ratio(lab.sft, lab.sft_bare),
+            "dpo_vs_trl": ratio(lab.dpo, lab.dpo_trl),
+            "grpo_step_vs_trl": ratio(lab.grpo, lab.grpo_trl),
+            "verify_vs_math_verify_long": ratio(lambda: lab.verify(True), lambda: lab.math_verify(True)),
+            "verify_vs_math_verify_short": ratio(lambda: lab.verify(False), lambda: lab.math_verify(False)),
+        }
+    figures |= {
+        "ladder_seconds": _ladder_seconds({name: value["ours"] for name, value in figures.items()}),
+        "matmul_gflops": gflops(), "peak_rss_mb": peak_rss_mb(),
+    }  # fmt: skip
+    told = "{ratio:.2f} [{low:.2f}, {high:.2f}], {ours:,.1f} against {theirs:,.1f} a second"
     for name, value in figures.items():
-        print(f"{name}: {value if isinstance(value, dict) else round(value, 1)}")
+        print(f"{name}: {told.format(**value) if isinstance(value, dict) else f'{value:,.1f}'}")
     if path:
         write_json(path, figures)
     return figures
+
+
+def _ladder_seconds(rates: dict[str, float]) -> float:
+    """The lab's training at these rates, all of mid-training's steps taken; a run's own seconds are in ladder.json."""
+    lab, tokens = scale.LAB, 100  # of a mean answer with its question
+    read = lab.mid.steps * lab.mid.batch * lab.mid.row_length + lab.sft.steps * lab.sft.batch * tokens
+    probes = lab.grpo.candidates * lab.grpo.probes * tokens
+    return (read / rates["sft_vs_bare_loop"] + lab.dpo.pairs / rates["dpo_vs_trl"]
+            + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])  # fmt: skip
+
+
+def gflops() -> float:
+    """Billions of floating-point operations a second in matrix products of 1,024."""
+    a = torch.randn(1024, 1024)
+    return 20 * 2 * 1024**3 / _timed(lambda: [a @ a for _ in range(20)]) / 1e9
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _silent(work: Callable[[], object]):
+    """The result of `work`, its progress bars unseen: they would cross the benchmark's own."""
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+        return work()
+
+
+def _seconds(trainer) -> float:
+    trainer.remove_callback(PrinterCallback)
+    return _timed(lambda: _silent(trainer.train))

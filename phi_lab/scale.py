@@ -126,7 +126,7 @@ class Numbers:
 
 
 BASE = Training(
-    learning_rate=8e-3, batch=8, row_length=256, steps=3400, documents=130_000, warmup=0.05, evaluate_every=200
+    learning_rate=8e-3, batch=8, row_length=256, steps=3000, documents=115_000, warmup=0.05, evaluate_every=200
 )
 TEACHER = Training(
     learning_rate=4e-3, batch=8, row_length=320, steps=1200, documents=40_000, warmup=0.05, evaluate_every=200
@@ -134,12 +134,12 @@ TEACHER = Training(
 
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
-    distillation=Distillation(questions=600, validation_questions=100, shipped=2400, temperature=0.8),
+    distillation=Distillation(questions=300, validation_questions=100, shipped=900, temperature=0.8),
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="reduce_lr_on_plateau", warmup=0.0,
                  evaluate_every=75, patience=4),
-    sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=80, documents=2560),
+    sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=60, documents=1280),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=1600),
+    grpo=Reinforcement(learning_rate=1e-4, steps=50, prompts=32, group=8, candidates=1600),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(

@@ -1,0 +1,35 @@
+"""The benchmark measures both sides for real: every figure it promises, on a lab small enough for a test."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from phi_lab import bench, cli, scale
+
+RATIOS = (
+    "rollouts_vs_generate", "rollouts_vs_generate_single", "rollouts_vs_roofline", "sft_vs_trl_packing",
+    "sft_vs_bare_loop", "dpo_vs_trl", "grpo_step_vs_trl", "verify_vs_math_verify_long", "verify_vs_math_verify_short",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_figure_is_measured(tmp_path, monkeypatch):
+    small = replace(
+        scale.LAB,
+        mid=replace(scale.LAB.mid, batch=2),
+        dpo=replace(scale.LAB.dpo, batch=2),
+        grpo=replace(scale.LAB.grpo, prompts=2, group=4, max_new_tokens=24),
+    )
+    monkeypatch.setattr(scale, "LAB", small)
+    monkeypatch.setattr(bench, "RUNS", 2)
+    monkeypatch.setattr(bench, "STEPS", 4)
+    monkeypatch.setattr(bench, "PROMPTS", (4, 8))
+    assert cli.main(["bench", "--json", str(tmp_path / "bench.json")]) == 0
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert set(figures) == {*RATIOS, "ladder_seconds", "matmul_gflops", "peak_rss_mb"}
+    for name in RATIOS:
+        found = figures[name]
+        assert 0 < found["low"] <= found["ratio"] <= found["high"] and found["runs"] == 2, name
+    assert figures["ladder_seconds"] > 1 and figures["matmul_gflops"] > 1 and figures["peak_rss_mb"] > 100
+    assert figures["rollouts_vs_roofline"]["ratio"] < 1  # nothing is faster than its matrix products
