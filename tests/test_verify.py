@@ -189,6 +189,24 @@ def test_import_is_light_and_scripts_need_no_main_guard(tmp_path):
     subprocess.run([sys.executable, str(script)], check=True, env=env, timeout=120)
 
 
+def test_works_in_spawned_processes_and_under_torchrun(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, os\n"
+        "from phi_lab.verify import verify\n"
+        "def judge(n):\n"
+        "    return verify(rf'\\boxed{{\\sqrt{{{n * n}}}}}', str(n)).verdict\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(2) as pool:\n"
+        "        assert pool.map(judge, [2, 3]) == ['right', 'right']\n"
+        "    print('rank', os.environ.get('RANK'), judge(5), flush=True)\n"
+    )
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    said = subprocess.run(command, check=True, env=env, timeout=240, capture_output=True, text=True).stdout
+    assert "rank 0 right" in said and "rank 1 right" in said
+
+
 def test_model_text_never_reaches_eval(monkeypatch):
     """Every road from text to `eval` raises while all written cases are compared in this process."""
     import builtins
