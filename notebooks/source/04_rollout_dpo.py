@@ -4,7 +4,7 @@
 # **Claim.** The wrong answers that distillation would have thrown away teach something that right answers alone
 # cannot: the difference.
 #
-# **Time**: about 180 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
+# **Time**: about 240 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
 
 # %%
 import random
