@@ -28,9 +28,8 @@ PAPER = {
 class Training:
     """One language-modelling stage: base, mid-training or SFT.
 
-    schedule "reduce_lr_on_plateau" trains until the validation loss stops improving: the rate falls whenever an
-    evaluation brings no better loss, and after `patience` of them in a row training ends with the best weights.
-    `steps` is then a limit.
+    With `patience` training goes on until the validation loss stops improving: after so many evaluations in a row
+    without a better one it ends, and the best weights are kept. `steps` is then a limit.
     """
 
     learning_rate: float
@@ -38,10 +37,10 @@ class Training:
     row_length: int  # tokens a packed row; the longest document when unpacked
     steps: int
     documents: int = 0  # how many to make or choose; 0 = all there are
-    schedule: str = "cosine"
+    schedule: str = "cosine"  # of the learning rate, by transformers' names
     warmup: float = 0.1  # share of the steps
     evaluate_every: int = 0  # steps between validation losses; 0 = only at the end
-    patience: int = 3
+    patience: int = 0
     weight_decay: float = 0.01
 
 
@@ -68,8 +67,9 @@ class Preference:
     learning_rate: float
     batch: int  # pairs a step
     pairs: int  # at most
+    plausible: float = 7.0  # nats: wrong rollouts that the student writes less often than once in exp(7) are left out
     beta: float = 0.1
-    pairs_a_question: int = 2
+    pairs_a_question: int = 4
     own_questions: int = 0
 
 
@@ -126,18 +126,18 @@ class Numbers:
 
 
 BASE = Training(
-    learning_rate=8e-3, batch=8, row_length=256, steps=3000, documents=115_000, warmup=0.05, evaluate_every=200
+    learning_rate=8e-3, batch=8, row_length=256, steps=3800, documents=145_000, warmup=0.05, evaluate_every=200
 )
 TEACHER = Training(
-    learning_rate=4e-3, batch=8, row_length=320, steps=1200, documents=40_000, warmup=0.05, evaluate_every=200
+    learning_rate=4e-3, batch=8, row_length=320, steps=1500, documents=50_000, warmup=0.05, evaluate_every=200
 )
 
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
     distillation=Distillation(questions=300, validation_questions=100, shipped=900, temperature=0.8),
-    mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="reduce_lr_on_plateau", warmup=0.0,
-                 evaluate_every=75, patience=4),
-    sft=Training(learning_rate=3e-4, batch=32, row_length=320, steps=60, documents=1280),
+    mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="constant", warmup=0.0,
+                 evaluate_every=75, patience=3),
+    sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=120, documents=1280),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
     grpo=Reinforcement(learning_rate=1e-4, steps=50, prompts=32, group=8, candidates=1600),
     evaluation=Evaluation(problems=500),

@@ -55,10 +55,12 @@ print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(righ
 # %% [markdown]
 # ## Training
 #
-# Next-token prediction, on the answers only. The learning rate falls whenever an evaluation on *unseen* questions
-# brings nothing, and training ends when that no longer helps; the best weights are kept. So the model stops at a
-# plateau and not at a step that somebody chose. That matters: a ladder bought by stopping early proves nothing. (The
-# paper: five epochs, learning rate 1e-5, batch 128 [S], feeding until a validation set stops improving [S].)
+# Next-token prediction, on the answers only, at a constant learning rate. Training ends when the loss on *unseen*
+# questions has stopped improving, and the best weights are kept. So the model stops at a plateau and not at a step
+# that somebody chose. That matters: a ladder bought by stopping early proves nothing. It is the plateau *of this
+# rate*: what a falling rate would still bring is left to the next stage, and belongs to the rate. (The paper: five
+# epochs, learning rate 1e-5, batch 128 [S], feeding until a validation set stops improving [S]; the rate's course is
+# unknown [U].)
 
 # %%
 result = lab.stage("mid", pack=pack)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Fine-tuning: fewer, harder, one a row
 #
-# **Claim.** The paper gains by a compact set of harder questions, one answer a row, after the plateau. Ours is taken
-# from data that brought the model to its plateau, so little is left in it, and the ladder below says how little.
+# **Claim.** At the plateau of a high, constant learning rate, a compact set of harder questions, one answer a row and a
+# rate that falls to zero, is worth more than more of the same.
 #
 # **Time**: about 100 seconds in the `lab` profile, 35 in `smoke`, on two CPU cores.
 
@@ -92,7 +92,8 @@ pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 # ## What to remember
 #
 # - Stage 1 is about quantity, stage 2 about which answers and in which form.
-# - The rung is small next to mid-training's. Ask the interval before you call it a gain.
+# - Three things change at once: the questions, the packing and the falling rate. Most of this rung is the rate; the
+#   log (docs/log.md) has the run that tells them apart.
 # - Choosing hard questions is choosing what the model will be good at. Look at `easy` too.
 #
 # ## Three questions

@@ -44,7 +44,24 @@ question = max(sides.values(), key=lambda pair: min(map(len, pair)))
 HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 
 # %% [markdown]
-# ## Exercise: which wrong answer?
+# ## Which mistakes?
+#
+# DPO cannot teach a model not to say what it would never say. So ask the pupil first: how probable is each of the
+# teacher's answers *to it*? Right answers stand near 0. Most wrong ones are slips of the teacher's that the pupil
+# would not make in a million samples: their pairs are solved before training starts. Only wrong answers right of the
+# line are kept; -7 nats is once in about a thousand samples.
+
+# %%
+model, tokenizer = lab.model("sft")
+some = [row for row in wrong if row["id"] in both]
+logged = {
+    "right answers": rollout_dpo.log_probabilities(model, tokenizer, right[:500]),
+    "wrong answers": rollout_dpo.log_probabilities(model, tokenizer, some),
+}
+pictures.plausibility(logged, -lab.numbers.dpo.plausible)
+
+# %% [markdown]
+# ## Exercise: which right answer?
 #
 # If wrong answers are longer than right ones, the pair teaches "be short" before it teaches arithmetic. So pair
 # answers of nearly the same length; the histogram below shows the *difference* within a pair. How the paper chose is
@@ -131,6 +148,8 @@ HTML(tables.table("", ("", *WAYS, "characters an answer"), styles.values()))
 
 # %%
 lab.own_arm()
+own = rollout_dpo.log_probabilities(model, tokenizer, lab.own_wrong())
+pictures.plausibility({"the teacher's mistakes": logged["wrong answers"], "its own": own}, -lab.numbers.dpo.plausible)
 
 # %%
 lines = []
@@ -143,7 +162,8 @@ HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "
 # %% [markdown]
 # ## What to remember
 #
-# - Both sides are the *teacher's*: the pupil compares answers that it might never give itself (off-policy).
+# - Both sides are the *teacher's*, so most pairs compare answers that the pupil would never give (off-policy). With
+#   all of them this rung was none here (docs/log.md); with the mistakes that the pupil shares it is one.
 # - The loss sees a difference. Watch the log-probabilities, not only the loss.
 # - The paper's rung here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not
 #   93.6 on MATH-500 for this rung [P]; the reason is unknown [U].

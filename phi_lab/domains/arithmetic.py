@@ -29,7 +29,7 @@ INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
 EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
 LARGEST = 99  # of all numbers but a fraction's denominator: with three digits learning took three times as long
-SMALL = {1: 0.65, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
+SMALL = {1: 0.8, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
 
 # ------------------------------------------------------------------ problems
 

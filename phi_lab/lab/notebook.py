@@ -133,6 +133,10 @@ class Lab:
         """The wrong rollouts that Rollout DPO learns against."""
         return read_rows(self.data() / "wrong.jsonl")
 
+    def own_wrong(self) -> list[dict]:
+        """The student's own wrong rollouts, from the second arm of Rollout DPO."""
+        return read_rows(self.out / "dpo-own" / "wrong.jsonl")
+
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together."""
         tokenizer = models.load_tokenizer()

@@ -39,6 +39,19 @@ def verdicts(answers: Mapping[str, Sequence[str]], title: str = "") -> look.Figu
 
 
 @rc_context(look.LOOK)
+def plausibility(found: Mapping[str, Sequence[float]], least: float) -> look.Figure:
+    """Log-probabilities (nats) of whole rollouts under a model, a histogram a name; right of `least` counts."""
+    figure, grid = look.panels(len(found), 1, (9, 1 + 1.25 * len(found)), sharex=True)
+    for axes, (name, values), colour in zip(grid[:, 0], found.items(), look.SERIES, strict=False):
+        axes.hist([max(value, -40.0) for value in values], bins=range(-40, 1), color=colour)
+        share = 100 * sum(value >= least for value in values) / max(len(values), 1)
+        axes.set_title(f"{name}: {len(values):,}, of which {share:.0f} % right of the line")
+        axes.axvline(least, color=look.INK, **look.DASHED)
+    grid[-1, 0].set_xlabel("log-probability under the model, nats (all below -40 at -40)")
+    return figure
+
+
+@rc_context(look.LOOK)
 def groups(before: Sequence[Sequence[float]], advantages: Sequence[Sequence[float]]) -> look.Figure:
     """Groups of rewards and what an advantage function keeps: a row a prompt, a square an answer."""
     figure, grid = look.panels(1, 2, (9.5, 1.2 + 0.3 * len(before)), sharey=True)

@@ -112,10 +112,10 @@ def fit(
     """Train `model` on rows of documents with TRL's SFTTrainer; save it in `out/model` and a row a log in
     `out/metrics.jsonl`.
 
-    With schedule "reduce_lr_on_plateau" the rate is halved when the validation loss stalls and training ends after
-    `patience` evaluations without a better one; the best weights are kept.
+    With `numbers.patience` training ends after so many evaluations without a better validation loss, and the best
+    weights are kept.
     """
-    if numbers.schedule == "reduce_lr_on_plateau" and not validation:
+    if numbers.patience and not validation:
         raise UserError("no validation documents are left, so nothing can tell when to stop: distil more questions")
     if not documents:
         raise UserError("no training documents are left: distil more questions, or loosen the filters")
@@ -125,14 +125,12 @@ def fit(
     )
     held = rows_dataset(validation, pack_best_fit([len(d[0]) for d in validation], numbers.row_length),
                         tokenizer.pad_token_id, numbers.row_length) if validation else None  # fmt: skip
-    until_plateau = numbers.schedule == "reduce_lr_on_plateau"
     arguments = SFTConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
         per_device_train_batch_size=numbers.batch, per_device_eval_batch_size=4 * numbers.batch,
         learning_rate=numbers.learning_rate, max_grad_norm=1.0,
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
-        lr_scheduler_kwargs={"factor": 0.5, "patience": 0, "threshold": 0.01} if until_plateau else None,
-        metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=until_plateau,
+        metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=numbers.patience > 0,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
         save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1,
         restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
@@ -143,7 +141,7 @@ def fit(
     tokens_a_row = sum(map(len, train["input_ids"])) / len(train)
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, title, numbers.batch * tokens_a_row)
     callbacks = [recorder]
-    if until_plateau:
+    if numbers.patience:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=numbers.patience, early_stopping_threshold=2e-3))
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=train, eval_dataset=held, processing_class=tokenizer,

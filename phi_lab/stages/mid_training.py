@@ -1,10 +1,10 @@
 """Stage 1, mid-training: next-token prediction on every right rollout of the teacher, packed.
 
 The paper (section 3.1) feeds about 30 B tokens of verified chains of thought, packed to 16K, for five epochs, "until
-validation stops improving". Ours does the same on about a million tokens: the learning rate falls when the validation
-loss stalls, training ends when it stays there, and the best weights are kept. Where it ends is therefore a plateau
-and not a choice, which is what gives the later stages' gains a meaning. Deviation: the loss covers the answer only; a
-small world's questions teach nothing.
+validation stops improving". Ours does the same on about a million tokens at a constant learning rate: training ends
+when the validation loss no longer falls, and the best weights are kept. Where it ends is therefore a plateau of that
+rate and not a choice; what a falling rate would add is SFT's part of the ladder. Deviation: the loss covers the answer
+only; a small world's questions teach nothing.
 
     phi-lab run --from mid --to mid --out runs/my-run
 """

@@ -7,9 +7,11 @@ of plain DPO
     loss = -log sigmoid( beta * (log pi(y+)/ref(y+) - log pi(y-)/ref(y-)) )
 
 with the stage-2 model as reference. Both sides are off-policy for the student; the second arm, `own`, pairs the
-student's own rollouts instead. Which wrong rollouts to take is not known; ours takes the wrong one that is closest in
-length, so that length is not what the pair teaches. Watch both log-probabilities fall while the margin grows: that is
-how DPO moves.
+student's own rollouts instead. Which wrong rollouts to take is not known, and here it decides: most of the teacher's
+mistakes are slips that the student would never make, their margin is nine nats before training, and pairs of them
+taught nothing (docs/log.md). So `select_plausible` keeps the wrong rollouts that the student itself might write, and
+each is paired with the right one closest in length, so that length is not what the pair teaches. Watch both
+log-probabilities fall while the margin grows: that is how DPO moves.
 
     phi-lab run --from dpo --to dpo --out runs/my-run
 """
@@ -22,13 +24,14 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from phi_lab import chat, models
 from phi_lab.errors import UserError
 from phi_lab.files import read_rows
 from phi_lab.scale import Preference
+from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Recorder, Result, finish, resume_point
 
 # pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
@@ -54,6 +57,31 @@ def pair_closest_length(
     return pairs
 
 
+def log_probabilities(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict]) -> list[float]:
+    """What the model thinks of each rollout: log pi(completion and its stop token | prompt) at temperature 1, nats."""
+    documents = [lm.document(tokenizer, row["prompt"], row["completion"]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda index: len(documents[index][0]))
+    together, found = lm.collate(tokenizer.pad_token_id), [0.0] * len(rows)
+    for first in range(0, len(order), 64):
+        some = order[first : first + 64]
+        batch = together(list(lm.rows_dataset(documents, [[index] for index in some], 0, None)))
+        labels = batch.pop("labels")[:, 1:].to(model.device)
+        with torch.no_grad():
+            logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits[:, :-1].float()
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        for index, loss in zip(some, losses.sum(1).tolist(), strict=True):
+            found[index] = -loss
+    return found
+
+
+def select_plausible(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wrong: Sequence[dict], numbers: Preference
+) -> list[dict]:
+    """The wrong rollouts that the model itself writes at least once in exp(`numbers.plausible`) samples."""
+    found = log_probabilities(model, tokenizer, wrong)
+    return [row for row, value in zip(wrong, found, strict=True) if value >= -numbers.plausible]
+
+
 def make_pairs(right: list[dict], wrong: list[dict], numbers: Preference, seed: int, pair: Pair) -> list[dict]:
     """`prompt`, `chosen`, `rejected` rows, TRL's own columns, from rollouts of the same questions; shuffled.
 
@@ -71,7 +99,7 @@ def make_pairs(right: list[dict], wrong: list[dict], numbers: Preference, seed: 
             rows.append({"prompt": prompt, "chosen": chosen["completion"], "rejected": rejected["completion"]})
     if not rows:
         raise UserError(
-            "no question has both a right and a wrong rollout: distil more questions, or raise the temperature"
+            "no question has both a right and a plausible wrong rollout: distil more questions, or raise `plausible`"
         )
     rng.shuffle(rows)
     return rows[: numbers.pairs]
@@ -86,14 +114,19 @@ def train(
     *,
     seed: int,
     pair: Pair = pair_closest_length,
+    select: Callable[..., list[dict]] = select_plausible,
 ) -> Result:
     """Train the model in `student` on pairs from two files of rollouts; saved in `out/model`.
 
-    Reference log-probabilities are computed once before training, so no second model stays in memory.
+    `select` chooses wrong rollouts, `pair` the right ones for them. Reference log-probabilities are computed once
+    before training, so no second model stays in memory.
     """
-    columns = ("id", "prompt", "completion", "tokens")
-    rows = make_pairs(read_rows(right, columns), read_rows(wrong, columns), numbers, seed, pair)
+    columns, started = ("id", "prompt", "completion", "tokens"), time.perf_counter()
     model, tokenizer = models.load(student), models.load_tokenizer(student)
+    rows = read_rows(right, columns)
+    answered = {row["id"] for row in rows}
+    mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
+    rows = make_pairs(rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch)
     arguments = DPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
@@ -106,7 +139,6 @@ def train(
     )  # fmt: skip
     lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]
     recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
-    started = time.perf_counter()
     trainer = DPOTrainer(
         model=model,
         args=arguments,

@@ -1,4 +1,4 @@
-"""Stage 2, supervised fine-tuning: a compact, harder subset, one answer a row, learning where to stop.
+"""Stage 2, supervised fine-tuning: a compact, harder subset, one answer a row, a learning rate that falls to zero.
 
 The paper (section 3.2) fine-tunes on a small representative subset of the verified rollouts, without packing, so that
 every answer ends where its row ends. How the subset was chosen is not known; ours holds twice as many long questions
