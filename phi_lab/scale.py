@@ -67,7 +67,7 @@ class Preference:
     learning_rate: float
     batch: int  # pairs a step
     pairs: int  # at most
-    plausible: float = 7.0  # nats: wrong rollouts that the student writes less often than once in exp(7) are left out
+    plausible: float = 9.0  # nats: wrong rollouts that the student writes less often than once in exp(9) are left out
     beta: float = 0.1
     pairs_a_question: int = 4
     own_questions: int = 0
@@ -129,17 +129,17 @@ BASE = Training(
     learning_rate=8e-3, batch=8, row_length=256, steps=3800, documents=145_000, warmup=0.05, evaluate_every=200
 )
 TEACHER = Training(
-    learning_rate=4e-3, batch=8, row_length=320, steps=1500, documents=50_000, warmup=0.05, evaluate_every=200
+    learning_rate=4e-3, batch=8, row_length=320, steps=1600, documents=53_000, warmup=0.05, evaluate_every=200
 )
 
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
-    distillation=Distillation(questions=300, validation_questions=100, shipped=900, temperature=0.8),
+    distillation=Distillation(questions=300, validation_questions=100, shipped=1300, temperature=0.8),
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="constant", warmup=0.0,
-                 evaluate_every=75, patience=3),
+                 evaluate_every=75, patience=4),
     sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=120, documents=1280),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=1e-4, steps=50, prompts=32, group=8, candidates=1600),
+    grpo=Reinforcement(learning_rate=1e-4, steps=50, prompts=32, group=8, candidates=3200),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(

@@ -49,7 +49,7 @@ HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 # DPO cannot teach a model not to say what it would never say. So ask the pupil first: how probable is each of the
 # teacher's answers *to it*? Right answers stand near 0. Most wrong ones are slips of the teacher's that the pupil
 # would not make in a million samples: their pairs are solved before training starts. Only wrong answers right of the
-# line are kept; -7 nats is once in about a thousand samples.
+# line are kept: those that the pupil itself would give at least once in about eight thousand samples.
 
 # %%
 model, tokenizer = lab.model("sft")
