@@ -65,7 +65,7 @@ class Lab:
         return gflops() * 1e9 / (2 * sum(weight.numel() for weight in models.load(SHIPPED / "sft").parameters()))
 
     def sft(self) -> float:
-        numbers = replace(scale.LAB.mid, steps=STEPS, schedule="cosine", evaluate_every=0)
+        numbers = replace(scale.LAB.mid, steps=STEPS, patience=0, evaluate_every=0)
         result = _silent(lambda: lm.fit(
             models.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", numbers,
             pack=lm.pack_best_fit, packed=True, seed=0, title="ours",

@@ -81,6 +81,10 @@ def test_the_pictures_draw():
     rewards = [[1.0, -1.0], [-1.0, -1.0]]
     assert pictures.groups(rewards, grpo.rebalance(torch.tensor(rewards), torch.Generator()).tolist()).axes
     assert pictures.verdicts({"a": ["right", "wrong"], "b": []}, "title").axes[0].get_title(loc="left") == "title"
+    shown = pictures.plausibility({"a": [-1.0, -20.0, -900.0, -0.5], "b": []}, -9.0)
+    assert [axes.get_title(loc="left") for axes in shown.axes] == [
+        "a: 4, of which 50 % above -9 nats", "b: 0, of which 0 % above -9 nats"
+    ]  # fmt: skip
     assert pictures.intervals([("x", 1.0, 0.5, 2.0)], "gain")._repr_png_()
 
 

@@ -92,14 +92,14 @@ pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 # ## What to remember
 #
 # - Stage 1 is about quantity, stage 2 about which answers and in which form.
-# - Three things change at once: the questions, the packing and the falling rate. Most of this rung is the rate; the
-#   log (docs/log.md) has the run that tells them apart.
+# - Three things change at once: the questions, the packing and the falling rate. Which of them makes the rung, only a
+#   control at equal compute can tell; this course has none yet.
 # - Choosing hard questions is choosing what the model will be good at. Look at `easy` too.
 #
 # ## Three questions
 #
 # 1. The subset's answers come from the same teacher as before. What *new* information can they hold?
 # 2. The paper's rung here is +13.3 on AIME [S2], four problems of thirty. How sure can one be of that?
-# 3. What control would tell "harder questions" from "a few more steps"?
+# 3. What control would tell "harder questions" from "a falling rate"?
 #
 # Next: [04, Rollout DPO](04_rollout_dpo.ipynb)

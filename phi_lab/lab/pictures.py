@@ -45,7 +45,7 @@ def plausibility(found: Mapping[str, Sequence[float]], least: float) -> look.Fig
     for axes, (name, values), colour in zip(grid[:, 0], found.items(), look.SERIES, strict=False):
         axes.hist([max(value, -40.0) for value in values], bins=range(-40, 1), color=colour)
         share = 100 * sum(value >= least for value in values) / max(len(values), 1)
-        axes.set_title(f"{name}: {len(values):,}, of which {share:.0f} % right of the line")
+        axes.set_title(f"{name}: {len(values):,}, of which {share:.0f} % above {least:.0f} nats")
         axes.axvline(least, color=look.INK, **look.DASHED)
     grid[-1, 0].set_xlabel("log-probability under the model, nats (all below -40 at -40)")
     return figure
