@@ -54,11 +54,11 @@ HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 # %%
 model, tokenizer = lab.model("sft")
 some = [row for row in wrong if row["id"] in both]
-logged = {
+plausibility = {
     "right answers": rollout_dpo.log_probabilities(model, tokenizer, right[:500]),
     "wrong answers": rollout_dpo.log_probabilities(model, tokenizer, some),
 }
-pictures.plausibility(logged, -lab.numbers.dpo.plausible)
+pictures.plausibility(plausibility, -lab.numbers.dpo.plausible)
 
 # %% [markdown]
 # ## Exercise: which right answer?
@@ -149,7 +149,9 @@ HTML(tables.table("", ("", *WAYS, "characters an answer"), styles.values()))
 # %%
 lab.own_arm()
 own = rollout_dpo.log_probabilities(model, tokenizer, lab.own_wrong())
-pictures.plausibility({"the teacher's mistakes": logged["wrong answers"], "its own": own}, -lab.numbers.dpo.plausible)
+pictures.plausibility(
+    {"the teacher's mistakes": plausibility["wrong answers"], "its own": own}, -lab.numbers.dpo.plausible
+)
 
 # %%
 lines = []

@@ -21,7 +21,7 @@ lab = Lab("cpu")
 # | question | why it is open | what an experiment would compare |
 # |---|---|---|
 # | Is mid-training necessary? | small sets alone *hurt*: AIME 10.0 → 6.7, 3.0 [S] | with and without stage 1 |
-# | Near misses or random mistakes in DPO? | choice of wrong answers unknown [U] | what the pupil might say itself, random |
+# | Near misses or random mistakes in DPO? | choice of wrong answers unknown [U] | what the pupil might say, random |
 # | Annealed or fixed temperature? | no ablation found [I] | 1.0 → 0.6, fixed 1.0, fixed 0.6 |
 # | Which of the three RL devices carries the gain? | measured together only [I] | all eight combinations |
 # | Pack or not? | a rule, not a result [S2] | both packers in both stages |
