@@ -4,7 +4,7 @@
 # **Claim.** At the plateau of a high, constant learning rate, a compact set of harder questions, one answer a row and a
 # rate that falls to zero, is worth more than more of the same.
 #
-# **Time**: about 100 seconds in the `lab` profile, 35 in `smoke`, on two CPU cores.
+# **Time**: about 130 seconds in the `lab` profile, 35 in `smoke`, on two CPU cores.
 
 # %%
 from collections import Counter
