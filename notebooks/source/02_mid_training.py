@@ -108,7 +108,8 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "ri
 # ## What to remember
 #
 # - Packing is about money, not about learning: the same answers, fewer empty squares.
-# - The plateau is the yardstick. Every later gain is a gain over a model that more of the same does not improve.
+# - The plateau is the yardstick. Every later gain is one over a model that more of the same, at this rate, does not
+#   improve.
 # - What is not rehearsed is forgotten: look at `transfer`.
 #
 # ## Three questions
