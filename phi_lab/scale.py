@@ -29,7 +29,7 @@ class Training:
     """One language-modelling stage: base, mid-training or SFT.
 
     With `patience` training goes on until the validation loss stops improving: after so many evaluations in a row
-    without a better one it ends, and the best weights are kept. `steps` is then a limit.
+    without one that beats the best by 0.005 nats it ends, and the best weights are kept. `steps` is then a limit.
     """
 
     learning_rate: float
