@@ -587,6 +587,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
         return groups
 
     monkeypatch.setattr(rollouts, "sample", sample)
+    monkeypatch.setattr(grpo, "SLICE", 5)  # in several parts, the last of them smaller
     result = grpo.train(student, problems, tmp_path, numbers, seed=2, reward=long_word, advantage=advantage,
                         select=everything)  # fmt: skip
     ((prompts, groups),) = seen

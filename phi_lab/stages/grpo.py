@@ -42,6 +42,7 @@ Advantage = Callable[
     [torch.Tensor, torch.Generator], torch.Tensor
 ]  # rewards (prompts, group) -> advantages, same shape
 Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
+SLICE = 32  # answers in one forward and backward pass
 LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature")
 
 
@@ -184,6 +185,38 @@ class _Trainer(GRPOTrainer):
         batch["advantages"] = advantages.flatten()[kept]
         batch["num_items_in_batch"] = batch["completion_mask"].sum()
         return batch
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The same loss and gradient, `SLICE` answers of like length at a time: memory and padding are a slice's.
+
+        The loss is a sum over tokens divided by the batch's number of tokens, so parts of it may simply be added.
+        """
+        *parts, last = _slices(inputs)
+        before = 0.0
+        for part in parts:
+            loss = super().compute_loss(model, part)
+            self.accelerator.backward(loss)
+            before += loss.detach()
+        return super().compute_loss(model, last) + before
+
+
+def _slices(batch: dict) -> list[dict]:
+    """The rows of a batch, shortest answers first, `SLICE` at a time and without columns that only pad."""
+    rows = len(batch["completion_ids"])
+    order = batch["completion_mask"].sum(1).argsort(stable=True)
+    parts = []
+    for first in range(0, rows, SLICE):
+        some = order[first : first + SLICE]
+        part = {
+            name: value[some] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
+            for name, value in batch.items()
+        }
+        asked, said = (int(part[f"{side}_mask"].sum(1).max()) for side in ("prompt", "completion"))
+        for name, value in part.items():
+            if isinstance(value, torch.Tensor) and value.dim() == 2:  # prompts are padded on the left
+                part[name] = value[:, -asked:] if name.startswith("prompt") else value[:, :said]
+        parts.append(part)
+    return parts
 
 
 def _recorded(reward: Reward) -> Callable[..., list[float]]:
