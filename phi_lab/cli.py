@@ -155,6 +155,14 @@ def parser() -> argparse.ArgumentParser:
     pages = command("notebooks", _notebooks, "make notebooks/*.ipynb again from notebooks/source/*.py")
     pages.add_argument("--outputs-from", type=Path, default=None, help="a finished `phi-lab course` folder")
 
+    trial = command("experiment", _experiment, "ladder: independent chains, every rung beside its control")
+    trial.add_argument("which", choices=["ladder"], help="ladder: all stages with controls at equal FLOPs")
+    trial.add_argument("--seeds", type=at_least(1), default=6, help="how many chains")
+    trial.add_argument("--first", type=seed, default=0, metavar="SEED", help="seed of the first chain")
+    trial.add_argument("--scale", default="cpu", help=f"hardware: {', '.join(scale.SCALES)}")
+    trial.add_argument("--profile", default="lab", help="smoke or lab; lab takes 30 minutes a chain")
+    trial.add_argument("--out", type=Path, required=True, help="folder of the chains; an existing one is continued")
+
     speed = command("bench", _bench, "measure this computer: rollouts, training, verification")
     speed.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     return top
@@ -276,6 +284,15 @@ def _notebooks(options) -> None:
     from phi_lab import course
 
     course.convert(options.outputs_from)
+
+
+def _experiment(options) -> None:
+    from phi_lab import experiment, files
+
+    seeds = range(options.first, options.first + options.seeds)
+    path = experiment.ladder(options.out, seeds, scale_name=options.scale, profile=options.profile)
+    print(experiment.summary(files.read_rows(path)))
+    print(path)
 
 
 def _bench(options) -> None:

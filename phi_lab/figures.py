@@ -52,10 +52,11 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
     step = 0.012 * max(len(shown), 1)  # benchmarks stand side by side, or intervals would overlap
     for place, (name, (colour, shape)) in enumerate(BENCHMARKS.items()):
         own = [row for row in rungs if row["benchmark"] == name]
-        for arm in dict.fromkeys(row["arm"] for row in own):
+        for number, arm in enumerate(sorted({row["arm"] for row in own}, key=lambda arm: (arm != "main", arm))):
             mine, main = [row for row in own if row["arm"] == arm], arm == "main"
             y = np.array([100 * row["accuracy"] for row in mine])
-            x = [shown.index(r["stage"]) + (place - 1) * step + (0 if main else 0.22) for r in mine]
+            aside = (place - 1) * step + (0 if main else 0.1 + 0.12 * number)
+            x = [shown.index(row["stage"]) + aside for row in mine]
             # A rounded accuracy may poke out of its own interval by a hair: not below zero.
             low = np.maximum(0, y - [100 * row["ci_low"] for row in mine])
             high = np.maximum(0, [100 * row["ci_high"] for row in mine] - y)

@@ -103,7 +103,7 @@ def run_stage(
             record(out / "teacher", base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed), say)
         return result
     student = student_for(stage, out, numbers)
-    _claim(folder, student)
+    claim_student(folder, student)
     if found := finished(folder):
         return found
     say(f"{stage}: training")
@@ -121,7 +121,7 @@ def run_stage(
     return record(folder, result, say)
 
 
-def _claim(folder: Path, student: Path) -> None:
+def claim_student(folder: Path, student: Path) -> None:
     """Note whom a stage starts from; raises UserError in a folder that started from somebody else."""
     claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
 
@@ -131,16 +131,19 @@ def finished(folder: Path) -> Result | None:
     if not (folder / "done.json").exists():
         return None
     cost = read_json(folder / "done.json")
-    return Result(folder / "model", read_rows(folder / "metrics.jsonl"), cost["seconds"], cost["train_tokens"])
+    return Result(
+        folder / "model", read_rows(folder / "metrics.jsonl"), cost["seconds"], cost["train_tokens"],
+        cost["forward_tokens"],
+    )  # fmt: skip
 
 
 def record(folder: Path, result: Result, say: Callable[[str], None]) -> Result:
     """Write done.json, the mark of a finished stage, with what the stage cost."""
-    seconds, tokens = round(result.seconds, 1), result.train_tokens
-    write_json(
-        folder / "done.json", {"seconds": seconds, "train_tokens": tokens, "peak_rss_mb": evaluate.peak_rss_mb()}
-    )
-    say(f"{folder.name}: {seconds:.0f} s, {tokens:,} tokens")
+    write_json(folder / "done.json", {
+        "seconds": round(result.seconds, 1), "train_tokens": result.train_tokens,
+        "forward_tokens": result.forward_tokens, "peak_rss_mb": evaluate.peak_rss_mb(),
+    })  # fmt: skip
+    say(f"{folder.name}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
     return result
 
 
@@ -199,7 +202,11 @@ def measure(
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
     evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed, again=True)
     peak = known[0]["peak_rss_mb"] if known else evaluate.peak_rss_mb()  # running again changes nothing
-    cost = read_json(done) if done.exists() else {"seconds": 0.0, "train_tokens": 0, "peak_rss_mb": peak}
+    cost = (
+        read_json(done)
+        if done.exists()
+        else {"seconds": 0.0, "train_tokens": 0, "forward_tokens": 0, "peak_rss_mb": peak}
+    )
     rows = evaluate.ladder_rows(name, stage, arm, out / "evals", numbers.evaluation, seed, cost)
     ladder = [row for row in ladder if row not in known] + rows
     ladder.sort(key=lambda row: (STAGES.index(row["stage"]), row["arm"] != "main"))
@@ -237,7 +244,7 @@ def ten_problems(out: Path) -> list[dict]:
 def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
     """The second DPO arm: pairs from the student's own rollouts instead of the teacher's."""
     folder, student = out / "dpo-own", student_for("dpo", out, numbers)
-    _claim(folder, student)
+    claim_student(folder, student)
     if not finished(folder):
         plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
         asked = distill.questions(plan.questions, seed + 90_000, levels=(3, 4))

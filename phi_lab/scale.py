@@ -48,8 +48,8 @@ class Training:
 class Distillation:
     """How many questions are asked of the teacher and how often.
 
-    `questions` are asked in every run; `shipped` is how many more stand answered in data/distilled. A run that trains
-    its own teacher asks all of them itself.
+    `questions` are asked in every run; `shipped` is how many more are taken, answered, from data/distilled. A run that
+    trains its own teacher asks all of them itself.
     """
 
     questions: int
@@ -67,8 +67,9 @@ class Preference:
     learning_rate: float
     batch: int  # pairs a step
     pairs: int  # at most
-    plausible: float = 9.0  # nats: wrong rollouts that the student writes less often than once in exp(9) are left out
+    plausible: float = 12.0  # nats: wrong rollouts that the student writes less often than once in exp(12) are left out
     beta: float = 0.1
+    epochs: int = 1
     pairs_a_question: int = 4
     own_questions: int = 0
 
@@ -134,17 +135,17 @@ TEACHER = Training(
 
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
-    distillation=Distillation(questions=300, validation_questions=100, shipped=1300, temperature=0.8),
+    distillation=Distillation(questions=2000, validation_questions=100, temperature=0.8),
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="constant", warmup=0.0,
                  evaluate_every=75, patience=4),
-    sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=120, documents=1280),
+    sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=120, documents=1536),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
     grpo=Reinforcement(learning_rate=1e-4, steps=50, prompts=32, group=8, candidates=3200),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(
     LAB, profile="smoke",
-    distillation=replace(LAB.distillation, questions=24, validation_questions=8),
+    distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped=1300),
     mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch=16),
     dpo=replace(LAB.dpo, pairs=48, batch=16, own_questions=24),

@@ -4,11 +4,15 @@ import os
 
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import settings
 
-from phi_lab import models, run
+from phi_lab import models, run, scale
+from phi_lab.files import read_rows, write_rows
+from phi_lab.scale import STAGES
 
 torch.set_num_threads(1)
 # The same examples every time: a stranger's `make test` passes or fails as ours does.
@@ -39,3 +43,31 @@ def shipped():
         return path
 
     return folder
+
+
+SMOKE = scale.SMOKE
+TINY = replace(
+    SMOKE,
+    distillation=scale.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
+    mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
+    sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
+    dpo=replace(SMOKE.dpo, pairs=8, batch=4, own_questions=6),
+    grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
+    evaluation=scale.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, shipped):
+    """The smoke profile, smaller still: the chain's own code and the shipped checkpoints, few problems and steps."""
+    for stage in (*STAGES, "teacher"):
+        shipped(stage)
+    few = tmp_path_factory.mktemp("distilled")
+    shipped_rows = run.DISTILLED / "rollouts.jsonl.gz"
+    assert shipped_rows.is_file(), f"{shipped_rows} is part of the course and missing: phi-lab ship"
+    write_rows(few / "rollouts.jsonl.gz", read_rows(shipped_rows)[:200])
+    with pytest.MonkeyPatch.context() as patched:
+        real = scale.numbers
+        patched.setattr(scale, "numbers", lambda name, profile: real(name, profile) and replace(TINY, profile=profile))
+        patched.setattr(run, "DISTILLED", few)
+        yield TINY

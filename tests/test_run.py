@@ -20,35 +20,10 @@ from phi_lab.scale import STAGES
 from phi_lab.stages import mid_training
 
 LADDER = ["stage", "arm", "benchmark", "n", "correct", "accuracy", "ci_low", "ci_high", "temperature", "k", "pass_at_k",
-          "seconds", "train_tokens", "peak_rss_mb", "seed"]  # fmt: skip
+          "seconds", "train_tokens", "forward_tokens", "peak_rss_mb", "seed"]  # fmt: skip
 VERDICTS = {"right", "wrong", "unfinished", "unparsed", "timeout"}
 COST = ("seconds", "peak_rss_mb")  # what no seed can repeat
 SMOKE = scale.SMOKE
-TINY = replace(
-    SMOKE,
-    distillation=scale.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
-    mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
-    sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
-    dpo=replace(SMOKE.dpo, pairs=8, batch=4, own_questions=6),
-    grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
-    evaluation=scale.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
-)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, shipped):
-    """The smoke profile, smaller still: the chain's own code and the shipped checkpoints, few problems and steps."""
-    for stage in (*STAGES, "teacher"):
-        shipped(stage)
-    few = tmp_path_factory.mktemp("distilled")
-    shipped_rows = run.DISTILLED / "rollouts.jsonl.gz"
-    assert shipped_rows.is_file(), f"{shipped_rows} is part of the course and missing: phi-lab ship"
-    write_rows(few / "rollouts.jsonl.gz", read_rows(shipped_rows)[:200])
-    with pytest.MonkeyPatch.context() as patched:
-        real = scale.numbers
-        patched.setattr(scale, "numbers", lambda name, profile: real(name, profile) and replace(TINY, profile=profile))
-        patched.setattr(run, "DISTILLED", few)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +185,7 @@ def test_the_report_of_a_run_can_be_written_again(finished, capsys):
 
 
 @pytest.mark.slow
-def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(finished, tmp_path, capsys):
+def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(tiny, finished, tmp_path, capsys):
     """`--from dpo` starts from the shipped checkpoint; a later `run` in the same folder would build on other models."""
     out = tmp_path / "run"
     shutil.copytree(finished, out)
@@ -219,10 +194,10 @@ def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(finish
     assert f"delete {out / 'dpo'} to train it again" in capsys.readouterr().err
     (out / "dpo-own" / "student.json").write_text('{"weights": "0123456789abcdef"}')
     with pytest.raises(UserError, match=f"delete {out / 'dpo-own'} to train it again"):
-        run.run_own_arm(out, TINY, 5)
+        run.run_own_arm(out, tiny, 5)
     (out / "data" / "teacher.json").write_text('{"weights": "0123456789abcdef"}')
     with pytest.raises(UserError, match="to ask this teacher"):
-        run.training_data(out, TINY, 5)
+        run.training_data(out, tiny, 5)
 
 
 def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eval(tmp_path, shipped, student, capsys):
@@ -258,12 +233,12 @@ def test_shipped_rollouts_never_repeat_a_question_that_was_asked_here(tmp_path, 
 
 
 @pytest.mark.slow
-def test_base_and_teacher_can_be_trained_too(tmp_path, monkeypatch, tokenizer):
+def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokenizer):
     """`--from base --to base` needs nothing that is shipped but tokenizer and benchmarks."""
     few = scale.Training(learning_rate=1e-3, batch=2, row_length=256, steps=2, documents=30)
     monkeypatch.setattr(scale, "BASE", few)
     monkeypatch.setattr(scale, "TEACHER", few)
-    short = replace(TINY, evaluation=scale.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
+    short = replace(tiny, evaluation=scale.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
     monkeypatch.setattr(scale, "numbers", lambda *_: short)
     monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
     out = tmp_path / "run"

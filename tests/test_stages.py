@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from phi_lab import chat, distill, models, rollouts, scale, teachers
+from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
 from phi_lab.files import read_rows, write_rows
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
@@ -156,32 +157,48 @@ def test_a_plateau_needs_validation(tmp_path, student, data):
         mid_training.train(student, data / "train-right.jsonl", tmp_path / "none.jsonl", tmp_path, MID, seed=0)
 
 
-def test_sft_chooses_a_compact_harder_subset():
+def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
+    work = "<think>12+3:2+3=5,1;15.</think>\\boxed{15}"
     rows = [
         {
             "id": f"q{question}",
             "level": 1 + question % 4,
             "pass_rate": question / 40,
             "tokens": 40 + 7 * (sample * 3 % 5),
+            "completion": work,
         }
         for question in range(40)
         for sample in range(5)
     ]
-    chosen = sft.choose(rows, 1000, 0)
+    terse = [{**row, "completion": "<think>12+3:5,1;15.</think>\\boxed{15}"} for row in rows]
+    chosen = sft.choose(terse[::2] + rows, 1000, 0)
     assert len(chosen) == 120  # three of five answers to each question
+    assert all(row["completion"] == work for row in chosen) and not sft.choose(terse, 1000, 0)
     for name in {row["id"] for row in chosen}:
         tokens = [row["tokens"] for row in chosen if row["id"] == name]
         assert len(tokens) == len(set(tokens)) == 3
     assert len({row["tokens"] for row in chosen}) == 5  # no length is preferred
-    compact = sft.choose(rows, 48, 0)
-    assert Counter(row["level"] for row in compact) == {1: 8, 2: 8, 3: 16, 4: 16}
+    compact = sft.choose(rows, 49, 0)
+    assert Counter(row["level"] for row in compact) == {1: 14, 2: 7, 3: 14, 4: 14}
     for level in (1, 2, 3, 4):  # what the teacher failed most comes first
         rates = [row["pass_rate"] for row in compact if row["level"] == level]
         assert rates == sorted(rates) and set(rates) == {row["pass_rate"] for row in rows if row["level"] == level
                                                          and row["pass_rate"] <= max(rates)}  # fmt: skip
-    assert sft.choose(rows, 48, 0) == compact != sft.choose(rows, 48, 1)
-    lonely = [{"id": "a", "level": 3, "pass_rate": 0.1, "tokens": 5}]
+    assert sft.choose(rows, 49, 0) == compact != sft.choose(rows, 49, 1)
+    lonely = [{"id": "a", "level": 3, "pass_rate": 0.1, "tokens": 5, "completion": work}]
     assert sft.choose(lonely, 9, 0) == lonely
+
+
+def test_the_form_of_a_solution_is_told_by_its_columns():
+    rng, seen = random.Random(1), set()
+    for _ in range(300):
+        problem = arithmetic.sample(rng, rng.randint(1, 4))
+        style = rng.choice(arithmetic.STYLES)
+        work, _ = arithmetic.solution(problem, style, rng)
+        terse = style == "terse" and problem.level > 1
+        seen.add((style, terse))
+        assert arithmetic.written_out(work) != terse, work
+    assert len(seen) == 4
 
 
 # ------------------------------------------------------------------ optimizer

@@ -154,10 +154,11 @@ pictures.plausibility(
 )
 
 # %%
-lines = []
+lines, arms = [], {"main": "", "own": ", its own rollouts"}
 for row in lab.rungs():
-    if row["benchmark"] == "hard" and figures.protocol(row) == "sampled" and row["stage"] in ("sft", "dpo"):
-        name = figures.STAGES[row["stage"]] + {"main": "", "own": ", its own rollouts"}[row["arm"]]
+    shown = row["stage"] in ("sft", "dpo") and row["arm"] in arms
+    if shown and row["benchmark"] == "hard" and figures.protocol(row) == "sampled":
+        name = figures.STAGES[row["stage"]] + arms[row["arm"]]
         lines.append((name, tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"])), f"{row['n']:,}"))
 HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "samples"), lines))
 

@@ -14,6 +14,7 @@ short way is the risky one. That what is needed next stands close by is what let
 """
 
 import random
+import re
 from fractions import Fraction
 from math import gcd
 
@@ -29,6 +30,7 @@ INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
 EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
 LARGEST = 99  # of all numbers but a fraction's denominator: with three digits learning took three times as long
+PLAN_OR_COLUMN = re.compile(r"^(<think>)?[-+*/\d,]+\.|[:,]\d+[-+*/]\d+([-+*/]\d+)?=")  # "47+38,-12.", "7+8=15"
 SMALL = {1: 0.8, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
 
 # ------------------------------------------------------------------ problems
@@ -175,6 +177,11 @@ def _fraction(rng: random.Random, level: int) -> Problem:
 
 
 # ------------------------------------------------------------------ worked solutions
+
+
+def written_out(solution: str) -> bool:
+    """Whether a solution has a plan or columns with their operands, and not only results as a terse one has."""
+    return PLAN_OR_COLUMN.search(solution) is not None
 
 
 def solution(problem: Problem, style: str, rng: random.Random) -> tuple[str, str]:

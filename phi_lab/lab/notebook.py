@@ -10,7 +10,6 @@ PHI_LAB_PROFILE (`lab` or `smoke`) and PHI_LAB_SEED.
 
 import logging
 import os
-import re
 import shutil
 import warnings
 from pathlib import Path
@@ -19,7 +18,8 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, distill, figures, models, report, rollouts, run, scale
+from phi_lab import benchmarks, distill, experiment, figures, models, report, rollouts, run, scale
+from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_json
 from phi_lab.lab import tables
@@ -30,7 +30,6 @@ from phi_lab.stages.training import Result
 from phi_lab.verify import verify_many
 
 ROOT = models.DATA.parent
-WRITTEN_OUT = re.compile(r"[:,]\d+[-+*/]\d+([-+*/]\d+)?=")  # a column with its operands
 FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}
 
 
@@ -76,7 +75,7 @@ class Lab:
     def again(self, stage: str) -> None:
         """Forget a stage and all that came after it, so that its cell trains it anew."""
         gone = STAGES[STAGES.index(stage) :]
-        for folder in [self.out / name for name in gone] + [self.out / "dpo-own"] * ("dpo" in gone):
+        for folder in [one for one in self.out.iterdir() if one.name.partition("-")[0] in gone]:  # sft-control too
             shutil.rmtree(folder, ignore_errors=True)
             for path in (self.out / "evals").glob(f"{folder.name}.*"):
                 path.unlink()
@@ -92,6 +91,10 @@ class Lab:
     def own_arm(self) -> None:
         """Train and measure the second arm of Rollout DPO: pairs from the student's own rollouts."""
         run.run_own_arm(self.out, self.numbers, self.seed)
+
+    def control(self, stage: str) -> None:
+        """Train and measure the control of a stage: the stage before, continued at equal compute."""
+        experiment.control(stage, self.out, self.numbers, self.seed)
 
     def write_report(self) -> str:
         """Write report.html; returns its path."""
@@ -198,7 +201,7 @@ def style(completion: str) -> str:
     """How an answer was worked out, by its own words: terse, plain (columns, no more), checking, backtracking."""
     if " no " in completion or "check " in completion:
         return "backtracking" if " no " in completion else "checking"
-    return "plain" if WRITTEN_OUT.search(completion) else "terse"
+    return "plain" if arithmetic.written_out(completion) else "terse"
 
 
 def short(path: Path) -> str:

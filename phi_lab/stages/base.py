@@ -96,6 +96,16 @@ def train_base(out: Path, numbers: Training, seed: int = 0, model: str = "phi-na
     )  # fmt: skip
 
 
+def train_more(student: Path, out: Path, numbers: Training, seed: int = 0) -> Result:
+    """Pretrain the model in `student` for `numbers.steps` more on fresh text: the control of mid-training."""
+    tokenizer, shortest = models.load_tokenizer(student), 50  # tokens a document, in the mean a few more
+    count = numbers.steps * numbers.batch * numbers.row_length // shortest
+    return lm.fit(
+        models.load(student), tokenizer, base_documents(tokenizer, count, seed + 1000), [], out, numbers,
+        pack=lm.pack_best_fit, packed=True, seed=seed, title="base, continued",
+    )  # fmt: skip
+
+
 def train_teacher(base: Path, out: Path, numbers: Training, seed: int = 0) -> Result:
     """Train the teacher on scripted solutions, one pass, from the model in `base`."""
     tokenizer = models.load_tokenizer(base)

@@ -43,7 +43,7 @@ Advantage = Callable[
 ]  # rewards (prompts, group) -> advantages, same shape
 Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
 SLICE = 32  # answers in one forward and backward pass
-LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature")
+LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature", "trained_tokens")
 
 
 def verified(completions: list[str], answers: list[str]) -> list[float]:
@@ -149,7 +149,11 @@ def train(
     trainer.advantage, trainer.seed = advantage, seed
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
-    return finish(model, tokenizer, out, recorder, time.perf_counter() - started)
+    trained, sampled = sum(row["trained_tokens"] for row in recorder.rows), recorder.rows[-1]["tokens"]
+    probed = len(problems) * numbers.probes * sampled / (numbers.steps * numbers.prompts * numbers.group)
+    return finish(
+        model, tokenizer, out, recorder, time.perf_counter() - started, round(trained), round(sampled + probed)
+    )
 
 
 # ------------------------------------------------------------------ the seam to TRL
@@ -184,6 +188,7 @@ class _Trainer(GRPOTrainer):
         }
         batch["advantages"] = advantages.flatten()[kept]
         batch["num_items_in_batch"] = batch["completion_mask"].sum()
+        log["trained_tokens"].append(float(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
         return batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -127,7 +127,7 @@ def train(
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
     rows = make_pairs(rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
-    steps = max(1, len(rows) // numbers.batch)
+    steps = max(1, len(rows) // numbers.batch) * numbers.epochs
     arguments = DPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
         per_device_train_batch_size=numbers.batch, learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
@@ -148,4 +148,5 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
-    return finish(model, tokenizer, out, recorder, time.perf_counter() - started)
+    scored = sum(lengths) + sum(row["tokens"] for row in mistakes)  # by the reference, and to select
+    return finish(model, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)

@@ -1,34 +1,38 @@
-"""Stage 2, supervised fine-tuning: a compact, harder subset, one answer a row, a learning rate that falls to zero.
+"""Stage 2, supervised fine-tuning: a compact set of good answers, one a row, a learning rate that falls to zero.
 
 The paper (section 3.2) fine-tunes on a small representative subset of the verified rollouts, without packing, so that
-every answer ends where its row ends. How the subset was chosen is not known; ours holds twice as many long questions
-(levels 3 and 4) as short ones, of each level those first that the teacher often failed, and for each up to three of its
-right rollouts at random. Taking the shortest of them on purpose would favour the terse, risky way; leaving out the
-short questions made the model worse at them (docs/log.md).
+every answer ends where its row ends. How the subset was chosen is not known. Ours is chosen by how an answer is
+written: right is not enough, its steps must be written out (`written_out`), since an answer of bare results was right
+by luck and teaches the risky way. Of each level it takes those questions first that the teacher often failed, and of
+each up to three such answers at random. Against mid-training continued at equal compute, with the same falling rate,
+this choice is what brings the rung: any right answers brought none (docs/log.md).
 
     phi-lab run --from sft --to sft --out runs/my-run
 """
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from phi_lab import models
+from phi_lab.domains import arithmetic
 from phi_lab.files import read_rows
 from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 
-SHARE = {1: 1, 2: 1, 3: 2, 4: 2}  # of the subset, by level
+SHARE = {1: 2, 2: 1, 3: 2, 4: 2}  # of the subset, by level: single operations are most of the base's own strength
+Choose = Callable[[list[dict], int, int], list[dict]]  # (right rollouts, count, seed) -> the subset
 
 
-def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
-    """The compact subset: at most `count` rows, shared over the levels as in SHARE, at most three a question, those
-    with low pass rates first.
+def choose(rows: list[dict], count: int, seed: int, good: Callable[[str], bool] = arithmetic.written_out) -> list[dict]:
+    """The compact subset: at most `count` rows with `good` completions, shared over the levels as in SHARE, at most
+    three a question, those with low pass rates first.
 
     rows: right rollouts with `id`, `level`, `pass_rate`, `completion`.
     """
-    order, chosen = random.Random(seed), []
+    order, chosen, rows = random.Random(seed), [], [row for row in rows if good(row["completion"])]
     levels = sorted({row["level"] for row in rows})
     for level in levels:
         by_question = defaultdict(list)
@@ -52,10 +56,11 @@ def train(
     *,
     seed: int,
     pack: lm.Pack = lm.one_per_row,
+    choose: Choose = choose,
 ) -> Result:
     """Fine-tune the model in `student` on a subset of `data` (right rollouts); saved in `out/model`.
 
-    `pack` decides what shares a row; the paper's answer, and the default, is: nothing.
+    `pack` decides what shares a row; the paper's answer, and the default, is: nothing. `choose` takes the subset.
     """
     tokenizer = models.load_tokenizer(student)
     rows = choose(

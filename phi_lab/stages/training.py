@@ -16,12 +16,21 @@ from phi_lab.progress import Bar
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage leaves behind. seconds and train_tokens are those of the training itself."""
+    """What a stage leaves behind. seconds are those of the training itself.
+
+    train_tokens were read forward and backward; forward_tokens forward only: sampled, or scored by a reference.
+    """
 
     model: Path
     metrics: list[dict]
     seconds: float
     train_tokens: int
+    forward_tokens: int = 0
+
+    @property
+    def compute(self) -> float:
+        """In training tokens, of which one costs about 6 FLOPs a parameter; a forward pass is a third of that."""
+        return self.train_tokens + self.forward_tokens / 3
 
 
 class Recorder(TrainerCallback):
@@ -77,9 +86,13 @@ def resume_point(out: Path) -> str | None:
 
 
 def finish(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: Recorder, seconds: float
-) -> Result:
-    """Save the model, drop the trainer's own checkpoints, say what happened."""
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: Recorder, seconds: float,
+    train_tokens: int | None = None, forward_tokens: int = 0,
+) -> Result:  # fmt: skip
+    """Save the model, drop the trainer's own checkpoints, say what happened. Without train_tokens the recorder's
+    count is taken.
+    """
     models.save(model, tokenizer, out / "model")
     shutil.rmtree(out / "trainer", ignore_errors=True)
-    return Result(out / "model", recorder.rows, seconds + recorder.before, recorder.rows[-1]["tokens"])
+    trained = recorder.rows[-1]["tokens"] if train_tokens is None else train_tokens
+    return Result(out / "model", recorder.rows, seconds + recorder.before, trained, forward_tokens)

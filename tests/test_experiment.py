@@ -1,0 +1,119 @@
+"""Controls at equal compute and chains as observations: what they cost, that they resume, what the table says."""
+
+import random
+
+import pytest
+
+from phi_lab import experiment, models, run, stats
+from phi_lab.errors import UserError
+from phi_lab.files import read_json, read_rows
+from phi_lab.scale import STAGES
+
+ARMS = {*STAGES, "dpo-own", "sft-limo", *(f"{stage}-control" for stage in STAGES[1:])}
+
+
+@pytest.fixture(scope="module")
+def queue(tiny, tmp_path_factory):
+    """Folder of a queue with one tiny chain in it."""
+    out = tmp_path_factory.mktemp("ladder")
+    assert experiment.ladder(out, range(3, 4), profile="smoke", say=lambda line: None) == out / "chains.jsonl"
+    return out
+
+
+@pytest.mark.slow
+def test_a_chain_is_one_row_with_every_arm(queue):
+    (row,) = read_rows(queue / "chains.jsonl")
+    assert row["seed"] == 3 and set(row["accuracy"]) == ARMS and row["seconds"] > 0
+    for entry in read_json(queue / "seed-3" / "ladder.json"):
+        if entry["temperature"] > 0 and entry["pass_at_k"] is None:
+            name = entry["stage"] if entry["arm"] == "main" else f"{entry['stage']}-{entry['arm']}"
+            assert row["accuracy"][name][entry["benchmark"]] == pytest.approx(entry["accuracy"], abs=1e-5)
+    assert row["models"]["sft-control"] == models.fingerprint(queue / "seed-3" / "sft-control" / "model")
+    made = {name: weights for name, weights in row["models"].items() if not name.startswith("dpo")}  # dpo: one step
+    assert len(set(made.values())) == len(made) == 7  # every arm was trained to something of its own
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, stage):
+    folder = queue / "seed-3"
+    rung, control = run.finished(folder / stage), run.finished(folder / f"{stage}-control")
+    started = [read_json(folder / name / "student.json") for name in (stage, f"{stage}-control")]
+    assert started[0] == started[1]
+    a_step = control.train_tokens / control.metrics[-1]["step"]
+    if stage == "grpo":  # its control is counted in epochs
+        a_step = run.finished(folder / "dpo").train_tokens
+    assert abs(control.train_tokens - rung.compute) <= max(a_step / 2 + 1, a_step - rung.compute + 1)
+
+
+@pytest.mark.slow
+def test_sampling_and_scoring_are_part_of_the_compute(queue):
+    folder = queue / "seed-3"
+    for stage in ("mid", "sft"):
+        assert run.finished(folder / stage).forward_tokens == 0
+    for stage in ("dpo", "grpo"):
+        result = run.finished(folder / stage)
+        assert result.forward_tokens > 0 and result.compute == result.train_tokens + result.forward_tokens / 3
+    grpo = run.finished(folder / "grpo")
+    assert grpo.forward_tokens > grpo.metrics[-1]["tokens"] > grpo.train_tokens  # more is sampled than learned from
+
+
+@pytest.mark.slow
+def test_a_finished_chain_is_not_run_again(queue, monkeypatch):
+    def never(*arguments, **rest):
+        raise AssertionError("worked again on what was finished")
+
+    monkeypatch.setattr(run, "chain", never)
+    before = (queue / "chains.jsonl").read_bytes()
+    experiment.ladder(queue, range(3, 4), profile="smoke", say=lambda line: None)
+    assert (queue / "chains.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_stopped_chain_goes_on(queue, monkeypatch):
+    """Without its row, a chain whose parts are finished is only written down again."""
+    for name in ("run_stage", "record"):
+        real = getattr(run, name)
+        monkeypatch.setattr(
+            run, name, lambda *a, real=real, name=name, **k: real(*a, **k) if name == "run_stage" else 1 / 0
+        )
+    before = (queue / "chains.jsonl").read_bytes()
+    (queue / "chains.jsonl").unlink()
+    experiment.ladder(queue, range(3, 4), profile="smoke", say=lambda line: None)
+    assert (queue / "chains.jsonl").read_bytes() == before
+
+
+def test_no_control_without_its_stage(tmp_path):
+    with pytest.raises(UserError, match="dpo: no finished stage"):
+        experiment.control("dpo", tmp_path, None, 0)
+
+
+def chains(count):
+    """Made-up chains in which every stage but DPO brings ten points, and DPO as much as its control."""
+    rng, found = random.Random(0), []
+    for seed in range(count):
+        climb = dict(zip(STAGES, (0.0, 0.4, 0.5, 0.5, 0.6), strict=True))
+        levels = climb | {f"{stage}-control": climb[before] for before, stage in zip(STAGES, STAGES[1:], strict=False)}
+        accuracy = {
+            name: dict.fromkeys(("easy", "hard", "transfer"), level + rng.gauss(0.1, 0.01))
+            for name, level in levels.items()
+        }
+        found.append({"seed": seed, "accuracy": accuracy})
+    return found
+
+
+def test_rungs_are_paired_over_chains_and_corrected():
+    made = chains(6)
+    found = experiment.rungs(made)
+    assert [row["stage"] for row in found] == list(STAGES[1:])
+    hard = {name: [chain["accuracy"][name]["hard"] for chain in made] for name in made[0]["accuracy"]}
+    for before, row in zip(STAGES, found, strict=False):
+        assert row["over"] == stats.paired_t(hard[row["stage"]], hard[before])
+        assert row["control"] == stats.paired_t(hard[row["stage"]], hard[f"{row['stage']}-control"])
+    assert [row["p_holm"] for row in found] == stats.holm([row["over"].p for row in found])
+    assert [row["p_holm"] < 0.05 for row in found] == [True, True, False, True]
+    text = experiment.summary(made)
+    assert all(f"| {name} |" in text for name in hard) and "p, Holm" in text
+    assert "p, Holm" not in experiment.summary(made[:1])  # one chain shows means only
+    with pytest.raises(UserError, match="two are needed"):
+        experiment.rungs(made[:1])
