@@ -31,7 +31,8 @@ def questions(count: int, seed: int, split: str = "train", levels: tuple[int, ..
     shares = [LEVEL_SHARE[level - 1] for level in levels]
     rng, seen, chosen = random.Random(f"{split}-{seed}"), set(), []
     while len(chosen) < count:
-        problem = arithmetic.sample_split(rng, rng.choices(levels, shares)[0], split)
+        level = rng.choices(levels, shares)[0]
+        problem = arithmetic.sample_split(rng, level, split, arithmetic.MORE_FRACTIONS)
         if problem.key not in seen:
             seen.add(problem.key)
             chosen.append(problem)

@@ -28,6 +28,7 @@ THINGS = ("apples", "beads", "books", "cards", "coins", "nuts", "pens", "shells"
 FRACTION_WORDINGS = ("What is {} as a fraction?", "Compute {} as a fraction.", "What fraction is {}?")
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 FRACTION_SHARE = 0.12
+MORE_FRACTIONS = 0.15  # more of them in what is learned from, since they are learned last
 EASY = (42, 42, 8, 8)  # how often a single operation is +, -, *, /
 LARGEST = 99  # of all numbers but a fraction's denominator: with three digits learning took three times as long
 PLAN_OR_COLUMN = re.compile(r"^(<think>)?[-+*/\d,]+\.|[:,]\d+[-+*/]\d+([-+*/]\d+)?=")  # "47+38,-12.", "7+8=15"
@@ -44,12 +45,22 @@ def sample(rng: random.Random, level: int) -> Problem:
     return _dress(rng, start, operations)
 
 
-def sample_split(rng: random.Random, level: int, split: str) -> Problem:
-    """Draw until the problem falls into `split` (see `Problem.split`)."""
-    while True:
-        problem = sample(rng, level)
-        if problem.split == split:
-            return problem
+def sample_split(rng: random.Random, level: int, split: str, fractions: float = 0.0) -> Problem:
+    """Draw until the problem falls into `split` (see `Problem.split`). Of problems with two operations and more a share
+    of `fractions` is drawn again until it is a fraction, beside those that are one anyway.
+    """
+
+    def draw() -> Problem:
+        while True:
+            problem = sample(rng, level)
+            if problem.split == split:
+                return problem
+
+    problem = draw()
+    more = fractions > 0 and level > 1 and rng.random() < fractions
+    while more and problem.family != "fraction":
+        problem = draw()
+    return problem
 
 
 def apply(operator: str, left: int, right: int) -> int:

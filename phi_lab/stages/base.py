@@ -23,7 +23,6 @@ from phi_lab.stages.training import Result
 
 # Shares of scratch work, facts, readings, plans, tables, logic and direct answers in pretraining.
 SHARES = (0.14, 0.03, 0.06, 0.15, 0.04, 0.22, 0.36)
-MORE_FRACTIONS = 0.15  # of the teacher's longer questions, beside those drawn anyway: it learns them last
 
 
 def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> list[lm.Document]:
@@ -76,10 +75,7 @@ def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> 
     rng, documents = random.Random(seed), []
     for _ in _counted(count, "writing worked solutions"):
         level = rng.choices((1, 2, 3, 4), (12, 20, 34, 34))[0]
-        problem = arithmetic.sample_split(rng, level, split)
-        more = level > 1 and rng.random() < MORE_FRACTIONS
-        while more and problem.family != "fraction":
-            problem = arithmetic.sample_split(rng, level, split)
+        problem = arithmetic.sample_split(rng, level, split, arithmetic.MORE_FRACTIONS)
         work, answer = arithmetic.solution(problem, rng.choices(arithmetic.STYLES, (40, 30, 30))[0], rng)
         documents.append(lm.document(tokenizer, problem.prompt, chat.completion_text(work, answer)))
     return documents
