@@ -67,7 +67,7 @@ class Preference:
     learning_rate: float
     batch: int  # pairs a step
     pairs: int  # at most
-    plausible: float = 12.0  # nats: wrong rollouts that the student writes less often than once in exp(12) are left out
+    plausible: float = 6.0  # nats: wrong rollouts that the student writes less often than once in exp(6) are left out
     beta: float = 0.1
     epochs: int = 1
     pairs_a_question: int = 4
@@ -140,7 +140,7 @@ LAB = Numbers(
                  evaluate_every=75, patience=4),
     sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=120, documents=1536),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=1e-4, steps=50, prompts=32, group=8, candidates=3200),
+    grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=2400),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(

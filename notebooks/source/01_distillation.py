@@ -4,7 +4,7 @@
 # **Claim.** A teacher's answer is worth what its verdict is worth: ask several times, check every final answer, learn
 # from the right ones, and do not throw the wrong ones away.
 #
-# **Time**: about 45 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores; nearly all of it is the teacher
+# **Time**: about 150 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores; nearly all of it is the teacher
 # writing.
 
 # %%
@@ -40,8 +40,8 @@ widgets.verifier()  # with a running kernel: write an answer of your own, try to
 # %% [markdown]
 # ## Asking the teacher
 #
-# Every question is asked eight times; so is the paper's, about [S2]. Some hundred questions are asked here and now (a
-# few in `smoke`); the rest of the rollouts ship with the course, sampled from the same teacher by the run that made
+# Every question is asked eight times; so is the paper's, about [S2]. In `lab` all of them are asked here and now. In
+# `smoke` a few are; the rest of the rollouts ship with the course, sampled from the same teacher by the run that made
 # the checkpoints. The table says which rows are which.
 
 # %%
