@@ -44,7 +44,16 @@ def ladder(
             control(stage, folder, numbers, seed, say)
         limo(folder, numbers, seed, say)
         append_rows(path, [chain_row(folder)])
+        write_summary(path)
     return path
+
+
+def write_summary(path: Path) -> None:
+    """Beside the file of chains: summary.md, and from two chains on chains.svg."""
+    chains = read_rows(path)
+    path.with_name("summary.md").write_text(summary(chains) + "\n", encoding="utf-8")
+    if len(chains) > 1:
+        figures.chains(chains).savefig(path.with_name("chains.svg"), metadata={"Date": None})
 
 
 def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> Result:

@@ -16,7 +16,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from phi_lab import look
+from phi_lab import look, stats
 from phi_lab.look import BENCHMARKS, VERDICTS
 
 STAGES = {
@@ -89,6 +89,37 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
         side.tick_params(axis="x", labelrotation=35)
         for label in side.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
+    return figure
+
+
+@rc_context(look.LOOK)
+def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
+    """Accuracy (percent) of independent chains after each stage; `chains` are the rows of chains.jsonl.
+
+    Thin: each chain. Bold: their mean with its 95 % t interval. Hollow, beside it: the same for the controls.
+    """
+    figure, grid = look.panels(1, 1, (8.5, 4.6))
+    axes, colour = grid[0, 0], BENCHMARKS[benchmark][0]
+    values = {
+        name: np.array([100 * chain["accuracy"][name][benchmark] for chain in chains]) for name in chains[0]["accuracy"]
+    }
+    for chain in range(len(chains)):
+        axes.plot([values[stage][chain] for stage in STAGES], color=colour, alpha=0.3, linewidth=1)
+
+    def means(names: Sequence[str], x: Sequence[float], shown: str, **look_of: object) -> None:
+        reach = [stats.t_quantile(len(chains) - 1) * values[name].std(ddof=1) / len(chains) ** 0.5 for name in names]
+        height = [values[name].mean() for name in names]
+        axes.errorbar(x, height, yerr=reach, marker="s", capsize=3, elinewidth=1.4, label=shown, **look_of)
+
+    rungs = [stage for stage in STAGES if f"{stage}-control" in values]
+    means(list(STAGES), range(len(STAGES)), "mean of the chains, 95 %", color=colour)
+    means(
+        [f"{stage}-control" for stage in rungs], [list(STAGES).index(stage) + 0.15 for stage in rungs],
+        "stage before, continued at equal compute", color=look.SOFT, linestyle="none", markerfacecolor=look.PAGE,
+    )  # fmt: skip
+    axes.set(title=f"{len(chains)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
+    axes.legend(loc="lower right")
+    _stage_ticks(axes, list(STAGES))
     return figure
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from phi_lab import experiment, models, run, stats
+from phi_lab import experiment, figures, files, models, run, stats
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows
 from phi_lab.scale import STAGES
@@ -117,3 +117,22 @@ def test_rungs_are_paired_over_chains_and_corrected():
     assert "p, Holm" not in experiment.summary(made[:1])  # one chain shows means only
     with pytest.raises(UserError, match="two are needed"):
         experiment.rungs(made[:1])
+
+
+def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
+    made = chains(4)
+    axes = figures.chains(made).axes[0]
+    main, control = (container.lines[0] for container in axes.containers)
+    for stage, height in zip(STAGES, main.get_ydata(), strict=True):
+        assert height == pytest.approx(100 * sum(chain["accuracy"][stage]["hard"] for chain in made) / 4)
+    for stage, x, height in zip(STAGES[1:], *control.get_data(), strict=True):
+        assert round(x) == STAGES.index(stage)
+        assert height == pytest.approx(25 * sum(chain["accuracy"][f"{stage}-control"]["hard"] for chain in made))
+    _, _, (whiskers,) = axes.containers[0].lines
+    low, high = whiskers.get_segments()[1][:, 1]
+    same = stats.paired_t([100 * chain["accuracy"]["mid"]["hard"] for chain in made], [0.0] * 4)
+    assert (low, high) == pytest.approx((same.low, same.high))
+    files.write_rows(tmp_path / "chains.jsonl", made)
+    experiment.write_summary(tmp_path / "chains.jsonl")
+    assert (tmp_path / "chains.svg").stat().st_size > 5000
+    assert (tmp_path / "summary.md").read_text().startswith("| | easy | hard")

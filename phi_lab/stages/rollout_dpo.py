@@ -9,9 +9,9 @@ of plain DPO
 with the stage-2 model as reference. Both sides are off-policy for the student; the second arm, `own`, pairs the
 student's own rollouts instead. Which wrong rollouts to take is not known, and here it decides: most of the teacher's
 mistakes are slips that the student would never make, nine nats away from its own answers, and pairs of them lower its
-accuracy, since the right answers lose probability with them (docs/log.md). So `select_plausible` keeps the wrong rollouts that the student itself might write, and
-each is paired with the right one closest in length, so that length is not what the pair teaches. Watch both
-log-probabilities fall while the margin grows: that is how DPO moves.
+accuracy, since the right answers lose probability with them (docs/log.md). So `select_plausible` keeps the wrong
+rollouts that the student itself might write, and each is paired with the right one closest in length, so that length is
+not what the pair teaches. Watch both log-probabilities fall while the margin grows: that is how DPO moves.
 
     phi-lab run --from dpo --to dpo --out runs/my-run
 """
