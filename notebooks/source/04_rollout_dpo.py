@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Rollout DPO: a mistake beside its correction
 #
-# **Claim.** The wrong answers that distillation would have thrown away teach something that right answers alone
-# cannot: the difference.
+# **Claim.** The wrong answers that distillation would have thrown away hold something that right answers alone do not:
+# the difference. What a model can take from it depends on whose mistakes they are, and on what is left to mend.
 #
 # **Time**: about 240 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
 
@@ -49,7 +49,7 @@ HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 # DPO cannot teach a model not to say what it would never say. So ask the pupil first: how probable is each of the
 # teacher's answers *to it*? Right answers stand near 0. Most wrong ones are slips of the teacher's that the pupil
 # would not make in a million samples: their pairs are solved before training starts. Only wrong answers right of the
-# line are kept: those that the pupil itself would give at least once in about eight thousand samples.
+# line are kept: those that the pupil itself would give at least once in about four hundred samples.
 
 # %%
 model, tokenizer = lab.model("sft")
@@ -166,7 +166,10 @@ HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "
 # ## What to remember
 #
 # - Both sides are the *teacher's*, so most pairs compare answers that the pupil would never give (off-policy). With
-#   all of them this rung was none here (docs/log.md); with the mistakes that the pupil shares it is one.
+#   distant ones this stage lowers accuracy here; with the mistakes that the pupil shares it does no harm (docs/log.md).
+# - It gains where sampled answers are much worse than greedy ones. After fine-tuning on well-written answers they
+#   hardly are, and the rung is small or none. In an earlier ladder, whose fine-tuning took any right answers, it was
+#   three to five points.
 # - The loss sees a difference. Watch the log-probabilities, not only the loss.
 # - The paper's rung here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not
 #   93.6 on MATH-500 for this rung [P]; the reason is unknown [U].
