@@ -51,7 +51,7 @@ TINY = replace(
     distillation=scale.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
     mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
     sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
-    dpo=replace(SMOKE.dpo, pairs=8, batch=4, own_questions=6),
+    dpo=replace(SMOKE.dpo, pairs=8, batch=4, plausible=1e9, own_questions=6),
     grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
     evaluation=scale.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
 )
