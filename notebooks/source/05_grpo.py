@@ -4,7 +4,7 @@
 # **Claim.** A model improves on its own answers, with nothing but right or wrong to go by, as long as each group
 # holds both.
 #
-# **Time**: about 350 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 260 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
 # %%
 import torch
