@@ -160,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
     trial.add_argument("--seeds", type=at_least(1), default=6, help="how many chains")
     trial.add_argument("--first", type=seed, default=0, metavar="SEED", help="seed of the first chain")
     trial.add_argument("--scale", default="cpu", help=f"hardware: {', '.join(scale.SCALES)}")
-    trial.add_argument("--profile", default="lab", help="smoke or lab; lab takes 30 minutes a chain")
+    trial.add_argument("--profile", default="lab", help="smoke or lab; a chain is a whole run and its controls")
     trial.add_argument("--out", type=Path, required=True, help="folder of the chains; an existing one is continued")
 
     speed = command("bench", _bench, "measure this computer: rollouts, training, verification")

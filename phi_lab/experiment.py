@@ -56,41 +56,38 @@ def write_summary(path: Path) -> None:
         figures.chains(chains).savefig(path.with_name("chains.svg"), metadata={"Date": None})
 
 
-def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> Result:
+def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
     """Train and measure the control of `stage` in a run that has it: the stage before, continued at equal FLOPs.
 
     Mid-training goes on with the rate that SFT has, falling to zero, so that SFT's rung is not merely its falling
     rate. Raises UserError when the run lacks the stage or, for DPO and GRPO, the one before it.
     """
-    folder, before = out / f"{stage}-control", STAGES[STAGES.index(stage) - 1]
+    before = STAGES[STAGES.index(stage) - 1]
     rung, previous = run.finished(out / stage), run.finished(out / before)
     for name, found in ((stage, rung), (before, previous or before in ("base", "mid"))):
         if not found:
             raise UserError(f"{out / name}: no finished stage, and the control of {stage} is measured by it")
     student = run.student_for(stage, out, numbers)
-    run.claim_student(folder, student)
-    result = run.finished(folder)
-    if not result:
+
+    def train(folder: Path) -> Result:
         say(f"{stage}: control, {before} continued for {rung.compute:,.0f} tokens")
         data = run.training_data(out, numbers, seed, say)
         right, wrong, held = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
         if before == "base":
             plan = replace(scale.TEACHER, steps=_steps(rung, scale.TEACHER.batch * scale.TEACHER.row_length))
-            result = base.train_more(student, folder, plan, seed)
-        elif before == "mid":
+            return base.train_more(student, folder, plan, seed)
+        if before == "mid":
             steps = _steps(rung, numbers.mid.batch * numbers.mid.row_length)
             plan = replace(numbers.mid, steps=steps, schedule=numbers.sft.schedule, warmup=numbers.sft.warmup,
                            learning_rate=numbers.sft.learning_rate, evaluate_every=0, patience=0)  # fmt: skip
-            result = mid_training.train(student, right, held, folder, plan, seed=seed)
-        elif before == "sft":
+            return mid_training.train(student, right, held, folder, plan, seed=seed)
+        if before == "sft":
             plan = replace(numbers.sft, steps=_steps(rung, previous.train_tokens / previous.metrics[-1]["step"]))
-            result = sft.train(student, right, held, folder, plan, seed=seed)
-        else:
-            plan = replace(numbers.dpo, epochs=_steps(rung, previous.train_tokens))
-            result = rollout_dpo.train(student, right, wrong, folder, plan, seed=seed)
-        run.record(folder, result, say)
-    run.measure(stage, out, numbers, seed, say, arm="control")
-    return result
+            return sft.train(student, right, held, folder, plan, seed=seed)
+        plan = replace(numbers.dpo, epochs=_steps(rung, previous.train_tokens))
+        return rollout_dpo.train(student, right, wrong, folder, plan, seed=seed)
+
+    run.run_arm(stage, "control", student, out, numbers, seed, train, say)
 
 
 def _steps(rung: Result, tokens_a_step: float) -> int:
@@ -103,14 +100,14 @@ def limo(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = pr
     The paper (section 2) found that this lowers Phi-4-Mini's accuracy, which is why its recipe starts with
     mid-training.
     """
-    folder, student = out / "sft-limo", run.student_for("mid", out, numbers)
-    run.claim_student(folder, student)
-    if not run.finished(folder):
-        data = run.training_data(out, numbers, seed, say)
+    student = run.student_for("mid", out, numbers)
+
+    def train(folder: Path) -> Result:
         say("sft: of the base")
-        files = data / "right.jsonl", data / "validation.jsonl"
-        run.record(folder, sft.train(student, *files, folder, numbers.sft, seed=seed), say)
-    run.measure("sft", out, numbers, seed, say, arm="limo")
+        data = run.training_data(out, numbers, seed, say)
+        return sft.train(student, data / "right.jsonl", data / "validation.jsonl", folder, numbers.sft, seed=seed)
+
+    run.run_arm("sft", "limo", student, out, numbers, seed, train, say)
 
 
 def chain_row(folder: Path) -> dict:
@@ -121,7 +118,7 @@ def chain_row(folder: Path) -> dict:
     config, accuracy, seconds = read_json(folder / "config.json"), {}, 0.0
     for row in read_json(folder / "ladder.json"):
         if figures.protocol(row) == "sampled":
-            name = row["stage"] if row["arm"] == "main" else f"{row['stage']}-{row['arm']}"
+            name = run.arm_name(row["stage"], row["arm"])
             accuracy.setdefault(name, {})[row["benchmark"]] = round(row["accuracy"], 5)
             seconds += row["seconds"] if row["benchmark"] == "hard" else 0
     made = {

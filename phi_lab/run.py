@@ -193,7 +193,7 @@ def measure(
     stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, arm: str = "main"
 ) -> list[dict]:
     """Evaluate a stage and write its rows into ladder.json and its answers to the ten problems into ten.json."""
-    name = stage if arm == "main" else f"{stage}-{arm}"
+    name = arm_name(stage, arm)
     model = out / name / "model"
     if not model.is_dir():
         model = SHIPPED / name
@@ -241,11 +241,28 @@ def ten_problems(out: Path) -> list[dict]:
     return ten
 
 
-def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
-    """The second DPO arm: pairs from the student's own rollouts instead of the teacher's."""
-    folder, student = out / "dpo-own", student_for("dpo", out, numbers)
+def arm_name(stage: str, arm: str) -> str:
+    """What the folder and the files of a stage's arm are called: "dpo" for its main one, "dpo-own" for another."""
+    return stage if arm == "main" else f"{stage}-{arm}"
+
+
+def run_arm(
+    stage: str, arm: str, student: Path, out: Path, numbers: Numbers, seed: int, train: Callable[[Path], Result],
+    say: Callable[[str], None] = print,
+) -> None:  # fmt: skip
+    """Train another arm of a stage from `student` by `train(folder)`, unless it is done, and measure it."""
+    folder = out / arm_name(stage, arm)
     claim_student(folder, student)
     if not finished(folder):
+        record(folder, train(folder), say)
+    measure(stage, out, numbers, seed, say, arm)
+
+
+def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
+    """The second DPO arm: pairs from the student's own rollouts instead of the teacher's."""
+    student = student_for("dpo", out, numbers)
+
+    def train(folder: Path) -> Result:
         plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
         asked = distill.questions(plan.questions, seed + 90_000, levels=(3, 4))
         rows = distill.roll(
@@ -253,8 +270,9 @@ def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], Non
         )
         distill.training_sets(rows, folder)
         right, wrong = folder / "right.jsonl", folder / "wrong.jsonl"
-        record(folder, rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed), say)
-    measure("dpo", out, numbers, seed, say, arm="own")
+        return rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed)
+
+    run_arm("dpo", "own", student, out, numbers, seed, train, say)
 
 
 def _commit() -> str | None:

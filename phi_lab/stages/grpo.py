@@ -182,10 +182,7 @@ class _Trainer(GRPOTrainer):
         if not len(kept):
             kept = torch.zeros(1, dtype=torch.long)  # an empty step: one row whose advantage, and so gradient, is zero
         rows = len(rewards.flatten())
-        batch = {
-            name: value[kept] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
-            for name, value in batch.items()
-        }
+        batch = _rows(batch, kept, rows)
         batch["advantages"] = advantages.flatten()[kept]
         batch["num_items_in_batch"] = batch["completion_mask"].sum()
         log["trained_tokens"].append(float(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
@@ -205,17 +202,21 @@ class _Trainer(GRPOTrainer):
         return super().compute_loss(model, last) + before
 
 
+def _rows(batch: dict, which: torch.Tensor, rows: int) -> dict:
+    """The rows `which` of every tensor in a batch that has `rows` of them; the rest as it is."""
+    return {
+        name: value[which] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
+        for name, value in batch.items()
+    }
+
+
 def _slices(batch: dict) -> list[dict]:
     """The rows of a batch, shortest answers first, `SLICE` at a time and without columns that only pad."""
     rows = len(batch["completion_ids"])
     order = batch["completion_mask"].sum(1).argsort(stable=True)
     parts = []
     for first in range(0, rows, SLICE):
-        some = order[first : first + SLICE]
-        part = {
-            name: value[some] if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows else value
-            for name, value in batch.items()
-        }
+        part = _rows(batch, order[first : first + SLICE], rows)
         asked, said = (int(part[f"{side}_mask"].sum(1).max()) for side in ("prompt", "completion"))
         for name, value in part.items():
             if isinstance(value, torch.Tensor) and value.dim() == 2:  # prompts are padded on the left
