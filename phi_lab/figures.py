@@ -50,6 +50,7 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
     rungs = [row for row in rows if protocol(row) == "sampled"]
     rungs.sort(key=lambda row: shown.index(row["stage"]))
     step = 0.012 * max(len(shown), 1)  # benchmarks stand side by side, or intervals would overlap
+    right = len(shown) - 1 + step  # the names of the lines stand right of every mark
     for place, (name, (colour, shape)) in enumerate(BENCHMARKS.items()):
         own = [row for row in rungs if row["benchmark"] == name]
         for number, arm in enumerate(sorted({row["arm"] for row in own}, key=lambda arm: (arm != "main", arm))):
@@ -69,10 +70,11 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
                 ends.append((y[-1], f"{name} {y[-1]:.1f} %", colour))
             else:
                 axes.annotate(
-                    arm, (x[-1], y[-1]), xytext=(8, 0), textcoords="offset points", va="center",
+                    arm, (x[-1], y[-1]), xytext=(0, 9), textcoords="offset points", ha="center",
                     color=look.SOFT, fontsize=8.5,
                 )  # fmt: skip
-    look.end_labels(axes, ends, x=len(shown) - 1 + step)
+                right = max(right, *x)
+    look.end_labels(axes, ends, x=right)
     axes.set(title="This run", ylabel="right answers, %", ylim=(0, 104))
     _stage_ticks(axes, shown)
     if not shown:
