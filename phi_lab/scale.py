@@ -28,8 +28,9 @@ PAPER = {
 class Training:
     """One language-modelling stage: base, mid-training or SFT.
 
-    With `patience` training goes on until the validation loss stops improving: after so many evaluations in a row
-    without one that beats the best by 0.005 nats it ends, and the best weights are kept. `steps` is then a limit.
+    With `patience` training goes on at a constant rate until the validation loss stops improving: after so many
+    evaluations in a row without one that beats the best by 0.005 nats the rate falls to zero over `cooldown` steps, and
+    the best weights are kept. `steps` is then a limit, and `schedule` and `warmup` have no say.
     """
 
     learning_rate: float
@@ -41,6 +42,7 @@ class Training:
     warmup: float = 0.1  # share of the steps
     evaluate_every: int = 0  # steps between validation losses; 0 = only at the end
     patience: int = 0
+    cooldown: int = 0  # steps
     weight_decay: float = 0.01
 
 
@@ -136,8 +138,7 @@ TEACHER = Training(
 LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
     distillation=Distillation(questions=2000, validation_questions=100, temperature=0.8),
-    mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, schedule="constant", warmup=0.0,
-                 evaluate_every=75, patience=4),
+    mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, evaluate_every=75, patience=4, cooldown=75),
     sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=120, documents=1536),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
     grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=2400),
@@ -146,7 +147,7 @@ LAB = Numbers(
 SMOKE = replace(
     LAB, profile="smoke",
     distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped=1300),
-    mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, learning_rate=2e-4),
+    mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, cooldown=3, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch=16),
     dpo=replace(LAB.dpo, pairs=48, batch=16, own_questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts=8, candidates=24),

@@ -18,8 +18,8 @@ from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon
 
-MID = scale.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, schedule="constant", warmup=0.0,
-                     evaluate_every=2, patience=3)  # fmt: skip
+MID = scale.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, evaluate_every=2, patience=3)
+STILL = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, evaluate_every=2, patience=3)
 SFT = scale.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
 DPO = scale.Preference(learning_rate=1e-3, batch=4, pairs=16, plausible=math.inf, pairs_a_question=2)
 GRPO = scale.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
@@ -133,17 +133,30 @@ def test_sft_learns_also_where_to_stop(tmp_path, student, data):
 
 def test_training_ends_where_validation_stops_improving(tmp_path, student, data):
     """A rate of zero improves nothing: one evaluation to start from, `patience` without a better one, and the end."""
-    still = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, schedule="constant",
-                           warmup=0.0, evaluate_every=2, patience=3)  # fmt: skip
-    result = mid_training.train(student, *both(data), tmp_path, still, seed=0)
+    result = mid_training.train(student, *both(data), tmp_path, STILL, seed=0)
     assert max(row["step"] for row in result.metrics) == 2 * (1 + 3)
     assert moved(student, result.model) == 0
 
 
+def test_the_rate_falls_to_zero_after_the_plateau_and_then_training_ends(tmp_path, student, data):
+    """The plateau is seen at step 8, so step 10, the second of the four, takes three quarters of the rate."""
+    still = replace(STILL, learning_rate=1e-9, cooldown=4)
+    result = mid_training.train(student, *both(data), tmp_path, still, seed=0)
+    rates = [row["learning_rate"] for row in result.metrics if row["step"] == 10 and "learning_rate" in row]
+    assert rates == [pytest.approx(7.5e-10)]
+    assert max(row["step"] for row in result.metrics) == 12
+    assert "eval_loss" in result.metrics[-1]
+
+
+def test_a_plateau_that_never_comes_leaves_the_last_steps_to_the_cooldown():
+    plateau = lm.Plateau(3, 5e-3, 4)
+    assert [plateau.factor(step, 10) for step in (0, 6, 8, 10)] == [1, 1, 0.5, 0]
+    assert lm.Plateau(3, 5e-3, 0).factor(9, 10) == 1
+
+
 @pytest.mark.slow
 def test_the_best_weights_are_kept_when_training_makes_it_worse(tmp_path, student, data):
-    wild = scale.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, schedule="constant",
-                          warmup=0.0, evaluate_every=1, patience=3)  # fmt: skip
+    wild = scale.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, evaluate_every=1, patience=3)
     held = read_rows(data / "validation-right.jsonl")
     result = mid_training.train(student, *both(data), tmp_path, wild, seed=0)
     losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
@@ -308,11 +321,15 @@ def test_mid_training_killed_and_resumed_ends_at_the_same_weights(tmp_path, stud
 
 @pytest.mark.slow
 def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, data, monkeypatch):
-    """The evaluations without improvement before the kill count too."""
-    still = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, schedule="constant",
-                           warmup=0.0, evaluate_every=2, patience=3)  # fmt: skip
-    _, steps = interrupted(monkeypatch, lambda: mid_training.train(student, *both(data), tmp_path, still, seed=0), at=5)
-    assert steps == [5, 6, 7, 8]
+    """The evaluations without improvement before the kill count too, and so do the steps of the cooldown."""
+    for place, (at, cooldown, expected) in enumerate(((5, 0, [5, 6, 7, 8]), (11, 4, [11, 12]))):
+        still = replace(STILL, learning_rate=1e-9, cooldown=cooldown)
+
+        def run(out=tmp_path / str(place), still=still):
+            return mid_training.train(student, *both(data), out, still, seed=0)
+
+        _, steps = interrupted(monkeypatch, run, at=at)
+        assert steps == expected
 
 
 @pytest.mark.slow

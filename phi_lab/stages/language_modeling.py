@@ -112,8 +112,8 @@ def fit(
     """Train `model` on rows of documents with TRL's SFTTrainer; save it in `out/model` and a row a log in
     `out/metrics.jsonl`.
 
-    With `numbers.patience` training ends after so many evaluations without a better validation loss, and the best
-    weights are kept.
+    With `numbers.patience` training ends after so many evaluations without a better validation loss and the `cooldown`
+    that follows them, and the best weights are kept.
     """
     if numbers.patience and not validation:
         raise UserError("no validation documents are left, so nothing can tell when to stop: distil more questions")
@@ -143,7 +143,7 @@ def fit(
     callbacks = [recorder]
     if numbers.patience:
         # At a constant rate the validation loss jumps by a few thousandths from one evaluation to the next.
-        callbacks.append(EarlyStoppingCallback(early_stopping_patience=numbers.patience, early_stopping_threshold=5e-3))
+        callbacks.append(Plateau(numbers.patience, 5e-3, numbers.cooldown))
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=train, eval_dataset=held, processing_class=tokenizer,
         data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
@@ -155,8 +155,56 @@ def fit(
     return finish(model, tokenizer, out, recorder, time.perf_counter() - started)
 
 
+class Plateau(EarlyStoppingCallback):
+    """Early stopping that lets the learning rate fall to zero, over `cooldown` steps, before it stops."""
+
+    def __init__(self, patience: int, threshold: float, cooldown: int):
+        super().__init__(patience, threshold)
+        self.cooldown, self.falls_from = cooldown, None
+
+    def factor(self, step: int, steps: int) -> float:
+        """Of the learning rate. A plateau that never comes is taken to begin `cooldown` steps before the last one."""
+        falls_from = steps - self.cooldown if self.falls_from is None else self.falls_from
+        return 1.0 if step < falls_from else max(0.0, 1 - (step - falls_from) / max(1, self.cooldown))
+
+    def on_evaluate(self, args, state, control, metrics, **_):
+        """Without a cooldown, stop on the plateau; with one, begin it there."""
+        super().on_evaluate(args, state, control, metrics)
+        if self.cooldown:
+            if control.should_training_stop and self.falls_from is None:
+                self.falls_from = state.global_step
+            control.should_training_stop = self._cool(state.global_step)
+
+    def on_step_end(self, args, state, control, **_):
+        """After the cooldown: measure, save and stop."""
+        if self._cool(state.global_step):
+            control.should_evaluate = control.should_save = control.should_training_stop = True
+
+    def _cool(self, step: int) -> bool:
+        return self.falls_from is not None and step >= self.falls_from + self.cooldown
+
+    def state(self) -> dict:
+        """What a checkpoint keeps, by transformers' protocol."""
+        names = {"early_stopping_patience_counter": self.early_stopping_patience_counter, "falls_from": self.falls_from}
+        arguments = (self.early_stopping_patience, self.early_stopping_threshold, self.cooldown)
+        return {"args": dict(zip(("patience", "threshold", "cooldown"), arguments, strict=True)), "attributes": names}
+
+
 class _Trainer(SFTTrainer):
-    """SFTTrainer with the model's own loss: TRL's also measures entropy, a fifth of a tiny model's step."""
+    """SFTTrainer with the model's own loss (TRL's also measures entropy, a fifth of a tiny model's step) and, with a
+    `Plateau`, its learning rate.
+    """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if not any(isinstance(one, Plateau) for one in self.callback_handler.callbacks):
+            return super().create_scheduler(num_training_steps, optimizer)
+
+        def factor(step: int) -> float:  # a resumed run has another Plateau by then
+            plateau = next(one for one in self.callback_handler.callbacks if isinstance(one, Plateau))
+            return plateau.factor(step, num_training_steps)
+
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+        return self.lr_scheduler
