@@ -55,12 +55,12 @@ print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(righ
 # %% [markdown]
 # ## Training
 #
-# Next-token prediction, on the answers only, at a constant learning rate. Training ends when the loss on *unseen*
-# questions has stopped improving, and the best weights are kept. So the model stops at a plateau and not at a step
-# that somebody chose. That matters: a ladder bought by stopping early proves nothing. It is the plateau *of this
-# rate*: what a falling rate would still bring is left to the next stage, and belongs to the rate. (The paper: five
-# epochs, learning rate 1e-5, batch 128 [S], feeding until a validation set stops improving [S]; the rate's course is
-# unknown [U].)
+# Next-token prediction, on the answers only, at a constant learning rate until the loss on *unseen* questions has
+# stopped improving. Then the rate falls to zero over a few more steps, the *cooldown*: at a constant rate the weights
+# jump about their goal, and the cooldown lets them settle (the sharp last drop in the curve below). So the model stops
+# at a plateau and not at a step that somebody chose. That matters: a ladder bought by stopping early proves nothing.
+# (The paper: five epochs, learning rate 1e-5, batch 128 [S], feeding until a validation set stops improving [S]; the
+# rate's course is unknown [U].)
 
 # %%
 result = lab.stage("mid", pack=pack)
@@ -108,8 +108,8 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "ri
 # ## What to remember
 #
 # - Packing is about money, not about learning: the same answers, fewer empty squares.
-# - The plateau is the yardstick. Every later gain is one over a model that more of the same, at this rate, does not
-#   improve.
+# - The plateau is the yardstick: more of the same at this rate no longer helps. What more of the same at a falling
+#   rate would still bring is shown beside the next stage, as its control.
 # - What is not rehearsed is forgotten: look at `transfer`.
 #
 # ## Three questions

@@ -117,8 +117,8 @@ lab.ladder("sft")
 # ## What to remember
 #
 # - Stage 1 is about quantity, stage 2 about which answers and in which form.
-# - Most of the rung is the falling rate: the control has it too. What the control lacks is the choice. A rung without
-#   its control says little.
+# - Much of the rung is more training at a falling rate: the control has that too. What the control lacks is the choice.
+#   A rung without its control says little.
 # - Choosing hard questions is choosing what the model will be good at. Look at `easy` too.
 #
 # ## Three questions
