@@ -156,7 +156,10 @@ def parser() -> argparse.ArgumentParser:
     pages.add_argument("--outputs-from", type=Path, default=None, help="a finished `phi-lab course` folder")
 
     trial = command("experiment", _experiment, "ladder: independent chains, every rung beside its control")
-    trial.add_argument("which", choices=["ladder"], help="ladder: all stages with controls at equal FLOPs")
+    trial.add_argument(
+        "which", choices=["ladder", "publish"],
+        help="ladder: all stages with controls at equal FLOPs; publish: show the chains of OUT in README and docs/",
+    )  # fmt: skip
     trial.add_argument("--seeds", type=at_least(1), default=6, help="how many chains")
     trial.add_argument("--first", type=seed, default=0, metavar="SEED", help="seed of the first chain")
     trial.add_argument("--scale", default="cpu", help=f"hardware: {', '.join(scale.SCALES)}")
@@ -289,6 +292,8 @@ def _notebooks(options) -> None:
 def _experiment(options) -> None:
     from phi_lab import experiment, files
 
+    if options.which == "publish":
+        return experiment.publish(options.out)
     seeds = range(options.first, options.first + options.seeds)
     path = experiment.ladder(options.out, seeds, scale_name=options.scale, profile=options.profile)
     print(experiment.summary(files.read_rows(path)))

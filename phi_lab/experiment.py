@@ -7,21 +7,29 @@ is one observation: its own distillation sample, its own training, its own contr
 a paired t-test, corrected for their number by Holm's method.
 
     phi-lab experiment ladder --seeds 6 --out runs/ladder
+    phi-lab experiment publish --out runs/ladder    # into README, docs/results.md and their picture
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from matplotlib import rc_context
+
 from phi_lab import figures, models, run, scale, stats
 from phi_lab.errors import UserError
-from phi_lab.files import append_rows, read_json, read_rows
+from phi_lab.files import append_rows, read_json, read_rows, write_rows
 from phi_lab.look import BENCHMARKS
+from phi_lab.models import DATA
 from phi_lab.scale import STAGES, Numbers
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
 
 RUNGS = STAGES[1:]
+CHAINS = DATA / "chains.jsonl"  # the chains that README and docs/results.md show
+PAGES = ("README.md", "docs/results.md")
+MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
 
 
 def ladder(
@@ -54,6 +62,37 @@ def write_summary(path: Path) -> None:
     path.with_name("summary.md").write_text(summary(chains) + "\n", encoding="utf-8")
     if len(chains) > 1:
         figures.chains(chains).savefig(path.with_name("chains.svg"), metadata={"Date": None})
+
+
+def publish(out: Path, root: Path = DATA.parent) -> None:
+    """Make the chains of a queue the published ones: data/chains.jsonl, and from it alone the tables in README and
+    docs/results.md, between `MARKS`, and docs/ladder.svg.
+
+    Raises UserError with fewer than two chains, or when a page lacks its marks.
+    """
+    rows = sorted(read_rows(out / "chains.jsonl"), key=lambda row: row["seed"])
+    if len(rows) < 2:
+        raise UserError(f"{out / 'chains.jsonl'}: {len(rows)} finished chain, two are needed to publish")
+    pages = {}
+    for name in PAGES:
+        text = (root / name).read_text(encoding="utf-8")
+        before, start, rest = text.partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        if not (start and end):
+            raise UserError(f"{root / name}: the lines {MARKS[0].strip()} and {MARKS[1].strip()} are missing")
+        pages[root / name] = before + start + summary(rows) + end + after
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    write_rows(root / CHAINS.relative_to(DATA.parent), rows)
+    with rc_context({"svg.hashsalt": "phi-lab"}):  # the same bytes every time
+        figures.chains(rows).savefig(
+            root / "docs" / "ladder.svg", metadata={"Date": None, "Description": fingerprint(rows)}
+        )
+
+
+def fingerprint(rows: list[dict]) -> str:
+    """Says in a picture which chains it shows."""
+    return hashlib.sha256(summary(rows).encode()).hexdigest()
 
 
 def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:

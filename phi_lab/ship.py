@@ -1,5 +1,5 @@
-"""From a run to what the repository ships: base, teacher, a checkpoint a stage, the distilled rollouts, cards that say
-so, and README's picture of the ladder.
+"""From a run to what the repository ships: base, teacher, a checkpoint a stage, the distilled rollouts, and cards that
+say so.
 
 phi-lab run --from base --seed 100 --out runs/ship && phi-lab ship runs/ship
 """
@@ -9,10 +9,8 @@ import math
 import shutil
 from pathlib import Path
 
-from matplotlib import rc_context
 from safetensors import safe_open
 
-from phi_lab import figures
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_rows
 from phi_lab.models import DATA
@@ -20,7 +18,6 @@ from phi_lab.run import DISTILLED, SHIPPED, TEACHER
 from phi_lab.scale import STAGES
 
 LIMIT_MB = 30
-PICTURE = DATA.parent / "docs" / "ladder.svg"
 
 
 def ship(folder: Path) -> None:
@@ -41,8 +38,6 @@ def ship(folder: Path) -> None:
     write_rows(DISTILLED / "rollouts.jsonl.gz", rows)
     write_rows(DISTILLED / "validation_rollouts.jsonl.gz", read_rows(folder / "data" / "validation_rollouts.jsonl"))
     (DISTILLED / "README.md").write_text(_data_card(read_json(folder / "data" / "funnel.json"), config))
-    with rc_context({"svg.hashsalt": "phi-lab"}):  # the same bytes every time
-        figures.ladder(ladder).savefig(PICTURE, metadata={"Date": None})
     total = sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) / 2**20
     print(f"data/ holds {total:.1f} MB of at most {LIMIT_MB}")
 

@@ -136,3 +136,29 @@ def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
     experiment.write_summary(tmp_path / "chains.jsonl")
     assert (tmp_path / "chains.svg").stat().st_size > 5000
     assert (tmp_path / "summary.md").read_text().startswith("| | easy | hard")
+
+
+def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
+    made = chains(3)
+    for name in ("docs", "data", "queue"):
+        (tmp_path / name).mkdir()
+    files.write_rows(tmp_path / "queue" / "chains.jsonl", made[::-1])
+    for name in experiment.PAGES:
+        (tmp_path / name).write_text(f"above\n{experiment.MARKS[0]}old{experiment.MARKS[1]}\nbelow\n")
+    experiment.publish(tmp_path / "queue", tmp_path)
+    assert read_rows(tmp_path / "data" / "chains.jsonl") == made
+    for name in experiment.PAGES:
+        marked = experiment.summary(made).join(experiment.MARKS)
+        assert (tmp_path / name).read_text() == f"above\n{marked}\nbelow\n"
+    assert experiment.fingerprint(made) in (tmp_path / "docs" / "ladder.svg").read_text()
+
+
+@pytest.mark.parametrize(("count", "page", "says"), [(1, experiment.MARKS, "two are needed"), (2, "", "are missing")])
+def test_what_cannot_be_published_changes_nothing(tmp_path, count, page, says):
+    (tmp_path / "docs").mkdir()
+    files.write_rows(tmp_path / "chains.jsonl", chains(count))
+    for name in experiment.PAGES:
+        (tmp_path / name).write_text("".join(page))
+    with pytest.raises(UserError, match=says):
+        experiment.publish(tmp_path, tmp_path)
+    assert all((tmp_path / name).read_text() == "".join(page) for name in experiment.PAGES)
