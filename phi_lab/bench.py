@@ -9,13 +9,14 @@ handling included), a bare PyTorch loop, math-verify. Both sides get the same mo
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback
@@ -29,11 +30,13 @@ from phi_lab.run import DISTILLED, SHIPPED
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon
+from phi_lab.stages.training import Result
 from phi_lab.verify import verify
 
 RUNS = 3
 STEPS = 12  # of a trainer in one measurement
 PROMPTS = (32, 256)  # sampled eight times each, and once each
+DECADES = (4, 40, 400)  # prompts sampled eight times each, and training steps: does time grow with them?
 
 
 class Lab:
@@ -65,12 +68,21 @@ class Lab:
         return gflops() * 1e9 / (2 * sum(weight.numel() for weight in models.load(SHIPPED / "sft").parameters()))
 
     def sft(self) -> float:
-        numbers = replace(scale.LAB.mid, steps=STEPS, patience=0, evaluate_every=0)
-        result = _silent(lambda: lm.fit(
+        result = self._fit(STEPS)
+        return result.train_tokens / result.seconds
+
+    def _fit(self, steps: int) -> Result:
+        numbers = replace(scale.LAB.mid, steps=steps, patience=0, evaluate_every=0)
+        return _silent(lambda: lm.fit(
             models.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", numbers,
             pack=lm.pack_best_fit, packed=True, seed=0, title="ours",
         ))  # fmt: skip
-        return result.train_tokens / result.seconds
+
+    def growth(self) -> dict[str, float]:
+        """How time grows with rollouts and with training tokens, as an exponent over two decades; 1 is linear."""
+        rollouts = [_timed(lambda n=n: self.rollouts("cpu", n, 8)) for n in DECADES]
+        training = [self._fit(n).seconds for n in DECADES]
+        return {"rollouts_exponent": exponent(DECADES, rollouts), "training_exponent": exponent(DECADES, training)}
 
     def sft_trl(self) -> float:
         text = [{"prompt": chat.prompt_text(row["prompt"]), "completion": row["completion"]} for row in self.right]
@@ -184,14 +196,15 @@ def bench(path: Path | None) -> dict:
             "grpo_step_vs_trl": ratio(lab.grpo, lab.grpo_trl),
             "verify_vs_math_verify_long": ratio(lambda: lab.verify(True), lambda: lab.math_verify(True)),
             "verify_vs_math_verify_short": ratio(lambda: lab.verify(False), lambda: lab.math_verify(False)),
-        }
+        } | lab.growth()
+    rates = {name: value["ours"] for name, value in figures.items() if isinstance(value, dict)}
     figures |= {
-        "ladder_seconds": _ladder_seconds({name: value["ours"] for name, value in figures.items()}),
+        "ladder_seconds": _ladder_seconds(rates),
         "matmul_gflops": gflops(), "peak_rss_mb": peak_rss_mb(),
     }  # fmt: skip
     told = "{ratio:.2f} [{low:.2f}, {high:.2f}], {ours:,.1f} against {theirs:,.1f} a second"
     for name, value in figures.items():
-        print(f"{name}: {told.format(**value) if isinstance(value, dict) else f'{value:,.1f}'}")
+        print(f"{name}: {told.format(**value) if isinstance(value, dict) else f'{value:,.2f}'}")
     if path:
         write_json(path, figures)
     return figures
@@ -204,6 +217,11 @@ def _ladder_seconds(rates: dict[str, float]) -> float:
     probes = lab.grpo.candidates * lab.grpo.probes * tokens
     return (read / rates["sft_vs_bare_loop"] + lab.dpo.pairs / rates["dpo_vs_trl"]
             + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])  # fmt: skip
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """The slope of log(seconds) over log(size), by least squares."""
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 def gflops() -> float:

@@ -25,11 +25,20 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "RUNS", 2)
     monkeypatch.setattr(bench, "STEPS", 4)
     monkeypatch.setattr(bench, "PROMPTS", (4, 8))
+    monkeypatch.setattr(bench, "DECADES", (2, 8))
     assert cli.main(["bench", "--json", str(tmp_path / "bench.json")]) == 0
     figures = json.loads((tmp_path / "bench.json").read_text())
-    assert set(figures) == {*RATIOS, "ladder_seconds", "matmul_gflops", "peak_rss_mb"}
+    others = {"ladder_seconds", "matmul_gflops", "peak_rss_mb", "rollouts_exponent", "training_exponent"}
+    assert set(figures) == {*RATIOS, *others}
     for name in RATIOS:
         found = figures[name]
         assert 0 < found["low"] <= found["ratio"] <= found["high"] and found["runs"] == 2, name
     assert figures["ladder_seconds"] > 1 and figures["matmul_gflops"] > 1 and figures["peak_rss_mb"] > 100
     assert figures["rollouts_vs_roofline"]["ratio"] < 1  # nothing is faster than its matrix products
+    assert 0 < figures["training_exponent"] < 2
+
+
+def test_the_exponent_of_a_power_is_that_power():
+    sizes = (3, 30, 300)
+    for power in (0.5, 1.0, 2.0):
+        assert bench.exponent(sizes, [7 * size**power for size in sizes]) == pytest.approx(power)
