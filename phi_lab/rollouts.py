@@ -1,14 +1,16 @@
-"""Sampling answers: one seam, two engines.
+"""Sampling answers: one seam, three engines.
 
 `cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop
 over Phi's own weights: prompts are prefilled once and shared by all their samples, keys and values live in a fixed
 cache, a finished row makes room for the next question at once, and sampling is one cumulative sum. `hf` is
-`model.generate`, slower and the reference: the tests hold both to the same distribution.
+`model.generate`, slower and the reference: the tests hold both to the same distribution. `vllm` is for models that need
+a GPU; it was written to vLLM's documentation and has not run yet.
 
 Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature
 0 the choice is greedy and log-probabilities are those of temperature 1.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -171,7 +173,30 @@ def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Cal
     return [(ids[i, : said[i]].tolist(), logprobs[i, : said[i]].tolist()) for i in range(len(jobs))]
 
 
-ENGINES: dict[str, Callable[..., Raw]] = {"cpu": _sample_cpu, "hf": _sample_hf}
+def _sample_vllm(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
+    """All jobs at once. The weights travel through a folder, since vLLM keeps a copy of its own."""
+    try:
+        from vllm import LLM, SamplingParams, TokensPrompt
+    except ImportError:
+        raise UserError("the engine vllm needs a GPU and pip install -c constraints.txt -e '.[gpu]'") from None
+    settings = SamplingParams(
+        temperature=temperature, top_p=1.0, top_k=-1, max_tokens=max_new_tokens, stop_token_ids=sorted(stops),
+        logprobs=0,  # of the chosen token alone
+        detokenize=False,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        engine = LLM(folder, skip_tokenizer_init=True, seed=seed, logprobs_mode="processed_logprobs")
+        answers = engine.generate([TokensPrompt(prompt_token_ids=job) for job in jobs], settings, use_tqdm=False)
+    tick(len(jobs))
+    found = [answer.outputs[0] for answer in answers]
+    return [
+        (list(one.token_ids), [at[token].logprob for token, at in zip(one.token_ids, one.logprobs, strict=True)])
+        for one in found
+    ]
+
+
+ENGINES: dict[str, Callable[..., Raw]] = {"cpu": _sample_cpu, "hf": _sample_hf, "vllm": _sample_vllm}
 
 
 class _Phi:

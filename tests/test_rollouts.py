@@ -1,4 +1,8 @@
-"""Both engines sample from the model: log-probabilities, greedy choices, frequencies."""
+"""The engines that run on a CPU sample from the model: log-probabilities, greedy choices, frequencies."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +12,7 @@ from phi_lab import models, rollouts
 from phi_lab.errors import UserError
 
 PROMPTS = ["Compute 47+38-12.", "Find 9*7.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?"]
-ENGINES = sorted(rollouts.ENGINES)
+ENGINES = sorted(set(rollouts.ENGINES) - {"vllm"})
 
 
 @pytest.fixture(scope="module")
@@ -159,5 +163,41 @@ def test_sampling_leaves_the_model_as_it_was(peaky, tokenizer):
 
 
 def test_unknown_engine(peaky, tokenizer):
-    with pytest.raises(UserError, match="unknown engine 'vllm'.*cpu, hf"):
-        rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0, engine="vllm")
+    with pytest.raises(UserError, match="unknown engine 'tpu'.*cpu, hf, vllm"):
+        rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0, engine="tpu")
+
+
+def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(peaky, tokenizer, monkeypatch):
+    """A stand-in for the package: what our side hands over, and that answers come back in the order of the jobs."""
+    seen = {}
+
+    class LLM:
+        def __init__(self, folder, **settings):
+            assert (Path(folder) / "model.safetensors").is_file()
+            seen.update(settings)
+
+        def generate(self, jobs, settings, use_tqdm):
+            seen.update(settings, jobs=jobs)
+            ids = [[5, 6 + place, tokenizer.eos_token_id] for place in range(len(jobs))]
+            steps = [[{token: SimpleNamespace(logprob=-token / 8)} for token in row] for row in ids]
+            rows = zip(ids, steps, strict=True)
+            return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=i, logprobs=p)]) for i, p in rows]
+
+    package = SimpleNamespace(LLM=LLM, SamplingParams=dict, TokensPrompt=lambda prompt_token_ids: prompt_token_ids)
+    monkeypatch.setitem(sys.modules, "vllm", package)
+    groups = rollouts.sample(peaky, tokenizer, PROMPTS[:2], samples=2, temperature=0.6, max_new_tokens=9, seed=3,
+                             engine="vllm", quiet=True)  # fmt: skip
+    flat = [one for group in groups for one in group]
+    assert [one.ids[1] for one in flat] == [6, 7, 8, 9]
+    assert [one.logprobs for one in flat] == [[-token / 8 for token in one.ids] for one in flat]
+    assert {one.finish_reason for one in flat} == {"stop"}
+    assert seen["jobs"] == [rollouts.prompt_ids(tokenizer, prompt) for prompt in PROMPTS[:2] for _ in range(2)]
+    assert (seen["temperature"], seen["max_tokens"], seen["seed"]) == (0.6, 9, 3)
+    assert seen["logprobs_mode"] == "processed_logprobs"  # of the distribution that was sampled from
+
+
+def test_without_vllm_one_line_says_what_to_install(peaky, tokenizer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError, match="needs a GPU and pip install"):
+        rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=1, temperature=0, max_new_tokens=2, seed=0,
+                        engine="vllm", quiet=True)  # fmt: skip
