@@ -90,7 +90,7 @@ result = lab.stage("dpo", pair=pair)
 figures.dpo_curves(result.metrics)
 
 # %% [markdown]
-# Few of the teacher's mistakes are near enough, so training is short: four steps on the seed of this page.
+# Few of the teacher's mistakes are near enough, so training is short: three steps on the seed of this page.
 #
 # DPO's loss looks at the *difference* only, so it may lower both sides as long as the wrong one falls further. The
 # left curves jump because every step has other pairs; the rewards compare each pair with the model before DPO, so
@@ -170,8 +170,8 @@ HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "
 # - Both sides are the *teacher's*, so most pairs compare answers that the pupil would never give (off-policy). With
 #   distant ones this stage lowers accuracy here; with the mistakes that the pupil shares it does no harm (docs/log.md).
 # - It gains where sampled answers are much worse than greedy ones. After fine-tuning on well-written answers they
-#   hardly are, and the rung is small or none. In an earlier ladder, whose fine-tuning took any right answers, it was
-#   three to five points.
+#   hardly are, and the rung is none that could be told from chance (twelve tries are in docs/log.md). In an earlier
+#   ladder, whose fine-tuning took any right answers, it was three to five points: mostly a way of writing unlearned.
 # - The loss sees a difference. Watch the log-probabilities, not only the loss.
 # - The paper's rung here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not
 #   93.6 on MATH-500 for this rung [P]; the reason is unknown [U].
