@@ -150,7 +150,7 @@ SMOKE = replace(
     mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, cooldown=3, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch=16),
     dpo=replace(LAB.dpo, pairs=48, batch=16, own_questions=24),
-    grpo=replace(LAB.grpo, steps=3, prompts=8, candidates=24),
+    grpo=replace(LAB.grpo, steps=3, prompts=8, candidates=96),
     evaluation=Evaluation(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )  # fmt: skip
 
