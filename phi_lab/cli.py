@@ -290,13 +290,13 @@ def _notebooks(options) -> None:
 
 
 def _experiment(options) -> None:
-    from phi_lab import experiment, files
+    from phi_lab import chains, experiment, files
 
     if options.which == "publish":
-        return experiment.publish(options.out)
+        return chains.publish(options.out)
     seeds = range(options.first, options.first + options.seeds)
     path = experiment.ladder(options.out, seeds, scale_name=options.scale, profile=options.profile)
-    print(experiment.summary(files.read_rows(path)))
+    print(chains.summary(files.read_rows(path)))
     print(path)
 
 

@@ -3,33 +3,23 @@
 Anyone can draw a rising curve by stopping the first stage early. So beside each rung stands its *control*: the model
 that the stage started from, trained on as the stage before would have trained it, with the same seed, for the FLOPs
 that the stage took (sampling and scoring included, see `Result.compute`). A rung counts when it beats that. One chain
-is one observation: its own distillation sample, its own training, its own controls; rungs are compared over chains by
-a paired t-test, corrected for their number by Holm's method.
+is one observation (`phi_lab.chains`): its own distillation sample, its own training, its own controls.
 
     phi-lab experiment ladder --seeds 6 --out runs/ladder
     phi-lab experiment publish --out runs/ladder    # into README, docs/results.md and their picture
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from matplotlib import rc_context
-
-from phi_lab import figures, models, run, scale, stats
+from phi_lab import chains, figures, models, run, scale
+from phi_lab.chains import RUNGS
 from phi_lab.errors import UserError
-from phi_lab.files import append_rows, read_json, read_rows, write_rows
-from phi_lab.look import BENCHMARKS
-from phi_lab.models import DATA
+from phi_lab.files import append_rows, read_json, read_rows
 from phi_lab.scale import STAGES, Numbers
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
-
-RUNGS = STAGES[1:]
-CHAINS = DATA / "chains.jsonl"  # the chains that README and docs/results.md show
-PAGES = ("README.md", "docs/results.md")
-MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
 
 
 def ladder(
@@ -52,47 +42,8 @@ def ladder(
             control(stage, folder, numbers, seed, say)
         limo(folder, numbers, seed, say)
         append_rows(path, [chain_row(folder)])
-        write_summary(path)
+        chains.write_summary(path)
     return path
-
-
-def write_summary(path: Path) -> None:
-    """Beside the file of chains: summary.md, and from two chains on chains.svg."""
-    chains = read_rows(path)
-    path.with_name("summary.md").write_text(summary(chains) + "\n", encoding="utf-8")
-    if len(chains) > 1:
-        figures.chains(chains).savefig(path.with_name("chains.svg"), metadata={"Date": None})
-
-
-def publish(out: Path, root: Path = DATA.parent) -> None:
-    """Make the chains of a queue the published ones: data/chains.jsonl, and from it alone the tables in README and
-    docs/results.md, between `MARKS`, and docs/ladder.svg.
-
-    Raises UserError with fewer than two chains, or when a page lacks its marks.
-    """
-    rows = sorted(read_rows(out / "chains.jsonl"), key=lambda row: row["seed"])
-    if len(rows) < 2:
-        raise UserError(f"{out / 'chains.jsonl'}: {len(rows)} finished chain, two are needed to publish")
-    pages = {}
-    for name in PAGES:
-        text = (root / name).read_text(encoding="utf-8")
-        before, start, rest = text.partition(MARKS[0])
-        _, end, after = rest.partition(MARKS[1])
-        if not (start and end):
-            raise UserError(f"{root / name}: the lines {MARKS[0].strip()} and {MARKS[1].strip()} are missing")
-        pages[root / name] = before + start + summary(rows) + end + after
-    for path, text in pages.items():
-        path.write_text(text, encoding="utf-8")
-    write_rows(root / CHAINS.relative_to(DATA.parent), rows)
-    with rc_context({"svg.hashsalt": "phi-lab"}):  # the same bytes every time
-        figures.chains(rows).savefig(
-            root / "docs" / "ladder.svg", metadata={"Date": None, "Description": fingerprint(rows)}
-        )
-
-
-def fingerprint(rows: list[dict]) -> str:
-    """Says in a picture which chains it shows."""
-    return hashlib.sha256(summary(rows).encode()).hexdigest()
 
 
 def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
@@ -167,48 +118,3 @@ def chain_row(folder: Path) -> dict:
         "seed": config["seed"], "git_commit": config["git_commit"], "seconds": round(seconds), "models": made,
         "accuracy": accuracy,
     }  # fmt: skip
-
-
-def rungs(chains: list[dict], benchmark: str = "hard") -> list[dict]:
-    """What each stage brought, over chains: {"stage", "over": PairedT, "p_holm", "control": PairedT, "control_p_holm"}.
-
-    `over` compares with the stage before, `control` with the stage's control; accuracies are shares.
-    Raises UserError with fewer than two chains.
-    """
-    if len(chains) < 2:
-        raise UserError(f"{len(chains)} finished chain: two are needed to compare rungs, six for a claim")
-
-    def values(name: str) -> list[float]:
-        return [chain["accuracy"][name][benchmark] for chain in chains]
-
-    found = []
-    for before, stage in zip(STAGES, RUNGS, strict=False):
-        mine = values(stage)
-        found.append({"stage": stage, "over": stats.paired_t(mine, values(before)),
-                      "control": stats.paired_t(mine, values(f"{stage}-control"))})  # fmt: skip
-    for name, column in (("over", "p_holm"), ("control", "control_p_holm")):
-        for row, p in zip(found, stats.holm([row[name].p for row in found]), strict=True):
-            row[column] = p
-    return found
-
-
-def summary(chains: list[dict]) -> str:
-    """The ladder over chains as a Markdown table: means, then each rung over the stage before and over its control."""
-    names = [name for name in chains[0]["accuracy"] if all(name in chain["accuracy"] for chain in chains)]
-    lines = ["| | " + " | ".join(BENCHMARKS) + " | hard, chain by chain |", "|---" * 5 + "|"]
-    for name in names:
-        means = [100 * sum(c["accuracy"][name][b] for c in chains) / len(chains) for b in BENCHMARKS]
-        each = ", ".join(f"{100 * chain['accuracy'][name]['hard']:.1f}" for chain in chains)
-        lines.append(f"| {name} | " + " | ".join(f"{mean:.1f} %" for mean in means) + f" | {each} |")
-    if len(chains) > 1:
-        lines += [
-            "",
-            "| `hard`, points | over the stage before | p, Holm | over its control | p, Holm |",
-            "|---" * 5 + "|",
-        ]
-        for row in rungs(chains):
-            over, beside = (
-                f"{100 * t.mean:+.1f} [{100 * t.low:+.1f}, {100 * t.high:+.1f}]" for t in (row["over"], row["control"])
-            )
-            lines.append(f"| {row['stage']} | {over} | {row['p_holm']:.2g} | {beside} | {row['control_p_holm']:.2g} |")
-    return "\n".join(lines)

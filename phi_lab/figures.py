@@ -220,9 +220,16 @@ def loss_curve(metrics: Sequence[dict], title: str) -> look.Figure:
     last = max(train[0] + validation[0])
     look.mark(axes, last, f"stopped at step {last}", left=True)
     axes.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(_one_two_five)  # powers of ten would be formulas, which an SVG page cannot show
     axes.margins(y=0.16)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def _one_two_five(value: float, _) -> str:
+    """Ticks of a logarithmic axis in plain numbers, at 1, 2 and 5."""
+    return f"{value:g}" if f"{value:e}"[0] in "125" else ""
 
 
 @rc_context(look.LOOK)
@@ -248,6 +255,7 @@ def dpo_curves(metrics: Sequence[dict]) -> look.Figure:
     _small(grid[0, 2], accuracies, look.PURPLE, "Chosen preferred (share)")
     for axes in grid[0]:
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))  # a lab run takes three steps
         if not axes.lines:
             look.empty(axes, "not logged")
     return figure

@@ -200,7 +200,9 @@ def measure(
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
+    began = time.perf_counter()
     evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed, again=True)
+    took = time.perf_counter() - began
     peak = known[0]["peak_rss_mb"] if known else evaluate.peak_rss_mb()  # running again changes nothing
     cost = (
         read_json(done)
@@ -220,6 +222,7 @@ def measure(
             f"{k} {100 * v['accuracy']:.1f} % [{100 * v['ci_low']:.1f}, {100 * v['ci_high']:.1f}]"
             for k, v in main.items()
         )
+        + f"; measured in {took:.0f} s"
     )
     return rows
 

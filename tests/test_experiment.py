@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from phi_lab import experiment, figures, files, models, run, stats
+from phi_lab import chains, experiment, figures, files, models, run, stats
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows
 from phi_lab.scale import STAGES
@@ -88,7 +88,7 @@ def test_no_control_without_its_stage(tmp_path):
         experiment.control("dpo", tmp_path, None, 0)
 
 
-def chains(count):
+def some(count):
     """Made-up chains in which every stage but DPO brings ten points, and DPO as much as its control."""
     rng, found = random.Random(0), []
     for seed in range(count):
@@ -103,8 +103,8 @@ def chains(count):
 
 
 def test_rungs_are_paired_over_chains_and_corrected():
-    made = chains(6)
-    found = experiment.rungs(made)
+    made = some(6)
+    found = chains.rungs(made)
     assert [row["stage"] for row in found] == list(STAGES[1:])
     hard = {name: [chain["accuracy"][name]["hard"] for chain in made] for name in made[0]["accuracy"]}
     for before, row in zip(STAGES, found, strict=False):
@@ -112,15 +112,15 @@ def test_rungs_are_paired_over_chains_and_corrected():
         assert row["control"] == stats.paired_t(hard[row["stage"]], hard[f"{row['stage']}-control"])
     assert [row["p_holm"] for row in found] == stats.holm([row["over"].p for row in found])
     assert [row["p_holm"] < 0.05 for row in found] == [True, True, False, True]
-    text = experiment.summary(made)
+    text = chains.summary(made)
     assert all(f"| {name} |" in text for name in hard) and "p, Holm" in text
-    assert "p, Holm" not in experiment.summary(made[:1])  # one chain shows means only
+    assert "p, Holm" not in chains.summary(made[:1])  # one chain shows means only
     with pytest.raises(UserError, match="two are needed"):
-        experiment.rungs(made[:1])
+        chains.rungs(made[:1])
 
 
 def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
-    made = chains(4)
+    made = some(4)
     axes = figures.chains(made).axes[0]
     main, control = (container.lines[0] for container in axes.containers)
     for stage, height in zip(STAGES, main.get_ydata(), strict=True):
@@ -133,32 +133,32 @@ def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
     same = stats.paired_t([100 * chain["accuracy"]["mid"]["hard"] for chain in made], [0.0] * 4)
     assert (low, high) == pytest.approx((same.low, same.high))
     files.write_rows(tmp_path / "chains.jsonl", made)
-    experiment.write_summary(tmp_path / "chains.jsonl")
+    chains.write_summary(tmp_path / "chains.jsonl")
     assert (tmp_path / "chains.svg").stat().st_size > 5000
-    assert (tmp_path / "summary.md").read_text().startswith("| | easy | hard")
+    assert (tmp_path / "summary.md").read_text().startswith("| arm | easy | hard")
 
 
 def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
-    made = chains(3)
+    made = some(3)
     for name in ("docs", "data", "queue"):
         (tmp_path / name).mkdir()
     files.write_rows(tmp_path / "queue" / "chains.jsonl", made[::-1])
-    for name in experiment.PAGES:
-        (tmp_path / name).write_text(f"above\n{experiment.MARKS[0]}old{experiment.MARKS[1]}\nbelow\n")
-    experiment.publish(tmp_path / "queue", tmp_path)
+    for name in chains.PAGES:
+        (tmp_path / name).write_text(f"above\n{chains.MARKS[0]}old{chains.MARKS[1]}\nbelow\n")
+    chains.publish(tmp_path / "queue", tmp_path)
     assert read_rows(tmp_path / "data" / "chains.jsonl") == made
-    for name in experiment.PAGES:
-        marked = experiment.summary(made).join(experiment.MARKS)
+    for name in chains.PAGES:
+        marked = chains.summary(made).join(chains.MARKS)
         assert (tmp_path / name).read_text() == f"above\n{marked}\nbelow\n"
-    assert experiment.fingerprint(made) in (tmp_path / "docs" / "ladder.svg").read_text()
+    assert chains.fingerprint(made) in (tmp_path / "docs" / "ladder.svg").read_text()
 
 
-@pytest.mark.parametrize(("count", "page", "says"), [(1, experiment.MARKS, "two are needed"), (2, "", "are missing")])
+@pytest.mark.parametrize(("count", "page", "says"), [(1, chains.MARKS, "two are needed"), (2, "", "are missing")])
 def test_what_cannot_be_published_changes_nothing(tmp_path, count, page, says):
     (tmp_path / "docs").mkdir()
-    files.write_rows(tmp_path / "chains.jsonl", chains(count))
-    for name in experiment.PAGES:
+    files.write_rows(tmp_path / "chains.jsonl", some(count))
+    for name in chains.PAGES:
         (tmp_path / name).write_text("".join(page))
     with pytest.raises(UserError, match=says):
-        experiment.publish(tmp_path, tmp_path)
-    assert all((tmp_path / name).read_text() == "".join(page) for name in experiment.PAGES)
+        chains.publish(tmp_path, tmp_path)
+    assert all((tmp_path / name).read_text() == "".join(page) for name in chains.PAGES)

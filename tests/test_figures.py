@@ -119,6 +119,7 @@ def test_loss_curve_marks_best_and_stop():
     assert list(lines["best: 1.200 at 20"].get_ydata()) == [1.2]
     assert "stopped at step 30" in texts(axes)
     assert axes.get_title(loc="left") == "Mid-training"
+    assert "mathdefault" not in look.to_svg(figures.loss_curve(rows, "Mid-training"), "x")  # a formula, shown raw
     assert "no loss was logged" in texts(figures.loss_curve([], "none").axes[0])
 
 

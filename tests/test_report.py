@@ -1,6 +1,9 @@
 """The report: all there, missing parts named, hostile text harmless, the same bytes every time."""
 
 import json
+import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
@@ -214,3 +217,34 @@ def test_a_folder_that_cannot_be_written_is_told(run):
     (run / "report.html.partial").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         write_report(run)
+
+
+# ------------------------------------------------------------------ in a real browser
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def browse(page, *options):
+    """What headless Chromium, which reaches no other computer, says and prints about a page."""
+    return subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+         "--host-resolver-rules=MAP * ~NOTFOUND", *options, page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this computer")
+def test_a_browser_shows_the_page_and_complains_about_nothing(finished, tmp_path):
+    done = browse(finished, "--dump-dom")
+    source = finished.read_text(encoding="utf-8")
+    for tag in ("svg", "table", "details", "h2", "pre"):
+        assert done.stdout.count(f"<{tag}") == source.count(f"<{tag}") > 0
+    assert not re.findall(r".*CONSOLE.*", done.stderr)
+    blank = tmp_path / "blank.html"
+    blank.write_text("<!doctype html>", encoding="utf-8")
+    sizes = []
+    for shown in (finished, blank):
+        browse(shown, "--window-size=400,900", f"--screenshot={tmp_path / 'picture.png'}")
+        sizes.append((tmp_path / "picture.png").stat().st_size)
+    assert sizes[0] > 5 * sizes[1]
