@@ -2,9 +2,9 @@
 
 `cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop
 over Phi's own weights: prompts are prefilled once and shared by all their samples, keys and values live in a fixed
-cache, a finished row makes room for the next question at once, and sampling is one cumulative sum. `hf` is
-`model.generate`, slower and the reference: the tests hold both to the same distribution. `vllm` is for models that need
-a GPU; it was written to vLLM's documentation and has not run yet.
+cache, a finished row makes room for the next question at once, rows of like length lie side by side, and sampling is
+one cumulative sum. `hf` is `model.generate`, slower and the reference: the tests hold both to the same distribution.
+`vllm` is for models that need a GPU; it was written to vLLM's documentation and has not run yet.
 
 Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature
 0 the choice is greedy and log-probabilities are those of temperature 1.
@@ -22,6 +22,7 @@ from phi_lab import chat
 from phi_lab.errors import UserError
 from phi_lab.progress import Bar
 
+BAND = 32  # neighbouring slots attend as far back as the longest row among them
 SLOTS = 128  # rows that are sampled at once; chosen by measurement (docs/log.md)
 
 
@@ -154,7 +155,11 @@ def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Cal
     while waiting < len(jobs) or (job >= 0).any():
         free = (job < 0).nonzero()[:, 0]
         if waiting < len(jobs) and len(free) >= min(slots // 8 + 1, len(jobs) - waiting):
-            rows = free[: len(jobs) - waiting]
+            length[free] = 0
+            order = length.argsort(stable=True)  # free slots, short rows, long rows
+            cache = [(keys[order], values[order]) for keys, values in cache]
+            job, length, token = job[order], length[order], token[order]
+            rows = torch.arange(min(len(free), len(jobs) - waiting))
             taken = list(range(waiting, waiting + len(rows)))
             waiting += len(rows)
             job[rows] = torch.tensor(taken)
@@ -269,18 +274,24 @@ class _Phi:
 
     def step(self, token: torch.Tensor, length: torch.Tensor, cache: list) -> torch.Tensor:
         """One more token for every row: put it at position `length`, return the logits after it (rows, vocabulary)."""
-        every, reach = torch.arange(len(token)), int(length.max()) + 1
-        mask = torch.zeros(len(token), 1, 1, reach).masked_fill_(
-            torch.arange(reach) > length[:, None, None, None], -torch.inf
-        )
+        every, bands = torch.arange(len(token)), []
+        for first in range(0, len(token), BAND):
+            band = slice(first, first + BAND)
+            reach = int(length[band].max()) + 1
+            mask = torch.zeros(len(token[band]), 1, 1, reach).masked_fill_(
+                torch.arange(reach) > length[band, None, None, None], -torch.inf
+            )
+            bands.append((band, reach, mask))
 
         def attend(index, q, k, v):
             keys, values = cache[index]
             keys[every, :, length], values[every, :, length] = k, v
             # queries of one group stand side by side as if they were neighbours in time: no copy of keys and values
-            q = q.view(len(token), self.groups, self.heads // self.groups, self.width)
-            return F.scaled_dot_product_attention(q, keys[:, :, :reach], values[:, :, :reach], attn_mask=mask).flatten(
-                1
-            )
+            q = q.view(len(token), self.groups, self.heads // self.groups, self.width) * self.width**-0.5
+            seen = [  # torch's fused attention costs a tiny model more than it saves
+                (q[band] @ keys[band, :, :reach].mT).add_(mask).softmax(-1) @ values[band, :, :reach]
+                for band, reach, mask in bands
+            ]
+            return torch.cat(seen).flatten(1)
 
         return self._logits(self._forward(F.embedding(token, self.embedding), length, attend))
