@@ -4,7 +4,7 @@
 # **Claim.** A model can improve on its own answers, with nothing but right or wrong to go by, as long as each group
 # holds both. Where fine-tuning left few mixed groups there is little to gain: one to three points in four runs.
 #
-# **Time**: about 310 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 200 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
 # %%
 import torch
