@@ -97,10 +97,34 @@ def parser() -> argparse.ArgumentParser:
 
     distil = command("distill", _distill, "ask a teacher, verify its rollouts, filter them into training sets")
     distil.add_argument(
-        "--teacher", default="model", help="model: the shipped teacher or --model; script: worked solutions"
-    )
+        "--teacher", default="model",
+        help="model: the shipped teacher or --model; script: worked solutions; endpoint: --teacher-url; traces: what "
+        "the set brings along",
+    )  # fmt: skip
     distil.add_argument("--model", type=Path, default=None, help="another model's folder")
-    distil.add_argument("--questions", type=at_least(1), default=200)
+    distil.add_argument("--teacher-url", metavar="URL", default="", help="OpenAI-compatible; key in OPENAI_API_KEY")
+    distil.add_argument("--teacher-model", metavar="NAME", default="teacher", help="as the endpoint calls it")
+    distil.add_argument("--concurrency", type=at_least(1), default=64, help="requests at once")
+    distil.add_argument("--timeout", type=at_least(0.1, float), default=600.0, help="seconds for one request")
+    distil.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
+                        help="money for a million tokens")  # fmt: skip
+    distil.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="money at most")
+    distil.add_argument(
+        "--problems", default="world", metavar="SET",
+        help="world: arithmetic of levels 1 to 4; a known set such as gsm8k or openr1-math; a .jsonl or .parquet file; "
+        "owner/set:split of the hub",
+    )  # fmt: skip
+    distil.add_argument("--data", type=Path, default=None, help="folder with copies of known sets, instead of the hub")
+    for column in ("prompt", "answer", "trace"):
+        distil.add_argument(f"--{column}-column", default=None, metavar="NAME", help="where it has an unusual name")
+    distil.add_argument("--longest", type=at_least(1), default=250, help="tokens of an answer that is kept")
+    distil.add_argument("--near", type=at_least(0.0, float), default=1.0, help="answers more alike than this are one")
+    distil.add_argument("--pass-rate", type=at_least(0.0, float), nargs=2, default=[0.0, 1.0], metavar=("LOW", "HIGH"),
+                        help="questions answered right this often are kept")  # fmt: skip
+    distil.add_argument("--per-domain", type=at_least(0), default=0, help="right rollouts of a domain; 0: all")
+    distil.add_argument("--keep-clear-of", nargs="*", default=[], metavar="SET", help="benchmarks, besides the lab's")
+    distil.add_argument("--questions", type=at_least(1), default=200, help="at most")
+    distil.add_argument("--max-tokens", type=at_least(1), default=256, help="of an answer")
     distil.add_argument("--samples", type=at_least(1), default=8, help="rollouts a question")
     distil.add_argument("--temperature", type=at_least(0.0, float), default=1.0)
     distil.add_argument("--seed", type=seed, default=0)
@@ -179,25 +203,27 @@ def _run(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import distill, files, models, run, teachers
+    from phi_lab import collect, endpoint, funnel, sources, teachers
 
-    plan = scale.Distillation(questions=options.questions, validation_questions=0, samples=options.samples,
-                              temperature=options.temperature)  # fmt: skip
-    if options.teacher not in ("model", "script"):
-        raise UserError(f"unknown teacher {options.teacher!r}: choose model or script")
-    folder = options.model or run.TEACHER
-    ask = teachers.script(plan) if options.teacher == "script" else teachers.model(folder, plan)
-    about = {
-        "teacher": "script" if options.teacher == "script" else models.fingerprint(folder), "seed": options.seed,
-        "samples": plan.samples, "temperature": plan.temperature,
-    }  # fmt: skip
-    files.claim(options.out / "distill.json", about, "choose another --out")
-    asked = distill.questions(options.questions, options.seed)
-    rows = distill.roll(ask, options.teacher, asked, options.out / "rollouts.jsonl", options.temperature, options.seed)
-    funnel = distill.training_sets(rows, options.out)
-    print(f"{funnel['rollouts']} rollouts to {funnel['questions']} questions: {funnel['verdicts']}")
-    for step in funnel["steps"]:
+    if options.teacher == "endpoint" and not options.teacher_url:
+        raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
+    counts = collect.collect(collect.Order(
+        out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
+        plan=scale.Distillation(options.questions, 0, samples=options.samples, temperature=options.temperature,
+                                max_new_tokens=options.max_tokens),
+        whom=endpoint.Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
+                               timeout=options.timeout, tolerance=20),
+        spending=teachers.Spending(*options.price, budget=options.budget), data=options.data,
+        columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
+        rules=funnel.Rules(longest=options.longest, near=options.near, rates=tuple(options.pass_rate),
+                           a_domain=options.per_domain),
+        keep_clear_of=options.keep_clear_of, command=sys.argv[1:],
+    ))  # fmt: skip
+    print(f"{counts['rollouts']} rollouts to {counts['questions']} questions: {counts['verdicts']}")
+    for step in counts["steps"]:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
+    for found in counts["contaminated"]:
+        print(f"  left out: {found['id']} shares {found['shared']!r}")
 
 
 def _verify(options) -> None:
@@ -210,7 +236,7 @@ def _verify(options) -> None:
     files.write_rows(options.out, rows)
     if options.judge:
         cache = options.judge_cache or options.out.with_suffix(".votes.jsonl")
-        whom = judge.Judge(options.judge, options.judge_model, cache, budget=options.judge_budget)
+        whom = judge.Judge(base_url=options.judge, model=options.judge_model, cache=cache, budget=options.judge_budget)
         rows, counts = judge.second_opinions(rows, whom)
         files.write_rows(options.out, rows)
         print(f"judge: {counts}")

@@ -8,6 +8,7 @@ it, so that even a two-minute DPO or GRPO meets prompts that are sometimes right
     phi-lab run --scale cpu --profile lab --seed 0 --out runs/my-run
 """
 
+import itertools
 import platform
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from phi_lab import __version__, distill, evaluate, models, report, scale, teachers
+from phi_lab import __version__, distill, evaluate, funnel, models, report, scale, shards, teachers
 from phi_lab.errors import UserError
 from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
@@ -169,16 +170,19 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
     if (data / "funnel.json").exists():
         return data
     plan = numbers.distillation
-    ask, count = teachers.model(teacher, plan), plan.questions + (plan.shipped if own else 0)
+    count = plan.questions + (plan.shipped if own else 0)
     say(f"distillation: {count} questions, {plan.samples} rollouts each")
-    held = distill.roll(ask, "model", distill.questions(plan.validation_questions, seed, "validation"),
-                        data / "validation_rollouts.jsonl", plan.temperature, seed)  # fmt: skip
-    write_rows(data / "validation.jsonl", distill.filter_rows(held)[0])
-    rows = distill.roll(ask, "model", distill.questions(count, seed), data / "rollouts.jsonl", plan.temperature, seed)
+    for folder, asked in (("validation", distill.questions(plan.validation_questions, seed, "validation")),
+                          ("rollouts", distill.questions(count, seed))):  # fmt: skip
+        shards.roll(teachers.model(teacher, plan, seed), asked, data / folder, name="model", samples=plan.samples,
+                    temperature=plan.temperature, seed=seed)  # fmt: skip
+    held = funnel.Funnel().sift(shards.rows(data / "validation"))
+    write_rows(data / "validation.jsonl", [row for right, _ in held for row in right])
+    rows = shards.rows(data / "rollouts")
     if not own:
-        rows = rows + shipped_rollouts(plan.shipped, {row["id"] for row in rows})
-    funnel = distill.training_sets(rows, data)
-    say(f"distillation: {funnel['steps'][-1]['kept']:,} of {funnel['rollouts']:,} rollouts kept")
+        rows = itertools.chain(rows, shipped_rollouts(plan.shipped, {problem.id for problem in asked}))
+    counts = distill.training_sets(rows, data, about="Sampled by `phi-lab run` from its teacher model.")
+    say(f"distillation: {counts['steps'][-1]['kept']:,} of {counts['rollouts']:,} rollouts kept")
     return data
 
 
@@ -268,10 +272,9 @@ def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], Non
     def train(folder: Path) -> Result:
         plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
         asked = distill.questions(plan.questions, seed + 90_000, levels=(3, 4))
-        rows = distill.roll(
-            teachers.model(student, plan), "student", asked, folder / "rollouts.jsonl", plan.temperature, seed
-        )
-        distill.training_sets(rows, folder)
+        shards.roll(teachers.model(student, plan, seed), asked, folder / "rollouts", name="student",
+                    samples=plan.samples, temperature=plan.temperature, seed=seed)  # fmt: skip
+        distill.training_sets(shards.rows(folder / "rollouts"), folder, about="Sampled from the student itself.")
         right, wrong = folder / "right.jsonl", folder / "wrong.jsonl"
         return rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from phi_lab import shards
 from phi_lab.errors import UserError
-from phi_lab.files import read_json, read_rows, write_rows
+from phi_lab.files import read_json, write_rows
 from phi_lab.models import DATA
 from phi_lab.run import DISTILLED, SHIPPED, TEACHER
 from phi_lab.scale import STAGES
@@ -29,14 +30,14 @@ def ship(folder: Path) -> None:
     for source in sources.values():
         if not (source / "model.safetensors").is_file():
             raise UserError(f"{source} has no model.safetensors: finish `phi-lab run --from base --out {folder}` first")
-    rows = read_rows(folder / "data" / "rollouts.jsonl")
+    rows = list(shards.rows(folder / "data" / "rollouts"))
     for target, source in sources.items():
         if target.resolve() != source.resolve():
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.bin", "training_args*"))
         (target / "README.md").write_text(_card(target, ladder, config, rows))
     write_rows(DISTILLED / "rollouts.jsonl.gz", rows)
-    write_rows(DISTILLED / "validation_rollouts.jsonl.gz", read_rows(folder / "data" / "validation_rollouts.jsonl"))
+    write_rows(DISTILLED / "validation_rollouts.jsonl.gz", shards.rows(folder / "data" / "validation"))
     (DISTILLED / "README.md").write_text(_data_card(read_json(folder / "data" / "funnel.json"), config))
     total = sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) / 2**20
     print(f"data/ holds {total:.1f} MB of at most {LIMIT_MB}")

@@ -1,50 +1,155 @@
-"""Who writes rollouts: a script that always ends right, and a model that does not.
+"""Who writes rollouts: a script that always ends right, a model in this process, any endpoint, or a published dataset.
 
 The script is the bootstrap: it trained the teacher model and stays as a second teacher for comparison. The teacher
-model samples, as DeepSeek-R1 does in the paper; some of its answers are wrong, and those feed Rollout DPO.
+model samples, as DeepSeek-R1 does in the paper; some of its answers are wrong, and those feed Rollout DPO. Behind an
+OpenAI-compatible endpoint stands whatever somebody serves: vLLM, SGLang, Ollama, a hosted API. And traces that others
+have sampled are rollouts, too: they are verified like any other.
+
+All have one form (`shards.Teacher`): a function that takes chunks of questions and hands on answers as they come.
 """
 
+import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from phi_lab import chat, models, rollouts
+from phi_lab import endpoint as service
 from phi_lab.domains import arithmetic
-from phi_lab.domains.problem import Problem
+from phi_lab.progress import Bar
 from phi_lab.scale import Distillation
+from phi_lab.shards import Answer, Chunk, Place, Teacher
 
-# ask(problems, seed) -> one list of completions a problem; a completion is (text, finish_reason, tokens)
-Answers = list[list[tuple[str, str, int]]]
-Teacher = Callable[[Sequence[Problem], int], Answers]
+INSTRUCTION = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 
 
-def script(numbers: Distillation) -> Teacher:
+def script(numbers: Distillation, seed: int) -> Teacher:
     """Worked solutions in a random style; every one is right."""
     tokenizer = models.load_tokenizer()
 
-    def ask(problems: Sequence[Problem], seed: int) -> Answers:
-        rng, answers = random.Random(seed), []
-        for problem in problems:
-            texts = []
+    def answers(chunk: Chunk) -> Iterator[Answer]:
+        rng = random.Random(seed * 1_000_003 + chunk.first)
+        for problem in chunk.problems:
             for _ in range(numbers.samples):
-                work, answer = arithmetic.solution(problem, rng.choice(arithmetic.STYLES), rng)
-                texts.append(chat.completion_text(work, answer))
-            answers.append([(text, "stop", len(tokenizer(text).input_ids) + 1) for text in texts])
-        return answers
+                text = chat.completion_text(*arithmetic.solution(problem, rng.choice(arithmetic.STYLES), rng))
+                yield text, "stop", len(tokenizer(text).input_ids) + 1
 
-    return ask
+    return _whole_chunks(answers, numbers.samples)
 
 
-def model(folder: Path, numbers: Distillation) -> Teacher:
+def model(folder: Path, numbers: Distillation, seed: int) -> Teacher:
     """Samples of the model in `folder`."""
     network, tokenizer = models.load(folder), models.load_tokenizer(folder)
 
-    def ask(problems: Sequence[Problem], seed: int) -> Answers:
+    def answers(chunk: Chunk) -> Iterator[Answer]:
         groups = rollouts.sample(
-            network, tokenizer, [problem.prompt for problem in problems], samples=numbers.samples,
-            temperature=numbers.temperature, max_new_tokens=numbers.max_new_tokens, seed=seed,
-            title="asking the teacher",
+            network, tokenizer, [problem.prompt for problem in chunk.problems], samples=numbers.samples,
+            temperature=numbers.temperature, max_new_tokens=numbers.max_new_tokens,
+            seed=seed * 1_000_003 + chunk.first, title="asking the teacher",
         )  # fmt: skip
-        return [[(one.text, one.finish_reason, len(one.ids)) for one in group] for group in groups]
+        return ((one.text, one.finish_reason, len(one.ids)) for group in groups for one in group)
 
-    return ask
+    return _whole_chunks(answers, numbers.samples)
+
+
+def _whole_chunks(answers: Callable[[Chunk], Iterable[Answer]], samples: int) -> Teacher:
+    """A teacher that answers a chunk at once. A chunk that was answered in part is answered again, which gives the
+    same answers, and only those that are missing are handed on.
+    """
+
+    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
+        for chunk in chunks:
+            missing = set(chunk.missing)
+            for number, answer in enumerate(answers(chunk)):
+                if divmod(number, samples) in missing:
+                    done(chunk, divmod(number, samples), answer)
+
+    return teacher
+
+
+@dataclass
+class Spending:
+    """What an endpoint has cost so far, and where to stop. Prices: money for a million tokens; 0: not counted."""
+
+    price_in: float = 0.0
+    price_out: float = 0.0
+    budget: float = float("inf")  # money
+    tokens_in: int = 0
+    tokens_out: int = 0
+    requests: int = 0
+
+    @property
+    def money(self) -> float:
+        return (self.tokens_in * self.price_in + self.tokens_out * self.price_out) / 1e6
+
+    def told(self) -> str:
+        """One line about it."""
+        money = f", {self.money:.2f} of {self.budget:g}" if self.price_in or self.price_out else ""
+        return f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out{money}."
+
+
+def endpoint(whom: service.Endpoint, numbers: Distillation, seed: int, spending: Spending) -> Teacher:
+    """One request a rollout; `spending` counts what the server says they took and stops asking when it is spent."""
+    tokenizer = models.load_tokenizer()
+
+    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
+        def requests() -> Iterator[tuple[tuple, dict]]:
+            for chunk in chunks:
+                for place in list(chunk.missing):
+                    if spending.money >= spending.budget:
+                        return
+                    problem = chunk.problems[place[0]]
+                    yield (chunk, place), {
+                        "messages": [{"role": "user", "content": INSTRUCTION.format(question=problem.prompt)}],
+                        "temperature": numbers.temperature, "max_tokens": numbers.max_new_tokens,
+                        "seed": _seed(seed, problem.id, place[1]),
+                    }  # fmt: skip
+
+        def arrived(key: tuple, completion) -> None:
+            spending.requests += 1
+            bar.update()
+            if completion is None:  # refused: an answer that is none, so that it is not asked for ever
+                return done(*key, ("", "refused", 0))
+            choice, usage = completion.choices[0], completion.usage
+            text = reply_text(choice.message)
+            spending.tokens_in += usage.prompt_tokens if usage else 0
+            spending.tokens_out += usage.completion_tokens if usage else 0
+            reason = "length" if choice.finish_reason == "length" else "stop"
+            done(*key, (text, reason, len(tokenizer(text).input_ids) + 1))
+
+        with Bar(None, "asking the teacher", "rollout") as bar:
+            service.ask(whom, requests(), arrived, kept="What was answered is kept; the same command continues")
+
+    return teacher
+
+
+def reply_text(message) -> str:
+    """What a served model said, with its thoughts between <think> tags wherever the server puts them.
+
+    vLLM, SGLang and DeepSeek hand them on apart as `reasoning_content`, newer vLLM as `reasoning`; others leave them in
+    the text.
+    """
+    said, extra = message.content or "", message.model_extra or {}
+    thoughts = extra.get("reasoning_content") or extra.get("reasoning")
+    if not isinstance(said, str) or not isinstance(thoughts, str | None):
+        raise ValueError("a message that is no text")
+    return f"{chat.THINK}{thoughts}{chat.THINK_END}{said}" if thoughts else said
+
+
+def traces(answers: Mapping[str, Sequence[str]]) -> Teacher:
+    """Published traces as rollouts: by the id of a problem, what others have sampled for it."""
+    tokenizer = models.load_tokenizer()
+
+    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
+        for chunk in chunks:
+            for place in list(chunk.missing):
+                text = answers[chunk.problems[place[0]].id][place[1]]
+                done(chunk, place, (text, "stop", len(tokenizer(text).input_ids) + 1))
+
+    return teacher
+
+
+def _seed(seed: int, problem: str, sample: int) -> int:
+    """Another one for every rollout, the same one when it is asked again."""
+    return int(hashlib.sha256(f"{seed}/{problem}/{sample}".encode()).hexdigest()[:7], 16)

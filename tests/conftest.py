@@ -4,9 +4,11 @@ import os
 
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+import threading
 from dataclasses import replace
 
 import pytest
+import served
 import torch
 from hypothesis import settings
 
@@ -71,3 +73,16 @@ def tiny(tmp_path_factory, shipped):
         patched.setattr(scale, "numbers", lambda name, profile: real(name, profile) and replace(TINY, profile=profile))
         patched.setattr(run, "DISTILLED", few)
         yield TINY
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "good")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    made = served.Server()
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()

@@ -6,7 +6,7 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab import models, run
+from phi_lab import models, run, shards
 from phi_lab.errors import UserError
 from phi_lab.files import write_json, write_rows
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
@@ -143,7 +143,7 @@ def test_again_forgets_a_stage_and_what_came_after(lab):
 
 def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
     data = lab.out / "data"
-    write_rows(data / "rollouts.jsonl", ROWS[:1])
+    shards.write(data / "rollouts" / "000000.parquet", ROWS[:1])
     write_json(data / "teacher.json", {"weights": models.fingerprint(run.TEACHER)})
     write_json(data / "funnel.json", {"rollouts": 4})
     monkeypatch.setattr(run, "DISTILLED", tmp_path)

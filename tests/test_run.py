@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import benchmarks, cli, distill, evaluate, files, models, run, scale, teachers
+from phi_lab import benchmarks, cli, evaluate, files, models, run, scale, shards
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_rows
 from phi_lab.scale import STAGES
@@ -75,10 +75,12 @@ def test_a_run_folder_is_what_the_contract_says(finished):
 @pytest.mark.slow
 def test_data_and_funnel_of_a_run(finished):
     columns = "id domain level prompt answer completion verdict finish_reason tokens teacher temperature seed".split()
-    rollouts = read_rows(finished / "data" / "rollouts.jsonl", columns)
+    rollouts = list(shards.rows(finished / "data" / "rollouts"))
+    assert set(columns) <= set(rollouts[0])
     assert len(rollouts) == 6 * 4 and len({row["id"] for row in rollouts}) == 6
     funnel = read_json(finished / "data" / "funnel.json")
-    assert set(funnel) == {"questions", "rollouts", "steps", "verdicts"} and set(funnel["verdicts"]) == VERDICTS
+    assert set(funnel) == {"questions", "rollouts", "steps", "verdicts", "domains", "contaminated"}
+    assert set(funnel["verdicts"]) == VERDICTS
     assert funnel["rollouts"] == 24 + 2 * 8 == sum(funnel["verdicts"].values())  # those of two shipped questions
     left = funnel["rollouts"]
     for step in funnel["steps"]:
@@ -140,7 +142,7 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
     def never(*arguments, **rest):
         raise AssertionError("worked again on what was finished")
 
-    for module, name in ((mid_training, "train"), (distill, "roll"), (evaluate, "_answers"), (models, "build")):
+    for module, name in ((mid_training, "train"), (shards, "_finish"), (evaluate, "_answers"), (models, "build")):
         monkeypatch.setattr(module, name, never)
     before = everything(finished)
     run.chain(finished, profile="smoke", seed=5, say=lambda line: None)
@@ -253,7 +255,7 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
     assert read_rows(out / "base" / "metrics.jsonl") == [{"mark": 1}]
     assert run.student_for("mid", out, replace(short, profile="lab")) == out / "base" / "model"
     short = replace(short, distillation=replace(short.distillation, max_new_tokens=8))
-    rollouts = read_rows(run.training_data(out, short, 0, say=lambda line: None) / "rollouts.jsonl")
+    rollouts = list(shards.rows(run.training_data(out, short, 0, say=lambda line: None) / "rollouts"))
     funnel = read_json(out / "data" / "funnel.json")  # a teacher of its own: it answers all, and nothing is added
     assert len(rollouts) == funnel["rollouts"] == (6 + 2) * 4 and funnel["questions"] == 8
 
@@ -394,36 +396,6 @@ def test_no_room_in_the_middle_of_a_file(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "new.json").exists()
 
 
-def test_distillation_stopped_in_the_middle_of_a_write_continues(tmp_path, monkeypatch):
-    """Chunks that were written whole are kept, a half-written one is asked again, nothing is there twice."""
-    monkeypatch.setattr(distill, "CHUNK", 4)
-    asked, chunks = distill.questions(12, 1), []
-    script = teachers.script(scale.Distillation(12, 0, samples=2))
-
-    def teacher(problems, seed):
-        chunks.append(len(problems))
-        return script(problems, seed)
-
-    whole = distill.roll(teacher, "script", asked, tmp_path / "whole.jsonl", 1.0, 1)
-    assert chunks == [4, 4, 4]
-    real, writes = distill.write_rows, []
-
-    def failing(path, rows):
-        rows = list(rows)
-        writes.append(len(rows))
-        if len(writes) == 2:
-            full_disk(patched)
-        return real(path, rows)
-
-    with monkeypatch.context() as patched, pytest.raises(OSError):
-        patched.setattr(distill, "write_rows", failing)
-        distill.roll(teacher, "script", asked, tmp_path / "half.jsonl", 1.0, 1)
-    chunks.clear()
-    assert distill.roll(teacher, "script", asked, tmp_path / "half.jsonl", 1.0, 1) == whole
-    assert chunks == [4, 4]
-    assert read_rows(tmp_path / "half.jsonl") == whole
-
-
 @pytest.mark.parametrize("error", ["No space left on device (os error 28)", "[inline_container.cc:672] unexpected pos"])
 def test_no_room_for_a_model(tmp_path, capsys, monkeypatch, error):
     """safetensors and torch raise errors of their own, without an errno; these are their words on a full disk."""
@@ -436,13 +408,6 @@ def test_no_room_for_a_model(tmp_path, capsys, monkeypatch, error):
     monkeypatch.setattr(run, "chain", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # a mistake of ours stays a traceback
         cli.main(["run", "--out", str(tmp_path)])
-
-
-def test_more_questions_in_the_same_folder_are_not_asked_twice(tmp_path):
-    script = teachers.script(scale.Distillation(9, 0, samples=2))
-    for count in (5, 9):
-        rows = distill.roll(script, "script", distill.questions(count, 1), tmp_path / "rollouts.jsonl", 1.0, 1)
-    assert len(rows) == 9 * 2 and rows == read_rows(tmp_path / "rollouts.jsonl")
 
 
 # ------------------------------------------------------------------ the command line
@@ -486,7 +451,7 @@ def test_chat_answers(capsys, shipped):
 def test_distill_and_eval_commands(tmp_path, capsys, student):
     assert cli.main(f"distill --teacher script --questions 5 --samples 2 --out {tmp_path}".split()) == 0
     assert "10 rollouts to 5 questions" in capsys.readouterr().out
-    rows = read_rows(tmp_path / "rollouts.jsonl")
+    rows = list(shards.rows(tmp_path / "rollouts"))
     assert len(rows) == 10 and {(row["verdict"], row["teacher"]) for row in rows} == {("right", "script")}
     arguments = ["eval", "--model", str(student), "--out", str(tmp_path / "evals"), "--problems", "1"]
     assert cli.main(arguments) == 0
@@ -519,10 +484,10 @@ def test_ctrl_c_while_training_then_the_same_command_finishes(tmp_path, shipped)
     assert "Traceback" not in errors
     assert [line for line in errors.splitlines() if line.startswith("phi-lab:")] == [errors.strip().splitlines()[-1]]
     assert "stopped; the same command continues" in errors
-    rolled = (out / "data" / "rollouts.jsonl").stat().st_mtime_ns
+    rolled = (out / "data" / "rollouts" / "000000.parquet").stat().st_mtime_ns
     again = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert again.returncode == 0, again.stderr
     assert (out / "report.html").is_file() and (out / "mid" / "model" / "model.safetensors").is_file()
-    assert (out / "data" / "rollouts.jsonl").stat().st_mtime_ns == rolled  # nothing was asked again
+    assert (out / "data" / "rollouts" / "000000.parquet").stat().st_mtime_ns == rolled  # nothing was asked again
     steps = [json.loads(line)["step"] for line in (out / "mid" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from phi_lab import chat, distill, models, rollouts, scale, teachers
+from phi_lab import chat, distill, models, rollouts, scale, shards, teachers
 from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
 from phi_lab.files import read_rows, write_rows
@@ -32,8 +32,9 @@ def data(tmp_path_factory):
     plan = scale.Distillation(questions=24, validation_questions=6, samples=4)
     for split, count in (("train", 24), ("validation", 6)):
         asked = distill.questions(count, 1, split)
-        rows = distill.roll(teachers.script(plan), "script", asked, folder / f"{split}.jsonl", 1.0, 1)
-        distill.training_sets(rows, folder)
+        whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}
+        shards.roll(teachers.script(plan, 1), asked, folder / split, **whose)
+        distill.training_sets(shards.rows(folder / split), folder)
         (folder / "right.jsonl").rename(folder / f"{split}-right.jsonl")
     rows = read_rows(folder / "train-right.jsonl")
     for row in rows:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import benchmarks, chat, distill, teachers
+from phi_lab import benchmarks, chat, distill, shards, teachers
 from phi_lab.domains import arithmetic, logic
 from phi_lab.errors import UserError
 from phi_lab.files import read_rows
@@ -533,9 +533,18 @@ def test_the_shipped_teacher_s_answers_differ_in_length_and_in_verdict():
 # ------------------------------------------------------------------ the script teacher
 
 
+def said(problems, samples):
+    """The script's answers to each problem."""
+    places = [(place, sample) for place in range(len(problems)) for sample in range(samples)]
+    chunk, groups = shards.Chunk(problems, 0, places, None), [[] for _ in problems]
+    teacher = teachers.script(Distillation(60, 0, samples=samples), 5)
+    teacher([chunk], lambda _, place, answer: groups[place[0]].append(answer))
+    return groups
+
+
 def test_answers_to_one_hard_prompt_differ_in_length(rows):
     problems = [arithmetic.sample_split(random.Random(seed), 3 + seed % 2, "train") for seed in range(60)]
-    groups = teachers.script(Distillation(questions=60, validation_questions=0))(problems, 5)
+    groups = said(problems, 8)
     assert {len(group) for group in groups} == {8}
     ratios = [max(tokens for _, _, tokens in group) / min(tokens for _, _, tokens in group) for group in groups]
     assert median(ratios) >= 1.5
@@ -543,7 +552,7 @@ def test_answers_to_one_hard_prompt_differ_in_length(rows):
 
 def test_script_teacher_is_always_right_and_counts_tokens_as_training_does(tokenizer):
     problems = distill.questions(30, 9)
-    for problem, group in zip(problems, teachers.script(Distillation(30, 0, samples=2))(problems, 1), strict=True):
+    for problem, group in zip(problems, said(problems, 2), strict=True):
         for text, reason, tokens in group:
             work, answer = re.fullmatch(r"<think>(.+)</think>\\boxed\{(.+)\}", text).groups()
             assert Fraction(answer) == answer_of(problem.prompt) and reason == "stop"

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 SPLITS = ("train", "validation", "benchmark")
+WORLD = ("arithmetic", "logic")  # domains whose problems have canonical operands
 
 
 @dataclass(frozen=True)

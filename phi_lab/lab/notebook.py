@@ -18,7 +18,7 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, distill, experiment, figures, models, report, rollouts, run, scale
+from phi_lab import benchmarks, distill, experiment, figures, models, report, rollouts, run, scale, shards
 from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_json
@@ -122,7 +122,7 @@ class Lab:
 
     def rollouts(self) -> list[dict]:
         """All rollouts of the teacher; `source` says which were sampled here and which are shipped."""
-        live = [{**row, "source": "sampled here"} for row in read_rows(self.data() / "rollouts.jsonl")]
+        live = [{**row, "source": "sampled here"} for row in shards.rows(self.data() / "rollouts")]
         if self.funnel()["rollouts"] == len(live):
             return live
         shipped = run.shipped_rollouts(self.numbers.distillation.shipped, {row["id"] for row in live})

@@ -1,0 +1,111 @@
+"""From a command to a distilled set: which problems, whose rollouts, how strict a funnel.
+
+phi-lab distill --questions 200 --out runs/d                                      # the small world, its teacher
+phi-lab distill --problems gsm8k --teacher endpoint --teacher-url URL --teacher-model NAME --out runs/gsm8k
+phi-lab distill --problems openr1-math --teacher traces --keep-clear-of math500 aime24 --out runs/openr1
+"""
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from phi_lab import benchmarks, distill, models, run, shards, sources, teachers
+from phi_lab.domains.problem import Problem
+from phi_lab.endpoint import Endpoint
+from phi_lab.errors import UserError
+from phi_lab.files import claim
+from phi_lab.funnel import Benchmarks, Funnel, Rules
+from phi_lab.scale import Distillation
+
+TEACHERS = ("model", "script", "endpoint", "traces")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to distil. `problems`: "world" or what `sources.problems` takes; `data`: a folder with named sets."""
+
+    out: Path
+    plan: Distillation
+    seed: int = 0
+    teacher: str = "model"
+    folder: Path | None = None  # of the model
+    whom: Endpoint | None = None
+    spending: teachers.Spending = field(default_factory=teachers.Spending)
+    problems: str = "world"
+    data: Path | None = None
+    columns: sources.Columns = sources.Columns()
+    rules: Rules = Rules()
+    keep_clear_of: Sequence[str] = ()
+    command: Sequence[str] = ()
+
+
+def collect(order: Order, say: Callable[[str], None] = print) -> dict:
+    """Ask, verify, filter; returns the funnel. What a stopped order has answered is found again.
+
+    Raises UserError for an unknown teacher or set, a folder of another order, and as teacher and sources do.
+    """
+    if order.teacher not in TEACHERS:
+        raise UserError(f"unknown teacher {order.teacher!r}: choose one of {', '.join(TEACHERS)}")
+    if order.teacher == "script" and order.problems != "world":
+        raise UserError("the script solves problems of the small world only: choose another --teacher")
+    whose = _whose(order)
+    claim(order.out / "distill.json", {"teacher": whose, "problems": order.problems, "seed": order.seed},
+          "choose another --out")  # fmt: skip
+    held = Benchmarks(_held(order))
+    said: dict[str, list[str]] = {}
+    asked, samples = _asked(order, said), order.plan.samples
+    many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
+    shards.roll(_teacher(order, said), asked, order.out / "rollouts", name=order.teacher, samples=many,
+                temperature=order.plan.temperature, seed=order.seed)  # fmt: skip
+    about = f"Teacher: {whose}. Problems: {order.problems}. Made by `{shlex.join(['phi-lab', *order.command])}`."
+    if order.spending.requests:
+        about += f" {order.spending.told()}"
+        say(order.spending.told())
+    rows = shards.rows(order.out / "rollouts", order.plan.questions)
+    return distill.training_sets(rows, order.out, Funnel(order.rules, held), about)
+
+
+def _whose(order: Order) -> str:
+    if order.teacher == "model":
+        return models.fingerprint(order.folder or run.TEACHER)
+    return f"{order.whom.model} at {order.whom.base_url}" if order.teacher == "endpoint" else order.teacher
+
+
+def _teacher(order: Order, said: dict[str, list[str]]) -> shards.Teacher:
+    if order.teacher == "model":
+        return teachers.model(order.folder or run.TEACHER, order.plan, order.seed)
+    if order.teacher == "script":
+        return teachers.script(order.plan, order.seed)
+    if order.teacher == "endpoint":
+        return teachers.endpoint(order.whom, order.plan, order.seed, order.spending)
+    return teachers.traces(said)
+
+
+def _asked(order: Order, said: dict[str, list[str]]) -> Iterator[Problem]:
+    """The problems in turn. `said` is given the traces of each as it comes, and keeps those of two chunks."""
+    if order.problems == "world":
+        yield from distill.questions(order.plan.questions, order.seed)
+        return
+    seen: set[str] = set()
+    found = sources.problems(order.problems, order.data, order.columns)
+    new = ((problem, traces) for problem, traces in found if traces or order.teacher != "traces")
+    for problem, traces in islice(new, order.plan.questions):
+        if problem.id in seen:  # the same question twice in a set: its rollouts belong to one
+            continue
+        seen.add(problem.id)
+        if order.teacher == "traces":
+            if len(said) >= 2 * shards.CHUNK:
+                for old in list(islice(said, shards.CHUNK)):
+                    del said[old]
+            said[problem.id] = traces
+        yield problem
+
+
+def _held(order: Order) -> Iterator[tuple[str, str]]:
+    """(benchmark, question) of everything that the set keeps clear of: the shipped benchmarks, and those named."""
+    for name in benchmarks.NAMES:
+        yield from ((name, row["prompt"]) for row in benchmarks.load(name))
+    for name in order.keep_clear_of:
+        yield from ((name, problem.prompt) for problem, _ in sources.problems(name, order.data))

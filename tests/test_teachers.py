@@ -1,0 +1,279 @@
+"""Teachers of every kind: a served model in good and bad days, published traces, sets of problems by many names."""
+
+import threading
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from phi_lab import chat, cli, endpoint, models, rollouts, run, shards, sources
+from phi_lab.files import read_json, read_rows, write_rows
+
+
+def distil(tmp_path, server, *more):
+    """Run the command against the server; returns the exit code."""
+    command = ["distill", "--teacher", "endpoint", "--teacher-url", server.url, "--questions", "6", "--samples", "2"]
+    return cli.main([*command, "--out", str(tmp_path / "set"), *map(str, more)])
+
+
+def reply(text, tokens=7, reason="stop", **extra):
+    """A chat completion as servers send it."""
+    return {
+        "choices": [{"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": text, **extra}}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": tokens, "total_tokens": 11 + tokens},
+    }
+
+
+def good(handler, body):
+    handler.send(200, reply("<think>so it is. </think>\\boxed{7}"))
+
+
+# ------------------------------------------------------------------ an endpoint on good days
+
+
+def test_a_set_is_distilled_from_a_served_model(tmp_path, server, capsys):
+    """The shipped teacher behind a real server: the same funnel as in this process, all requests different."""
+    network, tokenizer, lock = models.load(run.TEACHER), models.load_tokenizer(run.TEACHER), threading.Lock()
+
+    def behave(handler, body):
+        question = body["messages"][0]["content"].partition("\n\n")[0]
+        with lock:
+            ((one,),) = rollouts.sample(
+                network, tokenizer, [question], samples=1, temperature=body["temperature"],
+                max_new_tokens=body["max_tokens"], seed=body["seed"], quiet=True,
+            )  # fmt: skip
+        handler.send(200, reply(one.text, len(one.ids), "stop" if one.finish_reason == "stop" else "length"))
+
+    server.behave = behave
+    assert distil(tmp_path, server) == 0
+    told = capsys.readouterr().out
+    rows = list(shards.rows(tmp_path / "set" / "rollouts"))
+    assert len(rows) == 12 == len(server.bodies) and len({body["seed"] for body in server.bodies}) == 12
+    assert sum(row["verdict"] == "right" for row in rows) >= 6  # the teacher is right on most
+    spent = sum(row["tokens"] for row in rows)
+    assert f"12 requests, 132 tokens in, {spent} out." in told and "12 rollouts to 6 questions" in told
+    right = read_rows(tmp_path / "set" / "right.jsonl")
+    assert len(right) == read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"] > 0
+    assert f"teacher at {server.url}" in (tmp_path / "set" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": "<think>a</think>b"}, "<think>a</think>b"),
+        ({"content": "b", "reasoning_content": "a"}, "<think>a</think>b"),
+        ({"content": "b", "reasoning": "a"}, "<think>a</think>b"),
+        ({"content": None, "reasoning_content": "a"}, "<think>a</think>"),
+        ({"content": "b", "reasoning_content": None}, "b"),
+        ({"content": None}, ""),
+    ],
+)
+def test_thoughts_are_found_wherever_a_server_puts_them(tmp_path, server, message, text):
+    server.behave = lambda handler, body: handler.send(200, reply(**({"text": ""} | message)) | {
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}}]
+    })  # fmt: skip
+    assert distil(tmp_path, server) == 0
+    assert {row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")} == {text}
+
+
+def test_requests_are_in_flight_together(tmp_path, server):
+    enough = threading.Event()
+
+    def behave(handler, body):
+        if server.flight >= 5:
+            enough.set()
+        if len(server.bodies) > 1:
+            enough.wait(3)
+        good(handler, body)
+
+    server.behave = behave
+    assert distil(tmp_path, server, "--concurrency", 5) == 0
+    assert server.most == 5
+
+
+def test_the_budget_stops_it_and_more_money_goes_on(tmp_path, server, capsys):
+    server.behave = good
+    price = ("--price", 0, 1_000_000, "--concurrency", 1)
+    assert distil(tmp_path, server, *price, "--budget", 35) == 2
+    assert len(server.bodies) == 5  # 7 a rollout
+    assert "7 rollouts were not answered; the same command asks for them again" in capsys.readouterr().err
+    assert distil(tmp_path, server, *price, "--budget", 1000) == 0
+    assert len(server.bodies) == 12
+
+
+# ------------------------------------------------------------------ and on bad ones
+
+
+def test_trouble_on_the_way_loses_nothing(tmp_path, server, monkeypatch):
+    """429, 500, 503 and a cut line: the same bytes as from a good server."""
+
+    def behave(handler, body):
+        turn = len(server.bodies)
+        if turn == 3:
+            return handler.connection.close()
+        return {2: (429, "slow down"), 5: (500, "out of memory"), 7: (503, "busy")}.get(turn) or good(handler, body)
+
+    server.behave = behave
+    assert distil(tmp_path, server) == 0
+    assert len(list(shards.rows(tmp_path / "set" / "rollouts"))) == 12 < len(server.bodies)
+    server.behave = good
+    assert distil(tmp_path / "good", server) == 0
+    one, two = (sorted((tmp_path / where / "set" / "rollouts").glob("*.parquet")) for where in ("", "good"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+@pytest.mark.parametrize("kind", ["garbage", "drip", "no choices", "odd content"])
+def test_an_answer_that_never_is_one_is_asked_again(tmp_path, server, capsys, kind):
+    """One rollout of twelve stays without an answer; everything else is kept and not asked again."""
+    bad = []
+
+    def behave(handler, body):
+        bad[:] = bad or [body["seed"]] * (len(server.bodies) == 4)
+        if body["seed"] not in bad:
+            return good(handler, body)
+        if kind == "no choices":
+            return handler.send(200, {"choices": []})
+        if kind == "odd content":
+            return handler.send(200, reply(["not", "text"]))
+        handler.send_response(200)
+        handler.send_header("content-type", "application/json")
+        handler.end_headers()
+        for _ in range(1 if kind == "garbage" else 40):
+            handler.wfile.write(b'{"choices": [{"ind' if kind == "garbage" else b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    server.behave = behave
+    assert distil(tmp_path, server, "--timeout", 0.8, "--concurrency", 2) == 2
+    told = capsys.readouterr().err
+    assert "1 rollouts were not answered" in told and told.count("phi-lab:") == 1
+    server.behave, before = good, len(server.bodies)
+    assert distil(tmp_path, server, "--timeout", 0.8) == 0
+    assert len(server.bodies) == before + 1
+
+
+def test_a_dead_server_ends_it_in_one_line(tmp_path, server, capsys, monkeypatch):
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    server.behave = lambda handler, body: good(handler, body) if len(server.bodies) < 5 else (500, "gone\nfor good")
+    assert distil(tmp_path, server, "--questions", 40, "--concurrency", 2) == 2
+    told = capsys.readouterr().err
+    assert f"teacher {server.url}: turns the question down" in told and "gone for good" in told
+    assert "the same command continues" in told and len(server.bodies) < 40
+    server.behave, before = good, len(server.bodies)
+    assert distil(tmp_path, server, "--questions", 40) == 0
+    assert len(server.bodies) - before == 80 - 4
+
+
+def test_refused_connections_and_missing_addresses(tmp_path, server, capsys, monkeypatch):
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    dead = type("Dead", (), {"url": "http://127.0.0.1:9/v1"})
+    assert distil(tmp_path, dead) == 2 and "cannot be reached" in capsys.readouterr().err
+    assert cli.main(["distill", "--teacher", "endpoint", "--out", str(tmp_path)]) == 2
+    assert "--teacher-url" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ problems and traces
+
+
+LIKE = {  # a row of each set, in the columns that the set has on the hub
+    "openr1-math": {"problem": "What is 3+4?", "solution": "It is 7.", "answer": "7", "source": "olympiads",
+                    "generations": ["<think>3+4=7</think>\\boxed{7}", "<think>3+4=8</think>\\boxed{8}"]},
+    "openthoughts": {"problem": "What is 3+4?", "deepseek_reasoning": "3+4=7", "deepseek_solution": "\\boxed{7}",
+                     "ground_truth_solution": "So \\boxed{7}.", "domain": "math"},
+    "bespoke-stratos": {"system": "Think.", "conversations": [
+        {"from": "user", "value": "What is 3+4?"},
+        {"from": "assistant", "value": "<|begin_of_thought|>3+4=7<|end_of_thought|>\n<|begin_of_solution|>\\boxed{7}"
+                                       "<|end_of_solution|>"}]},
+    "limo": {"question": "What is 3+4?", "solution": "3+4=7, so \\boxed{7}", "answer": "7"},
+    "s1k": {"question": "What is 3+4?", "solution": "7", "deepseek_thinking_trajectory": "3+4=7",
+            "deepseek_attempt": "\\boxed{7}"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", LIKE)
+def test_published_traces_are_rollouts(tmp_path, capsys, name, ending):
+    if ending == "jsonl":
+        write_rows(tmp_path / f"{name}.jsonl", [LIKE[name]])
+    else:
+        pq.write_table(pa.Table.from_pylist([LIKE[name]]), tmp_path / f"{name}.parquet")
+    command = f"distill --teacher traces --problems {name} --data {tmp_path} --out {tmp_path / 'set'} --samples 4"
+    assert cli.main(command.split()) == 0
+    rows = list(shards.rows(tmp_path / "set" / "rollouts"))
+    assert {(row["prompt"], row["answer"]) for row in rows} == {("What is 3+4?", "7")}
+    assert [row["verdict"] for row in rows] == ["right", "wrong"][: len(rows)]
+    assert all(chat.THINK not in row["completion"] or "3+4" in row["completion"] for row in rows)
+    assert len(read_rows(tmp_path / "set" / "right.jsonl")) == (0 if name == "limo" else 1)  # LIMO marks no thoughts
+
+
+NATURAL = {
+    "gsm8k": ({"question": "Q?", "answer": "First 3.\n#### 1,234"}, "1,234"),
+    "math500": ({"problem": "Q?", "solution": "So \\boxed{2}.", "answer": "\\frac{1}{2}", "level": 3}, "\\frac{1}{2}"),
+    "aqua-rat": ({"question": "Q?", "options": ["A)1", "B)2"], "rationale": "", "correct": "B"}, "B"),
+    "aime24": ({"problem": "Q?", "answer": 204}, "204"),
+}
+
+
+@pytest.mark.parametrize("name", NATURAL)
+def test_known_sets_have_questions_and_final_answers(tmp_path, name):
+    row, gold = NATURAL[name]
+    write_rows(tmp_path / name / "test.jsonl", [row, {**row, **dict.fromkeys({"answer", "correct"} & set(row))}])
+    (problem, _), *rest = sources.problems(name, tmp_path)
+    assert (problem.answer, problem.domain) == (gold, name) and problem.prompt.startswith("Q?")
+    assert ("B)2" in problem.prompt) == (name == "aqua-rat") and not rest
+    assert problem.level == (3 if name == "math500" else 0)
+
+
+def test_a_file_of_ones_own_with_other_columns(tmp_path, capsys):
+    write_rows(tmp_path / "mine.jsonl", [{"q": "What is 3+4?", "a": "7", "t": "<think>3+4=7</think>\\boxed{7}"}])
+    command = [
+        "distill",
+        "--teacher",
+        "traces",
+        "--problems",
+        str(tmp_path / "mine.jsonl"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert cli.main(command) == 2
+    assert "none of the columns problem, question, prompt; it has q, a, t" in capsys.readouterr().err
+    columns = "--prompt-column q --answer-column a --trace-column t".split()
+    assert cli.main([*command, *columns]) == 0
+    assert "1 rollouts to 1 questions" in capsys.readouterr().out
+    assert cli.main([*command, *columns[:-1], "no"]) == 2 and "no column 'no'" in capsys.readouterr().err
+
+
+def test_benchmarks_named_are_kept_out_and_shown(tmp_path, capsys):
+    words = "A train leaves the old station at nine and travels at sixty miles an hour due north, when is it there?"
+    write_rows(tmp_path / "math500.jsonl", [{"problem": words, "answer": "7"}])
+    write_rows(
+        tmp_path / "openr1-math.jsonl", [{**LIKE["openr1-math"], "problem": f"Hello. {words}"}, LIKE["openr1-math"]]
+    )
+    command = f"distill --teacher traces --problems openr1-math --data {tmp_path} --out {tmp_path / 'set'}"
+    assert cli.main([*command.split(), "--keep-clear-of", "math500"]) == 0
+    assert "shares 'math500: a train leaves" in capsys.readouterr().out
+    funnel = read_json(tmp_path / "set" / "funnel.json")
+    assert funnel["steps"][0]["removed"] == 2 and len(read_rows(tmp_path / "set" / "right.jsonl")) == 1
+    assert "math500: a train leaves" in (tmp_path / "set" / "README.md").read_text()
+
+
+def test_what_cannot_be_found_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for number, (arguments, words) in enumerate((
+        (["--problems", str(tmp_path / "none.jsonl")], "none.jsonl is missing"),
+        (["--problems", "gsm8k", "--data", str(tmp_path)], "no gsm8k.jsonl, gsm8k.parquet or folder gsm8k"),
+        (["--problems", "nobody/nothing"], "nobody/nothing on the hub: cannot be read"),
+        (["--teacher", "oracle"], "unknown teacher 'oracle'"),
+        (["--teacher", "script", "--problems", "gsm8k"], "small world only"),
+    )):  # fmt: skip
+        assert cli.main(["distill", "--out", str(tmp_path / str(number)), *arguments]) == 2
+        told = capsys.readouterr().err
+        assert words in told and told.count("\n") == 1, told
+
+
+def test_a_served_model_s_rollouts_and_the_model_s_own_do_not_mix(tmp_path, server, capsys):
+    server.behave = good
+    assert distil(tmp_path, server) == 0
+    assert distil(tmp_path, server, "--teacher-model", "other") == 2
+    assert "teacher differs" in capsys.readouterr().err
