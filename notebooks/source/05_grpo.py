@@ -2,7 +2,8 @@
 # # GRPO: learning from one's own attempts
 #
 # **Claim.** A model can improve on its own answers, with nothing but right or wrong to go by, as long as each group
-# holds both. Where fine-tuning left few mixed groups there is little to gain: one to three points in four runs.
+# holds both. How much depends on how long it may try: 28 steps, as here, brought between nothing and two points in four
+# runs, 40 steps on more prompts one to three.
 #
 # **Time**: about 200 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
