@@ -154,8 +154,9 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_ladder(finished, tmp_path):
     run.chain(tmp_path / "again", profile="smoke", seed=5, say=lambda line: None)
-    for name in ("rollouts", "right", "wrong", "validation"):
-        path = Path("data") / f"{name}.jsonl"
+    shard = "000000.parquet"
+    for name in (f"rollouts/{shard}", f"validation/{shard}", "right.jsonl", "wrong.jsonl", "validation.jsonl"):
+        path = Path("data") / name
         assert (finished / path).read_bytes() == (tmp_path / "again" / path).read_bytes(), name
     for path in sorted((finished / "evals").iterdir()):
         assert path.read_bytes() == (tmp_path / "again" / "evals" / path.name).read_bytes(), path.name
