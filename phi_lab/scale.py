@@ -29,8 +29,8 @@ class Training:
     """One language-modelling stage: base, mid-training or SFT.
 
     With `patience` training goes on at a constant rate until the validation loss stops improving: after so many
-    evaluations in a row without one that beats the best by 0.005 nats the rate falls to zero over `cooldown` steps, and
-    the best weights are kept. `steps` is then a limit, and `schedule` and `warmup` have no say.
+    evaluations in a row without one that beats the last such one by 0.005 nats the rate falls to zero over `cooldown`
+    steps, and the best weights are kept. `steps` is then a limit, and `schedule` and `warmup` have no say.
     """
 
     learning_rate: float
@@ -139,9 +139,9 @@ LAB = Numbers(
     scale="cpu", profile="lab", model="phi-nano", adapter=None,
     distillation=Distillation(questions=2000, validation_questions=100, temperature=0.8),
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, evaluate_every=75, patience=2, cooldown=75),
-    sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=120, documents=1536),
+    sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=160, documents=2048),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=1e-4, steps=28, prompts=32, group=8, candidates=1200),
+    grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=2400),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(

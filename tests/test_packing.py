@@ -142,6 +142,33 @@ def test_the_trainer_measures_the_loss_of_documents_alone(model, tokenizer, tmp_
     assert not reported or reported == [pytest.approx(train_loss, rel=1e-3)]
 
 
+def test_slices_of_like_length_hold_every_row_once_and_hardly_pad():
+    made = documents(20, 7)
+    batch = lm.collate(0)(list(lm.rows_dataset(made, [[i] for i in range(20)], 0, None)))
+    parts = lm.by_length(batch)
+    assert [len(part["labels"]) for part in parts] == [8, 8, 4]
+    lengths = sorted(len(d[0]) for d in made)
+    assert [part["labels"].shape[1] for part in parts] == [lengths[7], lengths[15], lengths[19]]
+    shown = sorted(tuple(i for i in row.tolist() if i) for part in parts for row in part["input_ids"])
+    assert shown == sorted(tuple(d[0]) for d in made)
+    assert all((part["position_ids"][:, 0] == 0).all() for part in parts)
+
+
+def test_slices_take_the_same_step_as_a_whole_batch(tokenizer, tmp_path, monkeypatch):
+    """Twenty documents through forward and backward at once, and in slices: equal loss, gradient norm and weights."""
+    made, seen = documents(20, 8), []
+    numbers = Training(learning_rate=1e-2, batch=20, row_length=64, steps=2, warmup=0.0)
+    for size in (8, 20):
+        monkeypatch.setattr(lm, "SLICE", size)
+        result = lm.fit(models.build("phi-nano", len(tokenizer), 1), tokenizer, made, [], tmp_path / str(size), numbers,
+                        pack=lm.one_per_row, packed=False, seed=0, title="test")  # fmt: skip
+        weights = torch.cat([weight.flatten() for weight in models.load(result.model).parameters()])
+        seen.append((result.metrics[0]["loss"], weights))
+    start = torch.cat([weight.flatten() for weight in models.build("phi-nano", len(tokenizer), 1).parameters()])
+    assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-4)
+    assert (seen[0][1] - seen[1][1]).norm() < 0.02 * (seen[0][1] - start).norm()
+
+
 def test_a_learners_packing_is_what_runs(model, tokenizer, tmp_path):
     seen = []
 

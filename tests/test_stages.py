@@ -16,7 +16,7 @@ from phi_lab.errors import UserError
 from phi_lab.files import read_rows, write_rows
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
-from phi_lab.stages.muon import Muon
+from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
 
 MID = scale.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, evaluate_every=2, patience=3)
 STILL = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, evaluate_every=2, patience=3)
@@ -149,6 +149,18 @@ def test_the_rate_falls_to_zero_after_the_plateau_and_then_training_ends(tmp_pat
     assert "eval_loss" in result.metrics[-1]
 
 
+def test_a_slow_fall_is_no_plateau():
+    def patience_used(losses):
+        plateau = lm.Plateau(2, 5e-3, 4)
+        for loss in losses:
+            plateau.check_metric_value(None, None, None, loss)
+        return plateau.early_stopping_patience_counter
+
+    assert patience_used([0.115, 0.112, 0.107]) == 0  # 3 and 5 thousandths: together more than 5
+    assert patience_used([0.115, 0.112, 0.111]) == 2
+    assert patience_used([0.115, 0.100, 0.120, 0.096]) == 2
+
+
 def test_a_plateau_that_never_comes_leaves_the_last_steps_to_the_cooldown():
     plateau = lm.Plateau(3, 5e-3, 4)
     assert [plateau.factor(step, 10) for step in (0, 6, 8, 10)] == [1, 1, 0.5, 0]
@@ -247,6 +259,24 @@ def test_muon_moves_matrices_in_all_directions_and_the_rest_as_adamw(student, st
             assert update.square().mean().sqrt() == pytest.approx(0.2 * 1e-2, rel=0.3), name  # as AdamW's would be
         else:
             assert update.abs().max() == pytest.approx(1e-2, rel=0.05), name
+
+
+@pytest.mark.parametrize("shape", [(128, 256), (128, 128), (384, 128)])
+def test_muon_steps_as_torch_s_does_but_in_full_precision(shape):
+    chance = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(shape, generator=chance), torch.randn((3, *shape), generator=chance)
+    ends = []
+    for make in (lambda one: Orthogonal(one, 1e-2, 0.1),
+                 lambda one: torch.optim.Muon(one, 1e-2, 0.1, 0.95, adjust_lr_fn="match_rms_adamw")):  # fmt: skip
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = make([weight])
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        ends.append(weight.detach() - start)
+    assert (ends[0] - ends[1]).norm() < 0.03 * ends[1].norm()  # bfloat16 has 8 bits
+    values = torch.linalg.svdvals(orthogonal(gradients[0]))
+    assert 0.5 < values.median() and values.max() < 1.5
 
 
 def test_muon_goes_on_from_its_saved_state(stepped):

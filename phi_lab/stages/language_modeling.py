@@ -23,6 +23,7 @@ from phi_lab.stages.muon import muon
 from phi_lab.stages.training import Recorder, Result, finish, resume_point
 
 IGNORE = -100
+SLICE = 8  # rows in one forward and backward pass
 Document = tuple[list[int], list[int]]  # token ids, labels
 Pack = Callable[[Sequence[int], int], list[list[int]]]
 
@@ -96,6 +97,16 @@ def collate(pad: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
     return together
 
 
+def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """The rows of a batch (rows, width), shortest first, `SLICE` at a time and cut after their last label."""
+    width = batch["labels"].shape[1]
+    lengths = ((batch["labels"] != IGNORE) * torch.arange(1, width + 1, device=batch["labels"].device)).amax(1)
+    return [
+        {name: value[some, : max(1, int(lengths[some].max()))] for name, value in batch.items()}
+        for some in lengths.argsort(stable=True).split(SLICE)
+    ]
+
+
 def fit(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -156,11 +167,22 @@ def fit(
 
 
 class Plateau(EarlyStoppingCallback):
-    """Early stopping that lets the learning rate fall to zero, over `cooldown` steps, before it stops."""
+    """Early stopping that lets the learning rate fall to zero, over `cooldown` steps, before it stops.
+
+    An evaluation counts against the last one that was better by the threshold, not against the one before it, as
+    transformers' own early stopping does: a slow, steady fall is no plateau.
+    """
 
     def __init__(self, patience: int, threshold: float, cooldown: int):
         super().__init__(patience, threshold)
-        self.cooldown, self.falls_from = cooldown, None
+        self.cooldown, self.falls_from, self.mark = cooldown, None, None
+
+    def check_metric_value(self, args, state, control, metric_value):
+        """Count evaluations since the validation loss was last better by the threshold."""
+        if self.mark is None or metric_value < self.mark - self.early_stopping_threshold:
+            self.mark, self.early_stopping_patience_counter = metric_value, 0
+        else:
+            self.early_stopping_patience_counter += 1
 
     def factor(self, step: int, steps: int) -> float:
         """Of the learning rate. A plateau that never comes is taken to begin `cooldown` steps before the last one."""
@@ -185,7 +207,7 @@ class Plateau(EarlyStoppingCallback):
 
     def state(self) -> dict:
         """What a checkpoint keeps, by transformers' protocol."""
-        names = {"early_stopping_patience_counter": self.early_stopping_patience_counter, "falls_from": self.falls_from}
+        names = {name: getattr(self, name) for name in ("early_stopping_patience_counter", "falls_from", "mark")}
         arguments = (self.early_stopping_patience, self.early_stopping_threshold, self.cooldown)
         return {"args": dict(zip(("patience", "threshold", "cooldown"), arguments, strict=True)), "attributes": names}
 
@@ -196,7 +218,19 @@ class _Trainer(SFTTrainer):
     """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+        """The same loss and gradient, `SLICE` rows of like length at a time, so that few positions only pad.
+
+        The loss is a sum over tokens divided by the batch's number of tokens, so parts of it may simply be added.
+        """
+        if num_items_in_batch is None:  # an evaluation: a mean, of packed rows
+            return Trainer.compute_loss(self, model, inputs, return_outputs)
+        *parts, last = by_length(inputs)
+        before = 0.0
+        for part in parts:
+            loss = Trainer.compute_loss(self, model, part, num_items_in_batch=num_items_in_batch)
+            self.accelerator.backward(loss)
+            before += loss.detach()
+        return Trainer.compute_loss(self, model, last, num_items_in_batch=num_items_in_batch) + before
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if not any(isinstance(one, Plateau) for one in self.callback_handler.callbacks):
