@@ -26,8 +26,8 @@ MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains 
 
 
 def published() -> list[dict]:
-    """The rows of the published chains, by seed; their form is that of `experiment.chain_row`."""
-    return read_rows(PUBLISHED, ("seed", "accuracy"))
+    """The rows of the published chains by seed, in the form of `experiment.chain_row`; none before any `publish`."""
+    return read_rows(PUBLISHED, ("seed", "accuracy")) if PUBLISHED.exists() else []
 
 
 def rungs(rows: list[dict], benchmark: str = "hard") -> list[dict]:

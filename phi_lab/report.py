@@ -1,9 +1,9 @@
 """One page for one run: `report.html`, readable anywhere, with nothing to load and nothing to run.
 
-The idea: the page is a pure function of the files in a run folder (ladder.json, config.json,
-data/funnel.json, <stage>/metrics.jsonl, ten.json). It can be made again at any time, shows the
-same bytes for the same files, and says which parts are missing. The paper's ladder stands beside
-the run's own for its shape, with the authors' later and lower re-run of their final model.
+The idea: the page is a pure function of the files in a run folder (ladder.json, config.json, data/funnel.json,
+<stage>/metrics.jsonl, ten.json) and of the published chains (data/chains.jsonl). It can be made again at any time,
+shows the same bytes for the same files, and says which parts are missing. The paper's ladder stands beside the run's
+own for its shape, with the authors' later and lower re-run of their final model.
 
     phi-lab report RUN_FOLDER
 """
@@ -11,7 +11,7 @@ the run's own for its shape, with the authors' later and lower re-run of their f
 import os
 from pathlib import Path
 
-from phi_lab import figures, files, page
+from phi_lab import chains, figures, files, page
 from phi_lab.errors import UserError
 from phi_lab.figures import PAPER, STAGES, protocol
 from phi_lab.look import BENCHMARKS
@@ -36,6 +36,8 @@ def write_report(run_dir: Path) -> Path:
         parts = [
             _head(config or {}, rows),
             _ladder(rows),
+            "<h2>Independent chains</h2>",
+            _chains(chains.published()),
             "<h2>Distillation</h2>",
             _funnel(_read(run / "data" / "funnel.json")),
             "<h2>Training</h2>",
@@ -131,6 +133,23 @@ def _ladder(rows: list[dict]) -> str:
             ["stage", *(f"{name}, greedy" for name in BENCHMARKS), "hard, pass@k"], other,
         )
     )  # fmt: skip
+
+
+def _chains(rows: list[dict]) -> str:
+    """What a run alone cannot say: whether its rungs come back on other seeds, and beside controls."""
+    if not rows:
+        return _missing("independent chains; none are published with this version")
+    means, rungs = (
+        [[page.text(cell) for cell in line] for line in table]
+        for table in (chains.means_table(rows), chains.rungs_table(rows))
+    )
+    says = f"{len(rows)} seeds, each from distillation to GRPO; published with the course, not part of this run."
+    gains = "What each stage brings, with 95 % intervals over chains; p by a paired t-test, corrected by Holm."
+    return (
+        page.picture(figures.chains(rows), "chains", says)
+        + page.table(gains, rungs[0], rungs[1:])
+        + page.table("Means over chains; every arm.", means[0], means[1:])
+    )
 
 
 def _funnel(counts: dict | None) -> str:

@@ -1,12 +1,16 @@
 """Controls at equal compute and chains as observations: what they cost, that they resume, what the table says."""
 
+import html
 import random
 
+import nbformat
 import pytest
 
-from phi_lab import chains, experiment, figures, files, models, run, stats
+from phi_lab import chains, course, experiment, figures, files, models, report, run, stats
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows
+from phi_lab.lab import tables
+from phi_lab.lab.notebook import NO_CHAINS
 from phi_lab.scale import STAGES
 
 ARMS = {*STAGES, "dpo-own", "sft-limo", *(f"{stage}-control" for stage in STAGES[1:])}
@@ -151,6 +155,38 @@ def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
         marked = chains.summary(made).join(chains.MARKS)
         assert (tmp_path / name).read_text() == f"above\n{marked}\nbelow\n"
     assert chains.fingerprint(made) in (tmp_path / "docs" / "ladder.svg").read_text()
+
+
+def shown(name):
+    """What a committed notebook shows, as one text."""
+    page = nbformat.read(course.FOLDER / f"{name}.ipynb", 4)
+    outputs = [output for cell in page.cells for output in cell.get("outputs", []) if "data" in output]
+    return "\n".join("".join(output["data"].get("text/html", "")) for output in outputs)
+
+
+def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
+    """All of them from the committed rows, and from nothing else."""
+    published, root = chains.published(), models.DATA.parent
+    files.write_json(tmp_path / "ladder.json", [])
+    page = report.write_report(tmp_path).read_text()
+    stages = {"02_mid_training": "mid", "03_sft": "sft", "04_rollout_dpo": "dpo", "05_grpo": "grpo"}
+    if not published:
+        for name in chains.PAGES:
+            assert "".join(chains.MARKS) in (root / name).read_text()
+        assert all(NO_CHAINS in shown(name) for name in (*stages, "06_report_card"))
+        assert "none are published" in page
+        return
+    for name in chains.PAGES:
+        assert chains.summary(published).join(chains.MARKS) in (root / name).read_text(), "phi-lab experiment publish"
+    assert chains.fingerprint(published) in (root / "docs" / "ladder.svg").read_text()
+    head, *rungs = chains.rungs_table(published)
+    for name, stage in stages.items():
+        (line,) = [line for line in rungs if line[0] == stage]
+        assert tables.table("", head, [line]) in shown(name), f"{name} was executed with other chains"
+    for head, *lines in (chains.rungs_table(published), chains.means_table(published)):
+        assert tables.table("", head, lines) in shown("06_report_card"), "06 was executed with other chains"
+    for line in [*chains.rungs_table(published), *chains.means_table(published)]:
+        assert all(html.escape(cell) in page for cell in line)
 
 
 @pytest.mark.parametrize(("count", "page", "says"), [(1, chains.MARKS, "two are needed"), (2, "", "are missing")])

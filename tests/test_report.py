@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from phi_lab import chains
 from phi_lab.errors import UserError
 from phi_lab.report import LONGEST, write_report
 
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \" ' \ud800 \x00"
+CHAINS = bool(chains.published())  # one more picture on every page
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
 
@@ -135,7 +137,7 @@ def page(finished):
 
 def test_everything_is_there(page):
     says = page.says()
-    assert page.tags().count("svg") == 6  # ladder, funnel, mid, sft, dpo, grpo
+    assert page.tags().count("svg") == 6 + CHAINS  # ladder, funnel, mid, sft, dpo, grpo
     assert page.tags().count("details") == 10
     assert "scale cpu · profile smoke · seed 3" in says
     assert "70.0 % → 90.0 %" in says and "10.0 % → 30.0 %" in says  # base to GRPO
@@ -179,7 +181,7 @@ def test_only_the_ladder_is_needed_and_gaps_are_named(tmp_path):
     for name in ("data/funnel.json", "sft/metrics.jsonl", "grpo/metrics.jsonl", "ten.json"):
         assert f"Not in this run: {name}." in page.says()
     assert "Not in this run: config.json." in page.says()
-    assert "70.0 % → 75.0 %" in page.says() and page.tags().count("svg") == 1
+    assert "70.0 % → 75.0 %" in page.says() and page.tags().count("svg") == 1 + CHAINS
     (tmp_path / "ladder.json").write_text("[]")
     assert "nothing measured yet" in write_report(tmp_path).read_text(encoding="utf-8")
 

@@ -14,8 +14,9 @@
 # %%
 from IPython.display import HTML
 
-from phi_lab import benchmarks
+from phi_lab import benchmarks, models
 from phi_lab.lab import Lab, checks, tables
+from phi_lab.lab.notebook import ask_ten
 
 SCALE = "cpu"  # the one dial of the course: the same cells are meant for a GPU later (notebook 07)
 lab = Lab(SCALE)
@@ -71,10 +72,28 @@ lab.measure("base")
 lab.ladder("base")
 
 # %% [markdown]
+# **A control that must fail.** The same network with random weights, asked the ten problems. Whatever it gets right, a
+# model gets without having learned anything.
+
+# %%
+base, tokenizer = lab.model("base")
+found = ask_ten(models.build("phi-nano", len(tokenizer), 0), tokenizer)
+print(f"random weights: {sum(row['verdict'] == 'right' for row in found)} of {len(found)} right")
+print("it writes:", found[0]["completion"][:60])
+
+# %% [markdown]
 # The right panel is the paper's ladder [S2]: four stages, four rungs. By notebook 06 the left panel should have the
 # same shape; whether it does is for the intervals to say. Note what the right panel lacks: intervals. AIME 2024 has
 # 30 problems, so one problem is 3.3 points.
 #
+# One climb proves little: another seed is another climb. So the whole recipe was run on independent seeds, and beside
+# every stage stands its *control*, the stage before trained on for the same compute. What is published of these chains
+# comes with the course; what you run from here on is one more.
+
+# %%
+lab.chains()
+
+# %% [markdown]
 # ## An exercise, to see how exercises work here
 #
 # Fill in the stub, run both cells. If you leave it, the notebook says so and goes on; a right answer of yours is what

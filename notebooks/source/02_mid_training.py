@@ -12,6 +12,7 @@ from IPython.display import HTML
 from phi_lab import figures
 from phi_lab.lab import Lab, checks, tables
 from phi_lab.stages.language_modeling import one_per_row, pack_best_fit
+from phi_lab.stages.rollout_dpo import log_probabilities
 
 lab = Lab("cpu")
 right = lab.right()
@@ -76,6 +77,18 @@ print(f"best validation loss {best['eval_loss']:.3f} nats a token, at step {best
 print(f"ended at step {last['step']}, by {why}; {result.train_tokens:,} tokens in {result.seconds:.0f} s")
 
 # %% [markdown]
+# **A control that must fail.** Give every answer to a stranger's question, one with as many operations. A model that
+# only knows what answers look like would not mind; one that reads the question should.
+
+# %%
+some = sorted(right[:400], key=lambda row: row["level"])
+strangers = [{**row, "prompt": other["prompt"]} for row, other in zip(some, some[1:] + some[:1], strict=True)]
+tokens = sum(row["tokens"] for row in some)
+for name, rows in (("its own", some), ("a stranger's", strangers)):
+    loss = -sum(log_probabilities(*lab.model("mid"), rows)) / tokens
+    print(f"an answer after {name} question: {loss:.2f} nats a token")
+
+# %% [markdown]
 # ## Before and after
 
 # %%
@@ -103,6 +116,15 @@ lines = [
     for row in sorted(rows, key=lambda row: row["benchmark"])
 ]
 HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "right", "samples"), lines))
+
+# %% [markdown]
+# ## On other seeds
+#
+# What mid-training brings on `hard`, in points, over the chains that come with the course. Its control is the base,
+# pretrained further for as much compute.
+
+# %%
+lab.gains("mid")
 
 # %% [markdown]
 # ## What to remember

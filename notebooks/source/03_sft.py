@@ -15,6 +15,7 @@ from phi_lab import figures
 from phi_lab.domains import arithmetic
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.stages import sft
+from phi_lab.stages.rollout_dpo import log_probabilities
 
 lab = Lab("cpu")
 right = lab.right()
@@ -92,6 +93,17 @@ for name, verdicts in said.items():
 pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
+# **A control that must fail.** The same answers cut in half, with the stop token after them. How probable is that to
+# each model? A model that knows where to stop gives whole answers much and halves nothing.
+
+# %%
+whole = subset[:200]
+halves = [{**row, "completion": row["completion"][: len(row["completion"]) // 2]} for row in whole]
+for stage in ("mid", "sft"):
+    full, cut = (sum(log_probabilities(*lab.model(stage), rows)) / len(rows) for rows in (whole, halves))
+    print(f"{figures.STAGES[stage]}: a whole answer and stop {full:.1f} nats, half of one and stop {cut:.1f} nats")
+
+# %% [markdown]
 # ## Is it the choice, or only more training?
 #
 # The *control* is mid-training continued: the same packed rows of all right answers, the same compute as fine-tuning
@@ -112,6 +124,12 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", ("model", "easy", "hard"),
 
 # %%
 lab.ladder("sft")
+
+# %% [markdown]
+# ## On other seeds
+
+# %%
+lab.gains("sft")
 
 # %% [markdown]
 # ## What to remember

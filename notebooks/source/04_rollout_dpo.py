@@ -12,7 +12,7 @@ from collections import defaultdict
 
 from IPython.display import HTML
 
-from phi_lab import figures
+from phi_lab import figures, stats
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import style
 from phi_lab.stages import rollout_dpo
@@ -115,6 +115,29 @@ else:
     print("both rose, the right answers more")
 
 # %% [markdown]
+# **A control that must fail.** In how many pairs did training raise the first answer above the second? Of right and
+# wrong answers it should be most. Of two *right* answers to a question, drawn at random, it must be half.
+
+
+# %%
+def gain(rows):
+    before, after = (rollout_dpo.log_probabilities(*lab.model(stage), rows) for stage in ("sft", "dpo"))
+    return [now - was for was, now in zip(before, after, strict=True)]
+
+
+limit = -lab.numbers.dpo.plausible
+near = {row["id"]: row for row, nats in zip(some, plausibility["wrong answers"], strict=True) if nats >= limit}
+pairs = {
+    "right and wrong": [(sides[key][0][0], row) for key, row in near.items()],
+    "two right ones": [chance.sample(goods, 2) for goods, _ in sides.values() if len(goods) > 1][:400],
+}
+for name, found in pairs.items():
+    firsts, seconds = (gain(rows) for rows in zip(*found, strict=True))
+    up = sum(one > two for one, two in zip(firsts, seconds, strict=True))
+    share = tables.percent(up / len(found), stats.wilson(up, len(found)))
+    print(f"{name}, {len(found)} pairs: the first gained more in {share}")
+
+# %% [markdown]
 # ## Before and after
 
 # %%
@@ -163,6 +186,12 @@ for row in lab.rungs():
         name = figures.STAGES[row["stage"]] + arms[row["arm"]]
         lines.append((name, tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"])), f"{row['n']:,}"))
 HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "samples"), lines))
+
+# %% [markdown]
+# ## On other seeds
+
+# %%
+lab.gains("dpo")
 
 # %% [markdown]
 # ## What to remember

@@ -134,6 +134,12 @@ print(f"greedy on hard: {gained} gained, {lost} lost of {len(before)}; McNemar p
 print("one seed: this describes two models, it does not prove a recipe")
 
 # %% [markdown]
+# ## On other seeds
+
+# %%
+lab.gains("grpo")
+
+# %% [markdown]
 # ## What to remember
 #
 # - No difference in a group, no gradient. Most of the devices exist to have mixed groups.

@@ -91,6 +91,36 @@ figure
 # Each problem is its own control here, so these intervals are narrower than the distance between two points of the
 # ladder. They still cover *problems* only, not seeds: another seed is another run of the whole chain.
 #
+# **A control that must fail.** The last model against itself: the first half of its samples against the second. What
+# is above zero here is chance.
+
+# %%
+problems = {}
+for row in lab.answers("grpo", "hard", 0.6):
+    problems.setdefault(row["id"], []).append(row["verdict"] == "right")
+halves = [
+    [sum(hits[place::2]) / len(hits[place::2]) for hits in problems.values() if len(hits) % 2 == 0] for place in (0, 1)
+]
+change = stats.paired_t(*halves)
+print(f"GRPO over GRPO: {100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]")
+
+# %% [markdown]
+# ## Independent chains
+#
+# The answer to "another seed" is to run other seeds, each from distillation to GRPO, and every stage's control beside
+# it: the stage before, trained on for the same compute. A chain is *one* observation, so the t-test below has as many
+# as there are chains. These rows come with the course (`phi-lab experiment ladder` makes them).
+
+# %%
+lab.chains()
+
+# %%
+lab.gains()
+
+# %%
+lab.means()
+
+# %% [markdown]
 # ## The ten problems, from the first stage to the last
 
 # %%

@@ -18,7 +18,7 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, distill, experiment, figures, models, report, rollouts, run, scale, shards
+from phi_lab import benchmarks, chains, distill, experiment, figures, models, report, rollouts, run, scale, shards
 from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_json
@@ -30,6 +30,7 @@ from phi_lab.stages.training import Result
 from phi_lab.verify import verify_many
 
 ROOT = models.DATA.parent
+NO_CHAINS = "No independent chains are published with this version of the course."
 FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}
 
 
@@ -172,6 +173,25 @@ class Lab:
         """The ladder up to the stage `last`, beside the paper's."""
         shown = STAGES[: STAGES.index(last) + 1]
         return figures.ladder([row for row in self.rungs() if row["stage"] in shown])
+
+    def chains(self) -> Figure:
+        """The published ladder: independent chains and their controls."""
+        return figures.chains(chains.published())
+
+    def gains(self, *stages: str) -> HTML:
+        """What stages (all without a name) bring on `hard` over the published chains, and beside their controls."""
+        if not (rows := chains.published()):
+            return HTML(NO_CHAINS)
+        head, *lines = chains.rungs_table(rows)
+        says = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
+        return HTML(tables.table(says, head, [line for line in lines if line[0] in (stages or STAGES)]))
+
+    def means(self) -> HTML:
+        """Every arm of the published chains on every benchmark."""
+        if not (rows := chains.published()):
+            return HTML(NO_CHAINS)
+        head, *lines = chains.means_table(rows)
+        return HTML(tables.table(f"Means over {len(rows)} independent chains.", head, lines))
 
     def ten(self, stage: str) -> list[dict]:
         """The ten problems as a stage answers them greedily: the measured answers where there are some."""

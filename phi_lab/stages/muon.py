@@ -18,7 +18,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # https://kellerjordan.github.io/post
 
 
 def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """About the orthogonal matrix nearest to `matrix` (rows, columns): same vectors, singular values of 0.5 to 1.5 or near 0."""
+    """About the orthogonal matrix nearest to `matrix` (rows, columns): its singular vectors, with values of 0.5 to 1.5
+    in place of its own, less where those are next to nothing."""
     a, b, c = NEWTON_SCHULZ
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / wide.norm().clamp(min=1e-7)
