@@ -7,6 +7,7 @@ stopped.
 import argparse
 import errno
 import sys
+from functools import partial
 from pathlib import Path
 
 from phi_lab import __version__, scale
@@ -128,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--samples", type=at_least(1), default=8, help="rollouts a question")
     distil.add_argument("--temperature", type=at_least(0.0, float), default=1.0)
     distil.add_argument("--seed", type=seed, default=0)
+    distil.add_argument("--workers", type=at_least(1), default=1, help="processes; many machines: docs/distillation.md")
     distil.add_argument("--out", type=Path, required=True, help="folder for rollouts, training sets and funnel")
 
     check = command("verify", _verify, "judge the answers in files of cases, and write a page about them")
@@ -203,11 +205,11 @@ def _run(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import collect, endpoint, funnel, sources, teachers
+    from phi_lab import cluster, collect, endpoint, funnel, sources, teachers
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
-    counts = collect.collect(collect.Order(
+    order = collect.Order(
         out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
         plan=scale.Distillation(options.questions, 0, samples=options.samples, temperature=options.temperature,
                                 max_new_tokens=options.max_tokens),
@@ -218,7 +220,9 @@ def _distill(options) -> None:
         rules=funnel.Rules(longest=options.longest, near=options.near, rates=tuple(options.pass_rate),
                            a_domain=options.per_domain),
         keep_clear_of=options.keep_clear_of, command=sys.argv[1:],
-    ))  # fmt: skip
+    )  # fmt: skip
+    many = partial(cluster.ask, workers=options.workers)
+    counts = collect.collect(order, ask=many if options.workers > 1 else collect.ask)
     print(f"{counts['rollouts']} rollouts to {counts['questions']} questions: {counts['verdicts']}")
     for step in counts["steps"]:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")

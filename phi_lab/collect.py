@@ -41,8 +41,8 @@ class Order:
     command: Sequence[str] = ()
 
 
-def collect(order: Order, say: Callable[[str], None] = print) -> dict:
-    """Ask, verify, filter; returns the funnel. What a stopped order has answered is found again.
+def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
+    """Have the questions answered and verified, in shards under `order.out`; `part` as `shards.roll` takes it.
 
     Raises UserError for an unknown teacher or set, a folder of another order, and as teacher and sources do.
     """
@@ -53,13 +53,22 @@ def collect(order: Order, say: Callable[[str], None] = print) -> dict:
     whose = _whose(order)
     claim(order.out / "distill.json", {"teacher": whose, "problems": order.problems, "seed": order.seed},
           "choose another --out")  # fmt: skip
-    held = Benchmarks(_held(order))
     said: dict[str, list[str]] = {}
     asked, samples = _asked(order, said), order.plan.samples
     many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
     shards.roll(_teacher(order, said), asked, order.out / "rollouts", name=order.teacher, samples=many,
-                temperature=order.plan.temperature, seed=order.seed)  # fmt: skip
-    about = f"Teacher: {whose}. Problems: {order.problems}. Made by `{shlex.join(['phi-lab', *order.command])}`."
+                temperature=order.plan.temperature, seed=order.seed, part=part)  # fmt: skip
+
+
+def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Order], None] = ask) -> dict:
+    """Ask, verify, filter; returns the funnel. What a stopped order has answered is found again.
+
+    `ask` is `cluster.ask` where many processes are to do it. Raises UserError as `ask` and sources do.
+    """
+    held = Benchmarks(_held(order))  # what is wrong with a name should be told before any question is paid for
+    ask(order)
+    about = f"Teacher: {_whose(order)}. Problems: {order.problems}."
+    about += f" Made by `{shlex.join(['phi-lab', *order.command])}`."
     if order.spending.requests:
         about += f" {order.spending.told()}"
         say(order.spending.told())

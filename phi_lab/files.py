@@ -77,7 +77,9 @@ def claim(path: Path, content: dict, redo: str) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write beside the file, then rename: a kill or a full disk leaves the old file as it was."""
-    beside = path.with_name(path.name + ".part")
+    """Write beside the file, then rename: a kill or a full disk leaves the old file as it was, and of two processes
+    the last one wins.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     beside.write_bytes(content)
     os.replace(beside, path)

@@ -58,10 +58,10 @@ Teacher = Callable[[Iterable[Chunk], Callable[[Chunk, Place, Answer], None]], No
 
 def roll(
     teacher: Teacher, asked: Iterable[Problem], out: Path, *, name: str, samples: int | Callable[[Problem], int],
-    temperature: float, seed: int,
+    temperature: float, seed: int, part: tuple[int, int] = (0, 1),
 ) -> None:  # fmt: skip
     """Have every question answered `samples` times and verified, in shards under `out`; finished ones are not asked
-    again.
+    again. `part` (r, n): only every n-th chunk, from the r-th on, for one of n processes that share `out`.
 
     Raises UserError when `out` holds another teacher's, seed's or temperature's rollouts, for a broken journal, and at
     the end when some questions got no answer: the same command asks those again.
@@ -81,7 +81,7 @@ def roll(
                         shard.result()  # a full disk ends it now
                 if not (problems := list(islice(questions, CHUNK))):
                     return
-                chunk = _open(problems, number, many, out)
+                chunk = _open(problems, number, many, out) if number % part[1] == part[0] else None
                 if chunk is None:
                     continue
                 if chunk.missing:

@@ -31,7 +31,7 @@ NOT_IMPORTED = {
 }
 # Imported modules that come with a declared dependency and share its version.
 CARRIED = {"latex2sympy2_extended": "math-verify", "mpmath": "sympy", "nbclient": "jupyterlab", "nbformat": "jupytext",
-           "anyio": "openai"}  # fmt: skip
+           "anyio": "openai", "loguru": "datatrove"}  # fmt: skip
 
 
 def constraints() -> dict[str, str]:
@@ -81,13 +81,14 @@ def test_environment_yml_asks_for_the_same_as_pyproject():
 
 def test_every_window_is_narrow_and_holds_the_tested_version():
     exact = constraints()
-    for requirement in [*CORE, *EXTRAS["test"], *EXTRAS["endpoint"]]:
+    for requirement in [*CORE, *EXTRAS["test"], *EXTRAS["endpoint"], *EXTRAS["cluster"]]:
         operators = {part.operator for part in requirement.specifier}
         assert operators == {">=", "<"}, f"{requirement}: give it a lower and an upper bound"
         version = exact.get(canonicalize_name(requirement.name))
         assert version, f"{requirement.name} is missing from constraints.txt"
         assert requirement.specifier.contains(version), f"{requirement} does not hold {version}"
-    assert {*map(described, EXTRAS["endpoint"])} <= {*map(described, EXTRAS["test"])}  # so its tests run everywhere
+    for extra in ("endpoint", "cluster"):  # so their tests run everywhere
+        assert {*map(described, EXTRAS[extra])} <= {*map(described, EXTRAS["test"])}
 
 
 def test_constraints_are_plain_versions():
@@ -115,7 +116,8 @@ def test_every_core_dependency_is_used():
 
 
 def test_every_import_of_the_package_is_declared():
-    declared = {r.name.replace("-", "_") for r in [*CORE, *EXTRAS["gpu"], *EXTRAS["endpoint"]]} | set(CARRIED)
+    extras = [*EXTRAS["gpu"], *EXTRAS["endpoint"], *EXTRAS["cluster"]]
+    declared = {r.name.replace("-", "_") for r in [*CORE, *extras]} | set(CARRIED)
     foreign = imported_modules("phi_lab") - set(sys.stdlib_module_names) - {"phi_lab"}
     missing = foreign - declared - {"IPython"}  # IPython comes with every notebook kernel
     assert not missing, f"imported by phi_lab, not declared in pyproject.toml: {sorted(missing)}"
