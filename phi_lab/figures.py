@@ -102,9 +102,6 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
     """
     figure, grid = look.panels(1, 1, (8.5, 4.6))
     axes, colour = grid[0, 0], BENCHMARKS[benchmark][0]
-    if not chains:
-        look.empty(axes, "no chains published yet")
-        return figure
     values = {
         name: np.array([100 * chain["accuracy"][name][benchmark] for chain in chains]) for name in chains[0]["accuracy"]
     }

@@ -76,7 +76,7 @@ lab.ladder("base")
 # model gets without having learned anything.
 
 # %%
-base, tokenizer = lab.model("base")
+_, tokenizer = lab.model("base")
 found = ask_ten(models.build("phi-nano", len(tokenizer), 0), tokenizer)
 print(f"random weights: {sum(row['verdict'] == 'right' for row in found)} of {len(found)} right")
 print("it writes:", found[0]["completion"][:60])
@@ -86,9 +86,9 @@ print("it writes:", found[0]["completion"][:60])
 # same shape; whether it does is for the intervals to say. Note what the right panel lacks: intervals. AIME 2024 has
 # 30 problems, so one problem is 3.3 points.
 #
-# One climb proves little: another seed is another climb. So the whole recipe was run on independent seeds, and beside
-# every stage stands its *control*, the stage before trained on for the same compute. What is published of these chains
-# comes with the course; what you run from here on is one more.
+# One climb proves little: another seed is another climb. So the whole recipe is to be run on independent seeds, and
+# beside every stage stands its *control*, the stage before trained on for the same compute. What is published of these
+# chains comes with the course; what you run from here on is one more.
 
 # %%
 lab.chains()

@@ -120,7 +120,7 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "ri
 # %% [markdown]
 # ## On other seeds
 #
-# What mid-training brings on `hard`, in points, over the chains that come with the course. Its control is the base,
+# What mid-training brings on `hard`, in points, over the chains published with the course. Its control is the base,
 # pretrained further for as much compute.
 
 # %%

@@ -109,7 +109,7 @@ print(f"GRPO over GRPO: {100 * change.mean:+.1f} points [{100 * change.low:+.1f}
 #
 # The answer to "another seed" is to run other seeds, each from distillation to GRPO, and every stage's control beside
 # it: the stage before, trained on for the same compute. A chain is *one* observation, so the t-test below has as many
-# as there are chains. These rows come with the course (`phi-lab experiment ladder` makes them).
+# as there are chains. What is published of them comes with the course (`phi-lab experiment ladder` makes more).
 
 # %%
 lab.chains()

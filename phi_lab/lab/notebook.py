@@ -174,9 +174,10 @@ class Lab:
         shown = STAGES[: STAGES.index(last) + 1]
         return figures.ladder([row for row in self.rungs() if row["stage"] in shown])
 
-    def chains(self) -> Figure:
+    def chains(self) -> Figure | HTML:
         """The published ladder: independent chains and their controls."""
-        return figures.chains(chains.published())
+        rows = chains.published()
+        return figures.chains(rows) if rows else HTML(NO_CHAINS)
 
     def gains(self, *stages: str) -> HTML:
         """What stages (all without a name) bring on `hard` over the published chains, and beside their controls."""
