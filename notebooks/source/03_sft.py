@@ -137,6 +137,8 @@ lab.gains("sft")
 # - Stage 1 is about quantity, stage 2 about which answers and in which form.
 # - Much of the rung is more training at a falling rate: the control has that too. What the control lacks is the choice.
 #   A rung without its control says little.
+# - Compare the greedy answers in the report as well: on the seed of this page the control's are as good. The choice of
+#   answers made the *sampled* ones nearly as good as the greedy ones, so the next stages have less to gain from that.
 # - Choosing hard questions is choosing what the model will be good at. Look at `easy` too.
 #
 # ## Three questions

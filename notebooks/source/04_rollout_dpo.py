@@ -90,7 +90,7 @@ result = lab.stage("dpo", pair=pair)
 figures.dpo_curves(result.metrics)
 
 # %% [markdown]
-# Few of the teacher's mistakes are near enough, so training is short: four steps on the seed of this page.
+# Few of the teacher's mistakes are near enough, so training is short: three steps on the seed of this page.
 #
 # DPO's loss looks at the *difference* only, so it may lower both sides as long as the wrong one falls further. The
 # left curves jump because every step has other pairs; the rewards compare each pair with the model before DPO, so

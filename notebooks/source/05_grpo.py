@@ -5,7 +5,7 @@
 # holds both. How much depends on how long it may try: 28 steps, as here, brought between nothing and two points in four
 # runs, 40 steps on more prompts one to three.
 #
-# **Time**: about 200 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 300 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
 # %%
 import torch
