@@ -2,8 +2,8 @@
 # # GRPO: learning from one's own attempts
 #
 # **Claim.** A model can improve on its own answers, with nothing but right or wrong to go by, as long as each group
-# holds both. How much depends on how long it may try: 28 steps, as here, brought between nothing and two points in four
-# runs, 40 steps on more prompts one to three.
+# holds both and there is something left to gain. Here that is little: on three untouched seeds `hard` rose by one to
+# two points, on a fourth by none, as the fine-tuned model's sampled answers are nearly as good as its greedy ones.
 #
 # **Time**: about 300 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
