@@ -155,7 +155,7 @@ def test_slices_of_like_length_hold_every_row_once_and_hardly_pad():
 
 
 def test_slices_take_the_same_step_as_a_whole_batch(tokenizer, tmp_path, monkeypatch):
-    """Twenty documents through forward and backward at once, and in slices: equal loss, gradient norm and weights."""
+    """Twenty documents through forward and backward at once, and in slices: equal loss and weights."""
     made, seen = documents(20, 8), []
     numbers = Training(learning_rate=1e-2, batch=20, row_length=64, steps=2, warmup=0.0)
     for size in (8, 20):

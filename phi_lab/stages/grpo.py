@@ -30,7 +30,7 @@ from trl import GRPOConfig, GRPOTrainer
 from phi_lab import models, rollouts
 from phi_lab.domains.problem import Problem
 from phi_lab.scale import Reinforcement
-from phi_lab.stages.training import Recorder, Result, finish, resume_point
+from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point
 from phi_lab.verify import verify_many
 
 os.environ.setdefault(
@@ -189,17 +189,9 @@ class _Trainer(GRPOTrainer):
         return batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The same loss and gradient, `SLICE` answers of like length at a time: memory and padding are a slice's.
-
-        The loss is a sum over tokens divided by the batch's number of tokens, so parts of it may simply be added.
-        """
-        *parts, last = _slices(inputs)
-        before = 0.0
-        for part in parts:
-            loss = super().compute_loss(model, part)
-            self.accelerator.backward(loss)
-            before += loss.detach()
-        return super().compute_loss(model, last) + before
+        """The same loss and gradient, `SLICE` answers of like length at a time: memory and padding are a slice's."""
+        whole = super().compute_loss
+        return in_parts(_slices(inputs), lambda part: whole(model, part), self.accelerator.backward)
 
 
 def _rows(batch: dict, which: torch.Tensor, rows: int) -> dict:

@@ -20,7 +20,7 @@ from phi_lab import chat
 from phi_lab.errors import UserError
 from phi_lab.scale import Training
 from phi_lab.stages.muon import muon
-from phi_lab.stages.training import Recorder, Result, finish, resume_point
+from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point
 
 IGNORE = -100
 SLICE = 8  # rows in one forward and backward pass
@@ -218,19 +218,14 @@ class _Trainer(SFTTrainer):
     """
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The same loss and gradient, `SLICE` rows of like length at a time, so that few positions only pad.
-
-        The loss is a sum over tokens divided by the batch's number of tokens, so parts of it may simply be added.
-        """
+        """The same loss and gradient, `SLICE` rows of like length at a time, so that few positions only pad."""
         if num_items_in_batch is None:  # an evaluation: a mean, of packed rows
             return Trainer.compute_loss(self, model, inputs, return_outputs)
-        *parts, last = by_length(inputs)
-        before = 0.0
-        for part in parts:
-            loss = Trainer.compute_loss(self, model, part, num_items_in_batch=num_items_in_batch)
-            self.accelerator.backward(loss)
-            before += loss.detach()
-        return Trainer.compute_loss(self, model, last, num_items_in_batch=num_items_in_batch) + before
+
+        def loss(part: dict[str, torch.Tensor]) -> torch.Tensor:
+            return Trainer.compute_loss(self, model, part, num_items_in_batch=num_items_in_batch)
+
+        return in_parts(by_length(inputs), loss, self.accelerator.backward)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if not any(isinstance(one, Plateau) for one in self.callback_handler.callbacks):

@@ -1,11 +1,15 @@
-"""What every trainer shares: the metrics file with its progress bar, where to resume, what a stage leaves behind."""
+"""What every trainer shares: the metrics file with its progress bar, batches in parts, where to resume, what a stage
+leaves behind.
+"""
 
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -74,6 +78,23 @@ class Recorder(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_):
         self.bar.close()
+
+
+def in_parts(
+    parts: list[dict], loss: Callable[[dict], torch.Tensor], backward: Callable[[torch.Tensor], None]
+) -> torch.Tensor:
+    """The loss of a batch that goes through forward and backward part by part; the last part's backward is left to
+    the trainer.
+
+    Each part's loss is a sum over tokens divided by the whole batch's number of tokens, so they may simply be added.
+    """
+    *others, last = parts
+    before = 0.0
+    for part in others:
+        value = loss(part)
+        backward(value)
+        before += value.detach()
+    return loss(last) + before
 
 
 def resume_point(out: Path) -> str | None:
