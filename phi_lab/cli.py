@@ -14,7 +14,7 @@ from phi_lab import __version__, scale
 from phi_lab.errors import UserError
 
 EPILOG = """typical use:
-  phi-lab run --out runs/first                    climb the whole ladder on this computer, 20 minutes
+  phi-lab run --out runs/first                    climb the whole ladder on this computer, 25 minutes
   phi-lab run --profile smoke --out runs/smoke    the same in two minutes, from shipped checkpoints
   phi-lab run --from dpo --to grpo --out runs/rl  only the last two stages
   phi-lab chat --model runs/first/grpo/model      ask the result
@@ -95,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, required=True, help="run folder; an existing one is continued")
     run.add_argument("--from", dest="start", default="mid", help=f"first stage: {', '.join(scale.STAGES)}")
     run.add_argument("--to", dest="stop", default="grpo", help="last stage")
+    run.add_argument("--data", type=Path, default=None, help="a `phi-lab distill` folder to train on; none: an own set")
 
     distil = command("distill", _distill, "ask a teacher, verify its rollouts, filter them into training sets")
     distil.add_argument(
@@ -131,6 +132,14 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--seed", type=seed, default=0)
     distil.add_argument("--workers", type=at_least(1), default=1, help="processes; many machines: docs/distillation.md")
     distil.add_argument("--out", type=Path, required=True, help="folder for rollouts, training sets and funnel")
+
+    ask = command("query", _query, "ask a distilled set with SQL (DuckDB); the table is called rollouts")
+    ask.add_argument("folder", type=Path, help="of `phi-lab distill` or of a run")
+    ask.add_argument(
+        "sql", nargs="?", help='such as "select prompt, completion from rollouts where verdict = \'wrong\' limit 3"',
+        default="select level, verdict, count(*) rollouts, avg(tokens)::int tokens from rollouts group by all "
+        "order by all",
+    )  # fmt: skip
 
     check = command("verify", _verify, "judge the answers in files of cases, and write a page about them")
     check.add_argument(
@@ -201,7 +210,7 @@ def _run(options) -> None:
     from phi_lab import run
 
     run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,
-              stop=options.stop)  # fmt: skip
+              stop=options.stop, data=options.data)  # fmt: skip
 
 
 def _distill(options) -> None:
@@ -228,6 +237,18 @@ def _distill(options) -> None:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
     for found in counts["contaminated"]:
         print(f"  left out: {found['id']} shares {found['shared']!r}")
+
+
+def _query(options) -> None:
+    from phi_lab import shards
+
+    inside = [options.folder / name for name in ("rollouts", "data/rollouts")]
+    rows = shards.query(next((one for one in inside if one.is_dir()), options.folder), options.sql)
+    lines = [list(rows[0]) if rows else ["(no row)"], *(map(str, row.values()) for row in rows)]
+    lines = [list(line) for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _verify(options) -> None:

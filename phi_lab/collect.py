@@ -54,7 +54,9 @@ def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
     claim(order.out / "distill.json", {"teacher": whose, "problems": order.problems, "seed": order.seed},
           "choose another --out")  # fmt: skip
     said: dict[str, list[str]] = {}
-    asked, samples = _asked(order, said), order.plan.samples
+    samples = order.plan.samples
+    world = order.problems == "world"
+    asked = distill.questions(order.plan.questions, order.seed) if world else _asked(order, said)
     many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
     shards.roll(_teacher(order, said), asked, order.out / "rollouts", name=order.teacher, samples=many,
                 temperature=order.plan.temperature, seed=order.seed, part=part)  # fmt: skip
@@ -93,10 +95,7 @@ def _teacher(order: Order, said: dict[str, list[str]]) -> shards.Teacher:
 
 
 def _asked(order: Order, said: dict[str, list[str]]) -> Iterator[Problem]:
-    """The problems in turn. `said` is given the traces of each as it comes, and keeps those of two chunks."""
-    if order.problems == "world":
-        yield from distill.questions(order.plan.questions, order.seed)
-        return
+    """A set's problems in turn. `said` is given the traces of each as it comes, and keeps those of two chunks."""
     seen: set[str] = set()
     found = sources.problems(order.problems, order.data, order.columns)
     new = ((problem, traces) for problem, traces in found if traces or order.teacher != "traces")

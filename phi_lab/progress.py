@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 QUIET = "PHI_LAB_QUIET"  # set in processes whose bar would lie on another one's
 
 
-def Bar(total: int, title: str, unit: str = "it", quiet: bool = False) -> tqdm:
+def Bar(total: int | None, title: str, unit: str = "it", quiet: bool = False) -> tqdm:
     """A bar that appears after one second, in a terminal or a notebook; in a log file, a line every 20 seconds."""
     live = sys.stderr.isatty() or "ipykernel" in sys.modules
     return tqdm(

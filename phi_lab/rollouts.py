@@ -55,11 +55,12 @@ def sample(
     engine: str = "cpu",
     title: str = "rollouts",
     quiet: bool = False,
+    tick: Callable[[int], object] | None = None,
 ) -> list[list[Sample]]:
     """`samples` completions for each question in `prompts` (plain questions, not yet in chat form).
 
-    temperature 0 is greedy. The same seed on the same machine gives the same rollouts. Raises UserError for an
-    unknown engine.
+    temperature 0 is greedy. The same seed on the same machine gives the same rollouts. `tick(n)` is called
+    when `n` more are finished, in place of an own bar. Raises UserError for an unknown engine.
     """
     if engine not in ENGINES:
         raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
@@ -69,11 +70,11 @@ def sample(
         raise UserError(f"a question of {max(map(len, asked))} tokens leaves no room for an answer: at most {room}")
     jobs = [asked[i] for i in range(len(asked)) for _ in range(samples)]
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    bar = Bar(len(jobs), title, "rollout", quiet)
+    bar = Bar(len(jobs), title, "rollout", quiet or tick is not None)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        done = ENGINES[engine](model, jobs, temperature, max_new_tokens, seed, stops, bar.update)
+        done = ENGINES[engine](model, jobs, temperature, max_new_tokens, seed, stops, tick or bar.update)
     model.train(was_training)
     bar.close()
     finished = []

@@ -8,6 +8,7 @@ it, so that even a two-minute DPO or GRPO meets prompts that are sometimes right
     phi-lab run --scale cpu --profile lab --seed 0 --out runs/my-run
 """
 
+import hashlib
 import itertools
 import platform
 import shutil
@@ -31,14 +32,15 @@ from phi_lab.stages.training import Result
 SHIPPED = DATA / "checkpoints"
 DISTILLED = DATA / "distilled"
 TEACHER = DATA / "teacher"
+ADOPTED = "adopted.json"  # in a run's data/: the set came from elsewhere
 ROOM_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again while they work
 
 
 def chain(
     out: Path, *, scale_name: str = "cpu", profile: str = "lab", seed: int = 0, start: str = "mid", stop: str = "grpo",
-    say: Callable[[str], None] = print,
+    data: Path | None = None, say: Callable[[str], None] = print,
 ) -> Path:  # fmt: skip
-    """Run the stages from `start` to `stop` and measure each; returns the path of the report.
+    """Run the stages from `start` to `stop` and measure each; returns the path of the report. `data`: as in `adopt`.
 
     Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
     disk.
@@ -48,6 +50,8 @@ def chain(
     if profile == "smoke" and start == "base":
         raise UserError("the smoke profile starts from shipped checkpoints: use --profile lab with --from base")
     open_folder(out, numbers, seed)
+    if data:
+        adopt(data, out)
     began = time.perf_counter()
     for stage in dict.fromkeys(("base", *stages)):
         if stage in stages:
@@ -162,9 +166,12 @@ def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
 def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> Path:
     """The distilled training sets of this run, made on first use: questions asked here, and the shipped rollouts.
 
-    The shipped rollouts are the shipped teacher's. A run with a teacher of its own asks as many questions more.
+    A run that has adopted a set has that. The shipped rollouts are the shipped teacher's; a run with a teacher of its
+    own asks as many questions more.
     """
     data, own = out / "data", finished(out / "teacher")
+    if (data / ADOPTED).exists():
+        return data
     teacher = own.model if own else TEACHER
     claim(data / "teacher.json", {"weights": models.fingerprint(teacher)}, f"delete {data} to ask this teacher")
     if (data / "funnel.json").exists():
@@ -184,6 +191,30 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
     counts = distill.training_sets(rows, data, about="Sampled by `phi-lab run` from its teacher model.")
     say(f"distillation: {counts['steps'][-1]['kept']:,} of {counts['rollouts']:,} rollouts kept")
     return data
+
+
+def adopt(folder: Path, out: Path) -> None:
+    """Train the stages of the run `out` on the set that `phi-lab distill` left in `folder`, instead of an own one. The
+    right rollouts of every 20th question are its validation set.
+
+    Raises UserError for a folder without such a set, and for a run that has other data.
+    """
+    right = read_rows(folder / "right.jsonl", ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion"))
+    questions = list(dict.fromkeys(row["id"] for row in right))
+    if len(questions) < 2:
+        raise UserError(f"{folder}: right rollouts of {len(questions)} questions; training and validation need two")
+    data, held = out / "data", set(questions[::20])
+    if (data / "teacher.json").exists():
+        raise UserError(f"{data} holds rollouts that this run has asked for: choose another --out")
+    mark = {"set": hashlib.sha256((folder / "right.jsonl").read_bytes()).hexdigest()}
+    if (data / ADOPTED).exists():
+        return claim(data / ADOPTED, mark, "choose another --out")
+    write_rows(data / "right.jsonl", [row for row in right if row["id"] not in held])
+    write_rows(data / "validation.jsonl", [row for row in right if row["id"] in held])
+    write_rows(data / "wrong.jsonl", read_rows(folder / "wrong.jsonl", ("id", "prompt", "completion")))
+    shutil.copytree(folder / "rollouts", data / "rollouts", dirs_exist_ok=True)
+    shutil.copy(folder / "funnel.json", data)
+    write_json(data / ADOPTED, mark)  # last: it says that all of it is there
 
 
 def shipped_rollouts(questions: int, asked: set[str]) -> list[dict]:

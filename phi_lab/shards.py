@@ -9,12 +9,14 @@ give the same bytes.
     rollouts/manifest.json      whose answers these are; another teacher, seed or temperature is refused
     rollouts/000000.parquet     finished        rollouts/000001.jsonl       in work
 
-Looking into them goes through DuckDB: `shards.query(folder, "select verdict, count(*) from rollouts group by 1")`.
+Looking into them goes through DuckDB: `shards.query`, or
+
+    phi-lab query runs/d "select verdict, count(*) from rollouts group by 1"
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, groupby, islice
@@ -26,6 +28,7 @@ import pyarrow.parquet as pq
 from phi_lab.domains.problem import Problem
 from phi_lab.errors import UserError
 from phi_lab.files import claim
+from phi_lab.progress import Bar
 from phi_lab.verify import verify_many
 
 CHUNK = 250  # questions a shard
@@ -36,6 +39,7 @@ COLUMNS = {
     "seed": pa.int64(),
 }  # fmt: skip
 SCHEMA = pa.schema(COLUMNS)
+NONE = "no finished rollouts; `phi-lab distill` makes them"
 
 Place = tuple[int, int]  # question within its chunk, sample
 Answer = tuple[str, str, int]  # text, finish_reason ("stop" or "length"), tokens
@@ -50,6 +54,7 @@ class Chunk:
     missing: list[Place]
     journal: Path
     answers: dict[Place, Answer] = field(default_factory=dict)
+    tick: Callable[[int], object] = lambda count: None  # for the bar: so many more are being handed on
 
 
 # teacher(chunks, done): for every chunk, done(chunk, place, answer) for each of its missing places, in any order
@@ -70,7 +75,11 @@ def roll(
     common = {"teacher": name, "temperature": temperature, "seed": seed}
     whose = {**common, "samples": None if callable(samples) else samples}
     claim(out / "manifest.json", whose, f"choose another folder or delete {out}")
-    with ThreadPoolExecutor(1) as finisher:  # verifying one shard must not hold up the answers to the next
+    total = len(asked) * samples // part[1] if isinstance(asked, Sequence) and not callable(samples) else None
+    with (
+        Bar(total, f"rollouts, {name}", "rollout") as bar,
+        ThreadPoolExecutor(1) as finisher,  # verifying one shard must not hold up the answers to the next
+    ):
         writing, open_chunks = [], {}
 
         def chunks() -> Iterator[Chunk]:
@@ -81,9 +90,14 @@ def roll(
                         shard.result()  # a full disk ends it now
                 if not (problems := list(islice(questions, CHUNK))):
                     return
-                chunk = _open(problems, number, many, out) if number % part[1] == part[0] else None
-                if chunk is None:
+                if number % part[1] != part[0]:
                     continue
+                chunk = _open(problems, number, many, out)
+                if chunk is None:
+                    bar.update(sum(map(many, problems)))
+                    continue
+                bar.update(len(chunk.answers))
+                chunk.tick = bar.update
                 if chunk.missing:
                     open_chunks[number] = chunk
                     yield chunk
@@ -173,7 +187,7 @@ def rows(folder: Path, questions: int | None = None) -> Iterator[dict]:
     """
     paths = sorted(folder.glob("*.parquet"))
     if not paths:
-        raise UserError(f"{folder}: no finished rollouts; `phi-lab distill` makes them")
+        raise UserError(f"{folder}: {NONE}")
     everything = (row for path in paths for row in pq.read_table(path).to_pylist())
     for number, (_, group) in enumerate(groupby(everything, key=lambda row: row["id"])):
         if number == questions:
@@ -182,13 +196,15 @@ def rows(folder: Path, questions: int | None = None) -> Iterator[dict]:
 
 
 def query(folder: Path, sql: str) -> list[dict]:
-    """Rows of a DuckDB query over the finished rollouts, whose table is called `rollouts`. Raises UserError for SQL
-    that DuckDB turns down.
+    """Rows of a DuckDB query over the finished rollouts, whose table is called `rollouts`. Raises UserError where there
+    are none, and for SQL that DuckDB turns down.
     """
     import duckdb
 
+    if not list(folder.glob("*.parquet")):
+        raise UserError(f"{folder}: {NONE}")
     with duckdb.connect() as memory:
-        memory.execute(f"create view rollouts as from read_parquet('{folder}/*.parquet')")
+        memory.read_parquet(f"{folder}/*.parquet").create_view("rollouts")
         try:
             found = memory.execute(sql)
         except duckdb.Error as error:

@@ -17,7 +17,6 @@ from pathlib import Path
 from phi_lab import chat, models, rollouts
 from phi_lab import endpoint as service
 from phi_lab.domains import arithmetic
-from phi_lab.progress import Bar
 from phi_lab.scale import Distillation
 from phi_lab.shards import Answer, Chunk, Place, Teacher
 
@@ -32,6 +31,7 @@ def script(numbers: Distillation, seed: int) -> Teacher:
         rng = random.Random(seed * 1_000_003 + chunk.first)
         for problem in chunk.problems:
             for _ in range(numbers.samples):
+                chunk.tick(1)
                 text = chat.completion_text(*arithmetic.solution(problem, rng.choice(arithmetic.STYLES), rng))
                 yield text, "stop", len(tokenizer(text).input_ids) + 1
 
@@ -46,7 +46,7 @@ def model(folder: Path, numbers: Distillation, seed: int) -> Teacher:
         groups = rollouts.sample(
             network, tokenizer, [problem.prompt for problem in chunk.problems], samples=numbers.samples,
             temperature=numbers.temperature, max_new_tokens=numbers.max_new_tokens,
-            seed=seed * 1_000_003 + chunk.first, title="asking the teacher",
+            seed=seed * 1_000_003 + chunk.first, tick=chunk.tick,
         )  # fmt: skip
         return ((one.text, one.finish_reason, len(one.ids)) for group in groups for one in group)
 
@@ -108,7 +108,7 @@ def endpoint(whom: service.Endpoint, numbers: Distillation, seed: int, spending:
 
         def arrived(key: tuple, completion) -> None:
             spending.requests += 1
-            bar.update()
+            key[0].tick(1)
             if completion is None:  # refused: an answer that is none, so that it is not asked for ever
                 return done(*key, ("", "refused", 0))
             choice, usage = completion.choices[0], completion.usage
@@ -118,8 +118,7 @@ def endpoint(whom: service.Endpoint, numbers: Distillation, seed: int, spending:
             reason = "length" if choice.finish_reason == "length" else "stop"
             done(*key, (text, reason, len(tokenizer(text).input_ids) + 1))
 
-        with Bar(None, "asking the teacher", "rollout") as bar:
-            service.ask(whom, requests(), arrived, kept="What was answered is kept; the same command continues")
+        service.ask(whom, requests(), arrived, kept="What was answered is kept; the same command continues")
 
     return teacher
 
@@ -145,6 +144,7 @@ def traces(answers: Mapping[str, Sequence[str]]) -> Teacher:
         for chunk in chunks:
             for place in list(chunk.missing):
                 text = answers[chunk.problems[place[0]].id][place[1]]
+                chunk.tick(1)
                 done(chunk, place, (text, "stop", len(tokenizer(text).input_ids) + 1))
 
     return teacher

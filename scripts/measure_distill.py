@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from phi_lab import distill, shards
@@ -53,6 +54,15 @@ def main(rollouts: int, folder: Path) -> None:
           f"the whole funnel {rollouts / (ended - rolled):,.0f} a second, {size / rollouts:.0f} bytes each, "
           f"peak memory {peak_rss_mb():,} MB")  # fmt: skip
     print({step["name"]: step["removed"] for step in report["steps"]})
+    some = [{**row, "domain": "arithmetic"} for row in islice(shards.rows(folder / "rollouts"), 100_000)]
+    began = time.perf_counter()
+    for _ in Funnel().sift(some):
+        pass
+    print(f"the cheap filters alone {len(some) / (time.perf_counter() - began):,.0f} a second")
+    began = time.perf_counter()
+    for _ in Funnel(Rules(near=0.9)).sift(some):
+        pass
+    print(f"with near-duplicates among answers {len(some) / (time.perf_counter() - began):,.0f} a second")
 
 
 if __name__ == "__main__":

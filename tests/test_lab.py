@@ -6,12 +6,19 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab import models, run, shards
+from phi_lab import distill, models, run, shards
 from phi_lab.errors import UserError
 from phi_lab.files import write_json, write_rows
+from phi_lab.funnel import Rules
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.stages import grpo
 
+WORKED = [
+    {"id": str(n // 2), "domain": "arithmetic", "level": 1 + n // 2, "prompt": "Compute.", "answer": "1",
+     "tokens": 20 * n, "verdict": "right" if n != 3 else "wrong",
+     "completion": f"<think>{n}: work and more.</think>\\boxed{{1}}"}
+    for n in range(8)
+]  # fmt: skip
 EVIL = "<img src=x onerror=alert(1)>"
 ROWS = [
     {"id": str(n), "prompt": f"Compute {n}+1.", "answer": str(n + 1), "tokens": 5 + n, "verdict": verdict,
@@ -35,6 +42,25 @@ def test_leafing_wraps_around_and_escapes():
     assert EVIL not in widgets.pick(ROWS, "wrong", 0)
 
 
+def test_a_moved_filter_shows_what_it_takes():
+    """Seven right answers, of 0 to 140 tokens, to four questions of which the last ones are hard."""
+    report, kept = widgets.filtered(WORKED, Rules(longest=60))
+    assert [row["tokens"] for row in kept] == [0, 20, 40]
+    assert {step["name"]: step["removed"] for step in report["steps"]}["fits"] == 4
+    assert [row["tokens"] for row in widgets.filtered(WORKED, Rules(rates=(0.0, 0.6)))[1]] == [40]
+    cells = [row.split("</td>") for row in widgets.limits_table(WORKED, (140, 60)).split("<tr>")[2:]]
+    assert [[cell.rpartition(">")[2] for cell in row[:4]] for row in cells] == [
+        ["140", "7", "4", "50.0 %"], ["60", "3", "2", "0.0 %"],
+    ]  # fmt: skip
+
+
+def test_the_funnel_follows_its_sliders():
+    box = widgets.filters(WORKED)
+    before = box.children[-1].value
+    box.children[0].value = 60
+    assert box.children[-1].value != before
+
+
 def test_the_gallery_has_one_of_each():
     page = widgets.gallery(ROWS)
     assert page.count("<hr>") == 2 and all(word in page for word in ("✓ right", "✗ wrong", "✗ unfinished"))
@@ -53,7 +79,14 @@ def test_the_rebalancing_table_shows_both_functions():
 
 
 @pytest.mark.parametrize(
-    "make", [widgets.verifier, lambda: widgets.browse(ROWS), widgets.schedule, widgets.rebalancing]
+    "make",
+    [
+        widgets.verifier,
+        lambda: widgets.browse(ROWS),
+        lambda: widgets.filters(WORKED),
+        widgets.schedule,
+        widgets.rebalancing,
+    ],
 )
 def test_a_widget_shows_something_before_anything_is_touched(make):
     box = make()
@@ -151,6 +184,14 @@ def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
     assert [row["source"] for row in lab.rollouts()] == ["sampled here"] + 3 * ["shipped"]
     write_json(data / "funnel.json", {"rollouts": 1})
     assert [row["source"] for row in lab.rollouts()] == ["sampled here"]
+
+
+def test_the_script_answers_the_first_questions_of_the_run(lab):
+    write_json(lab.out / "data" / "teacher.json", {"weights": models.fingerprint(run.TEACHER)})
+    write_json(lab.out / "data" / "funnel.json", {})
+    rows = lab.scripted(3)
+    assert [row["id"] for row in rows[::8]] == [problem.id for problem in distill.questions(3, 0)]
+    assert len(rows) == 24 and {row["verdict"] for row in rows} == {"right"}
 
 
 def test_any_model_can_be_asked_the_ten_problems(student):

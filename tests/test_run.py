@@ -216,6 +216,44 @@ def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eva
     assert read_rows(tmp_path / "x.hard.jsonl") != first
 
 
+def test_a_set_can_be_asked_with_sql(tmp_path, capsys):
+    shards.write(tmp_path / "set" / "rollouts" / "000000.parquet", [
+        {"level": level, "verdict": verdict, "completion": "x", "tokens": 10 * level}
+        for level, verdict in ((1, "right"), (2, "right"), (2, "right"), (2, "wrong"))
+    ])  # fmt: skip
+    assert cli.main(["query", str(tmp_path / "set")]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["level", "verdict", "rollouts", "tokens"],
+        ["1", "right", "1", "10"], ["2", "right", "2", "20"], ["2", "wrong", "1", "20"],
+    ]  # fmt: skip
+    assert cli.main(["query", str(tmp_path / "set"), "select level from rollouts where level > 7"]) == 0
+    assert "(no row)" in capsys.readouterr().out
+    assert "no finished rollouts" in said(capsys, "query", tmp_path)
+    assert "nowhere" in said(capsys, "query", tmp_path / "set", "select nowhere from rollouts")
+
+
+@pytest.mark.slow
+def test_a_run_trains_on_a_set_that_was_distilled_before(finished, tmp_path, capsys):
+    source, out = finished / "data", tmp_path / "run"
+    command = ["run", "--profile", "smoke", "--to", "mid", "--seed", 5, "--out", out, "--data"]
+    assert cli.main([str(part) for part in (*command, source)]) == 0
+    rows = read_rows(source / "right.jsonl")
+    held = set(list(dict.fromkeys(row["id"] for row in rows))[::20])
+    assert read_rows(out / "data" / "right.jsonl") == [row for row in rows if row["id"] not in held]
+    assert read_rows(out / "data" / "validation.jsonl") == [row for row in rows if row["id"] in held]
+    assert read_json(out / "mid" / "done.json")["train_tokens"] > 0
+    before = everything(out / "data")
+    assert cli.main([str(part) for part in (*command, source)]) == 0 and everything(out / "data") == before
+    capsys.readouterr()
+    few = tmp_path / "few"
+    assert "few/right.jsonl is missing" in said(capsys, *command, few)
+    write_rows(few / "right.jsonl", rows[:1])
+    assert "right rollouts of 1 questions" in said(capsys, *command, few)
+    write_rows(few / "right.jsonl", rows[:-1])
+    assert "choose another --out" in said(capsys, *command, few)
+    assert "rollouts that this run has asked for" in said(capsys, *command[:-2], finished, "--data", source)
+
+
 def test_distillation_of_another_kind_is_refused(tmp_path, capsys):
     command = f"distill --teacher script --samples 2 --out {tmp_path}"
     for rest, code in (("--questions 5", 0), ("--questions 3", 0), ("--questions 3 --seed 1", 2), ("--samples 3", 2)):

@@ -188,6 +188,7 @@ def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
     rows = [
         {
             "id": f"q{question}",
+            "domain": "arithmetic",
             "level": 1 + question % 4,
             "pass_rate": question / 40,
             "tokens": 40 + 7 * (sample * 3 % 5),
@@ -211,8 +212,10 @@ def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
         assert rates == sorted(rates) and set(rates) == {row["pass_rate"] for row in rows if row["level"] == level
                                                          and row["pass_rate"] <= max(rates)}  # fmt: skip
     assert sft.choose(rows, 49, 0) == compact != sft.choose(rows, 49, 1)
-    lonely = [{"id": "a", "level": 3, "pass_rate": 0.1, "tokens": 5, "completion": work}]
+    lonely = [{"id": "a", "domain": "arithmetic", "level": 3, "pass_rate": 0.1, "tokens": 5, "completion": work}]
     assert sft.choose(lonely, 9, 0) == lonely
+    text = [{**lonely[0], "domain": "gsm8k", "level": 0, "completion": "<think>So it is.</think>\\boxed{15}"}]
+    assert sft.choose(text, 9, 0) == text  # no columns to write out
 
 
 def test_the_form_of_a_solution_is_told_by_its_columns():

@@ -1,13 +1,15 @@
 """Teachers of every kind: a served model in good and bad days, published traces, sets of problems by many names."""
 
+import sys
 import threading
 import time
 
+import nbclient
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from phi_lab import chat, cli, endpoint, models, rollouts, run, shards, sources
+from phi_lab import chat, cli, course, endpoint, models, rollouts, run, shards, sources
 from phi_lab.files import read_json, read_rows, write_rows
 
 
@@ -32,8 +34,9 @@ def good(handler, body):
 # ------------------------------------------------------------------ an endpoint on good days
 
 
-def test_a_set_is_distilled_from_a_served_model(tmp_path, server, capsys):
-    """The shipped teacher behind a real server: the same funnel as in this process, all requests different."""
+@pytest.fixture
+def teacher_server(server):
+    """The shipped teacher behind a real server."""
     network, tokenizer, lock = models.load(run.TEACHER), models.load_tokenizer(run.TEACHER), threading.Lock()
 
     def behave(handler, body):
@@ -46,6 +49,12 @@ def test_a_set_is_distilled_from_a_served_model(tmp_path, server, capsys):
         handler.send(200, reply(one.text, len(one.ids), "stop" if one.finish_reason == "stop" else "length"))
 
     server.behave = behave
+    return server
+
+
+def test_a_set_is_distilled_from_a_served_model(tmp_path, teacher_server, capsys):
+    """The same funnel as in this process, all requests different."""
+    server = teacher_server
     assert distil(tmp_path, server) == 0
     told = capsys.readouterr().out
     rows = list(shards.rows(tmp_path / "set" / "rollouts"))
@@ -56,6 +65,20 @@ def test_a_set_is_distilled_from_a_served_model(tmp_path, server, capsys):
     right = read_rows(tmp_path / "set" / "right.jsonl")
     assert len(right) == read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"] > 0
     assert f"teacher at {server.url}" in (tmp_path / "set" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_notebook_02_trains_on_a_set_from_an_endpoint(tmp_path, teacher_server, monkeypatch):
+    assert distil(tmp_path, teacher_server, "--questions", 24, "--samples", 4) == 0
+    monkeypatch.setenv("PHI_LAB_DATA", str(tmp_path / "set"))
+    monkeypatch.setenv("PHI_LAB_PROFILE", "smoke")
+    monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "run"))
+    page = course.build(course.SOURCES / "02_mid_training.py")
+    nbclient.NotebookClient(page, timeout=600, resources={"metadata": {"path": str(course.FOLDER)}}).execute()
+    kept = read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"]
+    right, held = (len(read_rows(tmp_path / "run" / "data" / f"{name}.jsonl")) for name in ("right", "validation"))
+    assert right + held == kept and f"{right} right answers" in str(page.cells)
+    assert read_json(tmp_path / "run" / "mid" / "done.json")["train_tokens"] > 0
 
 
 @pytest.mark.parametrize(
@@ -323,3 +346,10 @@ def test_two_workers_make_the_same_set_as_one(tmp_path, server, capsys):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert "300 requests, 3,300 tokens in" in alone  # and the second time those that had been missing
     assert f"{len(server.bodies) - before} requests, " in capsys.readouterr().out
+
+
+def test_workers_without_datatrove_are_one_clear_line(tmp_path, server, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "datatrove.executor", None)
+    assert distil(tmp_path, server, "--workers", 2) == 2
+    error = capsys.readouterr().err
+    assert "--workers needs datatrove" in error and error.count("\n") == 1 and not server.bodies

@@ -4,7 +4,7 @@
 # **Claim.** A model of under a million parameters cannot do a long sum in its head, but it can on paper, and it can
 # be taught to use paper: first by copying, then by comparing, then by trying.
 #
-# **Time**: about 20 seconds in the `lab` profile, 20 in `smoke`, on two CPU cores. No network, no account, no GPU.
+# **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, on two CPU cores. No network, no account, no GPU.
 #
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model

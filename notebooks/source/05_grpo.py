@@ -5,7 +5,7 @@
 # holds both and there is something left to gain. Here that is little: on three untouched seeds `hard` rose by one to
 # two points, on a fourth by none, as the fine-tuned model's sampled answers are nearly as good as its greedy ones.
 #
-# **Time**: about 300 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 420 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
 # %%
 import torch

@@ -3,7 +3,7 @@
 #
 # **Claim.** A rung counts when its interval says so, and an honest ladder shows the rungs that do not.
 #
-# **Time**: about 15 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores, after the other notebooks. Alone
+# **Time**: about 25 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores, after the other notebooks. Alone
 # it measures all five stages first, which takes four minutes longer.
 
 # %%

@@ -4,7 +4,7 @@
 # **Claim.** From this laptop to the paper's 128 GPUs the code path is meant to stay the same: numbers change,
 # functions do not.
 #
-# **Time**: about 15 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
+# **Time**: about 20 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
 #
 # **Plainly:** the GPU scales (`lora`, `qlora`, `full`) are not part of this release yet, and nothing on this page was
 # run on a GPU.

@@ -3,7 +3,7 @@
 #
 # **Claim.** Much of the recipe was never taken apart in public. A lab that runs in half an hour can take it apart.
 #
-# **Time**: about 40 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
+# **Time**: about 55 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
 
 # %%
 import torch

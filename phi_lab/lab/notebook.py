@@ -1,9 +1,9 @@
 """The run folder behind a notebook: every cell is a thin call into the chain that `phi-lab run` uses.
 
 A notebook goes on in the folder that the one before it left, or starts from the shipped checkpoint where there is none.
-What is finished is found again, so a cell that is run twice costs nothing the second time. Three environment variables
-change where and how long: PHI_LAB_RUN (a folder; without it `runs/course`),
-PHI_LAB_PROFILE (`lab` or `smoke`) and PHI_LAB_SEED.
+What is finished is found again, so a cell that is run twice costs nothing the second time. Four environment variables
+change where and how long: PHI_LAB_RUN (a folder; without it `runs/course`), PHI_LAB_PROFILE (`lab` or `smoke`),
+PHI_LAB_SEED, and PHI_LAB_DATA (a folder of `phi-lab distill`, to train on your own set).
 
     from phi_lab.lab import Lab; lab = Lab(); lab.stage("mid"); lab.measure("mid"); lab.before_after("base", "mid")
 """
@@ -27,6 +27,7 @@ from phi_lab.look import Figure
 from phi_lab.scale import STAGES
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
+from phi_lab.teachers import script
 from phi_lab.verify import verify_many
 
 ROOT = models.DATA.parent
@@ -48,6 +49,8 @@ class Lab:
         self.numbers, self.seed = scale.numbers(scale_name, profile), int(seed)
         self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
         run.open_folder(self.out, self.numbers, self.seed)
+        if own := os.environ.get("PHI_LAB_DATA"):
+            run.adopt(ROOT / own, self.out)
 
     def _repr_html_(self) -> str:
         rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
@@ -128,6 +131,13 @@ class Lab:
             return live
         shipped = run.shipped_rollouts(self.numbers.distillation.shipped, {row["id"] for row in live})
         return live + [{**row, "source": "shipped"} for row in shipped]
+
+    def scripted(self, questions: int) -> list[dict]:
+        """Rollouts of the worked-solution script to this run's first questions, verified like the teacher's."""
+        plan, folder = self.numbers.distillation, self.data() / "script"
+        shards.roll(script(plan, self.seed), distill.questions(questions, self.seed), folder, name="script",
+                    samples=plan.samples, temperature=plan.temperature, seed=self.seed)  # fmt: skip
+        return list(shards.rows(folder, questions))
 
     def right(self) -> list[dict]:
         """The right rollouts that mid-training and SFT learn from."""

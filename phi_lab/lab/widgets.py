@@ -1,4 +1,4 @@
-"""Four things to play with: each a pure function (what it shows for which settings) with ipywidgets in front of it.
+"""Five things to play with: each a pure function (what it shows for which settings) with ipywidgets in front of it.
 
 The pure function also makes the static table or figure beside the widget, so that a page without a kernel still reads.
 
@@ -6,12 +6,14 @@ The pure function also makes the static table or figure beside the widget, so th
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import ipywidgets
 import torch
 
 from phi_lab import figures, rollouts, verify
+from phi_lab.funnel import Funnel, Rules
 from phi_lab.lab import tables
 from phi_lab.look import VERDICTS, Figure
 from phi_lab.page import text
@@ -84,6 +86,43 @@ def browse(rows: Sequence[dict]) -> ipywidgets.Widget:
     verdict = ipywidgets.Dropdown(options=[name for name in VERDICTS if any(row["verdict"] == name for row in rows)])
     place = ipywidgets.IntSlider(0, 0, 99, description="number")
     return _live(lambda: pick(rows, verdict.value, place.value), verdict, place)
+
+
+# ------------------------------------------------------------------ filters to move
+
+
+def filtered(rows: Sequence[dict], rules: Rules) -> tuple[dict, list[dict]]:
+    """What stricter rules make of the same rollouts: the funnel, and the right ones that are left."""
+    funnel = Funnel(rules)
+    kept = [row for right, _ in funnel.sift(rows) for row in right]
+    return funnel.report(), kept
+
+
+def limits_table(rows: Sequence[dict], limits: Sequence[int] = (250, 150, 100, 70)) -> str:
+    """What a limit on an answer's length leaves, and how hard the questions are that are left with an answer."""
+    lines = []
+    for limit in limits:
+        _, kept = filtered(rows, Rules(longest=limit))
+        levels = Counter({row["id"]: row["level"] for row in kept}.values())
+        hard = sum(levels[level] for level in (3, 4)) / max(1, levels.total())
+        lines.append((limit, f"{len(kept):,}", f"{levels.total():,}", tables.percent(hard)))
+    return tables.table(
+        "", ("tokens at most", "right rollouts left", "questions left", "of them with 3 or 4 operations"), lines
+    )
+
+
+def filters(rows: Sequence[dict]) -> ipywidgets.Widget:
+    """Move the limits of length, likeness and pass rate, and watch the funnel."""
+    longest = ipywidgets.IntSlider(250, 20, 250, 10, description="tokens at most", **SLOW)
+    near = ipywidgets.FloatSlider(1.0, min=0.3, max=1.0, step=0.05, description="alike at most", **SLOW)
+    rates = ipywidgets.FloatRangeSlider(value=(0.0, 1.0), min=0.0, max=1.0, step=0.125, description="pass rate", **SLOW)
+    picture = ipywidgets.Image(format="png", width=760)
+
+    def show(*_) -> None:
+        report, _ = filtered(rows, Rules(longest=longest.value, near=near.value, rates=rates.value))
+        picture.value = figures.funnel(report)._repr_png_()[0]
+
+    return _watched(show, picture, longest, near, rates)
 
 
 # ------------------------------------------------------------------ temperature schedule

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from phi_lab import models
 from phi_lab.domains import arithmetic
+from phi_lab.domains.problem import WORLD
 from phi_lab.files import read_rows
 from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
@@ -27,12 +28,13 @@ Choose = Callable[[list[dict], int, int], list[dict]]  # (right rollouts, count,
 
 
 def choose(rows: list[dict], count: int, seed: int, good: Callable[[str], bool] = arithmetic.written_out) -> list[dict]:
-    """The compact subset: at most `count` rows with `good` completions, shared over the levels as in SHARE, at most
-    three a question, those with low pass rates first.
+    """The compact subset: at most `count` rows, shared over the levels as in SHARE, at most three a question, with
+    low pass rates first; of the small world's, only `good` completions.
 
-    rows: right rollouts with `id`, `level`, `pass_rate`, `completion`.
+    rows: right rollouts with `id`, `domain`, `level`, `pass_rate`, `completion`.
     """
-    order, chosen, rows = random.Random(seed), [], [row for row in rows if good(row["completion"])]
+    order, chosen = random.Random(seed), []
+    rows = [row for row in rows if row["domain"] not in WORLD or good(row["completion"])]  # text has no columns
     levels = sorted({row["level"] for row in rows})
     for level in levels:
         by_question = defaultdict(list)
@@ -43,7 +45,7 @@ def choose(rows: list[dict], count: int, seed: int, good: Callable[[str], bool] 
         order.shuffle(questions)
         questions.sort(key=lambda question: question[0]["pass_rate"])
         some = [row for question in questions for row in order.sample(question, min(3, len(question)))]
-        chosen += some[: count * SHARE[level] // sum(SHARE[level] for level in levels)]
+        chosen += some[: count * SHARE.get(level, 1) // sum(SHARE.get(level, 1) for level in levels)]
     return chosen
 
 
@@ -64,7 +66,9 @@ def train(
     """
     tokenizer = models.load_tokenizer(student)
     rows = choose(
-        read_rows(data, ("id", "level", "pass_rate", "tokens", "prompt", "completion")), numbers.documents, seed
+        read_rows(data, ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion")),
+        numbers.documents,
+        seed,
     )
     held = read_rows(validation, ("prompt", "completion"))
     documents, held = (
