@@ -106,6 +106,9 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--model", type=Path, default=None, help="another model's folder")
     distil.add_argument("--teacher-url", metavar="URL", default="", help="OpenAI-compatible; key in OPENAI_API_KEY")
     distil.add_argument("--teacher-model", metavar="NAME", default="teacher", help="as the endpoint calls it")
+    distil.add_argument(
+        "--instruction", metavar="TEXT", default=scale.INSTRUCTION, help="after each question; '': none"
+    )
     distil.add_argument("--concurrency", type=at_least(1), default=64, help="requests at once")
     distil.add_argument("--timeout", type=at_least(0.1, float), default=600.0, help="seconds for one request")
     distil.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
@@ -222,6 +225,7 @@ def _distill(options) -> None:
         out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
         plan=scale.Distillation(options.questions, 0, samples=options.samples, temperature=options.temperature,
                                 max_new_tokens=options.max_tokens),
+        instruction=options.instruction,
         whom=endpoint.Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
                                timeout=options.timeout, tolerance=20),
         spending=teachers.Spending(*options.price, budget=options.budget), data=options.data,

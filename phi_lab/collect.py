@@ -17,7 +17,7 @@ from phi_lab.endpoint import Endpoint
 from phi_lab.errors import UserError
 from phi_lab.files import claim
 from phi_lab.funnel import Benchmarks, Funnel, Rules
-from phi_lab.scale import Distillation
+from phi_lab.scale import INSTRUCTION, Distillation
 
 TEACHERS = ("model", "script", "endpoint", "traces")
 
@@ -32,6 +32,7 @@ class Order:
     teacher: str = "model"
     folder: Path | None = None  # of the model
     whom: Endpoint | None = None
+    instruction: str = INSTRUCTION  # to an endpoint, after every question
     spending: teachers.Spending = field(default_factory=teachers.Spending)
     problems: str = "world"
     data: Path | None = None
@@ -51,8 +52,10 @@ def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
     if order.teacher == "script" and order.problems != "world":
         raise UserError("the script solves problems of the small world only: choose another --teacher")
     whose = _whose(order)
-    claim(order.out / "distill.json", {"teacher": whose, "problems": order.problems, "seed": order.seed},
-          "choose another --out")  # fmt: skip
+    wanted = {"teacher": whose, "problems": order.problems, "seed": order.seed}
+    if order.teacher == "endpoint":
+        wanted["instruction"] = order.instruction
+    claim(order.out / "distill.json", wanted, "choose another --out")
     said: dict[str, list[str]] = {}
     samples = order.plan.samples
     world = order.problems == "world"
@@ -90,7 +93,7 @@ def _teacher(order: Order, said: dict[str, list[str]]) -> shards.Teacher:
     if order.teacher == "script":
         return teachers.script(order.plan, order.seed)
     if order.teacher == "endpoint":
-        return teachers.endpoint(order.whom, order.plan, order.seed, order.spending)
+        return teachers.endpoint(order.whom, order.plan, order.seed, order.spending, order.instruction)
     return teachers.traces(said)
 
 

@@ -14,6 +14,7 @@ from phi_lab.errors import UserError
 SCALES = ("cpu", "lora", "qlora", "full")
 PROFILES = ("smoke", "lab")
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."  # to a served teacher
 
 PAPER = {
     "mid": {"max_length": 16384, "batch": 128, "learning_rate": 1e-5, "epochs": 5, "warmup": 0.1, "packing": True},

@@ -17,10 +17,8 @@ from pathlib import Path
 from phi_lab import chat, models, rollouts
 from phi_lab import endpoint as service
 from phi_lab.domains import arithmetic
-from phi_lab.scale import Distillation
+from phi_lab.scale import INSTRUCTION, Distillation
 from phi_lab.shards import Answer, Chunk, Place, Teacher
-
-INSTRUCTION = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 
 
 def script(numbers: Distillation, seed: int) -> Teacher:
@@ -89,8 +87,13 @@ class Spending:
         return f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out{money}."
 
 
-def endpoint(whom: service.Endpoint, numbers: Distillation, seed: int, spending: Spending) -> Teacher:
-    """One request a rollout; `spending` counts what the server says they took and stops asking when it is spent."""
+def endpoint(
+    whom: service.Endpoint, numbers: Distillation, seed: int, spending: Spending, instruction: str = INSTRUCTION
+) -> Teacher:
+    """One request a rollout; `spending` counts what the server says they took and stops asking when it is spent.
+
+    `instruction` follows the question after an empty line; models that know their task by themselves need none.
+    """
     tokenizer = models.load_tokenizer()
 
     def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
@@ -101,7 +104,7 @@ def endpoint(whom: service.Endpoint, numbers: Distillation, seed: int, spending:
                         return
                     problem = chunk.problems[place[0]]
                     yield (chunk, place), {
-                        "messages": [{"role": "user", "content": INSTRUCTION.format(question=problem.prompt)}],
+                        "messages": [{"role": "user", "content": f"{problem.prompt}\n\n{instruction}".strip()}],
                         "temperature": numbers.temperature, "max_tokens": numbers.max_new_tokens,
                         "seed": _seed(seed, problem.id, place[1]),
                     }  # fmt: skip

@@ -1,8 +1,11 @@
 """Teachers of every kind: a served model in good and bad days, published traces, sets of problems by many names."""
 
+import socket
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import nbclient
 import pyarrow as pa
@@ -65,6 +68,38 @@ def test_a_set_is_distilled_from_a_served_model(tmp_path, teacher_server, capsys
     right = read_rows(tmp_path / "set" / "right.jsonl")
     assert len(right) == read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"] > 0
     assert f"teacher at {server.url}" in (tmp_path / "set" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_set_is_distilled_from_transformers_serve(tmp_path, capsys):
+    """A real product's server, with the shipped teacher, which was never taught an instruction."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["transformers", "serve", str(run.TEACHER), "--host", "127.0.0.1", "--port", str(port)]
+    log = tmp_path / "server.log"
+    with log.open("w") as said:
+        server = subprocess.Popen(
+            [str(Path(sys.executable).parent / command[0]), *command[1:]], stdout=said, stderr=said
+        )
+    try:
+        for _ in range(600):
+            assert server.poll() is None, log.read_text()
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        url, name = f"http://127.0.0.1:{port}/v1", str(run.TEACHER)
+        more = ["--teacher-url", url, "--teacher-model", name, "--instruction", "", "--concurrency", "2"]
+        code = cli.main(["distill", "--teacher", "endpoint", "--questions", "4", "--samples", "2", *more,
+                         "--out", str(tmp_path / "set")])  # fmt: skip
+        assert code == 0, capsys.readouterr().err + log.read_text()
+    finally:
+        server.terminate()
+        server.wait()
+    rows = list(shards.rows(tmp_path / "set" / "rollouts"))
+    assert len(rows) == 8 and sum(row["verdict"] == "right" for row in rows) >= 4
+    assert "8 requests, " in capsys.readouterr().out
 
 
 @pytest.mark.slow
