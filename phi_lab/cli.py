@@ -128,6 +128,10 @@ def parser() -> argparse.ArgumentParser:
                         help="questions answered right this often are kept")  # fmt: skip
     distil.add_argument("--per-domain", type=at_least(0), default=0, help="right rollouts of a domain; 0: all")
     distil.add_argument("--keep-clear-of", nargs="*", default=[], metavar="SET", help="benchmarks, besides the lab's")
+    distil.add_argument("--judge", metavar="URL", default=None, help="second opinion on what the rules turn down: an "
+                        "OpenAI-compatible endpoint; what it calls right counts as right")  # fmt: skip
+    distil.add_argument("--judge-model", metavar="NAME", default="gpt-4o-mini", help="a plain chat model (the paper's)")
+    distil.add_argument("--judge-budget", metavar="N", type=at_least(0), default=1000, help="questions to it at most")
     distil.add_argument("--questions", type=at_least(1), default=200, help="at most")
     distil.add_argument("--max-tokens", type=at_least(1), default=256, help="of an answer")
     distil.add_argument("--samples", type=at_least(1), default=8, help="rollouts a question")
@@ -217,7 +221,7 @@ def _run(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import cluster, collect, endpoint, funnel, sources, teachers
+    from phi_lab import cluster, collect, endpoint, funnel, judge, sources, teachers
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
@@ -228,6 +232,10 @@ def _distill(options) -> None:
         instruction=options.instruction,
         whom=endpoint.Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
                                timeout=options.timeout, tolerance=20),
+        judge=options.judge and judge.Judge(
+            base_url=options.judge, model=options.judge_model, budget=options.judge_budget,
+            concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
+        ),
         spending=teachers.Spending(*options.price, budget=options.budget), data=options.data,
         columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
         rules=funnel.Rules(longest=options.longest, near=options.near, rates=tuple(options.pass_rate),

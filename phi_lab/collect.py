@@ -6,8 +6,9 @@ phi-lab distill --problems openr1-math --teacher traces --keep-clear-of math500 
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from phi_lab.endpoint import Endpoint
 from phi_lab.errors import UserError
 from phi_lab.files import claim
 from phi_lab.funnel import Benchmarks, Funnel, Rules
+from phi_lab.judge import Judge, cached, second_opinions
 from phi_lab.scale import INSTRUCTION, Distillation
+from phi_lab.verify import extract
 
 TEACHERS = ("model", "script", "endpoint", "traces")
 
@@ -37,6 +40,7 @@ class Order:
     problems: str = "world"
     data: Path | None = None
     columns: sources.Columns = sources.Columns()
+    judge: Judge | None = None  # asked about what the rules turn down
     rules: Rules = Rules()
     keep_clear_of: Sequence[str] = ()
     command: Sequence[str] = ()
@@ -78,7 +82,24 @@ def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Ord
         about += f" {order.spending.told()}"
         say(order.spending.told())
     rows = shards.rows(order.out / "rollouts", order.plan.questions)
+    if order.judge:
+        about += f" Second opinions: {order.judge.model} at {order.judge.base_url}."
+        rows = _judged(rows, order.judge, say)
     return distill.training_sets(rows, order.out, Funnel(order.rules, held), about)
+
+
+def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> Iterator[dict]:
+    """The rollouts with the judge's vote (`judge`) on what the rules turned down, a shard's worth in memory."""
+    votes, counts = cached(whom.cache), Counter()
+    while some := list(islice(rows, 8 * shards.CHUNK)):
+        cases = [{"problem": row["prompt"], "gold": row["answer"], "response": row["completion"],
+                  "extracted": extract(row["completion"]), "verdict": row["verdict"]} for row in some]  # fmt: skip
+        left = replace(whom, budget=whom.budget - counts["asked"])
+        voted, now = second_opinions(cases, left, votes)
+        counts.update(now)
+        yield from ({**row, "judge": case["judge"]} if "judge" in case else row
+                    for row, case in zip(some, voted, strict=True))  # fmt: skip
+    say(f"judge: {dict(counts)}")
 
 
 def _whose(order: Order) -> str:

@@ -72,6 +72,7 @@ def card(report: dict, about: str) -> str:
         *(f"| {step['name']} | {step['removed']:,} | {step['kept']:,} | {step['why']} |" for step in report["steps"]),
         "", "| verdict | rollouts |", "|---|---|",
         *(f"| {verdict} | {count:,} |" for verdict, count in report["verdicts"].items()),
+        *[f"| turned down by the rules, accepted by the judge | {n:,} |" for n in [report["rescued"]] if n],
         "", "| domain | kept |", "|---|---|", *(f"| {name} | {n:,} |" for name, n in report["domains"].items()), "",
     ]  # fmt: skip
     if report["contaminated"]:

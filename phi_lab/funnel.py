@@ -63,6 +63,7 @@ class Funnel:
     benchmarks: "Benchmarks | None" = None
     questions: int = 0
     rollouts: int = 0
+    rescued: int = 0  # turned down by the rules, accepted by the judge
     removed: Counter = field(default_factory=Counter)
     verdicts: Counter = field(default_factory=Counter)
     domains: Counter = field(default_factory=Counter)
@@ -77,7 +78,8 @@ class Funnel:
     def _question(self, rows: list[dict]) -> tuple[list[dict], list[dict]]:
         self.questions, self.rollouts = self.questions + 1, self.rollouts + len(rows)
         self.verdicts.update(row["verdict"] for row in rows)
-        rate = sum(row["verdict"] == "right" for row in rows) / len(rows)
+        self.rescued += sum(accepted(row) and row["verdict"] != "right" for row in rows)
+        rate = sum(map(accepted, rows)) / len(rows)
         shared = self.benchmarks and self.benchmarks.shared(rows[0])
         if shared:
             self.removed["clean"] += len(rows)
@@ -88,8 +90,8 @@ class Funnel:
             self.removed["new question"] += len(rows)
             return [], []
         rows = [{**row, "pass_rate": rate, "repeats": repeats(row["completion"])} for row in rows]
-        wrong = distinct([row for row in rows if row["verdict"] == "wrong"])
-        kept = self._drop("right", rows, [row for row in rows if row["verdict"] == "right"])
+        wrong = distinct([row for row in rows if row["verdict"] == "wrong" and not accepted(row)])
+        kept = self._drop("right", rows, list(filter(accepted, rows)))
         kept = self._drop("worked", kept, [row for row in kept if works(row["completion"])])
         kept = self._drop("no repetition", kept, [row for row in kept if not row["repeats"]])
         kept = self._drop("one script", kept, [row for row in kept if foreign(row["completion"]) <= self.rules.foreign])
@@ -116,8 +118,13 @@ class Funnel:
         return {
             "questions": self.questions, "rollouts": self.rollouts, "steps": steps,
             "verdicts": {verdict: self.verdicts[verdict] for verdict in VERDICTS},
-            "domains": dict(self.domains), "contaminated": self.contaminated,
+            "rescued": self.rescued, "domains": dict(self.domains), "contaminated": self.contaminated,
         }  # fmt: skip
+
+
+def accepted(row: dict) -> bool:
+    """Whether the rules call a rollout right, or the judge does whom they were shown to."""
+    return row["verdict"] == "right" or row.get("judge") == "right"
 
 
 def works(completion: str) -> bool:

@@ -7,6 +7,7 @@ run asks nothing again. The answer under test may try to talk to the judge, so i
 cannot know, and only a reply of exactly one word counts. That lowers the risk; it does not remove it.
 
     phi-lab verify --cases FILE --out FILE --judge http://localhost:8000/v1 --judge-model NAME
+    phi-lab distill --problems math500 --teacher traces --judge http://localhost:8000/v1 --judge-model NAME --out OUT
 """
 
 import hashlib
@@ -44,13 +45,17 @@ class Judge(endpoint.Endpoint):
     budget: int = 1000
 
 
-def second_opinions(rows: Iterable[dict], judge: Judge) -> tuple[list[dict], dict[str, int]]:
+def second_opinions(
+    rows: Iterable[dict], judge: Judge, votes: dict[str, str] | None = None
+) -> tuple[list[dict], dict[str, int]]:
     """The rows of `audit.judge_file` with the field `judge` where the rules turned them down: right, wrong, or none
     (not readable, refused, or beyond the budget); and counts of different questions: asked, cached, left_out.
 
+    `votes`: those of `cached(judge.cache)`, for callers that come often; new ones are added to them.
+
     Raises UserError, one line, for an endpoint that fails or a broken cache; votes that came before are kept.
     """
-    rows, votes = list(rows), _cached(judge.cache)
+    rows, votes = list(rows), cached(judge.cache) if votes is None else votes
     questions = [_question(row, judge.model) if row["verdict"] in ASKED else None for row in rows]
     different = dict(filter(None, questions))
     new = [key for key in different if key not in votes]
@@ -88,7 +93,7 @@ def read_vote(reply: str) -> str:
     return word if word in VOTES[:2] else "none"
 
 
-def _cached(path: Path) -> dict[str, str]:
+def cached(path: Path) -> dict[str, str]:
     """The votes of a cache file. A last line that a kill cut short is taken away."""
     content, votes = path.read_bytes() if path.is_file() else b"", {}
     *whole, rest = content.split(b"\n")

@@ -160,6 +160,36 @@ def test_the_budget_stops_it_and_more_money_goes_on(tmp_path, server, capsys):
     assert len(server.bodies) == 12
 
 
+def test_a_judge_has_the_second_word_on_what_the_rules_turn_down(tmp_path, server, capsys):
+    """Answers in words: the rules read none of them, the judge accepts every lucky one."""
+    judged = []
+
+    def behave(handler, body):
+        if body["messages"][0]["role"] == "system":
+            judged.append(body["messages"][1]["content"])
+            return "right" if "lucky number" in judged[-1] else "wrong"
+        said = "the lucky number" if body["seed"] % 2 else f"the number {body['seed']}"
+        handler.send(200, reply(f"<think>so it is, and so on. </think>\\boxed{{{said}}}"))
+
+    server.behave = behave
+    judge = ("--judge", server.url, "--judge-model", "j")
+    assert distil(tmp_path, server, *judge) == 0
+    rows = list(shards.rows(tmp_path / "set" / "rollouts"))
+    lucky = [row for row in rows if "lucky" in row["completion"]]
+    assert 0 < len(lucky) < len(rows) == 12 and {row["verdict"] for row in rows} <= {"wrong", "unparsed"}
+    right, wrong = (read_rows(tmp_path / "set" / f"{name}.jsonl") for name in ("right", "wrong"))
+    assert {row["id"] for row in right} == {row["id"] for row in lucky}
+    assert {row["judge"] for row in right} == {"right"} and not any("lucky" in row["completion"] for row in wrong)
+    report = read_json(tmp_path / "set" / "funnel.json")
+    assert report["rescued"] == len(lucky) and report["verdicts"]["right"] == 0
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert f"accepted by the judge | {len(lucky)} |" in card and f"Second opinions: j at {server.url}" in card
+    before, asked = {p.name: p.read_bytes() for p in (tmp_path / "set").glob("*.jsonl")}, len(judged)
+    assert "'asked': " in capsys.readouterr().out
+    assert distil(tmp_path, server, *judge) == 0 and len(judged) == asked  # votes are kept
+    assert {p.name: p.read_bytes() for p in (tmp_path / "set").glob("*.jsonl")} == before
+
+
 # ------------------------------------------------------------------ and on bad ones
 
 
