@@ -126,6 +126,8 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--near", type=at_least(0.0, float), default=1.0, help="answers more alike than this are one")
     distil.add_argument("--pass-rate", type=at_least(0.0, float), nargs=2, default=[0.0, 1.0], metavar=("LOW", "HIGH"),
                         help="questions answered right this often are kept")  # fmt: skip
+    distil.add_argument("--levels", type=at_least(0), nargs=2, default=[0, 99], metavar=("LOW", "HIGH"),
+                        help="questions of these levels are kept; 0: of no known level")  # fmt: skip
     distil.add_argument("--per-domain", type=at_least(0), default=0, help="right rollouts of a domain; 0: all")
     distil.add_argument("--keep-clear-of", nargs="*", default=[], metavar="SET", help="benchmarks, besides the lab's")
     distil.add_argument("--judge", metavar="URL", default=None, help="second opinion on what the rules turn down: an "
@@ -239,7 +241,7 @@ def _distill(options) -> None:
         spending=teachers.Spending(*options.price, budget=options.budget), data=options.data,
         columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
         rules=funnel.Rules(longest=options.longest, near=options.near, rates=tuple(options.pass_rate),
-                           a_domain=options.per_domain),
+                           levels=tuple(options.levels), a_domain=options.per_domain),
         keep_clear_of=options.keep_clear_of, command=sys.argv[1:],
     )  # fmt: skip
     many = partial(cluster.ask, workers=options.workers)

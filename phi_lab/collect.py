@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from phi_lab import benchmarks, distill, models, run, shards, sources, teachers
+from phi_lab import benchmarks, distill, figures, models, run, shards, sources, teachers
 from phi_lab.domains.problem import Problem
 from phi_lab.endpoint import Endpoint
 from phi_lab.errors import UserError
@@ -70,7 +70,7 @@ def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
 
 
 def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Order], None] = ask) -> dict:
-    """Ask, verify, filter; returns the funnel. What a stopped order has answered is found again.
+    """Ask, verify, filter, draw; returns the funnel. What a stopped order has answered is found again.
 
     `ask` is `cluster.ask` where many processes are to do it. Raises UserError as `ask` and sources do.
     """
@@ -85,7 +85,9 @@ def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Ord
     if order.judge:
         about += f" Second opinions: {order.judge.model} at {order.judge.base_url}."
         rows = _judged(rows, order.judge, say)
-    return distill.training_sets(rows, order.out, Funnel(order.rules, held), about)
+    report = distill.training_sets(rows, order.out, Funnel(order.rules, held), f"{about}\n\n![The funnel](funnel.png)")
+    figures.funnel(report).savefig(order.out / "funnel.png", dpi=110)
+    return report
 
 
 def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> Iterator[dict]:

@@ -37,6 +37,7 @@ class Rules:
     foreign: float = 0.05  # share of letters that are neither Latin nor Greek
     near: float = 1.0  # answers to a question that share more of their word triples are one; 1.0: equal ones only
     rates: tuple[float, float] = (0.0, 1.0)  # of right answers to a question
+    levels: tuple[int, int] = (0, 99)  # of a question; 0 where its set knows none
     a_domain: int = 0  # right rollouts of one domain at most, the first ones; 0: all
 
 
@@ -50,7 +51,7 @@ STEPS = {
     "fits": "an answer that is too long",
     "distinct": "word for word the same answer to the same question",
     "not alike": "nearly the same answer to the same question",
-    "pass rate": "a question answered right too often or too seldom",
+    "difficulty": "a question that is too easy or too hard",
     "balance": "more than the share of its domain",
 }
 
@@ -98,8 +99,9 @@ class Funnel:
         kept = self._drop("fits", kept, [row for row in kept if row["tokens"] <= self.rules.longest])
         kept = self._drop("distinct", kept, distinct(kept))
         kept = self._drop("not alike", kept, apart(kept, self.rules.near))
-        low, high = self.rules.rates
-        kept = self._drop("pass rate", kept, kept if low <= rate <= high else [])
+        (low, high), (first, last) = self.rules.rates, self.rules.levels
+        fits = low <= rate <= high and first <= rows[0]["level"] <= last
+        kept = self._drop("difficulty", kept, kept if fits else [])
         room = self.rules.a_domain - self.domains[rows[0]["domain"]] if self.rules.a_domain else len(kept)
         kept = self._drop("balance", kept, kept[: max(0, room)])
         self.domains[rows[0]["domain"]] += len(kept)

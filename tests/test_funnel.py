@@ -66,9 +66,15 @@ def test_equal_and_alike_answers():
 def test_pass_rate_and_attributes():
     rows = [row(0, n, verdict="right" if n else "wrong") for n in range(4)] + [row(1, n) for n in range(4)]
     kept, wrong, removed = sifted(rows, Rules(rates=(0.1, 0.9)))
-    assert removed == {"right": 1, "pass rate": 4}
+    assert removed == {"right": 1, "difficulty": 4}
     assert {r["pass_rate"] for r in kept} == {0.75} and not any(r["repeats"] for r in kept)
     assert [(r["id"], r["pass_rate"]) for r in wrong] == [("q0", 0.75)]
+
+
+def test_questions_of_other_levels_are_left_out():
+    rows = [row(n, level=n) for n in range(5)]
+    kept, _, removed = sifted(rows, Rules(levels=(2, 3)))
+    assert removed == {"difficulty": 3} and [r["level"] for r in kept] == [2, 3]
 
 
 def test_a_domain_has_its_share():

@@ -79,7 +79,7 @@ def test_data_and_funnel_of_a_run(finished):
     assert set(columns) <= set(rollouts[0])
     assert len(rollouts) == 6 * 4 and len({row["id"] for row in rollouts}) == 6
     funnel = read_json(finished / "data" / "funnel.json")
-    assert set(funnel) == {"questions", "rollouts", "steps", "verdicts", "domains", "contaminated"}
+    assert set(funnel) == {"questions", "rollouts", "steps", "verdicts", "rescued", "domains", "contaminated"}
     assert set(funnel["verdicts"]) == VERDICTS
     assert funnel["rollouts"] == 24 + 2 * 8 == sum(funnel["verdicts"].values())  # those of two shipped questions
     left = funnel["rollouts"]

@@ -67,7 +67,9 @@ def test_a_set_is_distilled_from_a_served_model(tmp_path, teacher_server, capsys
     assert f"12 requests, 132 tokens in, {spent} out." in told and "12 rollouts to 6 questions" in told
     right = read_rows(tmp_path / "set" / "right.jsonl")
     assert len(right) == read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"] > 0
-    assert f"teacher at {server.url}" in (tmp_path / "set" / "README.md").read_text()
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert f"teacher at {server.url}" in card and "![The funnel](funnel.png)" in card
+    assert (tmp_path / "set" / "funnel.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
