@@ -473,6 +473,7 @@ def test_python_m_phi_lab():
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
 
 
+@pytest.mark.slow
 def test_nobody_is_told_of_a_run():
     """TRL's trainers report their use to Hugging Face unless this is set before they are imported."""
     program = "import phi_lab.run; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
@@ -487,6 +488,7 @@ def test_chat_answers(capsys, shipped):
     assert "</think>\n\\boxed{" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_distill_and_eval_commands(tmp_path, capsys, student):
     assert cli.main(f"distill --teacher script --questions 5 --samples 2 --out {tmp_path}".split()) == 0
     assert "10 rollouts to 5 questions" in capsys.readouterr().out
