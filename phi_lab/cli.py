@@ -258,8 +258,7 @@ def _query(options) -> None:
 
     inside = [options.folder / name for name in ("rollouts", "data/rollouts")]
     rows = shards.query(next((one for one in inside if one.is_dir()), options.folder), options.sql)
-    lines = [list(rows[0]) if rows else ["(no row)"], *(map(str, row.values()) for row in rows)]
-    lines = [list(line) for line in lines]
+    lines = [list(rows[0]) if rows else ["(no row)"], *([str(cell) for cell in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

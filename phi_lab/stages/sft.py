@@ -28,7 +28,7 @@ Choose = Callable[[list[dict], int, int], list[dict]]  # (right rollouts, count,
 
 
 def choose(rows: list[dict], count: int, seed: int, good: Callable[[str], bool] = arithmetic.written_out) -> list[dict]:
-    """The compact subset: at most `count` rows, shared over the levels as in SHARE, at most three a question, with
+    """The compact subset: at most `count` rows, shared over the levels as in SHARE, at most three a question, of
     low pass rates first; of the small world's, only `good` completions.
 
     rows: right rollouts with `id`, `domain`, `level`, `pass_rate`, `completion`.
