@@ -28,9 +28,10 @@ test: export PHI_LAB_PROFILE = smoke
 test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the smoke profile
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
 
+check: export OMP_NUM_THREADS = 1
 check: $(STAMP) ## lint and the quick tests, at most three minutes: for daily use
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest -m "not slow" tests
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab notebooks

@@ -126,6 +126,7 @@ def test_files_that_cannot_be_read(tmp_path, capsys, monkeypatch):
     assert "file" not in audit.judge_files([good])[0][0]
 
 
+@pytest.mark.slow
 def test_math_verify_is_asked_in_a_child_that_can_be_stopped(tmp_path):
     trap = tmp_path / "trap"
     start = time.monotonic()

@@ -117,6 +117,7 @@ def test_mid_training_learns(tmp_path, student, data):
     assert losses[-1] == pytest.approx(loss_on(result.model, read_rows(data / "validation-right.jsonl")), abs=0.05)
 
 
+@pytest.mark.slow
 def test_sft_learns_also_where_to_stop(tmp_path, student, data):
     result = sft.train(student, *both(data), tmp_path, SFT, seed=0)
     check_leftovers(result, tmp_path)
@@ -132,6 +133,7 @@ def test_sft_learns_also_where_to_stop(tmp_path, student, data):
     assert stops[result.model] > stops[student] + 0.5
 
 
+@pytest.mark.slow
 def test_training_ends_where_validation_stops_improving(tmp_path, student, data):
     """A rate of zero improves nothing: one evaluation to start from, `patience` without a better one, and the end."""
     result = mid_training.train(student, *both(data), tmp_path, STILL, seed=0)
@@ -139,6 +141,7 @@ def test_training_ends_where_validation_stops_improving(tmp_path, student, data)
     assert moved(student, result.model) == 0
 
 
+@pytest.mark.slow
 def test_the_rate_falls_to_zero_after_the_plateau_and_then_training_ends(tmp_path, student, data):
     """The plateau is seen at step 8, so step 10, the second of the four, takes three quarters of the rate."""
     still = replace(STILL, learning_rate=1e-9, cooldown=4)
@@ -456,6 +459,7 @@ def test_dpo_trains_on_what_was_selected(tmp_path, student, data):
     assert sorted(map(str, seen)) == sorted(map(str, wrong[::2]))
 
 
+@pytest.mark.slow
 def test_dpo_starts_at_ln_2_and_prefers_right_answers(tmp_path, student, data):
     pairs = []
 

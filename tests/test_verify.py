@@ -189,6 +189,7 @@ def test_import_is_light_and_scripts_need_no_main_guard(tmp_path):
     subprocess.run([sys.executable, str(script)], check=True, env=env, timeout=120)
 
 
+@pytest.mark.slow
 def test_works_in_spawned_processes_and_under_torchrun(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -315,6 +316,7 @@ def public(file):
     return CASES / file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "longer_than", "count", "floor"),
     [("sky-eval.jsonl.gz", 3000, 60, 5), ("gsm8k-gpt3.jsonl.gz", 0, 300, 1)],

@@ -409,6 +409,7 @@ def test_every_benchmark_problem_falls_into_the_benchmark_split(rows):
         assert {split_of(identity(row["prompt"])) for row in problems} == {"benchmark"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_no_operands_of_a_benchmark_are_drawn_for_training(rows, split):
     forbidden = {identity(row["prompt"]) for problems in rows.values() for row in problems}
@@ -450,6 +451,7 @@ def problems_behind(prompt, said):
     return [chain_identity(steps[0][0], [step[1:3] for step in steps])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_pretraining_and_teacher_documents_come_from_their_split(tokenizer, split):
     documents = base.base_documents(tokenizer, 3000, 3, split) + base.worked_documents(tokenizer, 500, 3, split)
