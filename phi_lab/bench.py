@@ -133,7 +133,7 @@ class Lab:
         """Steps a second, without the choice of prompts, which TRL has not."""
         numbers, asked = replace(scale.LAB.grpo, steps=STEPS // 4), distill.questions(200, 1)
         return numbers.steps / _silent(lambda: grpo.train(
-            SHIPPED / "dpo", asked, self.folder / "grpo", numbers, seed=0, select=lambda model, tokenizer, all, *_: all
+            SHIPPED / "dpo", asked, self.folder / "grpo", numbers, seed=0, select=lambda ask, all, *_: all
         )).seconds  # fmt: skip
 
     def grpo_trl(self) -> float:
@@ -214,7 +214,7 @@ def _ladder_seconds(rates: dict[str, float]) -> float:
     """The lab's training at these rates, all of mid-training's steps taken; a run's own seconds are in ladder.json."""
     lab, tokens = scale.LAB, 100  # of a mean answer with its question
     read = lab.mid.steps * lab.mid.batch * lab.mid.row_length + lab.sft.steps * lab.sft.batch * tokens
-    probes = lab.grpo.candidates * lab.grpo.probes * tokens
+    probes = lab.grpo.candidates * (1 + 0.3 * (lab.grpo.probes - 1)) * tokens  # three of ten fail at first
     return (read / rates["sft_vs_bare_loop"] + lab.dpo.pairs / rates["dpo_vs_trl"]
             + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])  # fmt: skip
 

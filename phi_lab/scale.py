@@ -88,7 +88,7 @@ class Reinforcement:
     prompts: int
     group: int  # rollouts sampled a prompt, before rebalancing
     candidates: int  # prompts sampled for the selection by length uniformity
-    probes: int = 4  # rollouts a candidate
+    probes: int = 4  # rollouts a candidate that fails at first
     keep: float = 0.6  # share of the mixed candidates that is kept, the most uniform in length first
     hot: float = 1.0
     cool: float = 0.6

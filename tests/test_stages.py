@@ -565,30 +565,34 @@ def test_reward_is_plus_or_minus_one():
     assert grpo.verified([r"\boxed{38/24}"], ["19/12"]) == [1.0]
 
 
-def test_prompts_with_answers_alike_in_length_are_kept(monkeypatch):
-    """Ten prompts whose spread grows; two are never mixed, one is mostly right. The most even 60 % of the rest stay."""
-    problems = distill.questions(10, 3)
+def test_prompts_with_answers_alike_in_length_are_kept():
+    """Ten prompts whose spread grows; three will not do. The most even 60 % of the rest stay, and a prompt that is
+    answered well at once costs one rollout."""
+    problems, counts = distill.questions(10, 3), []
+    special = {
+        problems[0].id: "rrrrrrrr",
+        problems[1].id: "wwwwwwww",
+        problems[2].id: "wrrrrrww",
+    }  # the last: mostly right
 
-    def sample(model, tokenizer, prompts, samples, **_):
+    def ask(asked, samples, seed):
+        counts.append((len(asked), samples))
         groups = []
-        for spread in range(len(prompts)):
-            lengths = [50 + (spread if one % 2 else -spread) for one in range(samples)]
-            texts = ["r"] * 3 + ["w"] * (samples - 3)
-            pairs = zip(lengths, texts, strict=True)
-            groups.append([rollouts.Sample([1] * n, [0.0] * n, text, "stop") for n, text in pairs])
-        groups[0] = [rollouts.Sample([1], [0.0], "r", "stop")] * samples  # always right: nothing to learn
-        groups[1] = [rollouts.Sample([1], [0.0], "w", "stop")] * samples
-        groups[2] = [rollouts.Sample([1], [0.0], text, "stop") for text in "rrrrrwww"]  # `rebalance` would drop it
+        for problem in asked:
+            spread, verdicts = problems.index(problem), special.get(problem.id, "wwwwwrrr")
+            part = slice(0, 1) if samples == 1 else slice(1, None)
+            groups.append([rollouts.Sample([1] * (50 + (spread if one % 2 else -spread)), [], verdict, "stop")
+                           for one, verdict in list(enumerate(verdicts))[part]])  # fmt: skip
         return groups
 
     def reward(texts, answers):
         return [1.0 if text == "r" else -1.0 for text in texts]
 
     numbers = scale.Reinforcement(1e-5, steps=1, prompts=1, group=8, candidates=10, probes=8, keep=0.6)
-    monkeypatch.setattr(rollouts, "sample", sample)
-    chosen = grpo.select_uniform_length(None, None, problems, numbers, 0, reward)
+    chosen = grpo.select_uniform_length(ask, problems[::-1], numbers, 0, reward)
     assert chosen == problems[3:7]
-    assert grpo.select_uniform_length(None, None, problems[:3], numbers, 0, reward) == problems[:3]  # none will do
+    assert counts == [(10, 1), (9, 7)]
+    assert grpo.select_uniform_length(ask, problems[:3], numbers, 0, reward) == problems[:3]  # none will do
 
 
 # ------------------------------------------------------------------ GRPO, training
@@ -599,7 +603,7 @@ def long_word(texts, answers):
     return [1.0 if sum(map(ord, text)) % 2 else -1.0 for text in texts]
 
 
-def everything(model, tokenizer, problems, numbers, seed, reward):
+def everything(ask, problems, numbers, seed, reward):
     return list(problems)
 
 

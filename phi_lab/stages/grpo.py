@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
+from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from phi_lab import models, rollouts
@@ -42,6 +42,8 @@ Advantage = Callable[
     [torch.Tensor, torch.Generator], torch.Tensor
 ]  # rewards (prompts, group) -> advantages, same shape
 Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
+Ask = Callable[[Sequence[Problem], int, int], list[list[rollouts.Sample]]]  # (problems, samples, seed) -> rollouts
+Select = Callable[[Ask, Sequence[Problem], Reinforcement, int, Reward], list[Problem]]  # candidates -> prompts
 SLICE = 32  # answers in one forward and backward pass
 LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature", "trained_tokens")
 
@@ -88,21 +90,22 @@ def anneal(numbers: Reinforcement) -> Temperature:
 
 
 def select_uniform_length(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem],
-    numbers: Reinforcement, seed: int,
-    reward: Reward = verified,
-) -> list[Problem]:  # fmt: skip
+    ask: Ask, problems: Sequence[Problem], numbers: Reinforcement, seed: int, reward: Reward = verified
+) -> list[Problem]:
     """Prompts worth training on: a right answer, at most half of them right (as `rebalance` asks), and of these the
     `keep` share whose lengths vary least.
 
-    Variation is the standard deviation of the answers' lengths over their mean. Without such a prompt, all are kept.
+    Two rounds: every candidate is asked once, and only those that fail are asked `probes` - 1 times more, so that
+    most candidates, which the model answers well, cost one rollout. Variation is the standard deviation of the
+    answers' lengths over their mean. Without such a prompt, all are kept.
     """
-    groups = rollouts.sample(
-        model, tokenizer, [problem.prompt for problem in problems], samples=numbers.probes, temperature=numbers.hot,
-        max_new_tokens=numbers.max_new_tokens, seed=seed, title="choosing prompts",
-    )  # fmt: skip
+    once = ask(problems, 1, seed)
+    rewards = reward([group[0].text for group in once], [problem.answer for problem in problems])
+    failed = [pair for pair, value in zip(zip(problems, once, strict=True), rewards, strict=True) if value <= 0]
+    again = ask([problem for problem, _ in failed], numbers.probes - 1, seed + 1) if failed else []
     scored = []
-    for problem, group in zip(problems, groups, strict=True):
+    for (problem, first), more in zip(failed, again, strict=True):
+        group = first + more
         rewards = reward([one.text for one in group], [problem.answer] * len(group))
         lengths = torch.tensor([float(len(one.ids)) for one in group])
         if 0 < sum(value > 0 for value in rewards) <= len(rewards) / 2:
@@ -115,7 +118,7 @@ def select_uniform_length(
 def train(
     student: Path, problems: Sequence[Problem], out: Path, numbers: Reinforcement, *, seed: int,
     reward: Reward = verified, advantage: Advantage = rebalance, temperature: Temperature | None = None,
-    select: Callable[..., list[Problem]] = select_uniform_length, engine: str = "cpu",
+    select: Select = select_uniform_length, engine: str = "cpu",
 ) -> Result:  # fmt: skip
     """Train the model in `student` on its own rollouts; saved in `out/model`.
 
@@ -123,7 +126,20 @@ def train(
     """
     model, tokenizer = models.load(student), models.load_tokenizer(student)
     started = time.perf_counter()
-    chosen = select(model, tokenizer, problems, numbers, seed, reward)
+    probed = 0  # tokens
+
+    def ask(problems: Sequence[Problem], samples: int, seed: int) -> list[list[rollouts.Sample]]:
+        nonlocal probed
+        groups = rollouts.sample(
+            model, tokenizer, [problem.prompt for problem in problems], samples=samples, temperature=numbers.hot,
+            max_new_tokens=numbers.max_new_tokens, seed=seed, engine=engine, title="choosing prompts",
+        )  # fmt: skip
+        for problem, group in zip(problems, groups, strict=True):
+            asked = len(rollouts.prompt_ids(tokenizer, problem.prompt))
+            probed += sum(asked + len(one.ids) for one in group)
+        return groups
+
+    chosen = select(ask, problems, numbers, seed, reward)
     order, asked = random.Random(seed), []
     while len(asked) < numbers.steps * numbers.prompts:  # every prompt once before any comes again
         asked += order.sample(chosen, len(chosen))
@@ -150,7 +166,6 @@ def train(
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     trained, sampled = sum(row["trained_tokens"] for row in recorder.rows), recorder.rows[-1]["tokens"]
-    probed = len(problems) * numbers.probes * sampled / (numbers.steps * numbers.prompts * numbers.group)
     return finish(
         model, tokenizer, out, recorder, time.perf_counter() - started, round(trained), round(sampled + probed)
     )
