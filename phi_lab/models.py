@@ -7,10 +7,11 @@ biases.
 
 import hashlib
 import math
+import os
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -22,11 +23,13 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from phi_lab.errors import UserError
+from phi_lab.scale import LAPTOP, Hardware
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 TOKENIZER = DATA / "tokenizer"
+CPU = torch.device("cpu")
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 SHAPES = {
@@ -83,22 +86,32 @@ def _require(folder: Path | str) -> None:
             raise UserError(f"no model in {folder}: {name} is missing; name a folder with a saved checkpoint")
 
 
-def load(folder: Path | str, adapter: str | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model from a local folder, with a fresh LoRA adapter on it where `adapter` asks for one.
+def device() -> torch.device:
+    """Where models live: this process's GPU if there is one."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
 
-    adapter: None (all weights train), "lora", or "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError
-    where there is no model, or for another adapter.
+
+def load(folder: Path | str, hardware: Hardware = LAPTOP) -> PreTrainedModel:
+    """A causal language model from a local folder, on its device, with a fresh LoRA adapter where `hardware` asks.
+
+    Adapters: "lora" (arXiv 2106.09685), "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError where
+    there is no model, or for another adapter.
     """
     _require(folder)
-    if adapter not in (None, "lora", "qlora"):
-        raise UserError(f"unknown adapter {adapter!r}: choose lora, qlora or none")
-    four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation="sdpa", quantization_config=four_bit if adapter == "qlora" else None
+    if hardware.adapter not in (None, "lora", "qlora"):
+        raise UserError(f"unknown adapter {hardware.adapter!r}: choose lora, qlora or none")
+    dtype = getattr(torch, hardware.dtype)
+    four_bit = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
     )
-    if adapter is None:
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=hardware.attention,
+        device_map={"": device()} if torch.cuda.is_available() else None,
+        quantization_config=four_bit if hardware.adapter == "qlora" else None,
+    )  # fmt: skip
+    if hardware.adapter is None:
         return model
-    if adapter == "qlora":
+    if hardware.adapter == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
 
@@ -123,7 +136,19 @@ def load_tokenizer(folder: Path | str = TOKENIZER) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a folder that loads anywhere: safetensors, config, tokenizer."""
+def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a folder that loads anywhere: safetensors, config, tokenizer.
+
+    An adapter is merged into its base, and kept by itself in `folder`/adapter. A base in 4 bits is read again in full
+    for that: what was trained is added to the weights that were published, not to their rounding.
+    """
+    if isinstance(model, PeftModel):
+        model.save_pretrained(folder / "adapter", selected_adapters=["default"])  # TRL's DPO has a second, "ref"
+        if getattr(model.base_model.model, "is_quantized", False):
+            whole = AutoModelForCausalLM.from_pretrained(
+                model.peft_config["default"].base_model_name_or_path, dtype=model.base_model.model.dtype
+            ).to(device())
+            model = PeftModel.from_pretrained(whole, folder / "adapter")
+        model = model.merge_and_unload(adapter_names=["default"])
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -12,10 +12,12 @@ Log-probabilities are those of the distribution that was sampled from, that is o
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from phi_lab import chat
@@ -23,7 +25,7 @@ from phi_lab.errors import UserError
 from phi_lab.progress import Bar
 
 BAND = 32  # neighbouring slots attend as far back as the longest row among them
-SLOTS = 128  # rows that are sampled at once; chosen by measurement (docs/log.md)
+SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,16 @@ def sample(
     bar = Bar(len(jobs), title, "rollout", quiet or tick is not None)
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
-        done = ENGINES[engine](model, jobs, temperature, max_new_tokens, seed, stops, tick or bar.update)
+    merged = isinstance(model, PeftModel) and engine != "hf"  # which can run an adapter beside its base
+    if merged and getattr(model, "is_quantized", False):
+        raise UserError(f"the engine {engine} cannot sample from 4-bit weights: choose hf")
+    if merged:
+        model.merge_adapter()
+    plain = model.get_base_model() if merged else model
+    with torch.inference_mode(), nullcontext() if plain.device.type == "cpu" else plain.device:  # new tensors' place
+        done = ENGINES[engine](plain, jobs, temperature, max_new_tokens, seed, stops, tick or bar.update)
+    if merged:
+        model.unmerge_adapter()
     model.train(was_training)
     bar.close()
     finished = []
@@ -91,8 +101,8 @@ Raw = list[tuple[list[int], list[float]]]
 def _sample_hf(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     torch.manual_seed(seed)
     pad, done = min(stops), []
-    for first in range(0, len(jobs), SLOTS):
-        batch = jobs[first : first + SLOTS]
+    for first in range(0, len(jobs), SLOTS[model.device.type]):
+        batch = jobs[first : first + SLOTS[model.device.type]]
         width = max(map(len, batch))
         ids = torch.tensor([[pad] * (width - len(job)) + job for job in batch])
         mask = torch.tensor([[0] * (width - len(job)) + [1] * len(job) for job in batch])
@@ -122,8 +132,8 @@ def _sample_hf(model, jobs, temperature, max_new_tokens, seed, stops, tick: Call
 def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     """The loop. A slot is a row of the cache; `job[slot]` says whose answer grows there, -1 if nobody's."""
     phi = _Phi(model)
-    random = torch.Generator().manual_seed(seed)
-    slots, room = min(SLOTS, len(jobs)), max(map(len, jobs)) + max_new_tokens
+    random = torch.Generator(model.device).manual_seed(seed)
+    slots, room = min(SLOTS[model.device.type], len(jobs)), max(map(len, jobs)) + max_new_tokens
     cache = phi.empty_cache(slots, room)
     ids = torch.zeros(len(jobs), max_new_tokens, dtype=torch.long)
     logprobs = torch.zeros(len(jobs), max_new_tokens)
@@ -176,7 +186,8 @@ def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Cal
             length += 1
             length.clamp_(max=room - 1)  # an idle row may not run out of the cache
             choose(logits[rows], rows)
-    return [(ids[i, : said[i]].tolist(), logprobs[i, : said[i]].tolist()) for i in range(len(jobs))]
+    ids, logprobs, said = ids.tolist(), logprobs.tolist(), said.tolist()
+    return [(ids[i][:count], logprobs[i][:count]) for i, count in enumerate(said)]
 
 
 def _sample_vllm(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
@@ -206,7 +217,7 @@ ENGINES: dict[str, Callable[..., Raw]] = {"cpu": _sample_cpu, "hf": _sample_hf, 
 
 
 class _Phi:
-    """Phi-3's forward pass over a fixed cache, in as few operations as it takes; float32, on the CPU.
+    """Phi-3's forward pass over a fixed cache, in as few operations as it takes; where the model lives.
 
     Equal to transformers' own forward to 1e-4 in log-probabilities (tests/test_rollouts.py).
     """

@@ -26,6 +26,23 @@ PAPER = {
 
 
 @dataclass(frozen=True)
+class Hardware:
+    """What a stage must know of the machine it trains on; the defaults are a laptop's CPU."""
+
+    adapter: str | None = None  # None trains all weights; "lora"; "qlora", the frozen base in 4-bit NF4
+    dtype: str = "float32"  # of the weights; a GPU calculates in bfloat16 either way
+    attention: str = "sdpa"  # "flex_attention" where rows are long: no mask of length x length
+    optimizer: str = "adamw_torch"  # by transformers' names
+    checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
+    liger: bool = False  # Liger's fused kernels: the loss never holds all logits (arXiv 2410.10989)
+    engine: str = "cpu"  # of rollouts: "cpu", "hf" or "vllm"
+    rows: int = 8  # in one forward and backward pass; a batch is as many passes as it takes
+
+
+LAPTOP = Hardware()
+
+
+@dataclass(frozen=True)
 class Training:
     """One language-modelling stage: base, mid-training or SFT.
 
@@ -45,6 +62,8 @@ class Training:
     patience: int = 0
     cooldown: int = 0  # steps
     weight_decay: float = 0.01
+    muon: bool = True  # Muon for the matrices (stages/muon.py); else the hardware's optimizer
+    hardware: Hardware = LAPTOP
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,7 @@ class Preference:
     epochs: int = 1
     pairs_a_question: int = 4
     own_questions: int = 0
+    hardware: Hardware = Hardware(rows=32)
 
 
 @dataclass(frozen=True)
@@ -95,6 +115,7 @@ class Reinforcement:
     annealed: float = 0.5  # share of the steps over which the temperature falls
     max_new_tokens: int = 256
     epsilon: float = 0.2
+    hardware: Hardware = Hardware(rows=32)
 
 
 @dataclass(frozen=True)
@@ -116,7 +137,6 @@ class Numbers:
     scale: str
     profile: str
     model: str
-    adapter: str | None  # None, "lora" or "qlora"
     distillation: Distillation
     mid: Training
     sft: Training
@@ -137,7 +157,7 @@ TEACHER = Training(
 )
 
 LAB = Numbers(
-    scale="cpu", profile="lab", model="phi-nano", adapter=None,
+    scale="cpu", profile="lab", model="phi-nano",
     distillation=Distillation(questions=2000, validation_questions=100, temperature=0.8),
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, evaluate_every=75, patience=2, cooldown=75),
     sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=160, documents=2048),

@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
 from phi_lab import chat, models
 from phi_lab.errors import UserError
+from phi_lab.scale import Hardware
 
 
 def test_phi_4_mini_has_the_published_number_of_parameters():
@@ -56,7 +57,7 @@ def test_wrong_names_are_the_users(tmp_path, student):
     with pytest.raises(UserError, match="config.json is missing"):
         models.load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="unknown adapter 'dora'"):
-        models.load(student, "dora")
+        models.load(student, Hardware(adapter="dora"))
 
 
 def state(model):
@@ -65,7 +66,7 @@ def state(model):
 
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_adapters_train_and_the_base_stays(adapter, student, tokenizer):
-    model = models.load(student, adapter)
+    model = models.load(student, Hardware(adapter=adapter))
     ids = tokenizer(chat.prompt_text("Compute 12+13.") + r"\boxed{25}", return_tensors="pt").input_ids
     with torch.no_grad():
         first = model(input_ids=ids).logits

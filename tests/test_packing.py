@@ -1,6 +1,7 @@
 """Packing: every document once, no row too long, and nobody reads a neighbour."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from phi_lab import models
 from phi_lab.errors import UserError
-from phi_lab.scale import Training
+from phi_lab.scale import Hardware, Training
 from phi_lab.stages import language_modeling as lm
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)
@@ -145,7 +146,7 @@ def test_the_trainer_measures_the_loss_of_documents_alone(model, tokenizer, tmp_
 def test_slices_of_like_length_hold_every_row_once_and_hardly_pad():
     made = documents(20, 7)
     batch = lm.collate(0)(list(lm.rows_dataset(made, [[i] for i in range(20)], 0, None)))
-    parts = lm.by_length(batch)
+    parts = lm.by_length(batch, 8)
     assert [len(part["labels"]) for part in parts] == [8, 8, 4]
     lengths = sorted(len(d[0]) for d in made)
     assert [part["labels"].shape[1] for part in parts] == [lengths[7], lengths[15], lengths[19]]
@@ -154,13 +155,13 @@ def test_slices_of_like_length_hold_every_row_once_and_hardly_pad():
     assert all((part["position_ids"][:, 0] == 0).all() for part in parts)
 
 
-def test_slices_take_the_same_step_as_a_whole_batch(tokenizer, tmp_path, monkeypatch):
+def test_slices_take_the_same_step_as_a_whole_batch(tokenizer, tmp_path):
     """Twenty documents through forward and backward at once, and in slices: equal loss and weights."""
     made, seen = documents(20, 8), []
     numbers = Training(learning_rate=1e-2, batch=20, row_length=64, steps=2, warmup=0.0)
     for size in (8, 20):
-        monkeypatch.setattr(lm, "SLICE", size)
-        result = lm.fit(models.build("phi-nano", len(tokenizer), 1), tokenizer, made, [], tmp_path / str(size), numbers,
+        sized = replace(numbers, hardware=Hardware(rows=size))
+        result = lm.fit(models.build("phi-nano", len(tokenizer), 1), tokenizer, made, [], tmp_path / str(size), sized,
                         pack=lm.one_per_row, packed=False, seed=0, title="test")  # fmt: skip
         weights = torch.cat([weight.flatten() for weight in models.load(result.model).parameters()])
         seen.append((result.metrics[0]["loss"], weights))

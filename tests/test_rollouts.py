@@ -120,7 +120,7 @@ def test_the_seed_makes_the_rollouts(peaky, tokenizer, engine):
 @pytest.mark.parametrize("slots", [3, 8, 64])
 def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, monkeypatch, slots):
     """40 answers of different lengths through few rows: each must still be its own question's."""
-    monkeypatch.setattr(rollouts, "SLOTS", slots)
+    monkeypatch.setitem(rollouts.SLOTS, "cpu", slots)
     prompts = [f"Compute {number}+{'1' * (number % 7 + 1)}." for number in range(20)]
     groups = rollouts.sample(
         peaky, tokenizer, prompts, samples=2, temperature=1.0, max_new_tokens=25, seed=6, quiet=True
@@ -132,7 +132,7 @@ def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, 
 
 
 def test_hf_goes_on_in_batches(peaky, tokenizer, monkeypatch):
-    monkeypatch.setattr(rollouts, "SLOTS", 4)
+    monkeypatch.setitem(rollouts.SLOTS, "cpu", 4)
     groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=3, temperature=1.0, max_new_tokens=20, seed=6,
                              engine="hf", quiet=True)  # fmt: skip
     check_logprobs(peaky, tokenizer, PROMPTS, groups, 1.0)

@@ -85,6 +85,43 @@ def check_leftovers(result, out):
     assert result.seconds > 0 and result.train_tokens > 0
 
 
+# ------------------------------------------------------------------ adapters
+
+
+@pytest.fixture(scope="module")
+def stage_of(data):
+    """Train one stage by name: (student, out, hardware) -> Result. GRPO's rewarded answers are odd at random."""
+
+    def stage(name, student, out, hardware):
+        if name == "mid":
+            return mid_training.train(student, *both(data), out, replace(MID, hardware=hardware, muon=False), seed=0)
+        if name == "sft":
+            return sft.train(student, *both(data), out, replace(SFT, hardware=hardware, muon=False), seed=0)
+        if name == "dpo":
+            pair = data / "train-right.jsonl", data / "wrong.jsonl"
+            return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware), seed=0)
+        numbers = replace(GRPO, steps=2, hardware=hardware)
+        return grpo.train(student, distill.questions(4, 1), out, numbers, seed=0, reward=long_word, select=everything)
+
+    return stage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["lora", "qlora"])
+def test_adapters_go_through_all_four_stages(tmp_path, student, stage_of, adapter):
+    """Each stage trains a new adapter on the merged model of the one before; what is saved is a plain model."""
+    hardware = scale.Hardware(adapter=adapter, checkpointing=True, rows=4, engine="hf" if adapter == "qlora" else "cpu")
+    for name in ("mid", "sft", "dpo", "grpo"):
+        result = stage_of(name, student, tmp_path / name, hardware)
+        check_leftovers(result, tmp_path / name)
+        assert (result.model / "adapter" / "adapter_model.safetensors").is_file()
+        before, after = weights(student), weights(result.model)
+        assert before.keys() == after.keys()
+        changed = {weight for weight in before if not torch.equal(before[weight], after[weight])}
+        assert changed and all(weight.endswith("_proj.weight") for weight in changed), name
+        student = result.model
+
+
 # ------------------------------------------------------------------ base, mid-training, SFT
 
 
@@ -655,7 +692,9 @@ def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
 @pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
 def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypatch):
     """At step 1, that of -sum(advantage x log-probability) / tokens that count, at the sampling temperature."""
-    numbers = scale.Reinforcement(1e-9, steps=1, prompts=4, group=8, candidates=4, max_new_tokens=6, hot=0.7)
+    parts = scale.Hardware(rows=5)  # several, the last of them smaller
+    numbers = scale.Reinforcement(1e-9, steps=1, prompts=4, group=8, candidates=4, max_new_tokens=6, hot=0.7,
+                                  hardware=parts)  # fmt: skip
     problems, seen, real = distill.questions(4, 1), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
@@ -663,7 +702,6 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
         return groups
 
     monkeypatch.setattr(rollouts, "sample", sample)
-    monkeypatch.setattr(grpo, "SLICE", 5)  # in several parts, the last of them smaller
     result = grpo.train(student, problems, tmp_path, numbers, seed=2, reward=long_word, advantage=advantage,
                         select=everything)  # fmt: skip
     ((prompts, groups),) = seen

@@ -120,7 +120,7 @@ if "mid" in tokens:
 def one_step(adapter):
     """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
     torch.manual_seed(0)
-    model, tokenizer = models.load(run.SHIPPED / "base", adapter), models.load_tokenizer()
+    model, tokenizer = models.load(run.SHIPPED / "base", scale.Hardware(adapter=adapter)), models.load_tokenizer()
     rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
     batch = collate(tokenizer.pad_token_id)(
         [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]

@@ -44,7 +44,6 @@ Advantage = Callable[
 Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
 Ask = Callable[[Sequence[Problem], int, int], list[list[rollouts.Sample]]]  # (problems, samples, seed) -> rollouts
 Select = Callable[[Ask, Sequence[Problem], Reinforcement, int, Reward], list[Problem]]  # candidates -> prompts
-SLICE = 32  # answers in one forward and backward pass
 LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature", "trained_tokens")
 
 
@@ -118,13 +117,13 @@ def select_uniform_length(
 def train(
     student: Path, problems: Sequence[Problem], out: Path, numbers: Reinforcement, *, seed: int,
     reward: Reward = verified, advantage: Advantage = rebalance, temperature: Temperature | None = None,
-    select: Select = select_uniform_length, engine: str = "cpu",
+    select: Select = select_uniform_length,
 ) -> Result:  # fmt: skip
     """Train the model in `student` on its own rollouts; saved in `out/model`.
 
     problems: candidates, of which `select` keeps some. advantage, reward, temperature: see the functions above.
     """
-    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    model, tokenizer = models.load(student, numbers.hardware), models.load_tokenizer(student)
     started = time.perf_counter()
     probed = 0  # tokens
 
@@ -132,7 +131,8 @@ def train(
         nonlocal probed
         groups = rollouts.sample(
             model, tokenizer, [problem.prompt for problem in problems], samples=samples, temperature=numbers.hot,
-            max_new_tokens=numbers.max_new_tokens, seed=seed, engine=engine, title="choosing prompts",
+            max_new_tokens=numbers.max_new_tokens, seed=seed, engine=numbers.hardware.engine,
+            title="choosing prompts",
         )  # fmt: skip
         for problem, group in zip(problems, groups, strict=True):
             asked = len(rollouts.prompt_ids(tokenizer, problem.prompt))
@@ -152,7 +152,8 @@ def train(
         per_device_train_batch_size=numbers.prompts * numbers.group,
         max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
         epsilon=numbers.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
-        save_total_limit=1, bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=1,
+        save_total_limit=1, optim=numbers.hardware.optimizer, activation_checkpointing=numbers.hardware.checkpointing,
+        bf16=torch.cuda.is_available(), logging_steps=1,
         report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
         shuffle_dataset=False,  # TRL's own order is lost on resume
     )  # fmt: skip
@@ -160,9 +161,9 @@ def train(
     data = Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in asked])
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[recorder],
-        reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, engine, seed),
+        reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, numbers.hardware.engine, seed),
     )  # fmt: skip
-    trainer.advantage, trainer.seed = advantage, seed
+    trainer.advantage, trainer.seed, trainer.rows = advantage, seed, numbers.hardware.rows
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     trained, sampled = sum(row["trained_tokens"] for row in recorder.rows), recorder.rows[-1]["tokens"]
@@ -179,6 +180,7 @@ class _Trainer(GRPOTrainer):
 
     advantage: Advantage
     seed: int
+    rows: int  # in one forward and backward pass
 
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
@@ -204,9 +206,9 @@ class _Trainer(GRPOTrainer):
         return batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The same loss and gradient, `SLICE` answers of like length at a time: memory and padding are a slice's."""
+        """The same loss and gradient, a few answers of like length at a time: memory and padding are those of a few."""
         whole = super().compute_loss
-        return in_parts(_slices(inputs), lambda part: whole(model, part), self.accelerator.backward)
+        return in_parts(_slices(inputs, self.rows), lambda part: whole(model, part), self.accelerator.backward)
 
 
 def _rows(batch: dict, which: torch.Tensor, rows: int) -> dict:
@@ -217,13 +219,13 @@ def _rows(batch: dict, which: torch.Tensor, rows: int) -> dict:
     }
 
 
-def _slices(batch: dict) -> list[dict]:
-    """The rows of a batch, shortest answers first, `SLICE` at a time and without columns that only pad."""
+def _slices(batch: dict, together: int) -> list[dict]:
+    """The rows of a batch, shortest answers first, `together` at a time and without columns that only pad."""
     rows = len(batch["completion_ids"])
     order = batch["completion_mask"].sum(1).argsort(stable=True)
     parts = []
-    for first in range(0, rows, SLICE):
-        part = _rows(batch, order[first : first + SLICE], rows)
+    for first in range(0, rows, together):
+        part = _rows(batch, order[first : first + together], rows)
         asked, said = (int(part[f"{side}_mask"].sum(1).max()) for side in ("prompt", "completion"))
         for name, value in part.items():
             if isinstance(value, torch.Tensor) and value.dim() == 2:  # prompts are padded on the left

@@ -23,7 +23,6 @@ from phi_lab.stages.muon import muon
 from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point
 
 IGNORE = -100
-SLICE = 8  # rows in one forward and backward pass
 Document = tuple[list[int], list[int]]  # token ids, labels
 Pack = Callable[[Sequence[int], int], list[list[int]]]
 
@@ -97,13 +96,13 @@ def collate(pad: int) -> Callable[[list[dict]], dict[str, torch.Tensor]]:
     return together
 
 
-def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    """The rows of a batch (rows, width), shortest first, `SLICE` at a time and cut after their last label."""
+def by_length(batch: dict[str, torch.Tensor], rows: int) -> list[dict[str, torch.Tensor]]:
+    """The rows of a batch (rows, width), shortest first, `rows` at a time and cut after their last label."""
     width = batch["labels"].shape[1]
     lengths = ((batch["labels"] != IGNORE) * torch.arange(1, width + 1, device=batch["labels"].device)).amax(1)
     return [
         {name: value[some, : max(1, int(lengths[some].max()))] for name, value in batch.items()}
-        for some in lengths.argsort(stable=True).split(SLICE)
+        for some in lengths.argsort(stable=True).split(rows)
     ]
 
 
@@ -136,6 +135,7 @@ def fit(
     )
     held = rows_dataset(validation, pack_best_fit([len(d[0]) for d in validation], numbers.row_length),
                         tokenizer.pad_token_id, numbers.row_length) if validation else None  # fmt: skip
+    hardware = numbers.hardware
     arguments = SFTConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
         per_device_train_batch_size=numbers.batch, per_device_eval_batch_size=4 * numbers.batch,
@@ -143,9 +143,11 @@ def fit(
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=numbers.patience > 0,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
-        save_strategy="steps", save_steps=numbers.evaluate_every or numbers.steps, save_total_limit=1,
+        save_strategy="steps" if numbers.evaluate_every else "no", save_steps=numbers.evaluate_every,
+        save_total_limit=1,
         restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
-        bf16=torch.cuda.is_available(), activation_checkpointing=False, remove_unused_columns=False,
+        optim=hardware.optimizer, weight_decay=numbers.weight_decay, activation_checkpointing=hardware.checkpointing,
+        use_liger_kernel=hardware.liger, bf16=torch.cuda.is_available(), remove_unused_columns=False,
         max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps),
         report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
@@ -155,11 +157,13 @@ def fit(
     if numbers.patience:
         # At a constant rate the validation loss jumps by a few thousandths from one evaluation to the next.
         callbacks.append(Plateau(numbers.patience, 5e-3, numbers.cooldown))
+    settings = {"lr": numbers.learning_rate, "weight_decay": numbers.weight_decay}
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=train, eval_dataset=held, processing_class=tokenizer,
         data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
-        optimizer_cls_and_kwargs=(muon, {"lr": numbers.learning_rate, "weight_decay": numbers.weight_decay}),
+        optimizer_cls_and_kwargs=(muon, settings) if numbers.muon else None,
     )  # fmt: skip
+    trainer.rows = hardware.rows
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume_point(out))
@@ -217,15 +221,17 @@ class _Trainer(SFTTrainer):
     `Plateau`, its learning rate.
     """
 
+    rows: int  # in one forward and backward pass
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The same loss and gradient, `SLICE` rows of like length at a time, so that few positions only pad."""
+        """The same loss and gradient, a few rows of like length at a time, so that few positions only pad."""
         if num_items_in_batch is None:  # an evaluation: a mean, of packed rows
             return Trainer.compute_loss(self, model, inputs, return_outputs)
 
         def loss(part: dict[str, torch.Tensor]) -> torch.Tensor:
             return Trainer.compute_loss(self, model, part, num_items_in_batch=num_items_in_batch)
 
-        return in_parts(by_length(inputs), loss, self.accelerator.backward)
+        return in_parts(by_length(inputs, self.rows), loss, self.accelerator.backward)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if not any(isinstance(one, Plateau) for one in self.callback_handler.callbacks):

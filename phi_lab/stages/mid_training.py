@@ -33,7 +33,7 @@ def train(
         for path in (data, validation)
     )
     return lm.fit(
-        models.load(student),
+        models.load(student, numbers.hardware),
         tokenizer,
         documents,
         held,

@@ -122,19 +122,22 @@ def train(
     before training, so no second model stays in memory.
     """
     columns, started = ("id", "prompt", "completion", "tokens"), time.perf_counter()
-    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    model, tokenizer = models.load(student, numbers.hardware), models.load_tokenizer(student)
     rows = read_rows(right, columns)
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
     rows = make_pairs(rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
+    together = min(numbers.batch, numbers.hardware.rows)
     arguments = DPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
-        per_device_train_batch_size=numbers.batch, learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
+        per_device_train_batch_size=together, gradient_accumulation_steps=numbers.batch // together,
+        learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
-        precompute_ref_batch_size=2 * numbers.batch, max_length=None, save_strategy="steps", save_steps=20,
+        precompute_ref_batch_size=2 * together, max_length=None, save_strategy="steps", save_steps=20,
         save_total_limit=1,
-        bf16=torch.cuda.is_available(), activation_checkpointing=False, logging_steps=min(2, steps), report_to="none",
+        optim=numbers.hardware.optimizer, activation_checkpointing=numbers.hardware.checkpointing,
+        bf16=torch.cuda.is_available(), logging_steps=min(2, steps), report_to="none",
         disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]

@@ -75,5 +75,14 @@ def train(
         [lm.document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, held)
     )
     return lm.fit(
-        models.load(student), tokenizer, documents, held, out, numbers, pack=pack, packed=False, seed=seed, title="SFT"
+        models.load(student, numbers.hardware),
+        tokenizer,
+        documents,
+        held,
+        out,
+        numbers,
+        pack=pack,
+        packed=False,
+        seed=seed,
+        title="SFT",
     )
