@@ -21,7 +21,7 @@ from phi_lab import models, scale
 from phi_lab.stages import language_modeling as lm
 
 PEAK = 989e12  # dense bfloat16 FLOPs a second of an H100 or H200 SXM, from NVIDIA's data sheet
-TOKENS = 32768  # a step
+TOKENS = 16384  # a step
 STEPS = 20  # the second half is timed
 
 
@@ -45,7 +45,7 @@ def measure(case: str, where: Path) -> dict:
     hardware = scale.Hardware(
         adapter=None if full else adapter, dtype="float32" if full else "bfloat16",
         attention="sdpa" if "sdpa" in rest else "flex_attention", liger="plain" not in rest,
-        optimizer="adamw_torch_fused", checkpointing="kept" not in rest, rows=max(1, 8192 // length),
+        optimizer="adamw_torch_fused", checkpointing="kept" not in rest, rows=max(1, (4096 if "kept" in rest else 8192) // length),
     )  # fmt: skip
     student = random_model(name, where / name)
     batch = TOKENS // length
@@ -88,9 +88,12 @@ def main(out: Path, cases: list[str]) -> None:
         print(json.dumps(measure(cases[0], where)), flush=True)
         return
     for case in cases:
-        done = subprocess.run([sys.executable, __file__, "-", case], capture_output=True, text=True)
-        lines = done.stdout.strip().splitlines()
-        row = json.loads(lines[-1]) if done.returncode == 0 else {"case": case, "error": done.stderr[-1500:]}
+        try:
+            done = subprocess.run([sys.executable, __file__, "-", case], capture_output=True, text=True, timeout=110)
+            lines = done.stdout.strip().splitlines()
+            row = json.loads(lines[-1]) if done.returncode == 0 else {"case": case, "error": done.stderr[-1500:]}
+        except subprocess.TimeoutExpired:
+            row = {"case": case, "error": "not done after 110 seconds"}
         print(json.dumps(row), flush=True)
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
