@@ -6,6 +6,7 @@ stopped.
 
 import argparse
 import errno
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,13 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--from", dest="start", default="mid", help=f"first stage: {', '.join(scale.STAGES)}")
     run.add_argument("--to", dest="stop", default="grpo", help="last stage")
     run.add_argument("--data", type=Path, default=None, help="a `phi-lab distill` folder to train on; none: an own set")
+
+    plan = command("plan", _plan, "what a GPU scale takes: memory, tokens a second, hours, money, what will not fit")
+    plan.add_argument("--scale", default="full", help="lora, qlora or full")
+    plan.add_argument("--gpu", default="h100", help="h100, h200, a100, l40s or rtx4090")
+    plan.add_argument("--gpus", type=at_least(1), default=1, help="how many")
+    plan.add_argument("--price", type=at_least(0.0, float), default=None, help="money a GPU and hour; none: a guess")
+    plan.add_argument("--json", action="store_true", help="rows for a program instead of a table")
 
     distil = command("distill", _distill, "ask a teacher, verify its rollouts, filter them into training sets")
     distil.add_argument(
@@ -220,6 +228,14 @@ def _run(options) -> None:
 
     run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,
               stop=options.stop, data=options.data)  # fmt: skip
+
+
+def _plan(options) -> None:
+    from phi_lab import plan
+
+    numbers = scale.numbers(options.scale)
+    rows = plan.plan(numbers, options.gpu, options.gpus, options.price)
+    print(json.dumps(rows) if options.json else plan.table(numbers, rows, options.gpu, options.gpus))
 
 
 def _distill(options) -> None:

@@ -57,7 +57,7 @@ def config(name: str, vocabulary: int = 492) -> Phi3Config:
         rope = {
             "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
             "short_factor": [1.0] * 48, "long_factor": [float(factor) for factor in LONG_FACTORS],
-            "original_max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096, "factor": 131072 / 4096,
         }  # fmt: skip
         rest = dict(
             vocab_size=200064, max_position_embeddings=131072, sliding_window=262144, bos_token_id=199999,

@@ -45,7 +45,7 @@ def chain(
     Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
     disk.
     """
-    numbers = scale.numbers(scale_name, profile)
+    numbers = scale.runnable(scale.numbers(scale_name, profile))
     stages = between(start, stop)
     if profile == "smoke" and start == "base":
         raise UserError("the smoke profile starts from shipped checkpoints: use --profile lab with --from base")

@@ -46,7 +46,7 @@ class Lab:
         profile, seed = os.environ.get("PHI_LAB_PROFILE", "lab"), os.environ.get("PHI_LAB_SEED", "0")
         if not seed.isdecimal():
             raise UserError(f"PHI_LAB_SEED={seed!r} is not a number: unset it, or write for example PHI_LAB_SEED=1")
-        self.numbers, self.seed = scale.numbers(scale_name, profile), int(seed)
+        self.numbers, self.seed = scale.runnable(scale.numbers(scale_name, profile)), int(seed)
         self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
         run.open_folder(self.out, self.numbers, self.seed)
         if own := os.environ.get("PHI_LAB_DATA"):

@@ -1,0 +1,189 @@
+"""What a scale takes before a GPU is rented: memory by part, tokens a second, hours, money, and what will not fit.
+
+The arithmetic is that of the memory's owners: weights, their gradients, Adam's two moments, copies in the precision of
+the arithmetic, activations, the loss, and while sampling the keys and values. Speeds are shares of a card's peak:
+`MFU` was measured (docs/performance.md: Phi-4-mini on an H200), `DECODING` is assumed and says so. Sharding over GPUs
+is FSDP2's: weights, gradients and moments are divided, and one layer at a time is gathered whole.
+
+    phi-lab plan --scale full --gpus 128 --gpu h100
+    phi-lab plan --scale qlora --gpu rtx4090 --json
+"""
+
+import math
+from dataclasses import dataclass
+
+from phi_lab import models
+from phi_lab.errors import UserError
+from phi_lab.scale import Hardware, Numbers
+
+MFU = 0.35  # of the card's peak in training with activation checkpointing; measured at rows of 2,048 (0.353)
+DECODING = 0.5  # of the card's bandwidth while sampling; assumed, not measured
+SPARE = 0.08  # of the memory: context, fragments
+FILLED = 0.5  # of the longest answer is the mean one; the paper's own range is 12K to 20K of 25K
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU by its data sheet: dense bfloat16 FLOPs a second, bytes, bytes a second; money an hour is a guess."""
+
+    flops: float
+    memory: float
+    bandwidth: float
+    price: float
+
+
+CARDS = {
+    "h100": Card(989e12, 85.0e9, 3.35e12, 2.5),
+    "h200": Card(989e12, 151.0e9, 4.8e12, 3.5),
+    "a100": Card(312e12, 85.0e9, 2.04e12, 1.6),
+    "l40s": Card(362e12, 51.5e9, 0.86e12, 1.0),
+    "rtx4090": Card(165e12, 25.7e9, 1.01e12, 0.4),
+}
+
+
+class Shape:
+    """Sizes of a model in `models.SHAPES`, counted from its configuration."""
+
+    def __init__(self, name: str):
+        one = models.config(name)
+        head = one.hidden_size // one.num_attention_heads
+        self.hidden, self.layers, self.mlp, self.vocabulary = (
+            one.hidden_size, one.num_hidden_layers, one.intermediate_size, one.vocab_size,
+        )  # fmt: skip
+        self.qkv = (one.num_attention_heads + 2 * one.num_key_value_heads) * head
+        self.matrices = self.hidden * (self.qkv + self.hidden + 3 * self.mlp)  # of one layer
+        self.weights = self.layers * (self.matrices + 2 * self.hidden) + self.hidden * (self.vocabulary + 1)
+        self.adapter = 16 * self.layers * (5 * self.hidden + self.qkv + 3 * self.mlp)  # rank 16 beside all matrices
+        self.cache = 4 * self.layers * one.num_key_value_heads * head  # bytes a token, keys and values in bfloat16
+
+
+def memory(shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> dict[str, float]:
+    """Bytes on each GPU in a training step with `tokens` in one pass, by part."""
+    full = hardware.adapter is None
+    trained = shape.weights if full else shape.adapter
+    width = {"float32": 4, "bfloat16": 2}[hardware.dtype]
+    parts = {
+        "weights": shape.weights * width / gpus,
+        "gradients": 4 * trained / gpus,
+        "optimizer": (2 if "8bit" in hardware.optimizer else 8) * trained / gpus,
+    }
+    embedding = shape.hidden * shape.vocabulary
+    if hardware.adapter == "qlora":  # half a byte, its constants, and the embedding in bfloat16
+        parts["weights"] = (0.53 * (shape.weights - embedding) + 2 * embedding) / gpus
+    if full:  # what autocast keeps in bfloat16: everything on one GPU, the gathered layer on several
+        parts["working copy"] = 2 * (shape.weights if gpus == 1 else 2 * shape.matrices + embedding)
+    stream = tokens * shape.hidden * (4 if full else 2)  # the residual stream
+    layer = tokens * (2 * shape.hidden * 4 + 2 * (2 * shape.hidden + 2 * shape.qkv + 4 * shape.mlp))
+    parts["activations"] = shape.layers * stream + layer if hardware.checkpointing else shape.layers * layer
+    logits = 8 * embedding if full else 0  # gradients of embedding and head, one matrix, before they are added
+    parts["loss"] = logits + (tokens * shape.vocabulary * 8 if not hardware.liger else 2 * embedding)
+    return parts
+
+
+def flops(shape: Shape, hardware: Hardware, row: int) -> float:
+    """FLOPs a token of training: 6 a weight, 4 where only an adapter trains, and attention over half of a row
+    (arXiv 2204.02311, appendix B). What checkpointing repeats is in the measured `MFU`.
+    """
+    return (6 if hardware.adapter is None else 4) * shape.weights + 6 * shape.layers * shape.hidden * row
+
+
+def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> tuple[float, int]:
+    """(tokens a second, answers at once) of one GPU that holds the model in bfloat16 and fills its memory with answers.
+
+    Raises UserError when not even one answer fits.
+    """
+    weights = 2 * shape.weights if hardware.adapter != "qlora" else 0.53 * shape.weights
+    answer = shape.cache * longest * FILLED
+    at_once = int(min(512, (card.memory * (1 - SPARE) - weights) / answer))
+    if at_once < 1:
+        raise UserError(f"sampling: no answer of {longest:,} tokens fits beside the weights: choose a larger card")
+    step = (weights + at_once * answer) / (card.bandwidth * DECODING)  # seconds for one token of each
+    return at_once / step, at_once
+
+
+def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None) -> list[dict]:
+    """One row a stage: `stage`, `tokens`, `tokens_per_second`, `hours`, `price`, `rows_a_pass`, `passes`, `memory` by
+    part in GB on each GPU, `total_gb`, `fits`.
+
+    Raises UserError for an unknown card and for adapters on several GPUs.
+    """
+    if card_name not in CARDS:
+        raise UserError(f"unknown GPU {card_name!r}: choose one of {', '.join(CARDS)}")
+    if numbers.scale == "cpu":
+        raise UserError("the scale cpu needs no GPU: choose --scale lora, qlora or full")
+    card, shape = CARDS[card_name], Shape(numbers.model)
+    rows = []
+    for stage in ("mid", "sft", "dpo", "grpo"):
+        one, sampled = getattr(numbers, stage), 0
+        hardware, epochs = one.hardware, 1
+        if stage == "dpo":  # two answers a pair, and the reference's forward pass, a third, before
+            row, batch, count = numbers.mid.row_length, 2 * one.batch, one.pairs * one.epochs // one.batch
+            filled = FILLED * 4 / 3
+        elif stage == "grpo":  # half of the rollouts count, at most
+            row, batch, count, filled = one.max_new_tokens, one.prompts * one.group // 2, one.steps, FILLED
+            sampled = (one.steps * one.prompts * one.group + one.candidates * one.probes) * row * FILLED
+        else:
+            row, batch, count, filled = one.row_length, one.batch, one.steps * epochs, 1.0 if stage == "mid" else FILLED
+        together = 1
+        while together < 8 and batch >= 2 * together * gpus and _fits(card, shape, hardware, gpus, 2 * together * row):
+            together *= 2
+        parts = memory(shape, hardware, gpus, together * row)
+        tokens = count * batch * row * filled
+        speed = gpus * MFU * card.flops / flops(shape, hardware, row)
+        hours = tokens / speed / 3600
+        if sampled:
+            rate, at_once = sampling(shape, hardware, card, row)
+            hours += sampled / (gpus * rate) / 3600
+        rows.append({
+            "stage": stage, "tokens": round(tokens), "sampled_tokens": round(sampled),
+            "tokens_per_second": round(speed), "hours": round(hours, 2),
+            "price": round(hours * gpus * (card.price if price is None else price), 2), "row": row, "batch": batch,
+            "rows_a_pass": together, "passes": math.ceil(batch / (gpus * together)),
+            "memory": {name: round(value / 1e9, 2) for name, value in parts.items()},
+            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": _fits(card, shape, hardware, gpus, together * row),
+        })  # fmt: skip
+    return rows
+
+
+def _fits(card: Card, shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> bool:
+    return sum(memory(shape, hardware, gpus, tokens).values()) <= card.memory * (1 - SPARE)
+
+
+def advice(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
+    """One line for a plan that does not fit: what would."""
+    bad = [row["stage"] for row in rows if not row["fits"]]
+    if not bad:
+        return ""
+    for more in (2 * gpus, 4 * gpus, 8 * gpus):
+        if all(row["fits"] for row in plan(numbers, card_name, more)):
+            return f"{', '.join(bad)}: does not fit on {gpus} x {card_name}; {more} would do"
+    return f"{', '.join(bad)}: does not fit on {gpus} x {card_name}: take another card, or --scale qlora"
+
+
+def table(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
+    """The plan as text."""
+    lines = [f"{numbers.model}, scale {numbers.scale}, {gpus} x {card_name}; training at {100 * MFU:.0f} % of peak "
+             f"(measured), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)", "",
+             f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'money':>10}{'rows a pass':>13}{'passes':>8}"
+             f"{'GB a GPU':>10}  fits"]  # fmt: skip
+    for row in rows:
+        fits = "yes" if row["fits"] else "NO"
+        lines.append(
+            f"{row['stage']:6}{_short(row['tokens'] + row['sampled_tokens']):>10}{row['tokens_per_second']:>11,}"
+            f"{row['hours']:>9,.1f}{row['price']:>10,.0f}{row['rows_a_pass']:>13}{row['passes']:>8}"
+            f"{row['total_gb']:>10}  {fits}"
+        )
+    lines += ["", "memory of the largest stage, GB a GPU:"]
+    largest = max(rows, key=lambda row: row["total_gb"])
+    lines += [f"  {name:14}{value:>8.1f}" for name, value in largest["memory"].items()]
+    lines.append(
+        f"all stages: {sum(row['hours'] for row in rows):,.1f} hours, {sum(row['price'] for row in rows):,.0f}"
+    )
+    return "\n".join(filter(None, (*lines, advice(numbers, rows, card_name, gpus))))
+
+
+def _short(count: float) -> str:
+    for size, letter in ((1e9, "B"), (1e6, "M")):
+        if count >= size:
+            return f"{count / size:,.1f} {letter}"
+    return f"{count:,.0f}"
