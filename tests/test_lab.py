@@ -85,6 +85,7 @@ def test_the_rebalancing_table_shows_both_functions():
         lambda: widgets.browse(ROWS),
         lambda: widgets.filters(WORKED),
         widgets.schedule,
+        widgets.planner,
         widgets.rebalancing,
     ],
 )
@@ -155,6 +156,15 @@ def test_a_wrong_setting_is_one_clear_line(monkeypatch, tmp_path, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=value):
         Lab()
+
+
+def test_the_planner_follows_its_controls():
+    which, card, gpus, view = widgets.planner().children
+    assert "qlora, 1 x rtx4090" in view.value and "NO" not in view.value
+    which.value, card.value = "full", "h100"
+    assert "does not fit on 1 x h100" in view.value
+    gpus.value = 8
+    assert "full, 8 x h100" in view.value and "does not fit" not in view.value
 
 
 def test_the_gpu_scales_say_that_they_are_to_come():

@@ -6,8 +6,8 @@
 #
 # **Time**: about 20 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
 #
-# **Plainly:** the GPU scales (`lora`, `qlora`, `full`) are not part of this release yet, and nothing on this page was
-# run on a GPU.
+# **Plainly:** the chain does not run at the GPU scales (`lora`, `qlora`, `full`) yet. Their adapters train all four
+# stages in the tests, on the tiny model; on a GPU only the speed of training was measured (docs/performance.md).
 
 # %%
 import torch
@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from phi_lab import models, run, scale
 from phi_lab.errors import UserError
 from phi_lab.files import read_rows
-from phi_lab.lab import Lab, checks, tables
+from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import ask_ten
 from phi_lab.stages.language_modeling import collate, document
 
@@ -41,18 +41,27 @@ NAMES = {
     "beta": "β",
     "group": "group",
 }
+COLUMNS = {"this run": lab.numbers, "lora, qlora": scale.numbers("lora"), "full": scale.numbers("full")}
+
+
+def number(of, stage, key):
+    """One number of a scale as text; "" where the stage has none such."""
+    one = vars(getattr(of, stage))
+    value = one.get("row_length", one.get("max_new_tokens")) if key == "max_length" else one.get(key)
+    return "" if value is None else f"{value:,}"
+
+
 lines = []
 for stage in ("mid", "sft", "dpo", "grpo"):
-    ours, theirs = vars(getattr(lab.numbers, stage)), scale.PAPER[stage]
     for key, name in NAMES.items():
-        here = ours.get("row_length", ours.get("max_new_tokens")) if key == "max_length" else ours.get(key)
-        if key in theirs and here is not None:
-            paper = "unknown" if theirs[key] is None else f"{theirs[key]:,}"
-            lines.append((stage, name, f"{here:,}", paper))
-plan = lab.numbers.distillation
-lines += [("distillation", "questions", f"{plan.questions:,}", f"{scale.PAPER['distillation']['questions']:,}"),
-          ("distillation", "rollouts a question", plan.samples, "about 8")]  # fmt: skip
-HTML(tables.table("", ("stage", "number", "this run", "the paper"), lines))
+        if key in scale.PAPER[stage] and number(lab.numbers, stage, key):
+            theirs = scale.PAPER[stage][key]
+            here = (number(of, stage, key) for of in COLUMNS.values())
+            lines.append((stage, name, *here, "unknown" if theirs is None else f"{theirs:,}"))
+for key, name in (("questions", "questions"), ("samples", "rollouts a question")):
+    here = (f"{getattr(of.distillation, key):,}" for of in COLUMNS.values())
+    lines.append(("distillation", name, *here, f"{scale.PAPER['distillation'][key]:,}"))
+HTML(tables.table("", ("stage", "number", *COLUMNS, "the paper"), lines))
 
 # %% [markdown]
 # ## The same class of model
@@ -108,6 +117,24 @@ if "mid" in tokens:
 # %% [markdown]
 # So the two days hold mid-training and little else: the teacher's ten million answers and probably RL came on top
 # [I].
+#
+# ## Plan it before renting it
+#
+# `phi-lab plan` does that arithmetic for every stage and adds up the memory. Its speed in training, 35 % of the peak,
+# was measured once with Phi-4-mini's shape and random weights on one H200; its speed in sampling is an assumption;
+# money is a guess. Batches, lengths, rates and epochs are the paper's where they are known.
+
+# %%
+print(widgets.plan_text("full", "h100", 128))
+
+# %%
+widgets.planner()  # with a running kernel: other cards, how many, other scales
+
+# %% [markdown]
+# **Laptop to cluster in five steps.** 1. This notebook, on the CPU. 2. `phi-lab plan --scale qlora --gpu rtx4090`: what
+# one card at home would take. 3. The same with `lora` and a rented card. 4. `full` on two such cards, where weights,
+# gradients and Adam's moments no longer fit on one. 5. `full` on a cluster, where only `--gpus` changes. Steps 2 to 5
+# are plans so far: those scales do not run yet.
 #
 # ## Adapters: LoRA and QLoRA, one real step each
 #

@@ -1,4 +1,4 @@
-"""Five things to play with: each a pure function (what it shows for which settings) with ipywidgets in front of it.
+"""Six things to play with: each a pure function (what it shows for which settings) with ipywidgets in front of it.
 
 The pure function also makes the static table or figure beside the widget, so that a page without a kernel still reads.
 
@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 import torch
 
-from phi_lab import figures, rollouts, verify
+from phi_lab import figures, plan, rollouts, scale, verify
+from phi_lab.errors import UserError
 from phi_lab.funnel import Funnel, Rules
 from phi_lab.lab import tables
 from phi_lab.look import VERDICTS, Figure
@@ -196,6 +197,26 @@ def rebalancing(size: int = 8) -> ipywidgets.Widget:
     for box in boxes:
         box.observe(show, "value")
     return _watched(show, view, row, seed)
+
+
+# ------------------------------------------------------------------ planner
+
+
+def plan_text(scale_name: str, card: str, gpus: int) -> str:
+    """`phi-lab plan` as text, or in one line why there is no plan."""
+    numbers = scale.numbers(scale_name)
+    try:
+        return plan.table(numbers, plan.plan(numbers, card, gpus), card, gpus)
+    except UserError as error:
+        return str(error)
+
+
+def planner() -> ipywidgets.Widget:
+    """Choose a scale, a card and how many of them."""
+    which = ipywidgets.Dropdown(options=scale.SCALES[1:], value="qlora", description="scale")
+    card = ipywidgets.Dropdown(options=list(plan.CARDS), value="rtx4090", description="GPU")
+    gpus = ipywidgets.SelectionSlider(options=[2**i for i in range(11)], value=1, description="how many", **SLOW)
+    return _live(lambda: f"<pre>{text(plan_text(which.value, card.value, gpus.value))}</pre>", which, card, gpus)
 
 
 def _live(render: Callable[[], str], *controls: ipywidgets.Widget) -> ipywidgets.Widget:
