@@ -120,7 +120,7 @@ class Lab:
 
     def dpo_trl(self) -> float:
         numbers = replace(scale.LAB.dpo, pairs=STEPS * scale.LAB.dpo.batch)
-        rows = rollout_dpo.make_pairs(self.right, read_rows(self.folder / "wrong.jsonl"), numbers, 0,
+        rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), numbers, 0,
                                       rollout_dpo.pair_closest_length)  # fmt: skip
         arguments = DPOConfig(**self.quiet, max_steps=STEPS // 2, per_device_train_batch_size=numbers.batch)
         trainer = _silent(lambda: DPOTrainer(

@@ -11,6 +11,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from phi_lab.errors import UserError
+
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END, ENDOFTEXT = "<|end|>", "<|endoftext|>"
 THINK, THINK_END = "<think>", "</think>"
@@ -25,6 +27,24 @@ CHAT_TEMPLATE = (
 def prompt_text(question: str) -> str:
     """The text a model is asked to continue. Equal to the chat template with `add_generation_prompt=True`."""
     return f"{USER}{question}{END}{ASSISTANT}"
+
+
+def asked(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
+    """The text that `tokenizer`'s model is asked to continue, by its own chat template.
+
+    Raises UserError for a tokenizer without one.
+    """
+    if tokenizer.chat_template == CHAT_TEMPLATE:
+        return prompt_text(question)  # the same, without the template engine
+    if not tokenizer.chat_template:
+        raise UserError(f"{tokenizer.name_or_path}: no chat template in it; a model that can be asked has one")
+    turn = [{"role": "user", "content": question}]
+    return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
+    """Token ids of a question in chat form, up to where the assistant begins."""
+    return tokenizer(asked(tokenizer, question), add_special_tokens=False).input_ids
 
 
 def completion_text(work: str | None, answer: str) -> str:

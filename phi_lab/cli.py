@@ -7,6 +7,7 @@ stopped.
 import argparse
 import errno
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--from", dest="start", default="mid", help=f"first stage: {', '.join(scale.STAGES)}")
     run.add_argument("--to", dest="stop", default="grpo", help="last stage")
     run.add_argument("--data", type=Path, default=None, help="a `phi-lab distill` folder to train on; none: an own set")
+
+    run.add_argument("--model", default=None, help="what a GPU scale starts from: a folder or a name on the hub; none: "
+                     "Phi-4-mini")  # fmt: skip
+    run.add_argument("--sets", type=Path, default=None, help="folder with copies of a GPU scale's benchmarks, instead "
+                     "of the hub")  # fmt: skip
 
     plan = command("plan", _plan, "what a GPU scale takes: memory, tokens a second, hours, money, what will not fit")
     plan.add_argument("--scale", default="full", help="lora, qlora or full")
@@ -226,8 +232,10 @@ def parser() -> argparse.ArgumentParser:
 def _run(options) -> None:
     from phi_lab import run
 
+    if options.sets:
+        os.environ["PHI_LAB_SETS"] = str(options.sets)
     run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,
-              stop=options.stop, data=options.data)  # fmt: skip
+              stop=options.stop, data=options.data, model=options.model)  # fmt: skip
 
 
 def _plan(options) -> None:

@@ -38,7 +38,7 @@ def evaluate(
             continue
         if network is None:
             network, tokenizer = models.load(model), models.load_tokenizer(model)
-        problems = benchmarks.load(benchmark)[: numbers.problems]
+        problems = benchmarks.load(numbers.sets[benchmarks.NAMES.index(benchmark)])[: numbers.problems]
         samples = numbers.samples if benchmark == "hard" else 1
         rows = _answers(network, tokenizer, problems, 1, 0.0, numbers, seed, f"{name} {benchmark}, greedy")
         rows += _answers(
@@ -63,7 +63,7 @@ def evaluate(
 def _answers(network, tokenizer, problems, samples, temperature, numbers, seed, title) -> list[dict]:
     groups = rollouts.sample(
         network, tokenizer, [problem["prompt"] for problem in problems], samples=samples, temperature=temperature,
-        max_new_tokens=numbers.max_new_tokens, seed=seed, title=title,
+        max_new_tokens=numbers.max_new_tokens, seed=seed, title=title, engine=numbers.engine,
     )  # fmt: skip
     flat = [
         (problem, number, one)

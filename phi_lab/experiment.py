@@ -30,7 +30,7 @@ def ladder(
     A stopped queue goes on where it was: finished steps and finished chains are found again. Raises UserError as
     `run.chain` does.
     """
-    path, numbers = out / "chains.jsonl", scale.runnable(scale.numbers(scale_name, profile))
+    path, numbers = out / "chains.jsonl", scale.numbers(scale_name, profile)
     done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
     for place, seed in enumerate(seeds):
         if seed in done:

@@ -11,8 +11,10 @@ import os
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -114,6 +116,31 @@ def load(folder: Path | str, hardware: Hardware = LAPTOP) -> PreTrainedModel:
     if hardware.adapter == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
+
+
+def find(name: str) -> Path:
+    """The local folder of a model: `name` itself if it is one, else a download from the hub, or what is left of one.
+
+    Raises UserError where there is none, or where it lacks what every stage needs: a tokenizer with a chat template.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
+        except (OSError, ValueError) as error:  # HTTP errors, a missing cache, and a name that is none
+            words = " ".join(str(error).split())[:160]
+            raise UserError(f"{name}: no such folder, and the hub does not give it ({words}): --model DIR") from None
+    _require(folder)
+    if not load_tokenizer(folder).chat_template:
+        raise UserError(f"{folder}: its tokenizer has no chat template (chat_template.jinja or tokenizer_config.json)")
+    return folder
+
+
+def parameters(folder: Path) -> int:
+    """Weights of the model in a folder, counted from its configuration without loading it."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def fingerprint(folder: Path) -> str:

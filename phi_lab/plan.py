@@ -111,7 +111,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
         raise UserError(f"unknown GPU {card_name!r}: choose one of {', '.join(CARDS)}")
     if numbers.scale == "cpu":
         raise UserError("the scale cpu needs no GPU: choose --scale lora, qlora or full")
-    card, shape = CARDS[card_name], Shape(numbers.model)
+    card, shape = CARDS[card_name], Shape("phi-4-mini")
     rows = []
     for stage in ("mid", "sft", "dpo", "grpo"):
         one, sampled = getattr(numbers, stage), 0
@@ -162,7 +162,7 @@ def advice(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str
 
 def table(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
     """The plan as text."""
-    lines = [f"{numbers.model}, scale {numbers.scale}, {gpus} x {card_name}; training at {100 * MFU:.0f} % of peak "
+    lines = [f"Phi-4-mini, scale {numbers.scale}, {gpus} x {card_name}; training at {100 * MFU:.0f} % of peak "
              f"(measured), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)", "",
              f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'money':>10}{'rows a pass':>13}{'passes':>8}"
              f"{'GB a GPU':>10}  fits"]  # fmt: skip

@@ -40,11 +40,6 @@ class Sample:
     finish_reason: str  # "stop" or "length"
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerFast, prompt: str) -> list[int]:
-    """Token ids of a question in chat form, up to where the assistant begins."""
-    return tokenizer(chat.prompt_text(prompt)).input_ids
-
-
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -66,12 +61,13 @@ def sample(
     """
     if engine not in ENGINES:
         raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
-    asked = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    asked = [chat.prompt_ids(tokenizer, prompt) for prompt in prompts]
     room = model.config.max_position_embeddings - max_new_tokens
     if asked and max(map(len, asked)) > room:
         raise UserError(f"a question of {max(map(len, asked))} tokens leaves no room for an answer: at most {room}")
     jobs = [asked[i] for i in range(len(asked)) for _ in range(samples)]
-    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    ends = model.generation_config.eos_token_id  # one or several; Phi-4-mini has two
+    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
     bar = Bar(len(jobs), title, "rollout", quiet or tick is not None)
     was_training = model.training
     model.eval()

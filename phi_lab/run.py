@@ -11,6 +11,7 @@ it, so that even a two-minute DPO or GRPO meets prompts that are sometimes right
 import hashlib
 import itertools
 import platform
+import random
 import shutil
 import subprocess
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 import torch
 
 from phi_lab import __version__, distill, evaluate, funnel, models, report, scale, shards, teachers
+from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.errors import UserError
 from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
@@ -34,19 +36,24 @@ DISTILLED = DATA / "distilled"
 TEACHER = DATA / "teacher"
 ADOPTED = "adopted.json"  # in a run's data/: the set came from elsewhere
 ROOM_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again while they work
+BYTES_A_WEIGHT = 32  # at a GPU scale: four stages in float32, and a trainer's checkpoint with Adam's moments
+SMALL = 100e6  # weights that a CPU can train at a GPU scale, to try it
 
 
 def chain(
     out: Path, *, scale_name: str = "cpu", profile: str = "lab", seed: int = 0, start: str = "mid", stop: str = "grpo",
-    data: Path | None = None, say: Callable[[str], None] = print,
+    data: Path | None = None, model: str | None = None, say: Callable[[str], None] = print,
 ) -> Path:  # fmt: skip
     """Run the stages from `start` to `stop` and measure each; returns the path of the report. `data`: as in `adopt`.
+    `model`: what a GPU scale starts from, instead of Phi-4-mini from the hub.
 
     Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
     disk.
     """
-    numbers = scale.runnable(scale.numbers(scale_name, profile))
     stages = between(start, stop)
+    numbers = settle(scale.numbers(scale_name, profile), model, data or (out / "data" / ADOPTED).exists())
+    if start == "base" and numbers.scale != "cpu":
+        raise UserError(f"the scale {numbers.scale} starts from a finished base: --from mid")
     if profile == "smoke" and start == "base":
         raise UserError("the smoke profile starts from shipped checkpoints: use --profile lab with --from base")
     open_folder(out, numbers, seed)
@@ -62,6 +69,34 @@ def chain(
     page = report.write_report(out)
     say(f"{page} written after {(time.perf_counter() - began) / 60:.1f} minutes")
     return page
+
+
+def settle(numbers: Numbers, model: str | None, has_data: bool) -> Numbers:
+    """The numbers of a run, with the model that a GPU scale starts from found, before anything is loaded.
+
+    Raises UserError for a model at the scale cpu, a missing one or one without a chat template, a GPU scale without a
+    distilled set, and a large model without a GPU.
+    """
+    if numbers.scale == "cpu":
+        if model:
+            raise UserError("the scale cpu has its own base: --model goes with --scale lora, qlora or full")
+        return numbers
+    if not has_data:
+        raise UserError(
+            f"the scale {numbers.scale} trains on a distilled set: --data SET, made for example by phi-lab distill "
+            "--problems openr1-math --teacher traces --longest 4000 --out SET"
+        )
+    base = models.find(model or numbers.model)
+    numbers = replace(numbers, model=str(base))
+    if torch.cuda.is_available():
+        return numbers
+    count = models.parameters(base)
+    if count > SMALL:
+        raise UserError(
+            f"the scale {numbers.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
+            f"none; phi-lab plan --scale {numbers.scale} says which"
+        )
+    return scale.without_gpu(numbers)
 
 
 def between(start: str, stop: str) -> tuple[str, ...]:
@@ -85,8 +120,9 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise UserError(f"{out} is not empty and has no config.json: choose another --out")
-    if shutil.disk_usage(out).free < ROOM_MB << 20:
-        raise UserError(f"less than {ROOM_MB} MB free for {out}: make room or choose another --out")
+    room = ROOM_MB if numbers.scale == "cpu" else ROOM_MB + (BYTES_A_WEIGHT * models.parameters(numbers.model) >> 20)
+    if shutil.disk_usage(out).free < room << 20:
+        raise UserError(f"less than {room:,} MB free for {out}: make room or choose another --out")
     packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     write_json(path, {
         "scale": numbers.scale, "profile": numbers.profile, **wanted,
@@ -121,9 +157,20 @@ def run_stage(
     elif stage == "dpo":
         result = rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed, **parts)
     else:
-        problems = distill.questions(numbers.grpo.candidates, seed + 50_000)
+        problems = candidates(data, numbers.grpo.candidates, seed)
         result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
     return record(folder, result, say)
+
+
+def candidates(data: Path, count: int, seed: int) -> list[Problem]:
+    """Prompts for RL: new ones of the small world, or with an adopted set of natural text its own questions."""
+    rows = [row for name in ("right", "wrong") for row in read_rows(data / f"{name}.jsonl")]
+    asked = {row["id"]: row for row in rows if row["domain"] not in WORLD and "answer" in row}
+    if not asked:
+        return distill.questions(count, seed + 50_000)
+    chosen = random.Random(seed).sample(sorted(asked), min(count, len(asked)))
+    return [Problem(row["domain"], "text", row["level"], name, row["prompt"], row["answer"])
+            for name, row in ((name, asked[name]) for name in chosen)]  # fmt: skip
 
 
 def claim_student(folder: Path, student: Path) -> None:
@@ -156,8 +203,12 @@ def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
     """The model a stage starts from: the stage before it in this run, else the shipped checkpoint of that stage."""
     before = STAGES[STAGES.index(stage) - 1]
     own, shipped = finished(out / before), SHIPPED / before
-    if own and numbers.profile != "smoke":
+    if own and (numbers.profile != "smoke" or numbers.scale != "cpu"):
         return own.model
+    if numbers.scale != "cpu":
+        if before != "base":
+            raise UserError(f"no checkpoint of {before} in {out}: run --from {before} first")
+        return Path(numbers.model)
     if not (shipped / "config.json").is_file():
         raise UserError(f"no checkpoint of {before} in {out} or in {shipped}: run --from {before} first")
     return shipped
@@ -231,7 +282,7 @@ def measure(
     name = arm_name(stage, arm)
     model = out / name / "model"
     if not model.is_dir():
-        model = SHIPPED / name
+        model = SHIPPED / name if numbers.scale == "cpu" else Path(numbers.model)
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
@@ -266,7 +317,8 @@ def ten_problems(out: Path) -> list[dict]:
     """The same ten hard problems as every measured stage answered them greedily."""
     from phi_lab import benchmarks
 
-    ten = [{**problem, "completions": {}} for problem in benchmarks.load("hard")[:10]]
+    hard = read_json(out / "config.json")["numbers"]["evaluation"]["sets"][1]
+    ten = [{**problem, "completions": {}} for problem in benchmarks.load(hard)[:10]]
     for stage in STAGES:
         path = out / "evals" / f"{stage}.hard.jsonl"
         if not path.exists():

@@ -115,6 +115,7 @@ class Reinforcement:
     annealed: float = 0.5  # share of the steps over which the temperature falls
     max_new_tokens: int = 256
     epsilon: float = 0.2
+    schedule: str = "linear"  # of the learning rate: what a constant one reaches last is chance (docs/log.md)
     hardware: Hardware = Hardware(rows=32)
 
 
@@ -122,12 +123,14 @@ class Reinforcement:
 class Evaluation:
     """How much of each benchmark is sampled after each stage."""
 
-    problems: int  # of each benchmark
+    problems: int  # of each benchmark, at most
     samples: int = 4  # on hard
     temperature: float = 0.6
     pass_problems: int = 200
     pass_samples: int = 8
     max_new_tokens: int = 256
+    sets: tuple[str, str, str] = ("easy", "hard", "transfer")  # who plays these three
+    engine: str = "cpu"  # as in Hardware
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class Numbers:
 
     scale: str
     profile: str
-    model: str
+    model: str  # of SHAPES at the scale cpu, which has its own; else a folder or a name on the hub
     distillation: Distillation
     mid: Training
     sft: Training
@@ -162,7 +165,7 @@ LAB = Numbers(
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, evaluate_every=75, patience=2, cooldown=75),
     sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=160, documents=2048),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=1e-4, steps=40, prompts=32, group=8, candidates=2400),
+    grpo=Reinforcement(learning_rate=2e-4, steps=40, prompts=32, group=8, candidates=6000),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(
@@ -180,7 +183,7 @@ SMOKE = replace(
 # steps of the later stages are unknown and ours, and so is everything that an adapter changes: a tenfold rate, as in
 # arXiv 2106.09685 (table 11), and a small batch.
 FULL = Numbers(
-    scale="full", profile="lab", model="phi-4-mini",
+    scale="full", profile="lab", model="microsoft/Phi-4-mini-instruct",
     distillation=Distillation(questions=1_600_000, validation_questions=2000, max_new_tokens=16384),
     mid=Training(learning_rate=1e-5, batch=128, row_length=16384, steps=71_500, evaluate_every=1000, patience=2,
                  cooldown=3500, muon=False, hardware=(GPU := Hardware(
@@ -191,7 +194,8 @@ FULL = Numbers(
     dpo=Preference(learning_rate=5e-7, batch=128, pairs=300_000, plausible=float("inf"), hardware=GPU),
     grpo=Reinforcement(learning_rate=5e-7, steps=300, prompts=64, group=16, candidates=20_000, max_new_tokens=25600,
                        hardware=GPU),
-    evaluation=Evaluation(problems=500, samples=8, max_new_tokens=32768),
+    evaluation=Evaluation(problems=500, samples=8, max_new_tokens=32768, sets=("math500", "aime24", "gpqa-diamond"),
+                          engine="vllm"),
 )  # fmt: skip
 ONE = replace(GPU, adapter="lora", dtype="bfloat16")
 LORA = replace(
@@ -220,14 +224,31 @@ def numbers(scale: str = "cpu", profile: str = "lab") -> Numbers:
         raise UserError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
     if scale == "cpu":
         return LAB if profile == "lab" else SMOKE
-    return {"lora": LORA, "qlora": QLORA, "full": FULL}[scale]
+    chosen = {"lora": LORA, "qlora": QLORA, "full": FULL}[scale]
+    return chosen if profile == "lab" else smoke(chosen)
 
 
-def runnable(numbers: Numbers) -> Numbers:
-    """The same numbers. Raises UserError at a scale whose chain is not part of this release."""
-    if numbers.scale != "cpu":
-        raise UserError(
-            f"scale {numbers.scale!r} trains Phi-4-mini on a GPU and is not part of this release yet: use --scale cpu; "
-            f"phi-lab plan --scale {numbers.scale} says what it would take"
-        )
-    return numbers
+def smoke(one: Numbers) -> Numbers:
+    """A GPU scale in a few steps on short rows: it shows that everything runs, not what it reaches."""
+    return replace(
+        one, profile="smoke",
+        mid=replace(one.mid, batch=8, row_length=1024, steps=6, evaluate_every=3, patience=2, cooldown=2),
+        sft=replace(one.sft, batch=8, row_length=1024, steps=3, documents=24),
+        dpo=replace(one.dpo, batch=4, pairs=16),
+        grpo=replace(one.grpo, steps=2, prompts=4, group=4, candidates=16, max_new_tokens=256),
+        evaluation=replace(one.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
+    )  # fmt: skip
+
+
+def without_gpu(one: Numbers) -> Numbers:
+    """The same numbers for a computer without a GPU: its kernels, optimizer and sampler instead of a GPU's."""
+
+    def here(hardware: Hardware) -> Hardware:
+        return replace(
+            hardware, dtype="float32", attention="sdpa", optimizer="adamw_torch", liger=False,
+            engine="hf" if hardware.adapter == "qlora" else "cpu",
+        )  # fmt: skip
+
+    stages = {stage: getattr(one, stage) for stage in STAGES[1:]}
+    stages = {name: replace(stage, hardware=here(stage.hardware)) for name, stage in stages.items()}
+    return replace(one, **stages, evaluation=replace(one.evaluation, engine="cpu"))

@@ -8,6 +8,7 @@ otherwise. Rows are streamed, so a set may be larger than memory. Every set can 
     phi-lab distill --problems openr1-math --teacher traces --out OUT
 """
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ NAMED = {
     "openr1-math": Source("open-r1/OpenR1-Math-220k", "train", "default"),
     "openthoughts": Source("open-thoughts/OpenThoughts-114k", "train", "metadata"),
     "bespoke-stratos": Source("bespokelabs/Bespoke-Stratos-17k", gold=True),
+    "gpqa-diamond": Source("Idavidrein/gpqa", name="gpqa_diamond"),  # asks for an account of one's own
     "limo": Source("GAIR/LIMO"),
     "s1k": Source("simplescaling/s1K-1.1"),
 }
@@ -69,7 +71,7 @@ def problems(
     """
     source = NAMED.get(name)
     first = True
-    for row in _rows(name, source, folder):
+    for row in map(_lettered, _rows(name, source, folder)):
         if first:
             prompt, answer, traces = (
                 _column(row, wanted, usual, name, required)
@@ -118,6 +120,17 @@ def _rows(name: str, source: Source | None, folder: Path | None) -> Iterator[dic
         where = path or f"{source.path} on the hub"
         words = " ".join(str(error).split())[:200]
         raise UserError(f"{where}: cannot be read ({words}); --data FOLDER takes a copy of yours") from None
+
+
+def _lettered(row: dict) -> dict:
+    """GPQA's rows hold one right and three wrong answers: as choices A to D, in an order that the question decides."""
+    if "Correct Answer" not in row:
+        return row
+    names = ("Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
+    choices = [str(row[name]).strip() for name in names]
+    order = random.Random(row["Question"]).sample(range(4), 4)
+    lines = [f"{letter}) {choices[place]}" for letter, place in zip("ABCD", order, strict=True)]
+    return {"problem": "\n".join([row["Question"].strip(), *lines]), "answer": "ABCD"[order.index(0)]}
 
 
 def _column(row: dict, wanted: str | None, usual: tuple[str, ...], name: str, required: bool) -> str | None:

@@ -45,7 +45,8 @@ def measure(case: str, where: Path) -> dict:
     hardware = scale.Hardware(
         adapter=None if full else adapter, dtype="float32" if full else "bfloat16",
         attention="sdpa" if "sdpa" in rest else "flex_attention", liger="plain" not in rest,
-        optimizer="adamw_torch_fused", checkpointing="kept" not in rest, rows=max(1, (4096 if "kept" in rest else 8192) // length),
+        optimizer="adamw_torch_fused", checkpointing="kept" not in rest,
+        rows=max(1, (4096 if "kept" in rest else 8192) // length),
     )  # fmt: skip
     student = random_model(name, where / name)
     batch = TOKENS // length

@@ -167,8 +167,8 @@ def test_the_planner_follows_its_controls():
     assert "full, 8 x h100" in view.value and "does not fit" not in view.value
 
 
-def test_the_gpu_scales_say_that_they_are_to_come():
-    with pytest.raises(UserError, match="not part of this release"):
+def test_a_gpu_scale_says_what_it_needs():
+    with pytest.raises(UserError, match="trains on a distilled set"):
         Lab("lora")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mpmath import gammainc
 
-from phi_lab import models, rollouts
+from phi_lab import chat, models, rollouts
 from phi_lab.errors import UserError
 
 PROMPTS = ["Compute 47+38-12.", "Find 9*7.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?"]
@@ -29,7 +29,7 @@ def peaky(tokenizer):
 
 def reference(model, tokenizer, prompt, ids, temperature):
     """Log-probability of each of `ids` under transformers' forward."""
-    asked = rollouts.prompt_ids(tokenizer, prompt)
+    asked = chat.prompt_ids(tokenizer, prompt)
     with torch.no_grad():
         logits = model(torch.tensor([asked + ids])).logits[0, len(asked) - 1 : -1]
     return (logits / (temperature or 1.0)).log_softmax(-1)[range(len(ids)), ids]
@@ -67,7 +67,7 @@ def test_greedy_is_generate_token_for_token(peaky, tokenizer, engine):
                              engine=engine, quiet=True)  # fmt: skip
     stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     for prompt, (one,) in zip(PROMPTS, groups, strict=True):
-        asked = torch.tensor([rollouts.prompt_ids(tokenizer, prompt)])
+        asked = torch.tensor([chat.prompt_ids(tokenizer, prompt)])
         whole = peaky.generate(input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=40,
                                do_sample=False, eos_token_id=stops, pad_token_id=stops[1])  # fmt: skip
         assert whole[0, asked.shape[1] :].tolist() == one.ids
@@ -102,7 +102,7 @@ def test_first_tokens_follow_the_softmax(peaky, tokenizer, engine, temperature):
     for one in group:
         counts[one.ids[0]] += 1
     with torch.no_grad():
-        logits = peaky(torch.tensor([rollouts.prompt_ids(tokenizer, PROMPTS[0])])).logits[0, -1].double()
+        logits = peaky(torch.tensor([chat.prompt_ids(tokenizer, PROMPTS[0])])).logits[0, -1].double()
     assert chi_square(counts, (logits / temperature).softmax(-1).tolist()) > 1e-3
     # The other temperature is told apart, so the test has power.
     assert chi_square(counts, (logits / (1.6 - temperature)).softmax(-1).tolist()) < 1e-6
@@ -191,7 +191,7 @@ def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(peaky, t
     assert [one.ids[1] for one in flat] == [6, 7, 8, 9]
     assert [one.logprobs for one in flat] == [[-token / 8 for token in one.ids] for one in flat]
     assert {one.finish_reason for one in flat} == {"stop"}
-    assert seen["jobs"] == [rollouts.prompt_ids(tokenizer, prompt) for prompt in PROMPTS[:2] for _ in range(2)]
+    assert seen["jobs"] == [chat.prompt_ids(tokenizer, prompt) for prompt in PROMPTS[:2] for _ in range(2)]
     assert (seen["temperature"], seen["max_tokens"], seen["seed"]) == (0.6, 9, 3)
     assert seen["logprobs_mode"] == "processed_logprobs"  # of the distribution that was sampled from
 

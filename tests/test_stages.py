@@ -237,10 +237,12 @@ def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
         for question in range(40)
         for sample in range(5)
     ]
-    terse = [{**row, "completion": "<think>12+3:5,1;15.</think>\\boxed{15}"} for row in rows]
-    chosen = sft.choose(terse[::2] + rows, 1000, 0)
+    terse = [{**row, "completion": f"<think>12+3:5,{n};15.</think>\\boxed{{15}}"} for n, row in enumerate(rows)]
+    some = sft.choose(terse, 1000, 0)
+    assert 40 < len(some) < 115  # about half of 200, at most three a question
+    chosen = sft.choose(terse[::2] + rows, 1000, 0, arithmetic.written_out)
     assert len(chosen) == 120  # three of five answers to each question
-    assert all(row["completion"] == work for row in chosen) and not sft.choose(terse, 1000, 0)
+    assert all(row["completion"] == work for row in chosen)
     for name in {row["id"] for row in chosen}:
         tokens = [row["tokens"] for row in chosen if row["id"] == name]
         assert len(tokens) == len(set(tokens)) == 3
@@ -450,20 +452,20 @@ def test_pairs_are_those_closest_in_length():
     assert sorted((good["tokens"], bad["tokens"]) for good, bad in everything) == [(10, 12), (50, 52), (90, 200)]
 
 
-def test_pairs_are_of_one_question_in_trls_columns():
+def test_pairs_are_of_one_question_in_trls_columns(tokenizer):
     right = [rollout(name, tokens) for name in "abc" for tokens in (10, 20, 30)]
     wrong = [rollout(name, tokens) for name in "bcd" for tokens in (11, 21, 31)]
-    rows = rollout_dpo.make_pairs(right, wrong, DPO, 0, rollout_dpo.pair_closest_length)
+    rows = rollout_dpo.make_pairs(tokenizer, right, wrong, DPO, 0, rollout_dpo.pair_closest_length)
     assert len(rows) == 4  # b and c, two each
     for row in rows:
         assert set(row) == {"prompt", "chosen", "rejected"}
         assert (
             row["prompt"] == chat.prompt_text(f"Compute {row['chosen'][0]}.") and row["chosen"][0] == row["rejected"][0]
         )
-    few = rollout_dpo.make_pairs(right, wrong, replace(DPO, pairs=3), 0, rollout_dpo.pair_closest_length)
+    few = rollout_dpo.make_pairs(tokenizer, right, wrong, replace(DPO, pairs=3), 0, rollout_dpo.pair_closest_length)
     assert len(few) == 3
     with pytest.raises(UserError, match="both a right and a plausible wrong"):
-        rollout_dpo.make_pairs(right[:3], wrong, DPO, 0, rollout_dpo.pair_closest_length)
+        rollout_dpo.make_pairs(tokenizer, right[:3], wrong, DPO, 0, rollout_dpo.pair_closest_length)
 
 
 def test_only_mistakes_that_the_student_might_make_are_paired(student, data):
@@ -660,7 +662,7 @@ def seven(tmp_path_factory, tokenizer):
     model = models.build("phi-nano", len(tokenizer), 0).eval()
     (token,) = tokenizer("7").input_ids
     with torch.no_grad():
-        asked = [torch.tensor([rollouts.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
+        asked = [torch.tensor([chat.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
         hidden = torch.stack([model.model(ids).last_hidden_state[0, -1] for ids in asked]).mean(0)
         model.lm_head.weight[token] = hidden * math.log(0.3 * len(tokenizer)) / hidden.square().sum()
     models.save(model, tokenizer, folder)
@@ -676,7 +678,7 @@ def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
     def probability(where):
         model, tokenizer = models.load(where).eval(), models.load_tokenizer(where)
         with torch.no_grad():
-            asked = [torch.tensor([rollouts.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
+            asked = [torch.tensor([chat.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
             logits = [model(ids).logits[0, -1] for ids in asked]
         return torch.stack(logits).softmax(-1)[:, token].mean().item()
 
@@ -711,7 +713,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     model, tokenizer = models.load(student), models.load_tokenizer(student)
     loss, tokens = 0.0, 0
     for prompt, group, row in zip(prompts, groups, advantages, strict=True):
-        asked = rollouts.prompt_ids(tokenizer, prompt)
+        asked = chat.prompt_ids(tokenizer, prompt)
         for one, value in zip(group, row, strict=True):
             if value:
                 logits = model(torch.tensor([asked + one.ids])).logits[0, len(asked) - 1 : -1] / 0.7

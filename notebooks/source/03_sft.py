@@ -25,9 +25,10 @@ subset = sft.choose(right, lab.numbers.sft.documents, lab.seed)
 # ## The subset
 #
 # The paper fine-tunes on a *compact but representative* subset [S]; how it was chosen and how large it was is unknown
-# [U]. Ours is chosen by form: its steps must be written out. A terse answer holds results only and was right by luck;
-# who learns from it learns to gamble. Of each kind of question come those first that the teacher fails most often, and
-# of each up to three answers, at random.
+# [U]. Ours is chosen by form: a terse answer holds results only and was right by luck, and who learns from it learns to
+# gamble, so only half of them may come in. (Without any, this stage ends higher and the next one, which unlearns them,
+# has nothing left to do.) Of each kind of question come those first that the teacher fails most often, and of each up
+# to three answers, at random.
 
 
 # %%

@@ -1,9 +1,10 @@
 """The run folder behind a notebook: every cell is a thin call into the chain that `phi-lab run` uses.
 
 A notebook goes on in the folder that the one before it left, or starts from the shipped checkpoint where there is none.
-What is finished is found again, so a cell that is run twice costs nothing the second time. Four environment variables
+What is finished is found again, so a cell that is run twice costs nothing the second time. Environment variables
 change where and how long: PHI_LAB_RUN (a folder; without it `runs/course`), PHI_LAB_PROFILE (`lab` or `smoke`),
-PHI_LAB_SEED, and PHI_LAB_DATA (a folder of `phi-lab distill`, to train on your own set).
+PHI_LAB_SEED, PHI_LAB_DATA (a folder of `phi-lab distill`, to train on your own set), and at a GPU scale PHI_LAB_MODEL
+(a folder or a name on the hub) and PHI_LAB_SETS (a folder with copies of the benchmarks).
 
     from phi_lab.lab import Lab; lab = Lab(); lab.stage("mid"); lab.measure("mid"); lab.before_after("base", "mid")
 """
@@ -46,10 +47,12 @@ class Lab:
         profile, seed = os.environ.get("PHI_LAB_PROFILE", "lab"), os.environ.get("PHI_LAB_SEED", "0")
         if not seed.isdecimal():
             raise UserError(f"PHI_LAB_SEED={seed!r} is not a number: unset it, or write for example PHI_LAB_SEED=1")
-        self.numbers, self.seed = scale.runnable(scale.numbers(scale_name, profile)), int(seed)
+        numbers = scale.numbers(scale_name, profile)
         self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
+        own, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
+        self.numbers, self.seed = run.settle(numbers, model, bool(own)), int(seed)
         run.open_folder(self.out, self.numbers, self.seed)
-        if own := os.environ.get("PHI_LAB_DATA"):
+        if own:
             run.adopt(ROOT / own, self.out)
 
     def _repr_html_(self) -> str:
@@ -113,6 +116,8 @@ class Lab:
     def model(self, stage: str):
         """(model, tokenizer) of a stage, or of "teacher": this run's own where there is one, else the shipped one."""
         shipped = run.TEACHER if stage == "teacher" else run.SHIPPED / stage
+        if self.numbers.scale != "cpu":
+            shipped = Path(self.numbers.model)
         folder = self.out / stage / "model" if (self.out / stage / "model").is_dir() else shipped
         return models.load(folder), models.load_tokenizer(folder)
 

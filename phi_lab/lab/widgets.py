@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 import torch
 
-from phi_lab import figures, plan, rollouts, scale, verify
+from phi_lab import chat, figures, plan, scale, verify
 from phi_lab.errors import UserError
 from phi_lab.funnel import Funnel, Rules
 from phi_lab.lab import tables
@@ -153,7 +153,7 @@ def schedule() -> ipywidgets.Widget:
 
 def heat_table(model, tokenizer, prompt: str, completion: str, heats: Sequence[float] = (0.3, 0.6, 1.0, 1.5)) -> str:
     """How likely the next tokens are at several temperatures, where the model is least certain within an answer."""
-    asked, said = rollouts.prompt_ids(tokenizer, prompt), tokenizer(completion).input_ids
+    asked, said = chat.prompt_ids(tokenizer, prompt), tokenizer(completion).input_ids
     with torch.inference_mode():
         every = model.eval()(torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
     place = int(torch.distributions.Categorical(logits=every).entropy().argmax())

@@ -27,7 +27,7 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from phi_lab import models, rollouts
+from phi_lab import chat, models, rollouts
 from phi_lab.domains.problem import Problem
 from phi_lab.scale import Reinforcement
 from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point
@@ -135,7 +135,7 @@ def train(
             title="choosing prompts",
         )  # fmt: skip
         for problem, group in zip(problems, groups, strict=True):
-            asked = len(rollouts.prompt_ids(tokenizer, problem.prompt))
+            asked = len(chat.prompt_ids(tokenizer, problem.prompt))
             probed += sum(asked + len(one.ids) for one in group)
         return groups
 
@@ -147,7 +147,7 @@ def train(
     arguments = GRPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
         learning_rate=numbers.learning_rate,
-        lr_scheduler_type="constant_with_warmup", warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0,
+        lr_scheduler_type=numbers.schedule, warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0,
         adam_beta2=0.98, num_generations=numbers.group, steps_per_generation=1,
         per_device_train_batch_size=numbers.prompts * numbers.group,
         max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
@@ -262,7 +262,7 @@ def _sampled_here(schedule: Temperature, engine: str, seed: int) -> Callable:
             one.text for one in flat
         ]  # with <think>, which TRL's own decoding would keep too
         asked = [ids for prompt, group in zip(distinct, groups, strict=True)
-                 for ids in [rollouts.prompt_ids(trainer.processing_class, prompt)] * len(group)]  # fmt: skip
+                 for ids in [chat.prompt_ids(trainer.processing_class, prompt)] * len(group)]  # fmt: skip
         return {
             "prompt_ids": asked,
             "completion_ids": [one.ids for one in flat],

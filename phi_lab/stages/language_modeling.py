@@ -29,8 +29,8 @@ Pack = Callable[[Sequence[int], int], list[list[int]]]
 
 def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str, learn_prompt: bool = False) -> Document:
     """Token ids and labels of one question with its answer; loss on the completion and its <|end|>."""
-    asked = tokenizer(chat.prompt_text(prompt)).input_ids
-    said = tokenizer(completion).input_ids + [tokenizer.eos_token_id]
+    asked = chat.prompt_ids(tokenizer, prompt)
+    said = tokenizer(completion, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
     return asked + said, (asked if learn_prompt else [IGNORE] * len(asked)) + said
 
 

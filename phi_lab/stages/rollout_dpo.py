@@ -82,7 +82,9 @@ def select_plausible(
     return [row for row, value in zip(wrong, found, strict=True) if value >= -numbers.plausible]
 
 
-def make_pairs(right: list[dict], wrong: list[dict], numbers: Preference, seed: int, pair: Pair) -> list[dict]:
+def make_pairs(
+    tokenizer: PreTrainedTokenizerFast, right: list[dict], wrong: list[dict], numbers: Preference, seed: int, pair: Pair
+) -> list[dict]:
     """`prompt`, `chosen`, `rejected` rows, TRL's own columns, from rollouts of the same questions; shuffled.
 
     Raises UserError when no question has both a right and a wrong rollout.
@@ -95,7 +97,7 @@ def make_pairs(right: list[dict], wrong: list[dict], numbers: Preference, seed: 
     rows = []
     for good, bad in sides.values():
         for chosen, rejected in pair(good, bad, numbers.pairs_a_question, rng) if good and bad else []:
-            prompt = chat.prompt_text(chosen["prompt"])  # TRL adds the stop token to both answers
+            prompt = chat.asked(tokenizer, chosen["prompt"])  # TRL adds the stop token to both answers
             rows.append({"prompt": prompt, "chosen": chosen["completion"], "rejected": rejected["completion"]})
     if not rows:
         raise UserError(
@@ -126,7 +128,7 @@ def train(
     rows = read_rows(right, columns)
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
-    rows = make_pairs(rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
+    rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
     together = min(numbers.batch, numbers.hardware.rows)
     arguments = DPOConfig(

@@ -1,0 +1,132 @@
+"""The GPU scales on a CPU: the tiny model in a folder like a download, natural text, every stage of each scale."""
+
+import json
+import shutil
+
+import pytest
+
+from phi_lab import benchmarks, cli, models, run, scale
+from phi_lab.errors import UserError
+from phi_lab.files import read_json, read_rows, write_rows
+
+NUMBERS = [(a, b) for a in range(3, 15) for b in range(2, 6)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """base/: a model as a download would leave it; set/: distilled from traces; sets/: three benchmarks."""
+    root = tmp_path_factory.mktemp("scales")
+    shutil.copytree(run.SHIPPED / "sft", root / "base")
+    right, wrong = "<think>{a}+{b}={c}.</think>\\boxed{{{c}}}", "<think>{a}+{b}={d}.</think>\\boxed{{{d}}}"
+    rows = []
+    for a, b in NUMBERS:
+        one = {"a": a, "b": b, "c": a + b, "d": a + b + 1}
+        traces = [right.format(**one), wrong.format(**one), right.replace(".<", ";{c}.<").format(**one)]
+        rows.append({"problem": f"What is {a} and {b} together?", "answer": str(a + b), "generations": traces})
+    write_rows(root / "openr1-math.jsonl", rows)
+    asked = ["distill", "--problems", "openr1-math", "--data", root, "--teacher", "traces", "--questions", "99"]
+    assert cli.main([str(part) for part in (*asked, "--out", root / "set")]) == 0
+    for name in ("math500", "aime24"):
+        write_rows(
+            root / "sets" / f"{name}.jsonl", [{"problem": f"Add {n} to {n}.", "answer": str(2 * n)} for n in range(9)]
+        )
+    write_rows(root / "sets" / "gpqa-diamond.jsonl", [
+        {"Question": f"Which is {n}?", "Correct Answer": n, **{f"Incorrect Answer {k}": n + k for k in (1, 2, 3)}}
+        for n in range(9)
+    ])  # fmt: skip
+    return root
+
+
+def command(place, name, *rest):
+    """A smoke run at a scale as a list of words."""
+    words = ["run", "--scale", name, "--profile", "smoke", "--data", place / "set", "--model", place / "base"]
+    return [str(word) for word in (*words, "--sets", place / "sets", *rest)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lora", "qlora", "full"])
+def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("PHI_LAB_SETS", "")
+    out = tmp_path / "run"
+    assert cli.main(command(place, name, "--out", out)) == 0
+    ladder = read_json(out / "ladder.json")
+    assert [row["stage"] for row in ladder if row["benchmark"] == "easy" and row["temperature"]] == list(scale.STAGES)
+    config = read_json(out / "config.json")["numbers"]
+    assert config["model"] == str(place / "base") and config["evaluation"]["sets"] == [
+        "math500",
+        "aime24",
+        "gpqa-diamond",
+    ]
+    before = place / "base"
+    for stage in scale.STAGES[1:]:
+        folder = out / stage / "model"
+        assert read_json(out / stage / "student.json")["weights"] == models.fingerprint(before), "stages are chained"
+        assert (folder / "adapter" / "adapter_model.safetensors").is_file() == (name != "full")
+        assert models.parameters(folder) == models.parameters(before)
+        before = folder
+    assert models.fingerprint(out / "grpo" / "model") != models.fingerprint(place / "base")
+    said = {row["id"] for row in read_rows(out / "evals" / "grpo.transfer.jsonl")}
+    assert len(said) == 8 and all(one.startswith("gpqa-diamond-") for one in said)
+    assert "report.html" in {path.name for path in out.iterdir()}
+
+
+def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):
+    run.adopt(place / "set", tmp_path)
+    asked = run.candidates(tmp_path / "data", 20, 0)
+    assert len(asked) == 20 == len({problem.id for problem in asked})
+    known = {f"What is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
+    assert all(known[problem.prompt] == problem.answer for problem in asked)
+    assert asked == run.candidates(tmp_path / "data", 20, 0) != run.candidates(tmp_path / "data", 20, 1)
+
+
+def refused(capsys, words):
+    """The one line of a command that must fail before anything is loaded."""
+    assert cli.main([str(word) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_bad_input_is_one_line_before_anything_is_loaded(place, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+
+    def unreachable(*_, **__):
+        raise OSError("no connection")
+
+    monkeypatch.setattr(models, "snapshot_download", unreachable)
+    assert "--data SET" in refused(capsys, ["run", "--scale", "lora", "--out", out])
+    asked = ["run", "--scale", "lora", "--data", place / "set", "--out", out]
+    assert "microsoft/Phi-4-mini-instruct: no such folder, and the hub does not give it (no connection)" in refused(
+        capsys, asked
+    )
+    assert "config.json is missing" in refused(capsys, [*asked, "--model", tmp_path])
+    assert "--model goes with --scale lora" in refused(capsys, ["run", "--model", place / "base", "--out", out])
+    assert "--from mid" in refused(capsys, [*asked, "--model", place / "base", "--from", "base"])
+    assert "no checkpoint of sft" in refused(
+        capsys, [*command(place, "lora", "--out", tmp_path / "later"), "--from", "dpo"]
+    )
+    mute = shutil.copytree(place / "base", tmp_path / "mute")
+    (mute / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((mute / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (mute / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert "no chat template" in refused(capsys, [*asked, "--model", mute])
+    monkeypatch.setattr(run, "SMALL", 1000)
+    assert "needs an NVIDIA GPU" in refused(capsys, [*asked, "--model", place / "base"])
+    assert not out.exists()
+
+
+def test_another_models_chat_template_is_its_own(tokenizer):
+    from phi_lab import chat
+
+    other = models.load_tokenizer()
+    other.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{{ '[assistant]' }}"
+    assert chat.asked(other, "Compute 1+1.") == "[user]Compute 1+1.[assistant]"
+    other.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        chat.asked(other, "Compute 1+1.")
+
+
+def test_a_benchmark_that_is_nowhere_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PHI_LAB_SETS", str(tmp_path))
+    with pytest.raises(UserError, match="no math500.jsonl"):
+        benchmarks.load("math500")
