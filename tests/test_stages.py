@@ -597,6 +597,31 @@ def test_temperature_falls_over_the_first_half():
     assert grpo.anneal(scale.Reinforcement(1e-5, 4, 1, 8, 1, annealed=0.0))(3, 4) == pytest.approx(0.6)
 
 
+def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch):
+    """A planted mismatch: every log-probability is 0.2 nats off. The true ones are within 1e-4."""
+    folder, problems, _ = seven
+    model, tokenizer = models.load(folder), models.load_tokenizer(folder)
+    asked = [chat.prompt_ids(tokenizer, problem.prompt) for problem in problems]
+    groups = rollouts.sample(model, tokenizer, [problem.prompt for problem in problems], samples=1, temperature=0.7,
+                             max_new_tokens=12, seed=0, quiet=True)  # fmt: skip
+    assert grpo.parity(model, asked, [one for (one,) in groups], 0.7) < 1e-4
+    assert grpo.parity(model, asked, [one for (one,) in groups], 1.0) > grpo.PARITY  # another temperature is a mismatch
+    real = rollouts.sample
+
+    def shifted(*arguments, **rest):
+        return [[replace(one, logprobs=[value - 0.2 for value in one.logprobs]) for one in group]
+                for group in real(*arguments, **rest)]  # fmt: skip
+
+    monkeypatch.setattr(rollouts, "sample", shifted)
+    with pytest.raises(UserError, match=r"differ by 0\.200 nats a token.*nothing is trained$"):
+        grpo.train(folder, problems, tmp_path, GRPO, seed=0, reward=long_word, select=everything)
+    assert not (tmp_path / "model").exists()
+    model.config.rope_parameters["rope_type"] = "longrope"
+    with pytest.raises(UserError, match="LongRoPE"):
+        grpo.require_parity(model, asked, [one for (one,) in shifted(model, tokenizer, [p.prompt for p in problems],
+                            samples=1, temperature=1.0, max_new_tokens=4, seed=0, quiet=True)], 1.0)  # fmt: skip
+
+
 def test_reward_is_plus_or_minus_one():
     texts = [r"<think>1+2=3.</think>\boxed{3}", r"\boxed{4}", "3", "", r"<think>\boxed{3}"]
     assert grpo.verified(texts, ["3"] * 5)[:2] == [1.0, -1.0]

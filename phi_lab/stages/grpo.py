@@ -24,11 +24,12 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import PrinterCallback
+from transformers import PreTrainedModel, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from phi_lab import chat, models, rollouts
 from phi_lab.domains.problem import Problem
+from phi_lab.errors import UserError
 from phi_lab.scale import Reinforcement
 from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point
 from phi_lab.verify import verify_many
@@ -44,6 +45,7 @@ Advantage = Callable[
 Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
 Ask = Callable[[Sequence[Problem], int, int], list[list[rollouts.Sample]]]  # (problems, samples, seed) -> rollouts
 Select = Callable[[Ask, Sequence[Problem], Reinforcement, int, Reward], list[Problem]]  # candidates -> prompts
+PARITY = 0.05  # nats a token: bfloat16 rounds by 0.01 to 0.02, another model or another position is further away
 LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature", "trained_tokens")
 
 
@@ -244,8 +246,43 @@ def _recorded(reward: Reward) -> Callable[..., list[float]]:
     return verifiable_reward
 
 
+def parity(
+    model: PreTrainedModel, asked: Sequence[list[int]], said: Sequence[rollouts.Sample], temperature: float
+) -> float:
+    """How far the sampler's log-probabilities are from the trainer's own: the worst answer's mean difference, nats a
+    token. asked: ids of each answer's prompt.
+    """
+    was_training, worst = model.training, 0.0
+    model.eval()
+    for prompt, one in zip(asked, said, strict=True):
+        with torch.no_grad():
+            ids = torch.tensor([prompt + one.ids], device=model.device)
+            logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float() / temperature
+        own = logits.log_softmax(-1).gather(1, ids[0, len(prompt) :, None])[:, 0].cpu()
+        worst = max(worst, float((own - torch.tensor(one.logprobs)).abs().mean()))
+    model.train(was_training)
+    return worst
+
+
+def require_parity(model: PreTrainedModel, asked, said, temperature: float) -> None:
+    """Raises UserError where sampler and trainer are not the same model: every importance ratio would be wrong.
+
+    Phi-4-mini's LongRoPE invites that: transformers takes the short factors for a sequence of up to 4,096 tokens and
+    the long ones beyond, vLLM decides once, by its max_model_len.
+    """
+    found = parity(model, asked, said, temperature)
+    if found > PARITY:
+        scaled = model.config.rope_parameters.get("rope_type") == "longrope"
+        trap = "; with LongRoPE both must choose the same factors, below and above 4,096 tokens" if scaled else ""
+        raise UserError(
+            f"sampler and trainer differ by {found:.3f} nats a token (at most {PARITY} is rounding): "
+            f"nothing is trained{trap}"
+        )
+
+
 def _sampled_here(schedule: Temperature, engine: str, seed: int) -> Callable:
-    """Rollouts by `phi_lab.rollouts` at the temperature of this step."""
+    """Rollouts by `phi_lab.rollouts` at the temperature of this step; the first ones are held against the trainer."""
+    checked = []
 
     def rollout_func(prompts: list[str], trainer: GRPOTrainer) -> dict[str, list]:
         step = trainer.state.global_step
@@ -258,6 +295,11 @@ def _sampled_here(schedule: Temperature, engine: str, seed: int) -> Callable:
             engine=engine, quiet=True,
         )  # fmt: skip
         flat = [one for group in groups for one in group]
+        if not checked:
+            checked.append(step)
+            first = [chat.prompt_ids(trainer.processing_class, prompt) for prompt in distinct[:4]]
+            some = [max(group, key=lambda one: len(one.ids)) for group in groups[:4]]
+            require_parity(trainer.accelerator.unwrap_model(trainer.model), first, some, trainer.temperature)
         trainer.reward_funcs[0].texts = [
             one.text for one in flat
         ]  # with <think>, which TRL's own decoding would keep too
