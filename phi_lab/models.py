@@ -163,8 +163,10 @@ def load_tokenizer(folder: Path | str = TOKENIZER) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a folder that loads anywhere: safetensors, config, tokenizer.
+def save(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, folder: Path, weights: dict | None = None
+) -> None:
+    """Write a folder that loads anywhere: safetensors, config, tokenizer. weights: in place of the model's own.
 
     An adapter is merged into its base, and kept by itself in `folder`/adapter. A base in 4 bits is read again in full
     for that: what was trained is added to the weights that were published, not to their rounding.
@@ -177,5 +179,5 @@ def save(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast,
             ).to(device())
             model = PeftModel.from_pretrained(whole, folder / "adapter")
         model = model.merge_and_unload(adapter_names=["default"])
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)

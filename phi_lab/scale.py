@@ -35,6 +35,7 @@ class Hardware:
     optimizer: str = "adamw_torch"  # by transformers' names
     checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
     liger: bool = False  # Liger's fused kernels: the loss never holds all logits (arXiv 2410.10989)
+    sharded: bool = False  # over several processes, by FSDP2; else each holds the whole model
     engine: str = "cpu"  # of rollouts: "cpu", "hf" or "vllm"
     rows: int = 8  # in one forward and backward pass; a batch is as many passes as it takes
 
@@ -188,7 +189,7 @@ FULL = Numbers(
     mid=Training(learning_rate=1e-5, batch=128, row_length=16384, steps=71_500, evaluate_every=1000, patience=2,
                  cooldown=3500, muon=False, hardware=(GPU := Hardware(
                      attention="flex_attention", optimizer="adamw_torch_fused", checkpointing=True, liger=True,
-                     engine="vllm", rows=1))),
+                     sharded=True, engine="vllm", rows=1))),
     sft=Training(learning_rate=1e-5, batch=128, row_length=20480, steps=7800, documents=200_000, muon=False,
                  hardware=GPU),
     dpo=Preference(learning_rate=5e-7, batch=128, pairs=300_000, plausible=float("inf"), hardware=GPU),
@@ -197,7 +198,7 @@ FULL = Numbers(
     evaluation=Evaluation(problems=500, samples=8, max_new_tokens=32768, sets=("math500", "aime24", "gpqa-diamond"),
                           engine="vllm"),
 )  # fmt: skip
-ONE = replace(GPU, adapter="lora", dtype="bfloat16")
+ONE = replace(GPU, adapter="lora", dtype="bfloat16", sharded=False)
 LORA = replace(
     FULL, scale="lora",
     distillation=replace(FULL.distillation, questions=10_000, validation_questions=200, max_new_tokens=4096),
@@ -251,4 +252,6 @@ def without_gpu(one: Numbers) -> Numbers:
 
     stages = {stage: getattr(one, stage) for stage in STAGES[1:]}
     stages = {name: replace(stage, hardware=here(stage.hardware)) for name, stage in stages.items()}
+    # the CPU's sampler reads whole weights
+    stages["grpo"] = replace(stages["grpo"], hardware=replace(stages["grpo"].hardware, sharded=False))
     return replace(one, **stages, evaluation=replace(one.evaluation, engine="cpu"))

@@ -12,7 +12,7 @@ import served
 import torch
 from hypothesis import settings
 
-from phi_lab import models, run, scale
+from phi_lab import distill, models, run, scale, shards, teachers
 from phi_lab.files import read_rows, write_rows
 from phi_lab.scale import STAGES
 
@@ -86,3 +86,21 @@ def server(monkeypatch):
     made.shutdown()
     thread.join()
     made.server_close()
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """right, wrong and validation rollouts, distilled from the script; wrong answers are spoilt right ones."""
+    folder = tmp_path_factory.mktemp("data")
+    plan = scale.Distillation(questions=24, validation_questions=6, samples=4)
+    for split, count in (("train", 24), ("validation", 6)):
+        asked = distill.questions(count, 1, split)
+        whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}
+        shards.roll(teachers.script(plan, 1), asked, folder / split, **whose)
+        distill.training_sets(shards.rows(folder / split), folder)
+        (folder / "right.jsonl").rename(folder / f"{split}-right.jsonl")
+    rows = read_rows(folder / "train-right.jsonl")
+    for row in rows:
+        row["completion"] = row["completion"].replace("boxed{", "boxed{9")
+    write_rows(folder / "wrong.jsonl", rows)
+    return folder

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from phi_lab import chat, distill, models, rollouts, scale, shards, teachers
+from phi_lab import chat, distill, models, rollouts, scale
 from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
-from phi_lab.files import read_rows, write_rows
+from phi_lab.files import read_rows
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
@@ -23,24 +23,6 @@ STILL = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, ev
 SFT = scale.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
 DPO = scale.Preference(learning_rate=1e-3, batch=4, pairs=16, plausible=math.inf, pairs_a_question=2)
 GRPO = scale.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """right, wrong and validation rollouts, distilled from the script; wrong answers are spoilt right ones."""
-    folder = tmp_path_factory.mktemp("data")
-    plan = scale.Distillation(questions=24, validation_questions=6, samples=4)
-    for split, count in (("train", 24), ("validation", 6)):
-        asked = distill.questions(count, 1, split)
-        whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}
-        shards.roll(teachers.script(plan, 1), asked, folder / split, **whose)
-        distill.training_sets(shards.rows(folder / split), folder)
-        (folder / "right.jsonl").rename(folder / f"{split}-right.jsonl")
-    rows = read_rows(folder / "train-right.jsonl")
-    for row in rows:
-        row["completion"] = row["completion"].replace("boxed{", "boxed{9")
-    write_rows(folder / "wrong.jsonl", rows)
-    return folder
 
 
 def both(folder):

@@ -31,7 +31,8 @@ from phi_lab import chat, models, rollouts
 from phi_lab.domains.problem import Problem
 from phi_lab.errors import UserError
 from phi_lab.scale import Reinforcement
-from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point
+from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point, share
+from phi_lab.stages.training import arguments as machine
 from phi_lab.verify import verify_many
 
 os.environ.setdefault(
@@ -151,12 +152,10 @@ def train(
         learning_rate=numbers.learning_rate,
         lr_scheduler_type=numbers.schedule, warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0,
         adam_beta2=0.98, num_generations=numbers.group, steps_per_generation=1,
-        per_device_train_batch_size=numbers.prompts * numbers.group,
+        per_device_train_batch_size=share(numbers.prompts) * numbers.group,
         max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
         epsilon=numbers.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
-        save_total_limit=1, optim=numbers.hardware.optimizer, activation_checkpointing=numbers.hardware.checkpointing,
-        bf16=torch.cuda.is_available(), logging_steps=1,
-        report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        save_total_limit=1, logging_steps=1, **machine(numbers.hardware),
         shuffle_dataset=False,  # TRL's own order is lost on resume
     )  # fmt: skip
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, "GRPO", names=LOGGED)
@@ -170,7 +169,7 @@ def train(
     trainer.train(resume_from_checkpoint=resume_point(out))
     trained, sampled = sum(row["trained_tokens"] for row in recorder.rows), recorder.rows[-1]["tokens"]
     return finish(
-        model, tokenizer, out, recorder, time.perf_counter() - started, round(trained), round(sampled + probed)
+        trainer, tokenizer, out, recorder, time.perf_counter() - started, round(trained), round(sampled + probed)
     )
 
 
@@ -186,25 +185,29 @@ class _Trainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
-        rewards = torch.tensor(self.reward_funcs[0].last, device=batch["completion_ids"].device).view(
-            -1, self.num_generations
-        )
+        mine = torch.tensor(self.reward_funcs[0].last).view(-1, self.num_generations)
+        gather, rank = self.accelerator.gather, self.accelerator.process_index
+        rewards = gather(mine.to(self.accelerator.device)).cpu()  # every process knows all groups and chooses alike
         chance = torch.Generator().manual_seed(self.seed * 1_000_003 + self.state.global_step)
-        advantages = self.advantage(rewards, chance)
+        every = self.advantage(rewards, chance)
+        advantages = every[rank * len(mine) : (rank + 1) * len(mine)].to(self.accelerator.device)
         lengths = batch["completion_mask"].sum(1).float()
         log = self._metrics["train"]
         log["zero_variance_share"].append((rewards.std(1) == 0).float().mean().item())
-        log["kept_share"].append((advantages != 0).float().mean().item())
-        log["mean_length"].append(lengths.mean().item())
+        log["kept_share"].append((every != 0).float().mean().item())
+        log["mean_length"].append(gather(lengths).mean().item())
         log["temperature"].append(self.temperature)
         kept = (advantages.flatten() != 0).nonzero()[:, 0]
-        if not len(kept):
-            kept = torch.zeros(1, dtype=torch.long)  # an empty step: one row whose advantage, and so gradient, is zero
-        rows = len(rewards.flatten())
-        batch = _rows(batch, kept, rows)
-        batch["advantages"] = advantages.flatten()[kept]
-        batch["num_items_in_batch"] = batch["completion_mask"].sum()
-        log["trained_tokens"].append(float(batch["prompt_mask"].sum() + batch["completion_mask"].sum()))
+        most = int((every.view(self.accelerator.num_processes, -1) != 0).sum(1).max())  # of any process
+        idle = kept.new_zeros(max(most, 1) - len(kept))  # rows without an advantage, so without a gradient
+        rows = len(advantages.flatten())
+        batch = _rows(batch, torch.cat((kept, idle)), rows)
+        batch["advantages"] = torch.cat((advantages.flatten()[kept], advantages.new_zeros(len(idle))))
+        said = batch["completion_mask"].sum(1)
+        counts = torch.stack([(said * (batch["advantages"] != 0)).sum(), said.sum() + batch["prompt_mask"].sum()])
+        counting, read = gather(counts[None]).sum(0)
+        batch["num_items_in_batch"] = counting
+        log["trained_tokens"].append(float(read))
         return batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

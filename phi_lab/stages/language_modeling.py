@@ -20,7 +20,8 @@ from phi_lab import chat
 from phi_lab.errors import UserError
 from phi_lab.scale import Training
 from phi_lab.stages.muon import muon
-from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point
+from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point, share
+from phi_lab.stages.training import arguments as machine
 
 IGNORE = -100
 Document = tuple[list[int], list[int]]  # token ids, labels
@@ -138,7 +139,7 @@ def fit(
     hardware = numbers.hardware
     arguments = SFTConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
-        per_device_train_batch_size=numbers.batch, per_device_eval_batch_size=4 * numbers.batch,
+        per_device_train_batch_size=share(numbers.batch), per_device_eval_batch_size=4 * hardware.rows,
         learning_rate=numbers.learning_rate, max_grad_norm=1.0,
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=numbers.patience > 0,
@@ -146,10 +147,9 @@ def fit(
         save_strategy="steps" if numbers.evaluate_every else "no", save_steps=numbers.evaluate_every,
         save_total_limit=1,
         restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
-        optim=hardware.optimizer, weight_decay=numbers.weight_decay, activation_checkpointing=hardware.checkpointing,
-        use_liger_kernel=hardware.liger, bf16=torch.cuda.is_available(), remove_unused_columns=False,
+        weight_decay=numbers.weight_decay, use_liger_kernel=hardware.liger, remove_unused_columns=False,
         max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps),
-        report_to="none", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        **machine(hardware),
     )  # fmt: skip
     tokens_a_row = sum(map(len, train["input_ids"])) / len(train)
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, title, numbers.batch * tokens_a_row)
@@ -167,7 +167,7 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume_point(out))
-    return finish(model, tokenizer, out, recorder, time.perf_counter() - started)
+    return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started)
 
 
 class Plateau(EarlyStoppingCallback):

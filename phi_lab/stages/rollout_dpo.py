@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
@@ -32,7 +32,8 @@ from phi_lab.errors import UserError
 from phi_lab.files import read_rows
 from phi_lab.scale import Preference
 from phi_lab.stages import language_modeling as lm
-from phi_lab.stages.training import Recorder, Result, finish, resume_point
+from phi_lab.stages.training import Recorder, Result, finish, resume_point, share
+from phi_lab.stages.training import arguments as machine
 
 # pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
 Pair = Callable[[Sequence[dict], Sequence[dict], int, random.Random], list[tuple[dict, dict]]]
@@ -130,28 +131,31 @@ def train(
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
     rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
-    together = min(numbers.batch, numbers.hardware.rows)
+    mine = share(numbers.batch)
+    together = min(mine, numbers.hardware.rows)
     arguments = DPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
-        per_device_train_batch_size=together, gradient_accumulation_steps=numbers.batch // together,
+        per_device_train_batch_size=together, gradient_accumulation_steps=mine // together,
         learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
         precompute_ref_batch_size=2 * together, max_length=None, save_strategy="steps", save_steps=20,
-        save_total_limit=1,
-        optim=numbers.hardware.optimizer, activation_checkpointing=numbers.hardware.checkpointing,
-        bf16=torch.cuda.is_available(), logging_steps=min(2, steps), report_to="none",
-        disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        save_total_limit=1, logging_steps=min(2, steps), **machine(numbers.hardware),
     )  # fmt: skip
     lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]
     recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
+    with arguments.main_process_first():  # TRL keeps the reference's log-probabilities beside a set on disk
+        folder = out / "trainer" / "pairs"
+        if not folder.exists():
+            Dataset.from_list(rows).save_to_disk(folder)
+        pairs = load_from_disk(folder)
     trainer = DPOTrainer(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[recorder],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     scored = sum(lengths) + sum(row["tokens"] for row in mistakes)  # by the reference, and to select
-    return finish(model, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)
+    return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)

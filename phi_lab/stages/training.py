@@ -1,8 +1,10 @@
-"""What every trainer shares: the metrics file with its progress bar, batches in parts, where to resume, what a stage
-leaves behind.
+"""What every trainer shares: its arguments for the hardware, the metrics file with its progress bar, batches in parts,
+where to resume, what a stage leaves behind. In several processes each trains on its share of a batch, and the first
+writes.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from phi_lab import models
+from phi_lab.errors import UserError
 from phi_lab.files import append_rows, write_rows
 from phi_lab.progress import Bar
+from phi_lab.scale import Hardware
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,30 @@ class Result:
         return self.train_tokens + self.forward_tokens / 3
 
 
+def processes() -> int:
+    """How many processes train this model together, by torchrun's word."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def share(batch: int) -> int:
+    """This process's part of a batch. Raises UserError where it cannot be divided evenly."""
+    if batch % processes():
+        raise UserError(f"a batch of {batch} cannot be divided among {processes()} processes: choose a divisor of it")
+    return batch // processes()
+
+
+def arguments(hardware: Hardware) -> dict:
+    """The trainer's arguments that depend on the machine. Several processes shard the model with FSDP2 if asked to."""
+    gpu, sharded = torch.cuda.is_available(), hardware.sharded and processes() > 1
+    wrapped = {"transformer_layer_cls_to_wrap": ["Phi3DecoderLayer"], "version": 2,
+               "activation_checkpointing": hardware.checkpointing}  # fmt: skip
+    return {
+        "optim": hardware.optimizer, "activation_checkpointing": hardware.checkpointing and not sharded, "bf16": gpu,
+        "use_cpu": not gpu, "ddp_backend": "gloo" if processes() > 1 and not gpu else None,
+        "fsdp": sharded or None, "fsdp_config": wrapped if sharded else None, "report_to": "none", "disable_tqdm": True,
+    }  # fmt: skip
+
+
 class Recorder(TrainerCallback):
     """Writes metrics.jsonl as training goes and moves the progress bar. A resumed run continues the file."""
 
@@ -55,9 +83,10 @@ class Recorder(TrainerCallback):
             rows = [json.loads(line) for line in lines if line.endswith("}\n")]  # a kill may cut the last line
             self.rows = [row for row in rows if row["step"] <= state.global_step]
             self.before = self.rows[-1]["seconds"] if self.rows else 0.0
-        write_rows(self.path, self.rows)
+        if state.is_world_process_zero:
+            write_rows(self.path, self.rows)
         self.started = time.perf_counter() - self.before
-        self.bar = Bar(self.steps, self.title, "step")
+        self.bar = Bar(self.steps, self.title, "step", quiet=not state.is_world_process_zero)
         self.bar.update(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **_):
@@ -68,7 +97,8 @@ class Recorder(TrainerCallback):
         seconds = round(time.perf_counter() - self.started, 2)
         row = {"step": state.global_step, **kept, "tokens": tokens, "seconds": seconds}
         self.rows.append(row)
-        append_rows(self.path, [row])
+        if state.is_world_process_zero:
+            append_rows(self.path, [row])
         self.bar.set_postfix(
             {name: f"{value:.3f}" for name, value in kept.items() if "loss" in name or "reward" in name}
         )
@@ -102,18 +132,21 @@ def resume_point(out: Path) -> str | None:
     folder = out / "trainer"
     for checkpoint in folder.glob("checkpoint-*"):
         if not (checkpoint / "trainer_state.json").is_file():  # written last: saving was interrupted
-            shutil.rmtree(checkpoint)
+            shutil.rmtree(checkpoint, ignore_errors=True)
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 def finish(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: Recorder, seconds: float,
+    trainer: Trainer, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: Recorder, seconds: float,
     train_tokens: int | None = None, forward_tokens: int = 0,
 ) -> Result:  # fmt: skip
     """Save the model, drop the trainer's own checkpoints, say what happened. Without train_tokens the recorder's
     count is taken.
     """
-    models.save(model, tokenizer, out / "model")
-    shutil.rmtree(out / "trainer", ignore_errors=True)
+    whole = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None  # from all shards
+    if trainer.is_world_process_zero():
+        models.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model", whole)
+        shutil.rmtree(out / "trainer", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     trained = recorder.rows[-1]["tokens"] if train_tokens is None else train_tokens
     return Result(out / "model", recorder.rows, seconds + recorder.before, trained, forward_tokens)

@@ -1,0 +1,43 @@
+"""Two processes train as one does: the same losses, the same update, in every stage. FSDP2 is not tried."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from phi_lab import models
+from phi_lab.files import read_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def trained(stage, count, student, data, out):
+    """Run tests/two_processes.py in `count` processes; returns (losses, weights)."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count),
+               "tests/two_processes.py", stage, student, data, out]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=500,
+                          env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT)))  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = read_rows(out / "metrics.jsonl")
+    weights = torch.cat([weight.flatten() for weight in models.load(out / "model").parameters()])
+    return rows, weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["mid", "sft", "dpo", "grpo"])
+def test_two_processes_equal_one(student, data, tmp_path, stage):
+    start = torch.cat([weight.flatten() for weight in models.load(student).parameters()])
+    (one, alone), (two, together) = (trained(stage, count, student, data, tmp_path / str(count)) for count in (1, 2))
+    assert len(one) == len(two) > 0
+    for first, second in zip(one, two, strict=True):
+        for name in ("loss", "reward", "kept_share", "rewards/margins"):
+            if name in first:
+                assert second[name] == pytest.approx(first[name], abs=1e-3), (name, first["step"])
+        if "eval_loss" in first:  # a mean over batches, and two processes have other batches
+            assert second["eval_loss"] == pytest.approx(first["eval_loss"], abs=5e-3)
+    update = (alone - start).norm()
+    assert update > 0
+    assert (alone - together).norm() < 0.02 * update

@@ -1,0 +1,62 @@
+"""One stage, in as many processes as started this: what tests/test_processes.py compares.
+
+torchrun --nproc-per-node 2 tests/two_processes.py STAGE STUDENT DATA OUT
+"""
+
+import random
+import sys
+from pathlib import Path
+
+import torch
+
+from phi_lab import distill, rollouts, scale
+from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
+from phi_lab.stages import language_modeling as lm
+
+
+def recorded(model, tokenizer, prompts, *, samples, max_new_tokens, **_):
+    """The same answers to the same prompt whoever asks: letters drawn by a generator that the prompt seeds."""
+    groups = []
+    for prompt in prompts:
+        chance = random.Random(prompt)
+        ids = [[chance.randrange(5, 480) for _ in range(chance.randrange(2, max_new_tokens))] for _ in range(samples)]
+        groups.append([rollouts.Sample(one, [0.0] * len(one), tokenizer.decode(one), "length") for one in ids])
+    return groups
+
+
+def two_batches(lengths, row_length):
+    """Sixteen rows: at the end of an epoch nothing is left over that two processes would share differently."""
+    return lm.pack_best_fit(lengths, row_length)[:16]
+
+
+def odd(texts, answers):
+    """A reward that a third of any answers get."""
+    return [1.0 if sum(map(ord, text)) % 3 == 0 else -1.0 for text in texts]
+
+
+def main(stage: str, student: Path, data: Path, out: Path) -> None:
+    """Train the stage for a few steps on CPU hardware."""
+    hardware = scale.Hardware(rows=4)
+    plain = dict(learning_rate=1e-3, batch=8, row_length=320, steps=4, muon=False, hardware=hardware)
+    right, held, wrong = (data / f"{name}.jsonl" for name in ("train-right", "validation-right", "wrong"))
+    if stage == "mid":
+        numbers = scale.Training(**plain, evaluate_every=2)
+        mid_training.train(student, right, held, out, numbers, seed=0, pack=two_batches)
+    elif stage == "sft":
+        sft.train(student, right, held, out, scale.Training(**plain, documents=40), seed=0)
+    elif stage == "dpo":
+        numbers = scale.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=hardware)
+        rollout_dpo.train(student, right, wrong, out, numbers, seed=0)
+    else:
+        rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
+        numbers = scale.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
+                                      hardware=hardware)  # fmt: skip
+        grpo.train(student, distill.questions(8, 1), out, numbers, seed=0, reward=odd,
+                   select=lambda ask, problems, *_: problems)  # fmt: skip
+
+
+if __name__ == "__main__":
+    name, *folders = sys.argv[1:5]
+    main(name, *map(Path, folders))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
