@@ -14,6 +14,7 @@ from pathlib import Path
 
 from phi_lab import sources
 from phi_lab.domains import arithmetic, logic
+from phi_lab.errors import UserError
 from phi_lab.files import read_rows, write_rows
 from phi_lab.models import DATA
 
@@ -24,13 +25,15 @@ LEVELS = {"easy": (1,), "hard": (3, 4), "transfer": (1, 2, 3)}
 
 
 def load(name: str) -> list[dict]:
-    """The rows of a benchmark: `id, domain, level, prompt, answer`; besides the lab's own, any set of
-    `sources.problems`, from the hub or from a folder that PHI_LAB_SETS names.
+    """The rows of a benchmark: `id, domain, level, prompt, answer`; besides the lab's own, any of `sources.NAMED`, from
+    the hub or from a folder that PHI_LAB_SETS names.
 
-    Raises UserError for a set that cannot be found or read.
+    Raises UserError for an unknown name, and for a set that cannot be found or read.
     """
     if name in NAMES:
         return read_rows(FOLDER / f"{name}.jsonl", ("id", "prompt", "answer"))
+    if name not in sources.NAMED:
+        raise UserError(f"unknown benchmark {name!r}: choose one of {', '.join((*NAMES, *sources.NAMED))}")
     folder = os.environ.get("PHI_LAB_SETS")
     return [problem.row() for problem, _ in sources.problems(name, Path(folder) if folder else None)]
 

@@ -70,7 +70,12 @@ def tiny(tmp_path_factory, shipped):
     write_rows(few / "rollouts.jsonl.gz", read_rows(shipped_rows)[:200])
     with pytest.MonkeyPatch.context() as patched:
         real = scale.numbers
-        patched.setattr(scale, "numbers", lambda name, profile: real(name, profile) and replace(TINY, profile=profile))
+
+        def numbers(name, profile):
+            found = real(name, profile)
+            return replace(TINY, profile=profile) if found.scale == "cpu" else found
+
+        patched.setattr(scale, "numbers", numbers)
         patched.setattr(run, "DISTILLED", few)
         yield TINY
 

@@ -42,10 +42,8 @@ def said(capsys, *arguments):
     """Run a command that must fail; returns its one line."""
     code = cli.main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
-    line = captured.err.rpartition("\r")[2]  # after the progress bars
-    line = line[line.index("phi-lab: ") :]
-    assert code == 2 and line.count("\n") == 1, captured.err
-    return line
+    assert code == 2 and captured.err.startswith("phi-lab: ") and captured.err.count("\n") == 1, captured.err
+    return captured.err
 
 
 # ------------------------------------------------------------------ what a run leaves behind

@@ -93,6 +93,7 @@ def test_bad_input_is_one_line_before_anything_is_loaded(place, tmp_path, capsys
         raise OSError("no connection")
 
     monkeypatch.setattr(models, "snapshot_download", unreachable)
+    monkeypatch.setenv("PHI_LAB_SETS", "")  # which --sets would leave behind for other tests
     assert "--data SET" in refused(capsys, ["run", "--scale", "lora", "--out", out])
     asked = ["run", "--scale", "lora", "--data", place / "set", "--out", out]
     assert "microsoft/Phi-4-mini-instruct: no such folder, and the hub does not give it (no connection)" in refused(

@@ -400,7 +400,7 @@ def test_benchmarks_are_rebuilt_byte_for_byte(tmp_path):
 
 
 def test_unknown_benchmark():
-    with pytest.raises(UserError, match="aime"):
+    with pytest.raises(UserError, match="easy, hard, transfer"):
         benchmarks.load("aime")
 
 
