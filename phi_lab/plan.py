@@ -87,8 +87,8 @@ def flops(shape: Shape, hardware: Hardware, row: int) -> float:
     return (6 if hardware.adapter is None else 4) * shape.weights + 6 * shape.layers * shape.hidden * row
 
 
-def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> tuple[float, int]:
-    """(tokens a second, answers at once) of one GPU that holds the model in bfloat16 and fills its memory with answers.
+def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> float:
+    """Tokens a second of one GPU that holds the model in bfloat16 and fills its memory with answers.
 
     Raises UserError when not even one answer fits.
     """
@@ -98,14 +98,14 @@ def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> tupl
     if at_once < 1:
         raise UserError(f"sampling: no answer of {longest:,} tokens fits beside the weights: choose a larger card")
     step = (weights + at_once * answer) / (card.bandwidth * DECODING)  # seconds for one token of each
-    return at_once / step, at_once
+    return at_once / step
 
 
 def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None) -> list[dict]:
     """One row a stage: `stage`, `tokens`, `tokens_per_second`, `hours`, `price`, `rows_a_pass`, `passes`, `memory` by
     part in GB on each GPU, `total_gb`, `fits`.
 
-    Raises UserError for an unknown card and for adapters on several GPUs.
+    Raises UserError for an unknown card and for the scale cpu.
     """
     if card_name not in CARDS:
         raise UserError(f"unknown GPU {card_name!r}: choose one of {', '.join(CARDS)}")
@@ -115,7 +115,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
     rows = []
     for stage in ("mid", "sft", "dpo", "grpo"):
         one, sampled = getattr(numbers, stage), 0
-        hardware, epochs = one.hardware, 1
+        hardware = one.hardware
         if stage == "dpo":  # two answers a pair, and the reference's forward pass, a third, before
             row, batch, count = numbers.mid.row_length, 2 * one.batch, one.pairs * one.epochs // one.batch
             filled = FILLED * 4 / 3
@@ -123,7 +123,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             row, batch, count, filled = one.max_new_tokens, one.prompts * one.group // 2, one.steps, FILLED
             sampled = (one.steps * one.prompts * one.group + one.candidates * one.probes) * row * FILLED
         else:
-            row, batch, count, filled = one.row_length, one.batch, one.steps * epochs, 1.0 if stage == "mid" else FILLED
+            row, batch, count, filled = one.row_length, one.batch, one.steps, 1.0 if stage == "mid" else FILLED
         together = 1
         while together < 8 and batch >= 2 * together * gpus and _fits(card, shape, hardware, gpus, 2 * together * row):
             together *= 2
@@ -132,8 +132,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
         speed = gpus * MFU * card.flops / flops(shape, hardware, row)
         hours = tokens / speed / 3600
         if sampled:
-            rate, at_once = sampling(shape, hardware, card, row)
-            hours += sampled / (gpus * rate) / 3600
+            hours += sampled / (gpus * sampling(shape, hardware, card, row)) / 3600
         rows.append({
             "stage": stage, "tokens": round(tokens), "sampled_tokens": round(sampled),
             "tokens_per_second": round(speed), "hours": round(hours, 2),

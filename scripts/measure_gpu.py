@@ -3,9 +3,7 @@ shape, made-up documents, through the stages' own `fit`. One case after the othe
 
     .venv/bin/python scripts/measure_gpu.py OUT.jsonl [CASE ...]     (full-2048, lora-16384, qlora-2048-nano ...)
 
-MFU counts what the model needs, not what checkpointing repeats: 6 FLOPs a weight and token when all weights train, 4
-when an adapter does (the frozen weights need no gradient of their own), and 12 x layers x width FLOPs a token for each
-position it attends to, on average half of a row (arXiv 2204.02311, appendix B); an adapter's attention counts in full.
+MFU counts what the model needs (`plan.flops`), not what checkpointing repeats.
 """
 
 import json
@@ -17,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from phi_lab import models, scale
+from phi_lab import models, plan, scale
 from phi_lab.stages import language_modeling as lm
 
-PEAK = 989e12  # dense bfloat16 FLOPs a second of an H100 or H200 SXM, from NVIDIA's data sheet
+PEAK = plan.CARDS["h200"].flops  # an H100 has as many
 TOKENS = 16384  # a step
 STEPS = 20  # the second half is timed
 
@@ -62,17 +60,13 @@ def measure(case: str, where: Path) -> dict:
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        saved, lm.finish = lm.finish, lambda model, tokenizer, out, recorder, seconds: recorder.rows
+        saved, lm.finish = lm.finish, lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
         rows = lm.fit(model, models.load_tokenizer(student), documents, [], Path(folder), numbers,
                       pack=lm.pack_best_fit, packed=True, seed=0, title=case)  # fmt: skip
         lm.finish = saved
     first, last = rows[0], rows[-1]
     seconds = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
-    config = models.config(name)
-    with torch.device("meta"):
-        weights = sum(weight.numel() for weight in models.AutoModelForCausalLM.from_config(config).parameters())
-    attention = 12 * config.num_hidden_layers * config.hidden_size * length / 2
-    flops = (6 if full else 4) * weights + attention
+    flops = plan.flops(plan.Shape(name), hardware, length)
     return {
         "case": case, "tokens_per_second": round(TOKENS / seconds), "seconds_a_step": round(seconds, 3),
         "mfu": round(TOKENS / seconds * flops / PEAK, 4), "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),

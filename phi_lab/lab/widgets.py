@@ -219,6 +219,9 @@ def planner() -> ipywidgets.Widget:
     return _live(lambda: f"<pre>{text(plan_text(which.value, card.value, gpus.value))}</pre>", which, card, gpus)
 
 
+# ------------------------------------------------------------------ what all share
+
+
 def _live(render: Callable[[], str], *controls: ipywidgets.Widget) -> ipywidgets.Widget:
     view = ipywidgets.HTML()
 

@@ -298,18 +298,16 @@ def _sampled_here(schedule: Temperature, engine: str, seed: int) -> Callable:
             engine=engine, quiet=True,
         )  # fmt: skip
         flat = [one for group in groups for one in group]
+        asked = [chat.prompt_ids(trainer.processing_class, prompt) for prompt in distinct]
         if not checked:
             checked.append(step)
-            first = [chat.prompt_ids(trainer.processing_class, prompt) for prompt in distinct[:4]]
             some = [max(group, key=lambda one: len(one.ids)) for group in groups[:4]]
-            require_parity(trainer.accelerator.unwrap_model(trainer.model), first, some, trainer.temperature)
+            require_parity(trainer.accelerator.unwrap_model(trainer.model), asked[:4], some, trainer.temperature)
         trainer.reward_funcs[0].texts = [
             one.text for one in flat
         ]  # with <think>, which TRL's own decoding would keep too
-        asked = [ids for prompt, group in zip(distinct, groups, strict=True)
-                 for ids in [chat.prompt_ids(trainer.processing_class, prompt)] * len(group)]  # fmt: skip
         return {
-            "prompt_ids": asked,
+            "prompt_ids": [ids for ids, group in zip(asked, groups, strict=True) for _ in group],
             "completion_ids": [one.ids for one in flat],
             "logprobs": [one.logprobs for one in flat],
         }

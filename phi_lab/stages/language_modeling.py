@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from phi_lab import chat
+from phi_lab import chat, models
 from phi_lab.errors import UserError
 from phi_lab.scale import Training
 from phi_lab.stages.muon import muon
@@ -105,6 +105,21 @@ def by_length(batch: dict[str, torch.Tensor], rows: int) -> list[dict[str, torch
         {name: value[some, : max(1, int(lengths[some].max()))] for name, value in batch.items()}
         for some in lengths.argsort(stable=True).split(rows)
     ]
+
+
+def fit_rows(
+    student: Path, rows: Sequence[dict], validation: Sequence[dict], out: Path, numbers: Training, *, pack: Pack,
+    packed: bool, seed: int, title: str,
+) -> Result:  # fmt: skip
+    """`fit` of the model in `student` on rollouts: rows with `prompt` and `completion`."""
+    tokenizer = models.load_tokenizer(student)
+    documents, held = (
+        [document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, validation)
+    )
+    return fit(
+        models.load(student, numbers.hardware), tokenizer, documents, held, out, numbers, pack=pack, packed=packed,
+        seed=seed, title=title,
+    )  # fmt: skip
 
 
 def fit(

@@ -11,7 +11,6 @@ a plateau and not a choice. Deviation: the loss covers the answer only; a small 
 
 from pathlib import Path
 
-from phi_lab import models
 from phi_lab.files import read_rows
 from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
@@ -27,20 +26,5 @@ def train(
 
     pack(lengths, row_length) -> rows of document indices: every document at most once, no row over `row_length`.
     """
-    tokenizer = models.load_tokenizer(student)
-    documents, held = (
-        [lm.document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(path, ("prompt", "completion"))]
-        for path in (data, validation)
-    )
-    return lm.fit(
-        models.load(student, numbers.hardware),
-        tokenizer,
-        documents,
-        held,
-        out,
-        numbers,
-        pack=pack,
-        packed=True,
-        seed=seed,
-        title="mid-training",
-    )
+    rows, held = (read_rows(path, ("prompt", "completion")) for path in (data, validation))
+    return lm.fit_rows(student, rows, held, out, numbers, pack=pack, packed=True, seed=seed, title="mid-training")

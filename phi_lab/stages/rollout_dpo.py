@@ -145,7 +145,7 @@ def train(
     recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
     with arguments.main_process_first():  # TRL keeps the reference's log-probabilities beside a set on disk
         folder = out / "trainer" / "pairs"
-        if not folder.exists():
+        if arguments.process_index == 0:
             Dataset.from_list(rows).save_to_disk(folder)
         pairs = load_from_disk(folder)
     trainer = DPOTrainer(

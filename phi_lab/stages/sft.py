@@ -17,7 +17,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from phi_lab import models
 from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import WORLD
 from phi_lab.files import read_rows
@@ -73,25 +72,6 @@ def train(
 
     `pack` decides what shares a row; the paper's answer, and the default, is: nothing. `choose` takes the subset.
     """
-    tokenizer = models.load_tokenizer(student)
-    rows = choose(
-        read_rows(data, ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion")),
-        numbers.documents,
-        seed,
-    )
-    held = read_rows(validation, ("prompt", "completion"))
-    documents, held = (
-        [lm.document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, held)
-    )
-    return lm.fit(
-        models.load(student, numbers.hardware),
-        tokenizer,
-        documents,
-        held,
-        out,
-        numbers,
-        pack=pack,
-        packed=False,
-        seed=seed,
-        title="SFT",
-    )
+    columns = ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion")
+    rows, held = choose(read_rows(data, columns), numbers.documents, seed), read_rows(validation, columns[-2:])
+    return lm.fit_rows(student, rows, held, out, numbers, pack=pack, packed=False, seed=seed, title="SFT")
