@@ -8,6 +8,7 @@ import argparse
 import errno
 import json
 import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -104,6 +105,15 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--sets", type=Path, default=None, help="folder with copies of a GPU scale's benchmarks, instead "
                      "of the hub")  # fmt: skip
 
+    run.add_argument("--processes", type=at_least(1), default=None, help="that train a stage together on this machine; "
+                     "none: one for each GPU at the scale full, else one")  # fmt: skip
+    run.add_argument("--launcher", default="", metavar="COMMAND", help="that starts them instead, such as 'srun "
+                     "torchrun ...' on several nodes: docs/scaling.md")  # fmt: skip
+
+    one = command("stage", _stage, "train one stage of a run that is open, in as many processes as torchrun starts")
+    one.add_argument("stage", help=", ".join(scale.STAGES[1:]))
+    one.add_argument("--out", type=Path, required=True, help="run folder with its data; `phi-lab run` makes one")
+
     plan = command("plan", _plan, "what a GPU scale takes: memory, tokens a second, hours, money, what will not fit")
     plan.add_argument("--scale", default="full", help="lora, qlora or full")
     plan.add_argument("--gpu", default="h100", help="h100, h200, a100, l40s or rtx4090")
@@ -186,12 +196,20 @@ def parser() -> argparse.ArgumentParser:
         help="votes already paid for, asked once for ever; without it, OUT with the ending .votes.jsonl",
     )  # fmt: skip
 
-    measure = command("eval", _eval, "measure a model on easy, hard and transfer")
-    measure.add_argument("--model", type=Path, required=True)
-    measure.add_argument("--name", default="model", help="what its files are called")
+    measure = command("eval", _eval, "measure a model: on easy, hard and transfer, or on public benchmarks")
+    measure.add_argument("--model", required=True, help="a folder; for --benchmarks also a name on the hub")
+    measure.add_argument("--name", default="model", help="what its files or its line in the table are called")
     measure.add_argument("--out", type=Path, required=True, help="folder for a row a sample")
-    measure.add_argument("--problems", type=at_least(1), default=500, help="problems of each benchmark")
+    measure.add_argument("--problems", type=at_least(1), default=None, help="of each benchmark; none: 500 of the "
+                         "lab's, all of a public one")  # fmt: skip
     measure.add_argument("--seed", type=seed, default=0)
+    measure.add_argument("--benchmarks", default="", metavar="NAMES", help="public ones, such as math500,aime24,aime25,"
+                         "amc23,gsm8k,gpqa-diamond: temperature 0.6, top-p 0.95, 64 samples on AIME, 8 elsewhere, "
+                         "32,768 tokens")  # fmt: skip
+    measure.add_argument("--sets", type=Path, default=None, help="folder with copies of them, instead of the hub")
+    measure.add_argument("--samples", type=at_least(1), default=None, help="a problem, instead of 64 and 8")
+    measure.add_argument("--max-tokens", type=at_least(1), default=None, help="of an answer, instead of 32,768")
+    measure.add_argument("--engine", default=None, help="cpu, hf or vllm; none: vllm with a GPU, hf without")
 
     page = command("report", _report, "write report.html of a run folder")
     page.add_argument("folder", type=Path)
@@ -202,6 +220,13 @@ def parser() -> argparse.ArgumentParser:
     )
     talk.add_argument("--temperature", type=at_least(0.0, float), default=0.6)
     talk.add_argument("question", nargs="*", help="one question; without it, a conversation")
+
+    take = command("export", _export, "a trained stage as a folder that loads anywhere, with a model card")
+    take.add_argument("folder", type=Path, help="of a run")
+    take.add_argument("--stage", default=None, help="none: the last that is finished")
+    take.add_argument("--scores", type=Path, default=None, help="folder of `phi-lab eval --benchmarks`, for the card")
+    take.add_argument("--push", default=None, metavar="NAME", help="also to this repository of the hub, private")
+    take.add_argument("--out", type=Path, required=True, help="a new folder")
 
     ship = command("ship", _ship, "copy a run's checkpoints and rollouts into data/, with a card")
     ship.add_argument("folder", type=Path, help="a finished `phi-lab run --from base` folder")
@@ -230,12 +255,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options) -> None:
-    from phi_lab import run
+    from phi_lab import launch, run
+
+    launcher = launch.local(options.processes) if options.processes else None
+    launcher = shlex.split(options.launcher) or launcher
 
     if options.sets:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,
-              stop=options.stop, data=options.data, model=options.model)  # fmt: skip
+              stop=options.stop, data=options.data, model=options.model, launcher=launcher)  # fmt: skip
+
+
+def _stage(options) -> None:
+    from phi_lab import run
+
+    run.train_launched(options.stage, options.out)
 
 
 def _plan(options) -> None:
@@ -312,10 +346,19 @@ def _verify(options) -> None:
 
 
 def _eval(options) -> None:
-    from phi_lab import evaluate
+    from phi_lab import evaluate, models, public_benchmarks
 
-    numbers = scale.Evaluation(problems=options.problems)
-    evaluate.evaluate(options.model, options.name, options.out, numbers, options.seed)
+    if options.sets:
+        os.environ["PHI_LAB_SETS"] = str(options.sets)
+    if options.benchmarks:
+        protocol = public_benchmarks.usual(scale.Protocol(), options.samples, options.problems, options.max_tokens)
+        names = [name for name in options.benchmarks.replace(",", " ").split() if name]
+        rows = public_benchmarks.measure(models.find(options.model), names, options.out, protocol, options.seed,
+                                         options.engine or public_benchmarks.engine())  # fmt: skip
+        print(public_benchmarks.table(rows, options.name))
+        return
+    numbers = scale.Evaluation(problems=options.problems or 500)
+    evaluate.evaluate(Path(options.model), options.name, options.out, numbers, options.seed)
     for row in evaluate.ladder_rows(options.name, options.name, "main", options.out, numbers, options.seed, {}):
         what = (  # the interval is the accuracy's
             f"{100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
@@ -357,6 +400,14 @@ def _ask_line() -> str:
         return input("> ").strip()
     except EOFError:
         return ""
+
+
+def _export(options) -> None:
+    from phi_lab import export
+
+    out = export.export(options.folder, options.out, options.stage, options.push, options.scores)
+    print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
+    print(f"for llama.cpp: python convert_hf_to_gguf.py {out} --outfile {out.name}.gguf --outtype bf16")
 
 
 def _ship(options) -> None:

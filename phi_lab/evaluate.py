@@ -37,7 +37,7 @@ def evaluate(
         if path.exists():
             continue
         if network is None:
-            network, tokenizer = models.load(model), models.load_tokenizer(model)
+            network, tokenizer = models.load_to_sample(model, numbers.engine), models.load_tokenizer(model)
         problems = benchmarks.load(numbers.sets[benchmarks.NAMES.index(benchmark)])[: numbers.problems]
         samples = numbers.samples if benchmark == "hard" else 1
         rows = _answers(network, tokenizer, problems, 1, 0.0, numbers, seed, f"{name} {benchmark}, greedy")
@@ -58,6 +58,7 @@ def evaluate(
             )
             rows += [{**row, "sample": row["sample"] + samples} for row in extra]
         write_rows(path, rows)
+    rollouts.forget_engine()
 
 
 def _answers(network, tokenizer, problems, samples, temperature, numbers, seed, title) -> list[dict]:

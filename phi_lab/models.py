@@ -18,10 +18,12 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     Phi3Config,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils.logging import disable_progress_bar
 
 from phi_lab.errors import UserError
@@ -93,8 +95,9 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
 
 
-def load(folder: Path | str, hardware: Hardware = LAPTOP) -> PreTrainedModel:
+def load(folder: Path | str, hardware: Hardware = LAPTOP, longest: int = 0) -> PreTrainedModel:
     """A causal language model from a local folder, on its device, with a fresh LoRA adapter where `hardware` asks.
+    `longest`: tokens of the longest sequence to come; it decides on LongRoPE's factors (`_keep_to_one_rope`).
 
     Adapters: "lora" (arXiv 2106.09685), "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError where
     there is no model, or for another adapter.
@@ -111,11 +114,47 @@ def load(folder: Path | str, hardware: Hardware = LAPTOP) -> PreTrainedModel:
         device_map={"": device()} if torch.cuda.is_available() else None,
         quantization_config=four_bit if hardware.adapter == "qlora" else None,
     )  # fmt: skip
+    _keep_to_one_rope(model, longest)
     if hardware.adapter is None:
         return model
     if hardware.adapter == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
+
+
+def load_to_sample(folder: Path, engine: str) -> PreTrainedModel:
+    """The model in `folder` as the engine of `rollouts.sample` needs it: vLLM reads weights by itself, and gets only
+    their shapes.
+    """
+    if engine != "vllm":
+        return load(folder, Hardware(dtype="bfloat16" if engine == "hf" and torch.cuda.is_available() else "float32"))
+    _require(folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    if (Path(folder) / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    model.name_or_path = str(folder)
+    return model
+
+
+def longrope(model: PreTrainedModel) -> dict | None:
+    """The LongRoPE parameters of a model that has them, as Phi-4-mini does (arXiv 2402.13753)."""
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    return rope if rope.get("rope_type") == "longrope" else None
+
+
+def _keep_to_one_rope(model: PreTrainedModel, longest: int) -> None:
+    """Take the long factors for short sequences too, if any will be longer than the original context.
+
+    transformers chooses anew for each batch, by its longest document, so a packed short document would be turned by
+    its neighbour's length; vLLM chooses once, by max_model_len, and so does this.
+    """
+    rope = longrope(model)
+    if rope and longest > (limit := rope["original_max_position_embeddings"]):
+        turning = model.get_decoder().rotary_emb
+        turning.original_inv_freq, _ = ROPE_INIT_FUNCTIONS["longrope"](
+            model.config, turning.inv_freq.device, seq_len=limit + 1
+        )
 
 
 def find(name: str) -> Path:

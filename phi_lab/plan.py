@@ -12,6 +12,8 @@ is FSDP2's: weights, gradients and moments are divided, and one layer at a time 
 import math
 from dataclasses import dataclass
 
+from transformers import PreTrainedConfig
+
 from phi_lab import models
 from phi_lab.errors import UserError
 from phi_lab.scale import Hardware, Numbers
@@ -20,6 +22,11 @@ MFU = 0.35  # of the card's peak in training with activation checkpointing; meas
 DECODING = 0.5  # of the card's bandwidth while sampling; assumed, not measured
 SPARE = 0.08  # of the memory: context, fragments
 FILLED = 0.5  # of the longest answer is the mean one; the paper's own range is 12K to 20K of 25K
+
+
+FIELDS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,16 @@ CARDS = {
 
 
 class Shape:
-    """Sizes of a model in `models.SHAPES`, counted from its configuration."""
+    """Sizes of a model, counted from its configuration or from that of a name in `models.SHAPES`.
 
-    def __init__(self, name: str):
-        one = models.config(name)
+    Raises UserError naming a field that the configuration lacks.
+    """
+
+    def __init__(self, one: str | PreTrainedConfig):
+        one = models.config(one) if isinstance(one, str) else one
+        for name in FIELDS:
+            if getattr(one, name, None) is None:
+                raise UserError(f"{one.name_or_path}/config.json: no {name}, so its memory cannot be planned")
         head = one.hidden_size // one.num_attention_heads
         self.hidden, self.layers, self.mlp, self.vocabulary = (
             one.hidden_size, one.num_hidden_layers, one.intermediate_size, one.vocab_size,
@@ -142,6 +155,20 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": _fits(card, shape, hardware, gpus, together * row),
         })  # fmt: skip
     return rows
+
+
+def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
+    """Raises UserError where one row of a stage does not fit on so many GPUs of so much memory."""
+    shape = Shape(config)
+    for stage in ("mid", "sft", "grpo"):  # a pair of DPO has two rows as mid-training's
+        one = getattr(numbers, stage)
+        needed = sum(memory(shape, one.hardware, gpus if one.hardware.sharded else 1,
+                            one.max_new_tokens if stage == "grpo" else one.row_length).values())  # fmt: skip
+        if needed > bytes_each * (1 - SPARE):
+            raise UserError(
+                f"{stage} at the scale {numbers.scale} takes about {needed / 1e9:.0f} GB on each of {gpus} GPUs, and "
+                f"there are {bytes_each / 1e9:.0f}: another --scale, or more GPUs; `phi-lab plan` says which"
+            )
 
 
 def _fits(card: Card, shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> bool:

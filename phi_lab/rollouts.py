@@ -10,10 +10,11 @@ Log-probabilities are those of the distribution that was sampled from, that is o
 0 the choice is greedy and log-probabilities are those of temperature 1.
 """
 
-import tempfile
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,7 @@ def sample(
     temperature: float,
     max_new_tokens: int,
     seed: int,
+    top_p: float = 1.0,
     engine: str = "cpu",
     title: str = "rollouts",
     quiet: bool = False,
@@ -56,8 +58,10 @@ def sample(
 ) -> list[list[Sample]]:
     """`samples` completions for each question in `prompts` (plain questions, not yet in chat form).
 
-    temperature 0 is greedy. The same seed on the same machine gives the same rollouts. `tick(n)` is called
-    when `n` more are finished, in place of an own bar. Raises UserError for an unknown engine.
+    temperature 0 is greedy. `top_p`: only the likeliest tokens that hold so much of the probability are drawn
+    (nucleus sampling, arXiv 1904.09751); log-probabilities stay those of all tokens. The same seed on the same machine
+    gives the same rollouts. `tick(n)` is called when `n` more are finished, in place of an own bar. Raises UserError
+    for an unknown engine.
     """
     if engine not in ENGINES:
         raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
@@ -66,35 +70,45 @@ def sample(
     if asked and max(map(len, asked)) > room:
         raise UserError(f"a question of {max(map(len, asked))} tokens leaves no room for an answer: at most {room}")
     jobs = [asked[i] for i in range(len(asked)) for _ in range(samples)]
-    ends = model.generation_config.eos_token_id  # one or several; Phi-4-mini has two
-    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    stops = stop_tokens(model, tokenizer)
     bar = Bar(len(jobs), title, "rollout", quiet or tick is not None)
     was_training = model.training
     model.eval()
     merged = isinstance(model, PeftModel) and engine != "hf"  # which can run an adapter beside its base
+    if merged and engine == "vllm":
+        raise UserError("the engine vllm reads a folder, and an adapter in training is in none: choose hf")
     if merged and getattr(model, "is_quantized", False):
         raise UserError(f"the engine {engine} cannot sample from 4-bit weights: choose hf")
     if merged:
         model.merge_adapter()
     plain = model.get_base_model() if merged else model
-    with torch.inference_mode(), nullcontext() if plain.device.type == "cpu" else plain.device:  # new tensors' place
-        done = ENGINES[engine](plain, jobs, temperature, max_new_tokens, seed, stops, tick or bar.update)
+    with torch.inference_mode(), plain.device if plain.device.type == "cuda" else nullcontext():  # new tensors
+        done = ENGINES[engine](plain, jobs, temperature, top_p, max_new_tokens, seed, stops, tick or bar.update)
     if merged:
         model.unmerge_adapter()
     model.train(was_training)
     bar.close()
-    finished = []
-    for ids, logprobs in done:
-        stopped = ids[-1] in stops
-        text = tokenizer.decode(ids[:-1] if stopped else ids)
-        finished.append(Sample(ids, logprobs, text, "stop" if stopped else "length"))
-    return [finished[i * samples : (i + 1) * samples] for i in range(len(prompts))]
+    answers = [finished(tokenizer, *one, stops) for one in done]
+    return [answers[i * samples : (i + 1) * samples] for i in range(len(prompts))]
+
+
+def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> set[int]:
+    """Ids that end an answer: the tokenizer's, and the model's own, of which Phi-4-mini has two."""
+    ends = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, tokenizer.pad_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+
+
+def finished(tokenizer: PreTrainedTokenizerFast, ids: list[int], logprobs: list[float], stops: set[int]) -> Sample:
+    """A sampled completion as a Sample."""
+    stopped = ids[-1] in stops
+    text = tokenizer.decode(ids[:-1] if stopped else ids)
+    return Sample(ids, logprobs, text, "stop" if stopped else "length")
 
 
 Raw = list[tuple[list[int], list[float]]]
 
 
-def _sample_hf(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
+def _sample_hf(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     torch.manual_seed(seed)
     pad, done = min(stops), []
     for first in range(0, len(jobs), SLOTS[model.device.type]):
@@ -103,7 +117,7 @@ def _sample_hf(model, jobs, temperature, max_new_tokens, seed, stops, tick: Call
         ids = torch.tensor([[pad] * (width - len(job)) + job for job in batch])
         mask = torch.tensor([[0] * (width - len(job)) + [1] * len(job) for job in batch])
         settings = (
-            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
             if temperature
             else {"do_sample": False}
         )
@@ -125,7 +139,7 @@ def _sample_hf(model, jobs, temperature, max_new_tokens, seed, stops, tick: Call
     return done
 
 
-def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
+def _sample_cpu(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     """The loop. A slot is a row of the cache; `job[slot]` says whose answer grows there, -1 if nobody's."""
     phi = _Phi(model)
     random = torch.Generator(model.device).manual_seed(seed)
@@ -145,7 +159,8 @@ def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Cal
         """Sample one token for each of `rows` and record it."""
         scaled = (logits / (temperature or 1.0)).log_softmax(-1)
         if temperature:  # the inverse of the cumulative distribution, a uniform number a row
-            mass = scaled.exp().cumsum(-1)
+            chances = scaled.exp() if top_p == 1.0 else _nucleus(scaled.exp(), top_p)
+            mass = chances.cumsum(-1)
             picked = (mass < torch.rand(len(rows), 1, generator=random) * mass[:, -1:]).sum(-1)
         else:
             picked = scaled.argmax(-1)
@@ -186,21 +201,50 @@ def _sample_cpu(model, jobs, temperature, max_new_tokens, seed, stops, tick: Cal
     return [(ids[i][:count], logprobs[i][:count]) for i, count in enumerate(said)]
 
 
-def _sample_vllm(model, jobs, temperature, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
-    """All jobs at once. The weights travel through a folder, since vLLM keeps a copy of its own."""
+def _nucleus(chances: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Probabilities (rows, vocabulary), zero outside the fewest tokens that hold `top_p` of them."""
+    ranked, order = chances.sort(-1, descending=True)
+    ranked[ranked.cumsum(-1) - ranked >= top_p] = 0
+    return torch.zeros_like(chances).scatter_(-1, order, ranked)
+
+
+def require_vllm() -> None:
+    """Raises UserError where vLLM is not installed."""
     try:
-        from vllm import LLM, SamplingParams, TokensPrompt
+        import vllm  # noqa: F401
     except ImportError:
         raise UserError("the engine vllm needs a GPU and pip install -c constraints.txt -e '.[gpu]'") from None
-    settings = SamplingParams(
-        temperature=temperature, top_p=1.0, top_k=-1, max_tokens=max_new_tokens, stop_token_ids=sorted(stops),
-        logprobs=0,  # of the chosen token alone
-        detokenize=False,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        engine = LLM(folder, skip_tokenizer_init=True, seed=seed, logprobs_mode="processed_logprobs")
-        answers = engine.generate([TokensPrompt(prompt_token_ids=job) for job in jobs], settings, use_tqdm=False)
+
+
+@lru_cache(maxsize=1)  # starting one takes a minute
+def _vllm_engine(folder: str, longest: int):
+    from vllm import LLM
+
+    return LLM(folder, skip_tokenizer_init=True, max_model_len=longest, logprobs_mode="processed_logprobs")
+
+
+def forget_engine() -> None:
+    """Give back the GPU's memory: vLLM's engine stays for the next call until then."""
+    if _vllm_engine.cache_info().currsize:
+        _vllm_engine.cache_clear()
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _sample_vllm(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
+    """All jobs at once, by an engine that reads the weights from the folder that the model was loaded from."""
+    require_vllm()
+    from vllm import SamplingParams, TokensPrompt
+
+    settings = [
+        SamplingParams(
+            temperature=temperature, top_p=top_p, top_k=-1, max_tokens=max_new_tokens, stop_token_ids=sorted(stops),
+            logprobs=0,  # of the chosen token alone
+            detokenize=False, seed=(seed * 1_000_003 + place) % 2**31,  # a seed of its own, or samples were all alike
+        ) for place in range(len(jobs))
+    ]  # fmt: skip
+    engine = _vllm_engine(model.name_or_path, max(map(len, jobs)) + max_new_tokens)
+    answers = engine.generate([TokensPrompt(prompt_token_ids=job) for job in jobs], settings, use_tqdm=False)
     tick(len(jobs))
     found = [answer.outputs[0] for answer in answers]
     return [

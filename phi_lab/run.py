@@ -10,26 +10,29 @@ it, so that even a two-minute DPO or GRPO meets prompts that are sometimes right
 
 import hashlib
 import itertools
+import os
 import platform
 import random
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig
 
-from phi_lab import __version__, distill, evaluate, funnel, models, report, scale, shards, teachers
+from phi_lab import __version__, distill, evaluate, funnel, launch, models, report, scale, shards, teachers
 from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.errors import UserError
 from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
+from phi_lab.plan import require as require_memory
 from phi_lab.scale import STAGES, Numbers
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft
-from phi_lab.stages.training import Result
+from phi_lab.stages.training import Result, share
 
 SHIPPED = DATA / "checkpoints"
 DISTILLED = DATA / "distilled"
@@ -42,10 +45,12 @@ SMALL = 100e6  # weights that a CPU can train at a GPU scale, to try it
 
 def chain(
     out: Path, *, scale_name: str = "cpu", profile: str = "lab", seed: int = 0, start: str = "mid", stop: str = "grpo",
-    data: Path | None = None, model: str | None = None, say: Callable[[str], None] = print,
+    data: Path | None = None, model: str | None = None, launcher: Sequence[str] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Path:  # fmt: skip
     """Run the stages from `start` to `stop` and measure each; returns the path of the report. `data`: as in `adopt`.
-    `model`: what a GPU scale starts from, instead of Phi-4-mini from the hub.
+    `model`: what a GPU scale starts from, instead of Phi-4-mini from the hub. `launcher`: as in `run_stage`; None is a
+    process for each GPU at a scale that is sharded.
 
     Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
     disk.
@@ -62,7 +67,7 @@ def chain(
     began = time.perf_counter()
     for stage in dict.fromkeys(("base", *stages)):
         if stage in stages:
-            run_stage(stage, out, numbers, seed, say)
+            run_stage(stage, out, numbers, seed, say, launch.usual(numbers) if launcher is None else launcher)
         measure(stage, out, numbers, seed, say)
         if stage == "dpo" and numbers.dpo.own_questions:
             run_own_arm(out, numbers, seed, say)
@@ -75,7 +80,7 @@ def settle(numbers: Numbers, model: str | None, has_data: bool) -> Numbers:
     """The numbers of a run, with the model that a GPU scale starts from found, before anything is loaded.
 
     Raises UserError for a model at the scale cpu, a missing one or one without a chat template, a GPU scale without a
-    distilled set, and a large model without a GPU.
+    distilled set, a large model without a GPU, and GPUs with too little memory.
     """
     if numbers.scale == "cpu":
         if model:
@@ -88,7 +93,9 @@ def settle(numbers: Numbers, model: str | None, has_data: bool) -> Numbers:
         )
     base = models.find(model or numbers.model)
     numbers = replace(numbers, model=str(base))
+    config = AutoConfig.from_pretrained(base)
     if torch.cuda.is_available():
+        require_memory(numbers, config, torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory)
         return numbers
     count = models.parameters(base)
     if count > SMALL:
@@ -96,7 +103,7 @@ def settle(numbers: Numbers, model: str | None, has_data: bool) -> Numbers:
             f"the scale {numbers.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
             f"none; phi-lab plan --scale {numbers.scale} says which"
         )
-    return scale.without_gpu(numbers)
+    return scale.without_gpu(numbers, "cpu" if config.model_type == "phi3" else "hf")
 
 
 def between(start: str, stop: str) -> tuple[str, ...]:
@@ -133,9 +140,12 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
 
 
 def run_stage(
-    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, **parts
-) -> Result:
-    """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=."""
+    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print,
+    launcher: Sequence[str] = (), **parts,
+) -> Result:  # fmt: skip
+    """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=.
+    `launcher`: a command that starts the training processes, such as torchrun; none: this process trains.
+    """
     folder = out / stage
     if stage == "base":
         say("base and teacher: training")
@@ -149,17 +159,51 @@ def run_stage(
         return found
     say(f"{stage}: training")
     data = training_data(out, numbers, seed, say)
+    if launcher and stage != "base":
+        plan = getattr(numbers, stage)
+        launch.train(stage, out, launcher, None if stage == "dpo" else plan.steps, parts)
+        result = finished(folder)
+        say(f"{stage}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
+        return result
+    return record(folder, _train(stage, student, data, folder, numbers, seed, parts), say)
+
+
+def _train(
+    stage: str, student: Path, data: Path, folder: Path, numbers: Numbers, seed: int, parts: Mapping
+) -> Result:  # fmt: skip
     right, wrong, validation = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
     if stage == "mid":
-        result = mid_training.train(student, right, validation, folder, numbers.mid, seed=seed, **parts)
-    elif stage == "sft":
-        result = sft.train(student, right, validation, folder, numbers.sft, seed=seed, **parts)
-    elif stage == "dpo":
-        result = rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed, **parts)
-    else:
-        problems = candidates(data, numbers.grpo.candidates, seed)
-        result = grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
-    return record(folder, result, say)
+        return mid_training.train(student, right, validation, folder, numbers.mid, seed=seed, **parts)
+    if stage == "sft":
+        return sft.train(student, right, validation, folder, numbers.sft, seed=seed, **parts)
+    if stage == "dpo":
+        return rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed, **parts)
+    problems = candidates(data, numbers.grpo.candidates, seed)
+    return grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
+
+
+def train_launched(stage: str, out: Path, say: Callable[[str], None] = print) -> None:
+    """The training of one stage in a run that is open and has its data: what each launched process runs.
+
+    Raises UserError for a run without one of them, and for a batch that the processes cannot share.
+    """
+    config = read_json(out / "config.json")
+    numbers, seed, folder, data = scale.restored(config["numbers"]), config["seed"], out / stage, out / "data"
+    if stage not in STAGES[1:]:
+        raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
+    plan = getattr(numbers, stage)
+    share(plan.prompts if stage == "grpo" else plan.batch)
+    if not (data / "funnel.json").exists():
+        raise UserError(f"{data} has no distilled set yet: start with `phi-lab run`, which makes or adopts one")
+    student = student_for(stage, out, numbers)
+    claim_student(folder, student)
+    if finished(folder):
+        return
+    result = _train(stage, student, data, folder, numbers, seed, launch.parts(folder))
+    if int(os.environ.get("RANK", "0")) == 0:
+        record(folder, result, say)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
 
 
 def candidates(data: Path, count: int, seed: int) -> list[Problem]:

@@ -135,6 +135,19 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """How public benchmarks are sampled (`phi_lab.public_benchmarks`): the authors' later protocol."""
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_new_tokens: int = 32768
+    samples: int = 8
+    aime_samples: int = 64
+    problems: int = 0  # of each set, at most; 0 = all
+    instruction: str = INSTRUCTION  # before the problem
+
+
+@dataclass(frozen=True)
 class Numbers:
     """All numbers of a run at one scale and profile."""
 
@@ -229,6 +242,21 @@ def numbers(scale: str = "cpu", profile: str = "lab") -> Numbers:
     return chosen if profile == "lab" else smoke(chosen)
 
 
+def restored(row: dict) -> Numbers:
+    """The numbers that stand in a config.json."""
+    kinds = {"distillation": Distillation, "mid": Training, "sft": Training, "dpo": Preference, "grpo": Reinforcement,
+             "evaluation": Evaluation}  # fmt: skip
+    parts = {}
+    for name, kind in kinds.items():
+        values = dict(row[name])
+        if "hardware" in values:
+            values["hardware"] = Hardware(**values["hardware"])
+        if "sets" in values:
+            values["sets"] = tuple(values["sets"])
+        parts[name] = kind(**values)
+    return Numbers(**{**row, **parts})
+
+
 def smoke(one: Numbers) -> Numbers:
     """A GPU scale in a few steps on short rows: it shows that everything runs, not what it reaches."""
     return replace(
@@ -241,17 +269,19 @@ def smoke(one: Numbers) -> Numbers:
     )  # fmt: skip
 
 
-def without_gpu(one: Numbers) -> Numbers:
-    """The same numbers for a computer without a GPU: its kernels, optimizer and sampler instead of a GPU's."""
+def without_gpu(one: Numbers, engine: str = "cpu") -> Numbers:
+    """The same numbers for a computer without a GPU: its kernels, optimizer and sampler instead of a GPU's. engine:
+    "hf" for models that are no Phi.
+    """
 
     def here(hardware: Hardware) -> Hardware:
         return replace(
             hardware, dtype="float32", attention="sdpa", optimizer="adamw_torch", liger=False,
-            engine="hf" if hardware.adapter == "qlora" else "cpu",
+            engine="hf" if hardware.adapter == "qlora" else engine,
         )  # fmt: skip
 
     stages = {stage: getattr(one, stage) for stage in STAGES[1:]}
     stages = {name: replace(stage, hardware=here(stage.hardware)) for name, stage in stages.items()}
     # the CPU's sampler reads whole weights
     stages["grpo"] = replace(stages["grpo"], hardware=replace(stages["grpo"].hardware, sharded=False))
-    return replace(one, **stages, evaluation=replace(one.evaluation, engine="cpu"))
+    return replace(one, **stages, evaluation=replace(one.evaluation, engine=engine))

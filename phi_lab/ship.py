@@ -12,7 +12,9 @@ from pathlib import Path
 from safetensors import safe_open
 
 from phi_lab import shards
+from phi_lab.benchmarks import NAMES
 from phi_lab.errors import UserError
+from phi_lab.export import accuracy_table
 from phi_lab.files import read_json, write_rows
 from phi_lab.models import DATA
 from phi_lab.run import DISTILLED, SHIPPED, TEACHER
@@ -63,13 +65,8 @@ def _card(target: Path, ladder: list[dict], config: dict, rollouts: list[dict]) 
         share = 100 * sum(row["verdict"] == "right" for row in hard) / len(hard)
         where = f"questions of the train split with three or four operations, temperature {hard[0]['temperature']}"
         return "\n".join([*lines, f"Right on {share:.1f} % of {len(hard):,} rollouts to {where}."]) + "\n"
-    lines += ["| benchmark | temperature | samples | accuracy | 95 % interval |", "|---|---|---|---|---|"]
-    for row in ladder:
-        if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None:
-            share, low, high = (100 * row[name] for name in ("accuracy", "ci_low", "ci_high"))
-            interval = f"{low:.1f} to {high:.1f} %"
-            lines.append(f"| {row['benchmark']} | {row['temperature']} | {row['n']} | {share:.1f} % | {interval} |")
-    return "\n".join(lines) + "\n"
+    rows = [row for row in ladder if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None]
+    return "\n".join([*lines, *accuracy_table(rows, {name: name for name in NAMES})]) + "\n"
 
 
 def _data_card(funnel: dict, config: dict) -> str:

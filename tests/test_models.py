@@ -35,6 +35,40 @@ def test_every_size_is_phi(name):
     assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
 
 
+@pytest.fixture
+def long_roped(tmp_path, tokenizer):
+    """A phi-nano whose rotary embedding changes beyond 32 tokens, as Phi-4-mini's does beyond 4,096."""
+    model = models.build("phi-nano", len(tokenizer), 5)
+    model.config.rope_parameters = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 32.0,
+        "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)], "original_max_position_embeddings": 32,
+    }  # fmt: skip
+    model.config.original_max_position_embeddings = 32
+    models.save(model, tokenizer, tmp_path / "long")
+    return tmp_path / "long"
+
+
+def test_longrope_keeps_to_the_factors_of_the_longest_sequence(long_roped):
+    """transformers turns a short document otherwise as soon as a long one lies beside it; vLLM decides once."""
+    ids = torch.arange(20)[None] + 5
+    beside = torch.cat((ids, torch.arange(60)[None] + 7), 1)  # packed behind it: a document of 60 tokens
+    places = torch.cat((torch.arange(20), torch.arange(60)))[None]
+
+    def alone_and_packed(model):
+        model.eval()
+        with torch.no_grad():
+            return (model(ids, use_cache=False).logits,
+                    model(beside, position_ids=places, use_cache=False).logits[:, :20])  # fmt: skip
+
+    alone, packed = alone_and_packed(models.load(long_roped))
+    assert (alone - packed).abs().max() > 1e-3  # the trap
+    long_alone, long_packed = alone_and_packed(models.load(long_roped, longest=60))
+    assert torch.allclose(long_alone, long_packed, atol=1e-5) and torch.allclose(long_alone, packed, atol=1e-5)
+    short, _ = alone_and_packed(models.load(long_roped, longest=32))
+    assert torch.equal(short, alone)
+    assert models.longrope(models.load(long_roped)) and not models.longrope(models.build("phi-nano", 514, 0))
+
+
 def test_the_seed_makes_the_weights():
     first, same, other = (models.build("phi-nano", 514, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)

@@ -13,6 +13,18 @@ from phi_lab.errors import UserError
 from phi_lab.scale import Hardware
 
 
+def test_a_gpu_that_is_too_small_is_one_line():
+    phi = models.config("phi-4-mini")
+    plan.require(scale.LORA, phi, 1, 85e9)
+    plan.require(scale.QLORA, phi, 1, 25.7e9)
+    with pytest.raises(UserError, match=r"^mid at the scale full takes about \d+ GB on each of 2 GPUs, and there"):
+        plan.require(scale.FULL, phi, 2, 25.7e9)
+    plan.require(scale.FULL, phi, 8, 85e9)
+    phi.intermediate_size = None
+    with pytest.raises(UserError, match="config.json: no intermediate_size"):
+        plan.require(scale.LORA, phi, 1, 85e9)
+
+
 @pytest.mark.parametrize("name", ["phi-nano", "phi-4-mini"])
 def test_sizes_are_those_of_the_real_modules(name):
     with torch.device("meta"):

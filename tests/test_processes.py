@@ -1,4 +1,6 @@
-"""Two processes train as one does: the same losses, the same update, in every stage. FSDP2 is not tried."""
+"""Two processes train as one does: the same losses, the same update, in every stage; also where FSDP2 shards the model
+between them.
+"""
 
 import os
 import subprocess
@@ -14,10 +16,10 @@ from phi_lab.files import read_rows
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def trained(stage, count, student, data, out):
+def trained(stage, count, student, data, out, *words):
     """Run tests/two_processes.py in `count` processes; returns (losses, weights)."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count),
-               "tests/two_processes.py", stage, student, data, out]  # fmt: skip
+               "tests/two_processes.py", stage, student, data, out, *words]  # fmt: skip
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=500,
                           env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT)))  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -27,10 +29,12 @@ def trained(stage, count, student, data, out):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("sharded",)], ids=["copies", "sharded"])
 @pytest.mark.parametrize("stage", ["mid", "sft", "dpo", "grpo"])
-def test_two_processes_equal_one(student, data, tmp_path, stage):
+def test_two_processes_equal_one(student, data, tmp_path, stage, words):
     start = torch.cat([weight.flatten() for weight in models.load(student).parameters()])
-    (one, alone), (two, together) = (trained(stage, count, student, data, tmp_path / str(count)) for count in (1, 2))
+    one, alone = trained(stage, 1, student, data, tmp_path / "one")
+    two, together = trained(stage, 2, student, data, tmp_path / "two", *words)
     assert len(one) == len(two) > 0
     for first, second in zip(one, two, strict=True):
         for name in ("loss", "reward", "kept_share", "rewards/margins"):

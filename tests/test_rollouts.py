@@ -109,6 +109,25 @@ def test_first_tokens_follow_the_softmax(peaky, tokenizer, engine, temperature):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_top_p_draws_from_the_likeliest_tokens_only(peaky, tokenizer, engine):
+    with torch.no_grad():
+        logits = peaky(torch.tensor([chat.prompt_ids(tokenizer, PROMPTS[0])])).logits[0, -1].double()
+    chances = (logits / 0.8).softmax(-1)
+    ranked, order = chances.sort(descending=True)
+    few = int((ranked.cumsum(-1) < 0.7).sum()) + 1  # the fewest that hold 70 %
+    kept = torch.zeros_like(chances).scatter(0, order[:few], ranked[:few] / ranked[:few].sum())
+    assert 5 < few < len(tokenizer) // 2
+    counts = [0] * len(tokenizer)
+    (group,) = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=3000, temperature=0.8, top_p=0.7, seed=11,
+                               max_new_tokens=1, engine=engine, quiet=True)  # fmt: skip
+    for one in group:
+        counts[one.ids[0]] += 1
+        assert one.logprobs[0] == pytest.approx(chances[one.ids[0]].log().item(), abs=1e-4)  # of all tokens
+    assert sum(counts[token] for token in order[:few]) == 3000
+    assert chi_square([counts[token] for token in order[:few]], kept[order[:few]].tolist()) > 1e-3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_seed_makes_the_rollouts(peaky, tokenizer, engine):
     def roll(seed):
         return rollouts.sample(peaky, tokenizer, PROMPTS, samples=2, temperature=1.0, max_new_tokens=12, seed=seed,
@@ -167,17 +186,17 @@ def test_unknown_engine(peaky, tokenizer):
         rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0, engine="tpu")
 
 
-def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(peaky, tokenizer, monkeypatch):
+def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped, tokenizer, monkeypatch):
     """A stand-in for the package: what our side hands over, and that answers come back in the order of the jobs."""
-    seen = {}
+    seen, started = {}, []
 
     class LLM:
         def __init__(self, folder, **settings):
             assert (Path(folder) / "model.safetensors").is_file()
-            seen.update(settings)
+            started.append(settings)
 
         def generate(self, jobs, settings, use_tqdm):
-            seen.update(settings, jobs=jobs)
+            seen.update(settings=settings, jobs=jobs)
             ids = [[5, 6 + place, tokenizer.eos_token_id] for place in range(len(jobs))]
             steps = [[{token: SimpleNamespace(logprob=-token / 8)} for token in row] for row in ids]
             rows = zip(ids, steps, strict=True)
@@ -185,15 +204,28 @@ def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(peaky, t
 
     package = SimpleNamespace(LLM=LLM, SamplingParams=dict, TokensPrompt=lambda prompt_token_ids: prompt_token_ids)
     monkeypatch.setitem(sys.modules, "vllm", package)
-    groups = rollouts.sample(peaky, tokenizer, PROMPTS[:2], samples=2, temperature=0.6, max_new_tokens=9, seed=3,
-                             engine="vllm", quiet=True)  # fmt: skip
+    rollouts.forget_engine()
+    model = models.load_to_sample(shipped("grpo"), "vllm")
+    assert model.device.type == "meta"  # shapes only: vLLM reads the weights
+    asked = {"samples": 2, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 9, "engine": "vllm", "quiet": True}
+    groups = rollouts.sample(model, tokenizer, PROMPTS[:2], seed=3, **asked)
     flat = [one for group in groups for one in group]
     assert [one.ids[1] for one in flat] == [6, 7, 8, 9]
     assert [one.logprobs for one in flat] == [[-token / 8 for token in one.ids] for one in flat]
     assert {one.finish_reason for one in flat} == {"stop"}
     assert seen["jobs"] == [chat.prompt_ids(tokenizer, prompt) for prompt in PROMPTS[:2] for _ in range(2)]
-    assert (seen["temperature"], seen["max_tokens"], seen["seed"]) == (0.6, 9, 3)
-    assert seen["logprobs_mode"] == "processed_logprobs"  # of the distribution that was sampled from
+    settings = seen["settings"]
+    assert {(one["temperature"], one["top_p"], one["max_tokens"]) for one in settings} == {(0.6, 0.9, 9)}
+    assert len({one["seed"] for one in settings}) == 4  # samples of one prompt must differ
+    (engine,) = started
+    assert engine["logprobs_mode"] == "processed_logprobs"  # of the distribution that was sampled from
+    assert engine["max_model_len"] == max(map(len, seen["jobs"])) + 9
+    rollouts.sample(model, tokenizer, PROMPTS[:2], seed=4, **asked)
+    assert len(started) == 1 and settings != seen["settings"]  # the engine stays, the seed is another
+    rollouts.forget_engine()
+    rollouts.sample(model, tokenizer, PROMPTS[:2], seed=4, **asked)
+    assert len(started) == 2
+    rollouts.forget_engine()
 
 
 def test_without_vllm_one_line_says_what_to_install(peaky, tokenizer, monkeypatch):

@@ -4,6 +4,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from phi_lab import benchmarks, cli, models, run, scale
 from phi_lab.errors import UserError
@@ -68,6 +70,25 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
     said = {row["id"] for row in read_rows(out / "evals" / "grpo.transfer.jsonl")}
     assert len(said) == 8 and all(one.startswith("gpqa-diamond-") for one in said)
     assert "report.html" in {path.name for path in out.iterdir()}
+
+
+@pytest.mark.slow
+def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, monkeypatch):
+    """A tiny Llama with separate projections: nothing but the rollout loop for CPUs is Phi's own."""
+    monkeypatch.setenv("PHI_LAB_SETS", "")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+             "intermediate_size": 128, "vocab_size": len(tokenizer), "max_position_embeddings": 1024}  # fmt: skip
+    ends = {"bos_token_id": 0, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    models.save(LlamaForCausalLM(LlamaConfig(**sizes, **ends)), tokenizer, tmp_path / "llama")
+    words = [word if word != str(place / "base") else str(tmp_path / "llama") for word in command(place, "lora")]
+    assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
+    before = tmp_path / "llama"
+    for stage in ("mid", "sft", "dpo"):  # of answers that are never right GRPO learns nothing
+        after = tmp_path / "run" / stage / "model"
+        assert models.fingerprint(after) != models.fingerprint(before)
+        before = after
+    assert read_json(tmp_path / "run" / "config.json")["numbers"]["evaluation"]["engine"] == "hf"
 
 
 def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):

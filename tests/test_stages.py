@@ -604,6 +604,109 @@ def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch
                             samples=1, temperature=1.0, max_new_tokens=4, seed=0, quiet=True)], 1.0)  # fmt: skip
 
 
+@pytest.mark.parametrize("shift", [0.0, -0.2])
+def test_grpo_samples_from_the_vllm_that_trl_keeps(tmp_path, seven, monkeypatch, shift):
+    """A stand-in for TRL's vLLM, that samples from the trainer's own model: what it is asked, and that its answers are
+    what is trained on. Log-probabilities that are off refuse to train.
+    """
+    folder, problems, _ = seven
+    seen = []
+
+    class Generation:
+        def __init__(self, model, processing_class, max_completion_length, max_model_length, mode, **_):
+            self.model, self.tokenizer, self.longest = model, processing_class, max_completion_length
+            assert mode == "colocate" and max_model_length > max_completion_length
+            self.synced = 0
+
+        def sync_weights(self):
+            self.synced += 1
+
+        def generate(self, prompts, images, num_generations, profiler=None):
+            assert images is None and len(prompts) % num_generations == 0
+            assert all(ids == prompts[place - place % num_generations] for place, ids in enumerate(prompts))
+            seen.append((len(prompts), num_generations, self.temperature, self.synced))
+            stops = rollouts.stop_tokens(self.model, self.tokenizer)
+            how = (self.temperature, 1.0, self.longest, len(seen), stops)
+            raw = rollouts.ENGINES["cpu"](self.model, prompts, *how, lambda count: None)
+            with_shift = [[[value + shift] for value in logprobs] for _, logprobs in raw]
+            return prompts, [ids for ids, _ in raw], with_shift, None
+
+    from trl.trainer import grpo_trainer
+
+    monkeypatch.setattr(grpo_trainer, "VLLMGeneration", Generation)
+    monkeypatch.setattr(rollouts, "require_vllm", lambda: None)
+    numbers = replace(GRPO, steps=3, candidates=4, max_new_tokens=6, hardware=replace(GRPO.hardware, engine="vllm"))
+
+    def train():
+        return grpo.train(folder, problems, tmp_path, numbers, seed=0, reward=long_word)
+
+    if shift:
+        with pytest.raises(UserError, match="nothing is trained"):
+            train()
+        return
+    result = train()
+    assert seen[0][:3] == (4, 1, numbers.hot)  # choosing prompts, all in one call
+    assert [one[:3] for one in seen[-3:]] == [(32, 8, grpo.anneal(numbers)(step, 3)) for step in range(3)]
+    assert [one[3] for one in seen[-3:]] == [1, 2, 3]  # weights are sent before every step
+    assert moved(folder, result.model) > 0
+
+
+def test_without_vllm_grpo_says_so_before_anything_is_loaded(tmp_path, seven, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    monkeypatch.setattr(models, "load", lambda *_: pytest.fail("loaded"))
+    numbers = replace(GRPO, hardware=replace(GRPO.hardware, engine="vllm"))
+    with pytest.raises(UserError, match="the engine vllm needs a GPU and pip install"):
+        grpo.train(seven[0], seven[1], tmp_path, numbers, seed=0)
+
+
+# ------------------------------------------------------------------ the longest batch first
+
+
+@pytest.mark.parametrize("name", ["sft", "dpo", "grpo"])
+def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, data, stage_of, monkeypatch, name):
+    """Without the rehearsal the same weights and metrics come out; with it, the second step meets the longest rows."""
+    longest, real = [], training.rehearse
+
+    def watched(trainer, model, loss, what):
+        assert trainer.state.global_step == 1
+        longest.append(what)
+        real(trainer, model, loss, what)
+
+    hardware = scale.Hardware(rows=4)
+    monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", watched)
+    with_it = stage_of(name, student, tmp_path / "with", hardware)
+    monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", lambda *_: None)
+    without = stage_of(name, student, tmp_path / "without", hardware)
+    assert models.fingerprint(with_it.model) == models.fingerprint(without.model)
+    for row in with_it.metrics + without.metrics:
+        row.pop("seconds")
+    assert with_it.metrics == without.metrics
+    (what,) = longest
+    if name == "sft":
+        rows = sft.choose(read_rows(data / "train-right.jsonl"), SFT.documents, 0)
+        tokenizer = models.load_tokenizer(student)
+        most = max(len(lm.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
+        assert what == f"rows of {most} tokens, 4 at once"
+    if name == "grpo":
+        assert what.endswith("answers of 1 tokens at once")
+
+
+def test_a_longest_batch_that_does_not_fit_is_one_line(tmp_path, student, data, stage_of, monkeypatch):
+    real, calls = torch.Tensor.backward, []
+
+    def full(self, *arguments, **rest):
+        calls.append(1)
+        if len(calls) == 3:  # two parts of the first step, then the rehearsal
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, *arguments, **rest)
+
+    monkeypatch.setattr(torch.Tensor, "backward", full)
+    with pytest.raises(UserError, match=r"rows of \d+ tokens, 4 at once, does not fit.*phi-lab plan"):
+        stage_of("sft", student, tmp_path / "sft", scale.Hardware(rows=4))
+
+
 def test_reward_is_plus_or_minus_one():
     texts = [r"<think>1+2=3.</think>\boxed{3}", r"\boxed{4}", "3", "", r"<think>\boxed{3}"]
     assert grpo.verified(texts, ["3"] * 5)[:2] == [1.0, -1.0]

@@ -1,6 +1,8 @@
 """One stage, in as many processes as started this: what tests/test_processes.py compares.
 
-torchrun --nproc-per-node 2 tests/two_processes.py STAGE STUDENT DATA OUT
+torchrun --nproc-per-node 2 tests/two_processes.py STAGE STUDENT DATA OUT [sharded]
+
+accelerate shards models on GPUs only. torch's FSDP2 itself runs on gloo, so "sharded" tells accelerate that it may.
 """
 
 import random
@@ -8,6 +10,8 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 
 from phi_lab import distill, rollouts, scale
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
@@ -34,9 +38,25 @@ def odd(texts, answers):
     return [1.0 if sum(map(ord, text)) % 3 == 0 else -1.0 for text in texts]
 
 
-def main(stage: str, student: Path, data: Path, out: Path) -> None:
+def shard_without_gpu() -> None:
+    """Let accelerate take its FSDP2 path on a CPU, as it does on a GPU."""
+    plain = AcceleratorState.__init__
+
+    def patched(self, *arguments, fsdp_plugin=None, **rest):
+        first = not AcceleratorState._shared_state
+        plain(self, *arguments, fsdp_plugin=fsdp_plugin, **rest)
+        if first and fsdp_plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = patched
+
+
+def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False) -> None:
     """Train the stage for a few steps on CPU hardware."""
-    hardware = scale.Hardware(rows=4)
+    hardware = scale.Hardware(rows=4, sharded=sharded, checkpointing=sharded)
+    if sharded:
+        shard_without_gpu()
     plain = dict(learning_rate=1e-3, batch=8, row_length=320, steps=4, muon=False, hardware=hardware)
     right, held, wrong = (data / f"{name}.jsonl" for name in ("train-right", "validation-right", "wrong"))
     if stage == "mid":
@@ -57,6 +77,6 @@ def main(stage: str, student: Path, data: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     name, *folders = sys.argv[1:5]
-    main(name, *map(Path, folders))
+    main(name, *map(Path, folders), sharded="sharded" in sys.argv[5:])
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # or gloo may abort while Python ends

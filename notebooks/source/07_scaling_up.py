@@ -135,7 +135,9 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 # one card at home would take. 3. The same with `lora` and a rented card. 4. `full` on two such cards, where weights,
 # gradients and Adam's moments no longer fit on one. 5. `full` on a cluster, where only `--gpus` changes. What steps 2
 # and 3 run is `phi-lab run --scale qlora --data SET`, on a set from `phi-lab distill`; nobody has run it with
-# Phi-4-mini yet, and several GPUs are not tried at all.
+# Phi-4-mini yet. In steps 4 and 5 each stage is launched by torchrun, from a notebook as well: `PHI_LAB_PROCESSES=2
+# jupyter lab` trains notebook 02's model in two processes of this computer, and a test does just that. Several GPUs
+# are not tried. `docs/scaling.md` has the lines for Slurm.
 #
 # ## Adapters: LoRA and QLoRA, one real step each
 #

@@ -4,7 +4,8 @@ A notebook goes on in the folder that the one before it left, or starts from the
 What is finished is found again, so a cell that is run twice costs nothing the second time. Environment variables
 change where and how long: PHI_LAB_RUN (a folder; without it `runs/course`), PHI_LAB_PROFILE (`lab` or `smoke`),
 PHI_LAB_SEED, PHI_LAB_DATA (a folder of `phi-lab distill`, to train on your own set), and at a GPU scale PHI_LAB_MODEL
-(a folder or a name on the hub) and PHI_LAB_SETS (a folder with copies of the benchmarks).
+(a folder or a name on the hub) and PHI_LAB_SETS (a folder with copies of the benchmarks). PHI_LAB_PROCESSES: so many
+processes train a stage together, by torchrun; without it, one for each GPU at the scale full.
 
     from phi_lab.lab import Lab; lab = Lab(); lab.stage("mid"); lab.measure("mid"); lab.before_after("base", "mid")
 """
@@ -19,7 +20,20 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, chains, distill, experiment, figures, models, report, rollouts, run, scale, shards
+from phi_lab import (
+    benchmarks,
+    chains,
+    distill,
+    experiment,
+    figures,
+    launch,
+    models,
+    report,
+    rollouts,
+    run,
+    scale,
+    shards,
+)
 from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_json
@@ -54,6 +68,10 @@ class Lab:
         run.open_folder(self.out, self.numbers, self.seed)
         if own:
             run.adopt(ROOT / own, self.out)
+        processes = os.environ.get("PHI_LAB_PROCESSES", "")
+        if processes and not (processes.isdecimal() and int(processes)):
+            raise UserError(f"PHI_LAB_PROCESSES={processes!r} is not a number of processes: unset it, or write 2")
+        self.launcher = launch.local(int(processes)) if processes else launch.usual(self.numbers)
 
     def _repr_html_(self) -> str:
         rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
@@ -77,7 +95,7 @@ class Lab:
         else:
             before = STAGES[STAGES.index(stage) - 1]
             print(f"{stage} starts from {short(run.student_for(stage, self.out, self.numbers))} ({before})")
-        return run.run_stage(stage, self.out, self.numbers, self.seed, **parts)
+        return run.run_stage(stage, self.out, self.numbers, self.seed, launcher=self.launcher, **parts)
 
     def again(self, stage: str) -> None:
         """Forget a stage and all that came after it, so that its cell trains it anew."""

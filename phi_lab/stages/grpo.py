@@ -9,9 +9,10 @@ each has its device here, a plain function that a learner can replace:
 3. training wants hot sampling, evaluation cool -> `anneal`: temperature 1.0 -> 0.6 linearly over half of the steps.
 
 TRL's GRPOTrainer does the optimisation. The temperature is moved for sampling and for the log-probabilities together,
-or the importance ratios would be wrong. Rollouts come from `phi_lab.rollouts`. Deviations from TRL's defaults: rows
-with zero advantage are dropped before the forward pass (they have no gradient, only cost), no KL term, one update a
-batch.
+or the importance ratios would be wrong. Rollouts come from `phi_lab.rollouts`, or on GPUs from the vLLM that TRL keeps
+beside the trainer; where PHI_LAB_VLLM is set, from the server at that URL (a `vllm serve` of the stage's student, as
+TRL's documentation has it). vLLM has not run here. Deviations from TRL's defaults: rows with zero advantage are dropped
+before the forward pass (they have no gradient, only cost), no KL term, one update a batch.
 
     phi-lab run --from grpo --to grpo --out runs/my-run
 """
@@ -23,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -31,7 +33,7 @@ from phi_lab import chat, models, rollouts
 from phi_lab.domains.problem import Problem
 from phi_lab.errors import UserError
 from phi_lab.scale import Reinforcement
-from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point, share
+from phi_lab.stages.training import Recorder, Result, finish, in_parts, rehearse, resume_point, share
 from phi_lab.stages.training import arguments as machine
 from phi_lab.verify import verify_many
 
@@ -126,26 +128,12 @@ def train(
 
     problems: candidates, of which `select` keeps some. advantage, reward, temperature: see the functions above.
     """
-    model, tokenizer = models.load(student, numbers.hardware), models.load_tokenizer(student)
+    tokenizer, vllm = models.load_tokenizer(student), numbers.hardware.engine == "vllm"
+    if vllm:
+        rollouts.require_vllm()
+    longest = max(len(chat.prompt_ids(tokenizer, problem.prompt)) for problem in problems) + numbers.max_new_tokens
+    model = models.load(student, numbers.hardware, longest)
     started = time.perf_counter()
-    probed = 0  # tokens
-
-    def ask(problems: Sequence[Problem], samples: int, seed: int) -> list[list[rollouts.Sample]]:
-        nonlocal probed
-        groups = rollouts.sample(
-            model, tokenizer, [problem.prompt for problem in problems], samples=samples, temperature=numbers.hot,
-            max_new_tokens=numbers.max_new_tokens, seed=seed, engine=numbers.hardware.engine,
-            title="choosing prompts",
-        )  # fmt: skip
-        for problem, group in zip(problems, groups, strict=True):
-            asked = len(chat.prompt_ids(tokenizer, problem.prompt))
-            probed += sum(asked + len(one.ids) for one in group)
-        return groups
-
-    chosen = select(ask, problems, numbers, seed, reward)
-    order, asked = random.Random(seed), []
-    while len(asked) < numbers.steps * numbers.prompts:  # every prompt once before any comes again
-        asked += order.sample(chosen, len(chosen))
     schedule = temperature or anneal(numbers)
     arguments = GRPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
@@ -155,15 +143,36 @@ def train(
         per_device_train_batch_size=share(numbers.prompts) * numbers.group,
         max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
         epsilon=numbers.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
-        save_total_limit=1, logging_steps=1, **machine(numbers.hardware),
+        save_total_limit=1, logging_steps=1, **machine(numbers.hardware), **(_vllm(longest) if vllm else {}),
         shuffle_dataset=False,  # TRL's own order is lost on resume
     )  # fmt: skip
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, "GRPO", names=LOGGED)
-    data = Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in asked])
     trainer = _Trainer(
-        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[recorder],
-        reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, numbers.hardware.engine, seed),
+        model=model, args=arguments, train_dataset=_dataset(problems), processing_class=tokenizer,
+        callbacks=[recorder], reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, seed),
     )  # fmt: skip
+    trainer.engine = numbers.hardware.engine
+    probed = 0  # tokens
+
+    def ask(problems: Sequence[Problem], samples: int, seed: int) -> list[list[rollouts.Sample]]:
+        nonlocal probed
+        prompts, place = [problem.prompt for problem in problems], trainer.accelerator
+        mine = prompts[place.process_index :: place.num_processes]  # each process asks some, and all hear all answers
+        groups = _sample(trainer, mine, samples, numbers.hot, seed, title="choosing prompts")
+        if place.num_processes > 1:
+            heard = iter(sorted(gather_object(list(zip(range(place.process_index, len(prompts), place.num_processes),
+                                                       groups, strict=True)))))  # fmt: skip
+            groups = [group for _, group in heard]
+        for prompt, group in zip(prompts, groups, strict=True):
+            asked = len(chat.prompt_ids(tokenizer, prompt))
+            probed += sum(asked + len(one.ids) for one in group)
+        return groups
+
+    chosen = select(ask, problems, numbers, seed, reward)
+    order, asked = random.Random(seed), []
+    while len(asked) < numbers.steps * numbers.prompts:  # every prompt once before any comes again
+        asked += order.sample(chosen, len(chosen))
+    trainer.train_dataset = _dataset(asked)
     trainer.advantage, trainer.seed, trainer.rows = advantage, seed, numbers.hardware.rows
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
@@ -176,12 +185,26 @@ def train(
 # ------------------------------------------------------------------ the seam to TRL
 
 
+def _dataset(problems: Sequence[Problem]) -> Dataset:
+    return Dataset.from_list([{"prompt": problem.prompt, "answer": problem.answer} for problem in problems])
+
+
+def _vllm(longest: int) -> dict:
+    """GRPOConfig's words for sampling by vLLM, beside the trainer on each GPU or on a server."""
+    if server := os.environ.get("PHI_LAB_VLLM"):
+        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server}
+    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.3,
+            "vllm_max_model_length": longest}  # fmt: skip
+
+
 class _Trainer(GRPOTrainer):
     """GRPOTrainer whose advantages come from a plain function and whose zero-advantage rows cost nothing."""
 
     advantage: Advantage
+    engine: str
     seed: int
     rows: int  # in one forward and backward pass
+    rehearsed: bool = False
 
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
@@ -212,8 +235,13 @@ class _Trainer(GRPOTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The same loss and gradient, a few answers of like length at a time: memory and padding are those of a few."""
-        whole = super().compute_loss
-        return in_parts(_slices(inputs, self.rows), lambda part: whole(model, part), self.accelerator.backward)
+        whole, parts = super().compute_loss, _slices(inputs, self.rows)
+        if not self.rehearsed and self.optimizer.state:
+            worst = _lengthened(parts[-1], self.max_completion_length)
+            size = f"{len(worst['completion_ids'])} answers of {self.max_completion_length} tokens at once"
+            rehearse(self, model, lambda: whole(model, worst), size)
+            self.rehearsed = True
+        return in_parts(parts, lambda part: whole(model, part), self.accelerator.backward)
 
 
 def _rows(batch: dict, which: torch.Tensor, rows: int) -> dict:
@@ -237,6 +265,17 @@ def _slices(batch: dict, together: int) -> list[dict]:
                 part[name] = value[:, -asked:] if name.startswith("prompt") else value[:, :said]
         parts.append(part)
     return parts
+
+
+def _lengthened(part: dict, length: int) -> dict:
+    """The same answers, as if they had gone on up to `length` tokens."""
+    said = part["completion_ids"].shape[1]
+    longer = {
+        name: torch.nn.functional.pad(value, (0, length - said), value=1)
+        for name, value in part.items()
+        if isinstance(value, torch.Tensor) and value.dim() == 2 and value.shape[1] == said and "prompt" not in name
+    }
+    return {**part, **longer}
 
 
 def _recorded(reward: Reward) -> Callable[..., list[float]]:
@@ -270,33 +309,49 @@ def parity(
 def require_parity(model: PreTrainedModel, asked, said, temperature: float) -> None:
     """Raises UserError where sampler and trainer are not the same model: every importance ratio would be wrong.
 
-    Phi-4-mini's LongRoPE invites that: transformers takes the short factors for a sequence of up to 4,096 tokens and
-    the long ones beyond, vLLM decides once, by its max_model_len.
+    Phi-4-mini's LongRoPE invites that: transformers takes the short factors for a batch of up to 4,096 tokens and the
+    long ones beyond, vLLM decides once, by its max_model_len. `models.load` makes transformers do as vLLM does.
     """
     found = parity(model, asked, said, temperature)
     if found > PARITY:
-        scaled = model.config.rope_parameters.get("rope_type") == "longrope"
-        trap = "; with LongRoPE both must choose the same factors, below and above 4,096 tokens" if scaled else ""
+        trap = "; with LongRoPE both must choose the same factors, below and above 4,096 tokens"
         raise UserError(
             f"sampler and trainer differ by {found:.3f} nats a token (at most {PARITY} is rounding): "
-            f"nothing is trained{trap}"
+            f"nothing is trained{trap if models.longrope(model) else ''}"
         )
 
 
-def _sampled_here(schedule: Temperature, engine: str, seed: int) -> Callable:
-    """Rollouts by `phi_lab.rollouts` at the temperature of this step; the first ones are held against the trainer."""
+def _sample(
+    trainer: _Trainer, prompts: Sequence[str], samples: int, temperature: float, seed: int, title: str = ""
+) -> list[list[rollouts.Sample]]:
+    """Rollouts of the model as it is now; without a title no bar."""
+    tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
+    if not trainer.use_vllm:
+        return rollouts.sample(
+            model, tokenizer, prompts, samples=samples, temperature=temperature,
+            max_new_tokens=trainer.max_completion_length, seed=seed, engine=trainer.engine, title=title,
+            quiet=not title,
+        )  # fmt: skip
+    asked = [ids for prompt in prompts for ids in [chat.prompt_ids(tokenizer, prompt)] * samples]
+    trainer.vllm_generation.temperature = temperature
+    _, said, logprobs, _ = trainer.vllm_generation.generate(asked, None, samples)
+    stops = rollouts.stop_tokens(model, tokenizer)
+    flat = [
+        rollouts.finished(tokenizer, list(ids), [one[0] for one in row], stops)
+        for ids, row in zip(said, logprobs, strict=True)
+    ]
+    return [flat[first : first + samples] for first in range(0, len(flat), samples)]
+
+
+def _sampled_here(schedule: Temperature, seed: int) -> Callable:
+    """Rollouts at the temperature of this step; the first ones are held against the trainer."""
     checked = []
 
-    def rollout_func(prompts: list[str], trainer: GRPOTrainer) -> dict[str, list]:
+    def rollout_func(prompts: list[str], trainer: _Trainer) -> dict[str, list]:
         step = trainer.state.global_step
         trainer.temperature = schedule(step, trainer.state.max_steps)
         distinct = prompts[:: trainer.num_generations]
-        groups = rollouts.sample(
-            trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, distinct,
-            samples=trainer.num_generations, temperature=trainer.temperature,
-            max_new_tokens=trainer.max_completion_length, seed=seed * 1_000_003 + step,
-            engine=engine, quiet=True,
-        )  # fmt: skip
+        groups = _sample(trainer, distinct, trainer.num_generations, trainer.temperature, seed * 1_000_003 + step)
         flat = [one for group in groups for one in group]
         asked = [chat.prompt_ids(trainer.processing_class, prompt) for prompt in distinct]
         if not checked:

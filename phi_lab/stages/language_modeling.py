@@ -20,7 +20,7 @@ from phi_lab import chat, models
 from phi_lab.errors import UserError
 from phi_lab.scale import Training
 from phi_lab.stages.muon import muon
-from phi_lab.stages.training import Recorder, Result, finish, in_parts, resume_point, share
+from phi_lab.stages.training import Recorder, Result, finish, in_parts, rehearse, resume_point, share
 from phi_lab.stages.training import arguments as machine
 
 IGNORE = -100
@@ -116,10 +116,8 @@ def fit_rows(
     documents, held = (
         [document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, validation)
     )
-    return fit(
-        models.load(student, numbers.hardware), tokenizer, documents, held, out, numbers, pack=pack, packed=packed,
-        seed=seed, title=title,
-    )  # fmt: skip
+    model = models.load(student, numbers.hardware, numbers.row_length)
+    return fit(model, tokenizer, documents, held, out, numbers, pack=pack, packed=packed, seed=seed, title=title)
 
 
 def fit(
@@ -178,7 +176,8 @@ def fit(
         data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
         optimizer_cls_and_kwargs=(muon, settings) if numbers.muon else None,
     )  # fmt: skip
-    trainer.rows = hardware.rows
+    trainer.rows, longest = hardware.rows, sorted(range(len(train)), key=lambda i: -len(train[i]["input_ids"]))
+    trainer.longest = [train[i] for i in longest[: hardware.rows]]
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume_point(out))
@@ -237,6 +236,7 @@ class _Trainer(SFTTrainer):
     """
 
     rows: int  # in one forward and backward pass
+    longest: list[dict]  # rows, for `rehearse`; then empty
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The same loss and gradient, a few rows of like length at a time, so that few positions only pad."""
@@ -246,6 +246,10 @@ class _Trainer(SFTTrainer):
         def loss(part: dict[str, torch.Tensor]) -> torch.Tensor:
             return Trainer.compute_loss(self, model, part, num_items_in_batch=num_items_in_batch)
 
+        if self.longest and self.optimizer.state:
+            worst = self._prepare_inputs(self.data_collator(self.longest))
+            rehearse(self, model, lambda: loss(worst), "rows of {1} tokens, {0} at once".format(*worst["labels"].shape))
+            self.longest = []
         return in_parts(by_length(inputs, self.rows), loss, self.accelerator.backward)
 
     def create_scheduler(self, num_training_steps, optimizer=None):

@@ -16,6 +16,7 @@ not what the pair teaches. Watch both log-probabilities fall while the margin gr
     phi-lab run --from dpo --to dpo --out runs/my-run
 """
 
+import math
 import random
 import time
 from collections import defaultdict
@@ -32,7 +33,7 @@ from phi_lab.errors import UserError
 from phi_lab.files import read_rows
 from phi_lab.scale import Preference
 from phi_lab.stages import language_modeling as lm
-from phi_lab.stages.training import Recorder, Result, finish, resume_point, share
+from phi_lab.stages.training import Recorder, Result, finish, rehearse, resume_point, share
 from phi_lab.stages.training import arguments as machine
 
 # pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
@@ -125,14 +126,15 @@ def train(
     before training, so no second model stays in memory.
     """
     columns, started = ("id", "prompt", "completion", "tokens"), time.perf_counter()
-    model, tokenizer = models.load(student, numbers.hardware), models.load_tokenizer(student)
     rows = read_rows(right, columns)
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
+    longest = max((row["tokens"] for row in rows + mistakes), default=0)
+    model, tokenizer = models.load(student, numbers.hardware, longest), models.load_tokenizer(student)
     rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
     mine = share(numbers.batch)
-    together = min(mine, numbers.hardware.rows)
+    together = math.gcd(mine, numbers.hardware.rows)  # passes of equal size make up the batch
     arguments = DPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
         per_device_train_batch_size=together, gradient_accumulation_steps=mine // together,
@@ -148,14 +150,29 @@ def train(
         if arguments.process_index == 0:
             Dataset.from_list(rows).save_to_disk(folder)
         pairs = load_from_disk(folder)
-    trainer = DPOTrainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[recorder],
     )
+    trainer.longest = sorted(range(len(pairs)), key=lambda index: -lengths[index])[:together]
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     scored = sum(lengths) + sum(row["tokens"] for row in mistakes)  # by the reference, and to select
     return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)
+
+
+class _Trainer(DPOTrainer):
+    """DPOTrainer that meets its longest pairs first."""
+
+    longest: list[int]  # places of pairs, for `rehearse`; then empty
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self.longest and self.optimizer.state:
+            pairs, whole = [self.train_dataset[place] for place in self.longest], super().compute_loss
+            worst = self._prepare_inputs(self.data_collator(pairs))
+            rehearse(self, model, lambda: whole(model, worst), f"the longest {len(self.longest)} pairs at once")
+            self.longest = []
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)

@@ -56,8 +56,7 @@ def share(batch: int) -> int:
 def arguments(hardware: Hardware) -> dict:
     """The trainer's arguments that depend on the machine. Several processes shard the model with FSDP2 if asked to."""
     gpu, sharded = torch.cuda.is_available(), hardware.sharded and processes() > 1
-    wrapped = {"transformer_layer_cls_to_wrap": ["Phi3DecoderLayer"], "version": 2,
-               "activation_checkpointing": hardware.checkpointing}  # fmt: skip
+    wrapped = {"version": 2, "activation_checkpointing": hardware.checkpointing}  # layer by layer, as the model says
     return {
         "optim": hardware.optimizer, "activation_checkpointing": hardware.checkpointing and not sharded, "bf16": gpu,
         "use_cpu": not gpu, "ddp_backend": "gloo" if processes() > 1 and not gpu else None,
@@ -125,6 +124,24 @@ def in_parts(
         backward(value)
         before += value.detach()
     return loss(last) + before
+
+
+def rehearse(trainer: Trainer, model: torch.nn.Module, loss: Callable[[], torch.Tensor], what: str) -> None:
+    """Send the longest batch of a stage forward and backward, once the optimizer has its moments, and forget its
+    gradient: too little memory shows in the first minute and not in the tenth hour.
+
+    loss: of that batch; what: its size in words. Raises UserError where it does not fit.
+    """
+    logged = trainer._metrics["train"]  # TRL's trainers note what each pass was like
+    before = {name: len(values) for name, values in logged.items()}
+    try:
+        trainer.accelerator.backward(loss())
+    except torch.OutOfMemoryError:
+        raise UserError(f"the longest batch, {what}, does not fit into the GPU's memory: choose shorter answers, "
+                        "another --scale or more GPUs; `phi-lab plan` counts the memory") from None  # fmt: skip
+    model.zero_grad()
+    for name in list(logged):
+        del logged[name][before.get(name, 0) :]
 
 
 def resume_point(out: Path) -> str | None:

@@ -1,0 +1,93 @@
+"""Take it away: a trained stage as a folder that loads anywhere, with a card of the run's own numbers.
+
+    phi-lab export runs/my-run --out my-phi                 # the last finished stage
+    phi-lab export runs/my-run --out my-phi --push me/my-phi  # also to the hub, private; needs `hf auth login`
+
+Then `vllm serve my-phi`, or for llama.cpp, which knows tokenizers by name, so a Phi-4-mini only (neither was run here):
+
+    python llama.cpp/convert_hf_to_gguf.py my-phi --outfile my-phi.gguf --outtype bf16
+    llama.cpp/build/bin/llama-quantize my-phi.gguf my-phi-Q4_K_M.gguf Q4_K_M
+"""
+
+from pathlib import Path
+
+import torch
+from huggingface_hub import EvalResult, HfApi, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from transformers import AutoModelForCausalLM
+
+from phi_lab import models
+from phi_lab.errors import UserError
+from phi_lab.files import read_json
+from phi_lab.scale import STAGES
+
+
+def export(run: Path, out: Path, stage: str | None = None, push: str | None = None, scores: Path | None = None) -> Path:
+    """Write the model of a stage (the last one that is finished) into `out` as one safetensors folder with its card;
+    `push` names a repository of the hub that gets it, `scores` a folder of `phi-lab eval --benchmarks`.
+
+    A GPU scale's weights are written in bfloat16, half of what training kept. Raises UserError for a run without that
+    stage, a folder `out` that is in use, and a hub that does not take it.
+    """
+    config, ladder = read_json(run / "config.json"), read_json(run / "ladder.json")
+    done = [name for name in STAGES if (run / name / "model" / "config.json").is_file()]
+    if not done or (stage and stage not in done):
+        raise UserError(f"{run}: no finished stage{f' {stage}' if stage else ''}; it has {', '.join(done) or 'none'}")
+    stage = stage or done[-1]
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another --out")
+    dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
+    AutoModelForCausalLM.from_pretrained(run / stage / "model", dtype=dtype).save_pretrained(out)
+    models.load_tokenizer(run / stage / "model").save_pretrained(out)
+    (out / "README.md").write_text(card(stage, config, ladder, read_json(scores / "scores.json") if scores else []))
+    if push:
+        try:
+            api = HfApi()
+            api.create_repo(push, private=True, exist_ok=True)
+            api.upload_folder(repo_id=push, folder_path=out)
+        except (OSError, HfHubHTTPError, HFValidationError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise UserError(f"{push}: the hub does not take it ({words}); the folder {out} is complete") from None
+    return out
+
+
+def card(stage: str, config: dict, ladder: list[dict], scores: list[dict]) -> str:
+    """The model card: what it is, how it was made, what was measured, with the hub's metadata before it."""
+    measured = [row for row in ladder if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None]
+    names = dict(zip(("easy", "hard", "transfer"), config["numbers"]["evaluation"]["sets"], strict=True))
+    found = [(names[row["benchmark"]], row["accuracy"]) for row in measured if row["temperature"] > 0]
+    found += [(row["benchmark"], row["accuracy"]) for row in scores]
+    base, tiny = config["numbers"]["model"], config["scale"] == "cpu"
+    data = ModelCardData(
+        license="apache-2.0" if tiny else "mit", language="en", library_name="transformers",
+        pipeline_tag="text-generation", base_model=None if tiny else base, tags=["phi-lab", "reasoning", stage],
+        model_name=f"phi-lab-{stage}",
+        eval_results=[EvalResult(task_type="text-generation", dataset_type=name, dataset_name=name,
+                                 metric_type="pass@1", metric_value=round(100 * value, 2)) for name, value in found],
+    )  # fmt: skip
+    command = f"phi-lab run --scale {config['scale']} --profile {config['profile']} --seed {config['seed']}"
+    lines = [
+        "---", data.to_yaml(), "---", "",
+        f"# {'phi-nano' if tiny else base}, after {stage}", "",
+        "Trained through the ladder of Phi-4-Mini-Reasoning (arXiv 2504.21233) with phi-lab.",
+        "It knows columns of digits and nothing else." if tiny else "Trained on mathematics in English only.", "",
+        f"- made by: `{command} --out RUN`, phi_lab {config['phi_lab']}, commit {config['git_commit']}",
+        f"- versions: {', '.join(f'{name} {number}' for name, number in config['versions'].items())}", "",
+        *accuracy_table(measured, names),
+    ]  # fmt: skip
+    if scores:
+        lines += ["", "Public benchmarks, temperature 0.6, top-p 0.95:", "",
+                  "| benchmark | samples | accuracy | 95 % interval |", "|---|---|---|---|"]  # fmt: skip
+        lines += [f"| {row['benchmark']} | {row['problems']} x {row['samples']} | {100 * row['accuracy']:.1f} % | "
+                  f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f} % |" for row in scores]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def accuracy_table(rows: list[dict], names: dict[str, str]) -> list[str]:
+    """Markdown lines for rows of ladder.json; `names` says who plays easy, hard and transfer."""
+    lines = ["| benchmark | temperature | samples | accuracy | 95 % interval |", "|---|---|---|---|---|"]
+    for row in rows:
+        share, low, high = (100 * row[name] for name in ("accuracy", "ci_low", "ci_high"))
+        interval = f"{low:.1f} to {high:.1f} %"
+        lines.append(f"| {names[row['benchmark']]} | {row['temperature']} | {row['n']} | {share:.1f} % | {interval} |")
+    return lines

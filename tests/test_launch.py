@@ -1,0 +1,118 @@
+"""A stage in several launched processes: the same result in the same folder, a learner's functions with it."""
+
+import json
+import os
+from dataclasses import replace
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from phi_lab import cli, course, launch, run, scale
+from phi_lab.errors import UserError
+from phi_lab.files import read_json, read_rows
+from phi_lab.stages.language_modeling import pack_best_fit
+
+NUMBERS = replace(scale.SMOKE, mid=replace(scale.SMOKE.mid, muon=False))
+
+
+def opened(folder, data):
+    """A run folder with a small distilled set, made for every test anew."""
+    run.open_folder(folder, NUMBERS, 0)
+    (folder / "data").mkdir()
+    for name, source in (("right", "train-right"), ("validation", "validation-right"), ("wrong", "wrong")):
+        (folder / "data" / f"{name}.jsonl").write_text((data / f"{source}.jsonl").read_text())
+    (folder / "data" / "funnel.json").write_text("{}")
+    (folder / "data" / "adopted.json").write_text("{}")
+    return folder
+
+
+def test_numbers_come_back_from_a_config():
+    for name in scale.SCALES:
+        for profile in scale.PROFILES:
+            one = scale.numbers(name, profile)
+            assert scale.restored(json.loads(json.dumps(one.row()))) == one
+
+
+@pytest.mark.slow
+def test_two_launched_processes_leave_what_one_leaves(tmp_path, data):
+    folders = [opened(tmp_path / name, data) for name in ("one", "two")]
+    said = []
+    alone, together = (
+        run.run_stage("mid", folder, NUMBERS, 0, said.append, launch.local(count))
+        for folder, count in zip(folders, (1, 2), strict=True)
+    )
+    assert (folders[1] / "mid" / "launch.log").is_file() and not (folders[0] / "mid" / "launch.log").exists()
+    assert together.model == folders[1] / "mid" / "model" and (together.model / "model.safetensors").is_file()
+    assert together.train_tokens == alone.train_tokens and together.seconds > 0
+    assert together.metrics == read_rows(folders[1] / "mid" / "metrics.jsonl")
+    losses = [[row["loss"] for row in one.metrics if "loss" in row] for one in (alone, together)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3) and len(losses[0]) > 0
+    assert len(read_json(folders[1] / "mid" / "done.json")) == len(read_json(folders[0] / "mid" / "done.json"))
+    assert said[-1].startswith("mid: ") and run.run_stage("mid", folders[1], NUMBERS, 0, said.append) == together
+
+
+@pytest.mark.slow
+def test_a_learner_s_function_travels(tmp_path, data):
+    """A closure that no other process can import: it keeps sixteen rows, and leaves a note."""
+    folder, note = opened(tmp_path / "run", data), tmp_path / "note"
+
+    def mine(lengths, row_length):
+        note.write_text(str(os.getpid()))
+        return pack_best_fit(lengths, row_length)[:16]
+
+    result = run.run_stage("mid", folder, NUMBERS, 0, launcher=launch.local(2), pack=mine)
+    assert int(note.read_text()) != os.getpid()
+    assert result.train_tokens <= 12 * 8 * 320 and result.metrics
+    assert not (folder / "mid" / launch.PARTS).exists()
+
+
+@pytest.mark.slow
+def test_notebook_02_trains_in_two_processes(tmp_path):
+    page = course.build(course.SOURCES / "02_mid_training.py")
+    environment = {**os.environ, "PHI_LAB_RUN": str(tmp_path / "run"), "PHI_LAB_PROCESSES": "2"}
+    NotebookClient(page, timeout=None, resources={"metadata": {"path": str(course.FOLDER)}}).execute(env=environment)
+    said = nbformat.writes(page)
+    assert "ended at step 12" in said and (tmp_path / "run" / "mid" / "launch.log").is_file()
+    assert (tmp_path / "run" / "mid" / "model" / "model.safetensors").is_file()
+
+
+def test_a_run_folder_from_elsewhere_brings_no_code(tmp_path, monkeypatch):
+    (tmp_path / launch.PARTS).write_bytes(b"cos\nsystem\n(S'echo broken'\ntR.")
+    assert launch.parts(tmp_path) == {}
+    monkeypatch.setenv(launch.DIGEST, "0" * 64)
+    with pytest.raises(UserError, match="not what the starting process wrote"):
+        launch.parts(tmp_path)
+
+
+def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
+    folder = opened(tmp_path / "run", data)
+    with pytest.raises(UserError, match=r"^a batch of 8 cannot be divided among 3 processes: choose a divisor of it$"):
+        run.run_stage("mid", folder, NUMBERS, 0, launcher=launch.local(3))
+    with pytest.raises(UserError, match="no-such-command: No such file.*a launcher is a command"):
+        run.run_stage("mid", folder, NUMBERS, 0, launcher=["no-such-command"])
+    with pytest.raises(UserError, match=r"mid: the launched processes failed; .*launch\.log says why"):
+        run.run_stage("mid", folder, NUMBERS, 0, launcher=["false"])
+    with pytest.raises(UserError, match="the launched processes failed"):
+        run.run_stage("mid", folder, NUMBERS, 0, launcher=["true"])
+    capsys.readouterr()
+    assert cli.main(["stage", "rl", "--out", str(folder)]) == 2
+    assert "unknown stage 'rl': choose one of mid, sft, dpo, grpo" in capsys.readouterr().err
+    (folder / "data" / "funnel.json").unlink()
+    assert cli.main(["stage", "mid", "--out", str(folder)]) == 2
+    assert "has no distilled set yet" in capsys.readouterr().err
+    assert cli.main(["stage", "mid", "--out", str(tmp_path)]) == 2
+    assert "config.json is missing" in capsys.readouterr().err
+
+
+def test_a_number_of_processes_is_a_number(tmp_path, monkeypatch):
+    from phi_lab.lab import Lab
+
+    monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "run"))
+    monkeypatch.setenv("PHI_LAB_PROCESSES", "many")
+    with pytest.raises(UserError, match="PHI_LAB_PROCESSES='many' is not a number of processes"):
+        Lab()
+    monkeypatch.setenv("PHI_LAB_PROCESSES", "1")
+    assert Lab().launcher == ()
+    monkeypatch.setenv("PHI_LAB_PROCESSES", "2")
+    assert Lab().launcher[-2:] == ("--nproc-per-node", "2")
