@@ -1,6 +1,7 @@
 """The planner: sizes against the real modules, memory and speed against what was measured, and what will not fit."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,9 +21,9 @@ def test_a_gpu_that_is_too_small_is_one_line():
     with pytest.raises(UserError, match=r"^mid at the scale full takes about \d+ GB on each of 2 GPUs, and there"):
         plan.require(scale.FULL, phi, 2, 25.7e9)
     plan.require(scale.FULL, phi, 8, 85e9)
-    phi.intermediate_size = None
-    with pytest.raises(UserError, match="config.json: no intermediate_size"):
-        plan.require(scale.LORA, phi, 1, 85e9)
+    other = SimpleNamespace(name_or_path="other", **{name: 64 for name in plan.FIELDS if name != "vocab_size"})
+    with pytest.raises(UserError, match=r"other/config\.json: no vocab_size"):
+        plan.require(scale.LORA, other, 1, 85e9)
 
 
 @pytest.mark.parametrize("name", ["phi-nano", "phi-4-mini"])

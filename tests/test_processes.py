@@ -22,6 +22,9 @@ def trained(stage, count, student, data, out, *words):
                "tests/two_processes.py", stage, student, data, out, *words]  # fmt: skip
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=500,
                           env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT)))  # fmt: skip
+    if "killed" in words:
+        assert done.returncode and not (out / "model").exists()
+        return None
     assert done.returncode == 0, done.stderr[-3000:]
     rows = read_rows(out / "metrics.jsonl")
     weights = torch.cat([weight.flatten() for weight in models.load(out / "model").parameters()])
@@ -45,3 +48,15 @@ def test_two_processes_equal_one(student, data, tmp_path, stage, words):
     update = (alone - start).norm()
     assert update > 0
     assert (alone - together).norm() < 0.02 * update
+
+
+@pytest.mark.slow
+def test_sharded_training_that_was_killed_ends_at_the_same_weights(student, data, tmp_path):
+    """The checkpoint of step 2 lies in two shards; what comes out is one safetensors folder."""
+    _, whole = trained("mid", 2, student, data, tmp_path / "whole", "sharded")
+    trained("mid", 2, student, data, tmp_path / "again", "sharded", "killed")
+    shards = list((tmp_path / "again" / "trainer" / "checkpoint-2").rglob("*.distcp"))
+    assert len([path for path in shards if "model" in str(path.parent)]) == 2
+    rows, again = trained("mid", 2, student, data, tmp_path / "again", "sharded")
+    assert torch.equal(again, whole) and [row["step"] for row in rows] == [2, 4]
+    assert len(list((tmp_path / "again" / "model").glob("*.safetensors"))) == 1

@@ -803,40 +803,42 @@ def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
 
 @pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
 def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypatch):
-    """At step 1, that of -sum(advantage x log-probability) / tokens that count, at the sampling temperature."""
+    """At every step that of -sum(advantage x log-probability) / tokens that count, at the temperature that the step's
+    answers were sampled at.
+    """
     parts = scale.Hardware(rows=5)  # several, the last of them smaller
-    numbers = scale.Reinforcement(1e-9, steps=1, prompts=4, group=8, candidates=4, max_new_tokens=6, hot=0.7,
-                                  hardware=parts)  # fmt: skip
+    numbers = scale.Reinforcement(1e-9, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=6, hardware=parts)
     problems, seen, real = distill.questions(4, 1), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
-        seen.append((prompts, groups := real(model, tokenizer, prompts, **rest)))
+        seen.append((rest["temperature"], prompts, groups := real(model, tokenizer, prompts, **rest)))
         return groups
 
     monkeypatch.setattr(rollouts, "sample", sample)
     result = grpo.train(student, problems, tmp_path, numbers, seed=2, reward=long_word, advantage=advantage,
-                        select=everything)  # fmt: skip
-    ((prompts, groups),) = seen
-    assert sorted(prompts) == sorted(problem.prompt for problem in problems)
-    rewards = torch.tensor([long_word([one.text for one in group], []) for group in groups])
-    advantages = advantage(rewards, chance(2 * 1_000_003))
+                        select=everything, temperature=lambda step, steps: (0.7, 1.6)[step])  # fmt: skip
+    assert [temperature for temperature, _, _ in seen] == [0.7, 1.6]
     model, tokenizer = models.load(student), models.load_tokenizer(student)
-    loss, tokens = 0.0, 0
-    for prompt, group, row in zip(prompts, groups, advantages, strict=True):
-        asked = chat.prompt_ids(tokenizer, prompt)
-        for one, value in zip(group, row, strict=True):
-            if value:
-                logits = model(torch.tensor([asked + one.ids])).logits[0, len(asked) - 1 : -1] / 0.7
-                loss = loss - value * logits.log_softmax(-1)[range(len(one.ids)), one.ids].sum()
-                tokens += len(one.ids)
-    (loss / tokens).backward()
-    norm = math.sqrt(sum(weight.grad.square().sum().item() for weight in model.parameters()))
-    (metrics,) = result.metrics
-    assert metrics["grad_norm"] == pytest.approx(norm, rel=2e-3)
-    assert metrics["kept_share"] == pytest.approx((advantages != 0).float().mean().item())
-    assert metrics["reward"] == pytest.approx(rewards.mean().item(), abs=1e-5)
-    lengths = [len(one.ids) for group in groups for one in group]
-    assert metrics["mean_length"] == pytest.approx(sum(lengths) / len(lengths))
+    for step, ((temperature, prompts, groups), metrics) in enumerate(zip(seen, result.metrics, strict=True)):
+        assert sorted(prompts) == sorted(problem.prompt for problem in problems)
+        rewards = torch.tensor([long_word([one.text for one in group], []) for group in groups])
+        advantages = advantage(rewards, chance(2 * 1_000_003 + step))
+        loss, tokens = 0.0, 0
+        for prompt, group, row in zip(prompts, groups, advantages, strict=True):
+            asked = chat.prompt_ids(tokenizer, prompt)
+            for one, value in zip(group, row, strict=True):
+                if value:
+                    logits = model(torch.tensor([asked + one.ids])).logits[0, len(asked) - 1 : -1] / temperature
+                    loss = loss - value * logits.log_softmax(-1)[range(len(one.ids)), one.ids].sum()
+                    tokens += len(one.ids)
+        model.zero_grad()
+        (loss / tokens).backward()
+        norm = math.sqrt(sum(weight.grad.square().sum().item() for weight in model.parameters()))
+        assert metrics["grad_norm"] == pytest.approx(norm, rel=2e-3), temperature
+        assert metrics["kept_share"] == pytest.approx((advantages != 0).float().mean().item())
+        assert metrics["reward"] == pytest.approx(rewards.mean().item(), abs=1e-5)
+        lengths = [len(one.ids) for group in groups for one in group]
+        assert metrics["mean_length"] == pytest.approx(sum(lengths) / len(lengths))
 
 
 def test_a_learners_parts_are_what_runs(tmp_path, student):

@@ -1,10 +1,11 @@
 """One stage, in as many processes as started this: what tests/test_processes.py compares.
 
-torchrun --nproc-per-node 2 tests/two_processes.py STAGE STUDENT DATA OUT [sharded]
+torchrun --nproc-per-node 2 tests/two_processes.py STAGE STUDENT DATA OUT [sharded] [killed]
 
 accelerate shards models on GPUs only. torch's FSDP2 itself runs on gloo, so "sharded" tells accelerate that it may.
 """
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 from phi_lab import distill, rollouts, scale
-from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
+from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 
 
@@ -52,6 +53,18 @@ def shard_without_gpu() -> None:
     AcceleratorState.__init__ = patched
 
 
+def die_in_step_three() -> None:
+    """As a node would: at once, in every process."""
+    real = training.Recorder.on_step_end
+
+    def on_step_end(self, args, state, control, **rest):
+        if state.global_step == 3:
+            os._exit(9)
+        real(self, args, state, control, **rest)
+
+    training.Recorder.on_step_end = on_step_end
+
+
 def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False) -> None:
     """Train the stage for a few steps on CPU hardware."""
     hardware = scale.Hardware(rows=4, sharded=sharded, checkpointing=sharded)
@@ -77,6 +90,8 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
 
 if __name__ == "__main__":
     name, *folders = sys.argv[1:5]
+    if "killed" in sys.argv[5:]:
+        die_in_step_three()
     main(name, *map(Path, folders), sharded="sharded" in sys.argv[5:])
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # or gloo may abort while Python ends

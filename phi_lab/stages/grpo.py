@@ -21,13 +21,17 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
+from types import MethodType
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from phi_lab import chat, models, rollouts
 from phi_lab.domains.problem import Problem
@@ -152,6 +156,7 @@ def train(
         callbacks=[recorder], reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, seed),
     )  # fmt: skip
     trainer.engine = numbers.hardware.engine
+    _follow_temperature(trainer)
     probed = 0  # tokens
 
     def ask(problems: Sequence[Problem], samples: int, seed: int) -> list[list[rollouts.Sample]]:
@@ -183,6 +188,24 @@ def train(
 
 
 # ------------------------------------------------------------------ the seam to TRL
+
+
+def _follow_temperature(trainer: GRPOTrainer) -> None:
+    """Take log-probabilities at the temperature of the step. TRL fixes, when it is built, what its head divides by."""
+    model = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
+    built, heads = model.forward, {}
+
+    @wraps(type(model).forward)  # `generate` looks at its signature
+    def forward(self, *arguments, fused_lm_head=False, **rest):
+        if not fused_lm_head:
+            return built(*arguments, **rest)
+        if trainer.temperature not in heads:
+            outer, self.forward = self.forward, built
+            add_fused_lm_head(self, temperature=trainer.temperature, outputs=("log_probs", "entropy"))
+            heads[trainer.temperature], self.forward = self.forward, outer
+        return heads[trainer.temperature](*arguments, fused_lm_head=True, **rest)
+
+    model.forward = MethodType(forward, model)
 
 
 def _dataset(problems: Sequence[Problem]) -> Dataset:

@@ -56,7 +56,8 @@ def share(batch: int) -> int:
 def arguments(hardware: Hardware) -> dict:
     """The trainer's arguments that depend on the machine. Several processes shard the model with FSDP2 if asked to."""
     gpu, sharded = torch.cuda.is_available(), hardware.sharded and processes() > 1
-    wrapped = {"version": 2, "activation_checkpointing": hardware.checkpointing}  # layer by layer, as the model says
+    wrapped = {"version": 2, "activation_checkpointing": hardware.checkpointing,
+               "state_dict_type": "SHARDED_STATE_DICT"}  # fmt: skip
     return {
         "optim": hardware.optimizer, "activation_checkpointing": hardware.checkpointing and not sharded, "bf16": gpu,
         "use_cpu": not gpu, "ddp_backend": "gloo" if processes() > 1 and not gpu else None,
