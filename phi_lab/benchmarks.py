@@ -35,7 +35,7 @@ def load(name: str) -> list[dict]:
     if name not in sources.NAMED:
         raise UserError(f"unknown benchmark {name!r}: choose one of {', '.join((*NAMES, *sources.NAMED))}")
     folder = os.environ.get("PHI_LAB_SETS")
-    return [problem.row() for problem, _ in sources.problems(name, Path(folder) if folder else None)]
+    return [problem.row() for problem, _ in sources.problems(name, Path(folder) if folder else None, measured=True)]
 
 
 def build(folder: Path = FOLDER, seed: int = 2026) -> None:

@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     one = command("stage", _stage, "train one stage of a run that is open, in as many processes as torchrun starts")
     one.add_argument("stage", help=", ".join(scale.STAGES[1:]))
     one.add_argument("--out", type=Path, required=True, help="run folder with its data; `phi-lab run` makes one")
+    one.add_argument("--parts", default=None, metavar="DIGEST", help=argparse.SUPPRESS)
 
     plan = command("plan", _plan, "what a GPU scale takes: memory, tokens a second, hours, money, what will not fit")
     plan.add_argument("--scale", default="full", help="lora, qlora or full")
@@ -269,7 +270,7 @@ def _run(options) -> None:
 def _stage(options) -> None:
     from phi_lab import run
 
-    run.train_launched(options.stage, options.out)
+    run.train_launched(options.stage, options.out, options.parts)
 
 
 def _plan(options) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import EvalResult, HfApi, ModelCardData
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError, HTTPError
 from transformers import AutoModelForCausalLM
 
 from phi_lab import models
@@ -30,22 +30,25 @@ def export(run: Path, out: Path, stage: str | None = None, push: str | None = No
     stage, a folder `out` that is in use, and a hub that does not take it.
     """
     config, ladder = read_json(run / "config.json"), read_json(run / "ladder.json")
-    done = [name for name in STAGES if (run / name / "model" / "config.json").is_file()]
+    done = [name for name in STAGES if (run / name / "done.json").is_file()]
     if not done or (stage and stage not in done):
         raise UserError(f"{run}: no finished stage{f' {stage}' if stage else ''}; it has {', '.join(done) or 'none'}")
     stage = stage or done[-1]
+    public = read_json(scores / "scores.json") if scores else []
+    if scores and read_json(scores / "protocol.json")["model"] != models.fingerprint(run / stage / "model"):
+        raise UserError(f"{scores}: the scores of another model than {run / stage / 'model'}")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
     dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
     AutoModelForCausalLM.from_pretrained(run / stage / "model", dtype=dtype).save_pretrained(out)
     models.load_tokenizer(run / stage / "model").save_pretrained(out)
-    (out / "README.md").write_text(card(stage, config, ladder, read_json(scores / "scores.json") if scores else []))
+    (out / "README.md").write_text(card(stage, config, ladder, public))
     if push:
         try:
             api = HfApi()
             api.create_repo(push, private=True, exist_ok=True)
             api.upload_folder(repo_id=push, folder_path=out)
-        except (OSError, HfHubHTTPError, HFValidationError) as error:
+        except (OSError, HTTPError, HFValidationError) as error:
             words = " ".join(str(error).split())[:200]
             raise UserError(f"{push}: the hub does not take it ({words}); the folder {out} is complete") from None
     return out
@@ -58,9 +61,11 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict]) -> st
     found = [(names[row["benchmark"]], row["accuracy"]) for row in measured if row["temperature"] > 0]
     found += [(row["benchmark"], row["accuracy"]) for row in scores]
     base, tiny = config["numbers"]["model"], config["scale"] == "cpu"
+    known = None if tiny or Path(base).exists() else base  # a folder of somebody's means nothing on the hub
+    phi = known and known.startswith("microsoft/Phi-4")
     data = ModelCardData(
-        license="apache-2.0" if tiny else "mit", language="en", library_name="transformers",
-        pipeline_tag="text-generation", base_model=None if tiny else base, tags=["phi-lab", "reasoning", stage],
+        license="apache-2.0" if tiny else "mit" if phi else None, language="en", library_name="transformers",
+        pipeline_tag="text-generation", base_model=known, tags=["phi-lab", "reasoning", stage],
         model_name=f"phi-lab-{stage}",
         eval_results=[EvalResult(task_type="text-generation", dataset_type=name, dataset_name=name,
                                  metric_type="pass@1", metric_value=round(100 * value, 2)) for name, value in found],
@@ -68,7 +73,7 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict]) -> st
     command = f"phi-lab run --scale {config['scale']} --profile {config['profile']} --seed {config['seed']}"
     lines = [
         "---", data.to_yaml(), "---", "",
-        f"# {'phi-nano' if tiny else base}, after {stage}", "",
+        f"# {'phi-nano' if tiny else known or 'A model'}, after {stage}", "",
         "Trained through the ladder of Phi-4-Mini-Reasoning (arXiv 2504.21233) with phi-lab.",
         "It knows columns of digits and nothing else." if tiny else "Trained on mathematics in English only.", "",
         f"- made by: `{command} --out RUN`, phi_lab {config['phi_lab']}, commit {config['git_commit']}",

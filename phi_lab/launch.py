@@ -6,13 +6,12 @@ A notebook or `phi-lab run` is one process. Given a launcher it prepares a stage
 
 follows the metrics, and finds in the run folder what it would have left there itself. On several nodes the launcher is
 whatever starts torchrun on each of them (docs/scaling.md); they share the folder. A learner's functions travel by dill,
-from this process to its own children only: these know the file's digest from their environment, so that a run folder
-from elsewhere can bring no code.
+from this process to its own children only: their command line has the file's digest, so that a run folder from
+elsewhere can bring no code.
 """
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -27,20 +26,29 @@ from phi_lab.progress import Bar
 from phi_lab.scale import Numbers
 
 PARTS = "parts.dill"
-DIGEST = "PHI_LAB_PARTS"
 LOG = "launch.log"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
 def local(processes: int) -> tuple[str, ...]:
-    """The launcher of so many processes on this machine; of one: none."""
-    if processes == 1:
-        return ()
-    return (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+    """The launcher of so many processes on this machine. Of one without a GPU: none. With GPUs one is launched as well:
+    it sees one of them, and leaves none of its memory behind.
+    """
+    return (*TORCHRUN, str(processes)) if processes > 1 or torch.cuda.is_available() else ()
 
 
 def usual(numbers: Numbers) -> tuple[str, ...]:
-    """A process for each GPU of this machine, where the scale is one for several."""
-    return local(torch.cuda.device_count() if numbers.mid.hardware.sharded and torch.cuda.is_available() else 1)
+    """At a GPU scale a process for each GPU of this machine if it is sharded, else one; on a CPU this process."""
+    if not torch.cuda.is_available() or (numbers.scale == "cpu" and torch.cuda.device_count() == 1):
+        return ()
+    return local(torch.cuda.device_count() if numbers.mid.hardware.sharded else 1)
+
+
+def count(launcher: Sequence[str]) -> int | None:
+    """How many processes a launcher starts; None for one that is not `local`."""
+    if not launcher:
+        return 1
+    return int(launcher[-1]) if tuple(launcher[:-1]) == TORCHRUN else None
 
 
 def train(stage: str, out: Path, launcher: Sequence[str], steps: int | None, parts: Mapping) -> None:
@@ -51,46 +59,47 @@ def train(stage: str, out: Path, launcher: Sequence[str], steps: int | None, par
     """
     folder = out / stage
     folder.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
+    command = [*launcher, "-m", "phi_lab", "stage", stage, "--out", str(out)]
     if parts:
         content = dill.dumps(dict(parts), recurse=True)
         (folder / PARTS).write_bytes(content)
-        environment[DIGEST] = hashlib.sha256(content).hexdigest()
+        command += ["--parts", hashlib.sha256(content).hexdigest()]
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what this process measured with
-    command = [*launcher, "-m", "phi_lab", "stage", stage, "--out", str(out)]
     with (folder / LOG).open("w") as words, Bar(steps, f"{stage}, launched", "step") as bar:
         try:
-            child = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, env=environment)
+            child = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT)
         except OSError as error:
             raise UserError(f"{command[0]}: {error.strerror}; a launcher is a command, like torchrun") from None
         try:
             while child.poll() is None:
                 time.sleep(0.5)
-                bar.update(_steps(folder) - bar.n)
+                bar.update(max(0, _steps(folder) - bar.n))
         except BaseException:
             child.terminate()  # torchrun ends its processes; their checkpoints stay
             child.wait()
             raise
-    (folder / PARTS).unlink(missing_ok=True)
+        finally:
+            (folder / PARTS).unlink(missing_ok=True)
     if child.returncode or not (folder / "done.json").exists():
         said = (folder / LOG).read_text(errors="replace").splitlines()
         own = [line.partition("phi-lab: ")[2] for line in said if "phi-lab: " in line]
         raise UserError(own[0] if own else f"{stage}: the launched processes failed; {folder / LOG} says why")
 
 
-def parts(folder: Path) -> dict:
-    """The learner's functions that the starting process left for this stage."""
-    if DIGEST not in os.environ:
+def parts(folder: Path, digest: str | None) -> dict:
+    """The learner's functions that the starting process left for this stage, if it named their digest."""
+    if not digest:
         return {}
     content = (folder / PARTS).read_bytes()
-    if hashlib.sha256(content).hexdigest() != os.environ[DIGEST]:
+    if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{folder / PARTS} is not what the starting process wrote")
     return dill.loads(content)  # noqa: S301 - checked against this process's own parent
 
 
 def _steps(folder: Path) -> int:
-    """Steps done so far, by the last whole line of the metrics."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return json.loads(lines[-1])["step"] if lines and lines[-1].endswith("}") else 0
+    """Steps done so far, by the last whole line of the metrics; 0 where they cannot be read just now."""
+    try:
+        return json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -95,9 +95,8 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
 
 
-def load(folder: Path | str, hardware: Hardware = LAPTOP, longest: int = 0) -> PreTrainedModel:
+def load(folder: Path | str, hardware: Hardware = LAPTOP) -> PreTrainedModel:
     """A causal language model from a local folder, on its device, with a fresh LoRA adapter where `hardware` asks.
-    `longest`: tokens of the longest sequence to come; it decides on LongRoPE's factors (`_keep_to_one_rope`).
 
     Adapters: "lora" (arXiv 2106.09685), "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError where
     there is no model, or for another adapter.
@@ -114,7 +113,7 @@ def load(folder: Path | str, hardware: Hardware = LAPTOP, longest: int = 0) -> P
         device_map={"": device()} if torch.cuda.is_available() else None,
         quantization_config=four_bit if hardware.adapter == "qlora" else None,
     )  # fmt: skip
-    _keep_to_one_rope(model, longest)
+    _keep_to_one_rope(model)
     if hardware.adapter is None:
         return model
     if hardware.adapter == "qlora":
@@ -143,18 +142,24 @@ def longrope(model: PreTrainedModel) -> dict | None:
     return rope if rope.get("rope_type") == "longrope" else None
 
 
-def _keep_to_one_rope(model: PreTrainedModel, longest: int) -> None:
-    """Take the long factors for short sequences too, if any will be longer than the original context.
+def _keep_to_one_rope(model: PreTrainedModel) -> None:
+    """Take LongRoPE's long factors for short sequences too, as vLLM does once its max_model_len is beyond the original
+    context, in every stage and every measurement of a run.
 
     transformers chooses anew for each batch, by its longest document, so a packed short document would be turned by
-    its neighbour's length; vLLM chooses once, by max_model_len, and so does this.
+    its neighbour's length.
     """
-    rope = longrope(model)
-    if rope and longest > (limit := rope["original_max_position_embeddings"]):
+    if rope := longrope(model):
         turning = model.get_decoder().rotary_emb
         turning.original_inv_freq, _ = ROPE_INIT_FUNCTIONS["longrope"](
-            model.config, turning.inv_freq.device, seq_len=limit + 1
+            model.config, turning.inv_freq.device, seq_len=rope["original_max_position_embeddings"] + 1
         )
+
+
+def least_context(model: PreTrainedModel) -> int:
+    """The least max_model_len at which vLLM turns as `load` does; 0 for a model without LongRoPE."""
+    rope = longrope(model)
+    return rope["original_max_position_embeddings"] + 1 if rope else 0
 
 
 def find(name: str) -> Path:

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from phi_lab import models
 from phi_lab.errors import UserError
-from phi_lab.scale import Hardware, Numbers
+from phi_lab.scale import VLLM_SHARE, Hardware, Numbers
 
 MFU = 0.35  # of the card's peak in training with activation checkpointing; measured at rows of 2,048 (0.353)
 DECODING = 0.5  # of the card's bandwidth while sampling; assumed, not measured
@@ -137,10 +137,10 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             sampled = (one.steps * one.prompts * one.group + one.candidates * one.probes) * row * FILLED
         else:
             row, batch, count, filled = one.row_length, one.batch, one.steps, 1.0 if stage == "mid" else FILLED
-        together = 1
-        while together < 8 and batch >= 2 * together * gpus and _fits(card, shape, hardware, gpus, 2 * together * row):
+        together, over = 2 if stage == "dpo" else 1, gpus if hardware.sharded else 1
+        while together < 8 and batch >= 2 * together * gpus and _fits(card, shape, hardware, over, 2 * together * row):
             together *= 2
-        parts = memory(shape, hardware, gpus, together * row)
+        parts = memory(shape, hardware, over, together * row)
         tokens = count * batch * row * filled
         speed = gpus * MFU * card.flops / flops(shape, hardware, row)
         hours = tokens / speed / 3600
@@ -152,7 +152,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             "price": round(hours * gpus * (card.price if price is None else price), 2), "row": row, "batch": batch,
             "rows_a_pass": together, "passes": math.ceil(batch / (gpus * together)),
             "memory": {name: round(value / 1e9, 2) for name, value in parts.items()},
-            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": _fits(card, shape, hardware, gpus, together * row),
+            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": _fits(card, shape, hardware, over, together * row),
         })  # fmt: skip
     return rows
 
@@ -160,15 +160,22 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
 def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
     """Raises UserError where one row of a stage does not fit on so many GPUs of so much memory."""
     shape = Shape(config)
-    for stage in ("mid", "sft", "grpo"):  # a pair of DPO has two rows as mid-training's
-        one = getattr(numbers, stage)
-        needed = sum(memory(shape, one.hardware, gpus if one.hardware.sharded else 1,
-                            one.max_new_tokens if stage == "grpo" else one.row_length).values())  # fmt: skip
-        if needed > bytes_each * (1 - SPARE):
+    for stage in ("mid", "sft", "dpo", "grpo"):
+        hardware = getattr(numbers, stage).hardware
+        needed = sum(memory(shape, hardware, gpus if hardware.sharded else 1, _pass(numbers, stage)).values())
+        beside = VLLM_SHARE * bytes_each if stage == "grpo" and hardware.engine == "vllm" else 0
+        if needed > bytes_each * (1 - SPARE) - beside:
             raise UserError(
-                f"{stage} at the scale {numbers.scale} takes about {needed / 1e9:.0f} GB on each of {gpus} GPUs, and "
-                f"there are {bytes_each / 1e9:.0f}: another --scale, or more GPUs; `phi-lab plan` says which"
+                f"{stage} at the scale {numbers.scale} takes about {(needed + beside) / 1e9:.0f} GB on each of {gpus} "
+                f"GPUs, and there are {bytes_each / 1e9:.0f}: another --scale, or more GPUs; `phi-lab plan` says which"
             )
+
+
+def _pass(numbers: Numbers, stage: str) -> int:
+    """Tokens in the smallest pass of a stage: a row, a pair of two, or an answer."""
+    if stage == "dpo":
+        return 2 * numbers.mid.row_length
+    return numbers.grpo.max_new_tokens if stage == "grpo" else getattr(numbers, stage).row_length
 
 
 def _fits(card: Card, shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> bool:

@@ -49,8 +49,10 @@ def measure(
     if engine not in rollouts.ENGINES:
         raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(rollouts.ENGINES)}")
     copies = os.environ.get("PHI_LAB_SETS")
-    asked = {name: [problem for problem, _ in sources.problems(name, Path(copies) if copies else None)]
-             for name in names}  # fmt: skip
+    asked = {}
+    for name in names:
+        found = sources.problems(name, Path(copies) if copies else None, measured=True)
+        asked[name] = list({problem.id: problem for problem, _ in found}.values())  # what is there twice counts once
     whose = {"model": models.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
     claim(out / "protocol.json", whose, "choose another --out")
     network, tokenizer = models.load_to_sample(model, engine), models.load_tokenizer(model)
@@ -86,8 +88,8 @@ def _student(network, tokenizer, name: str, protocol: Protocol, seed: int, engin
                     raise UserError(f"{name}: a question of {longest} tokens does not fit into this model's context")
                 groups = rollouts.sample(
                     network, tokenizer, prompts, samples=1, temperature=protocol.temperature, top_p=protocol.top_p,
-                    max_new_tokens=min(protocol.max_new_tokens, room), seed=_seed(seed, name, some[0]), engine=engine,
-                    tick=chunk.tick,
+                    max_new_tokens=min(protocol.max_new_tokens, room),
+                    seed=_seed(seed, name, chunk.first, some[0]), engine=engine, tick=chunk.tick,
                 )  # fmt: skip
                 for place, (one,) in zip(some, groups, strict=True):
                     done(chunk, place, (one.text, one.finish_reason, len(one.ids)))
@@ -95,9 +97,9 @@ def _student(network, tokenizer, name: str, protocol: Protocol, seed: int, engin
     return teacher
 
 
-def _seed(seed: int, name: str, place: Place) -> int:
+def _seed(*what) -> int:
     """Every portion has its own."""
-    return int(hashlib.sha256(f"{seed}/{name}/{place}".encode()).hexdigest()[:8], 16) % 2**31
+    return int(hashlib.sha256(repr(what).encode()).hexdigest()[:8], 16) % 2**31
 
 
 def _score(name: str, rows: list[dict], samples: int) -> dict:

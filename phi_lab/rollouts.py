@@ -14,17 +14,17 @@ import gc
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerFast
 
-from phi_lab import chat
+from phi_lab import chat, models
 from phi_lab.errors import UserError
 from phi_lab.progress import Bar
 
+CACHED = 2**18  # tokens in the cache of model.generate on a GPU
 BAND = 32  # neighbouring slots attend as far back as the longest row among them
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)
 
@@ -108,11 +108,31 @@ def finished(tokenizer: PreTrainedTokenizerFast, ids: list[int], logprobs: list[
 Raw = list[tuple[list[int], list[float]]]
 
 
+class _Chances(LogitsProcessor):
+    """Log-probabilities of the tokens that `generate` chooses, one step in memory at a time."""
+
+    def __init__(self, temperature: float):
+        self.temperature, self.of_chosen, self.now = temperature, [], None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.now is not None:
+            self.of_chosen.append(self.of(input_ids[:, -1]))
+        self.now = (scores.float() / self.temperature).log_softmax(-1)
+        return scores
+
+    def of(self, token: torch.Tensor) -> torch.Tensor:
+        """Of one token a row, at this step."""
+        return self.now.gather(1, token[:, None])[:, 0]
+
+
 def _sample_hf(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     torch.manual_seed(seed)
     pad, done = min(stops), []
-    for first in range(0, len(jobs), SLOTS[model.device.type]):
-        batch = jobs[first : first + SLOTS[model.device.type]]
+    rows = SLOTS[model.device.type]
+    if model.device.type == "cuda":  # the cache of Phi-4-mini takes 128 KiB a token
+        rows = max(1, min(rows, CACHED // (max(map(len, jobs)) + max_new_tokens)))
+    for first in range(0, len(jobs), rows):
+        batch = jobs[first : first + rows]
         width = max(map(len, batch))
         ids = torch.tensor([[pad] * (width - len(job)) + job for job in batch])
         mask = torch.tensor([[0] * (width - len(job)) + [1] * len(job) for job in batch])
@@ -123,15 +143,10 @@ def _sample_hf(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tic
         )
         out = model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, eos_token_id=sorted(stops),
-            pad_token_id=pad,
-            return_dict_in_generate=True, output_logits=True, **settings,
+            pad_token_id=pad, logits_processor=[chances := _Chances(temperature or 1.0)], **settings,
         )  # fmt: skip
-        chosen = out.sequences[:, width:]
-        logprobs = (
-            (torch.stack(out.logits, 1).float() / (temperature or 1.0))
-            .log_softmax(-1)
-            .gather(2, chosen[..., None])[..., 0]
-        )
+        chosen = out[:, width:]
+        logprobs = torch.stack([*chances.of_chosen, chances.of(chosen[:, -1])], 1)
         for row, row_logprobs in zip(chosen.tolist(), logprobs.tolist(), strict=True):
             end = next((i + 1 for i, token in enumerate(row) if token in stops), len(row))
             done.append((row[:end], row_logprobs[:end]))
@@ -216,17 +231,24 @@ def require_vllm() -> None:
         raise UserError("the engine vllm needs a GPU and pip install -c constraints.txt -e '.[gpu]'") from None
 
 
-@lru_cache(maxsize=1)  # starting one takes a minute
+_kept: dict[tuple[str, int], object] = {}  # the one vLLM engine: starting it takes a minute
+
+
 def _vllm_engine(folder: str, longest: int):
+    """vLLM for the weights in `folder` and sequences of `longest` tokens, kept for the next call."""
     from vllm import LLM
 
-    return LLM(folder, skip_tokenizer_init=True, max_model_len=longest, logprobs_mode="processed_logprobs")
+    if (folder, longest) not in _kept:
+        forget_engine()
+        _kept[folder, longest] = LLM(folder, skip_tokenizer_init=True, max_model_len=longest,
+                                     logprobs_mode="processed_logprobs")  # fmt: skip
+    return _kept[folder, longest]
 
 
 def forget_engine() -> None:
-    """Give back the GPU's memory: vLLM's engine stays for the next call until then."""
-    if _vllm_engine.cache_info().currsize:
-        _vllm_engine.cache_clear()
+    """Give back the GPU's memory that models and vLLM's engine held."""
+    _kept.clear()
+    if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -243,7 +265,9 @@ def _sample_vllm(model, jobs, temperature, top_p, max_new_tokens, seed, stops, t
             detokenize=False, seed=(seed * 1_000_003 + place) % 2**31,  # a seed of its own, or samples were all alike
         ) for place in range(len(jobs))
     ]  # fmt: skip
-    engine = _vllm_engine(model.name_or_path, max(map(len, jobs)) + max_new_tokens)
+    longest = max(max(map(len, jobs)) + max_new_tokens, models.least_context(model))
+    longest = min(-(-longest // 4096) * 4096, model.config.max_position_embeddings)  # so that calls share an engine
+    engine = _vllm_engine(model.name_or_path, longest)
     answers = engine.generate([TokensPrompt(prompt_token_ids=job) for job in jobs], settings, use_tqdm=False)
     tick(len(jobs))
     found = [answer.outputs[0] for answer in answers]

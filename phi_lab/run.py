@@ -56,18 +56,24 @@ def chain(
     disk.
     """
     stages = between(start, stop)
-    numbers = settle(scale.numbers(scale_name, profile), model, data or (out / "data" / ADOPTED).exists())
+    numbers = scale.numbers(scale_name, profile)
+    launcher = launch.usual(numbers) if launcher is None else launcher
+    processes = launch.count(launcher)
+    numbers = settle(numbers, model, data or (out / "data" / ADOPTED).exists(), processes)
     if start == "base" and numbers.scale != "cpu":
         raise UserError(f"the scale {numbers.scale} starts from a finished base: --from mid")
     if profile == "smoke" and start == "base":
         raise UserError("the smoke profile starts from shipped checkpoints: use --profile lab with --from base")
+    for stage in stages:
+        if processes and stage != "base" and batch(numbers, stage) % processes:
+            raise UserError(f"{stage}: {batch(numbers, stage)} a step cannot be divided among {processes} processes")
     open_folder(out, numbers, seed)
     if data:
         adopt(data, out)
     began = time.perf_counter()
     for stage in dict.fromkeys(("base", *stages)):
         if stage in stages:
-            run_stage(stage, out, numbers, seed, say, launch.usual(numbers) if launcher is None else launcher)
+            run_stage(stage, out, numbers, seed, say, launcher)
         measure(stage, out, numbers, seed, say)
         if stage == "dpo" and numbers.dpo.own_questions:
             run_own_arm(out, numbers, seed, say)
@@ -76,8 +82,9 @@ def chain(
     return page
 
 
-def settle(numbers: Numbers, model: str | None, has_data: bool) -> Numbers:
-    """The numbers of a run, with the model that a GPU scale starts from found, before anything is loaded.
+def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int | None) -> Numbers:
+    """The numbers of a run, with the model that a GPU scale starts from found, before anything is loaded. processes:
+    that train together; None: nobody knows.
 
     Raises UserError for a model at the scale cpu, a missing one or one without a chat template, a GPU scale without a
     distilled set, a large model without a GPU, and GPUs with too little memory.
@@ -91,11 +98,12 @@ def settle(numbers: Numbers, model: str | None, has_data: bool) -> Numbers:
             f"the scale {numbers.scale} trains on a distilled set: --data SET, made for example by phi-lab distill "
             "--problems openr1-math --teacher traces --longest 4000 --out SET"
         )
-    base = models.find(model or numbers.model)
-    numbers = replace(numbers, model=str(base))
+    numbers = replace(numbers, model=model or numbers.model)
+    base = models.find(numbers.model)
     config = AutoConfig.from_pretrained(base)
     if torch.cuda.is_available():
-        require_memory(numbers, config, torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory)
+        if processes:
+            require_memory(numbers, config, processes, torch.cuda.get_device_properties(0).total_memory)
         return numbers
     count = models.parameters(base)
     if count > SMALL:
@@ -127,7 +135,9 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         raise UserError(f"{out} is not empty and has no config.json: choose another --out")
-    room = ROOM_MB if numbers.scale == "cpu" else ROOM_MB + (BYTES_A_WEIGHT * models.parameters(numbers.model) >> 20)
+    room = ROOM_MB
+    if numbers.scale != "cpu":
+        room += BYTES_A_WEIGHT * models.parameters(models.find(numbers.model)) >> 20
     if shutil.disk_usage(out).free < room << 20:
         raise UserError(f"less than {room:,} MB free for {out}: make room or choose another --out")
     packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -182,8 +192,16 @@ def _train(
     return grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
 
 
-def train_launched(stage: str, out: Path, say: Callable[[str], None] = print) -> None:
-    """The training of one stage in a run that is open and has its data: what each launched process runs.
+def batch(numbers: Numbers, stage: str) -> int:
+    """Rows, pairs or prompts a step."""
+    return numbers.grpo.prompts if stage == "grpo" else getattr(numbers, stage).batch
+
+
+def train_launched(
+    stage: str, out: Path, parts: str | None = None, say: Callable[[str], None] = print
+) -> None:  # fmt: skip
+    """The training of one stage in a run that is open and has its data: what each launched process runs. parts: digest
+    of the learner's functions, if there are any.
 
     Raises UserError for a run without one of them, and for a batch that the processes cannot share.
     """
@@ -191,15 +209,14 @@ def train_launched(stage: str, out: Path, say: Callable[[str], None] = print) ->
     numbers, seed, folder, data = scale.restored(config["numbers"]), config["seed"], out / stage, out / "data"
     if stage not in STAGES[1:]:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
-    plan = getattr(numbers, stage)
-    share(plan.prompts if stage == "grpo" else plan.batch)
+    share(batch(numbers, stage))
     if not (data / "funnel.json").exists():
         raise UserError(f"{data} has no distilled set yet: start with `phi-lab run`, which makes or adopts one")
     student = student_for(stage, out, numbers)
     claim_student(folder, student)
     if finished(folder):
         return
-    result = _train(stage, student, data, folder, numbers, seed, launch.parts(folder))
+    result = _train(stage, student, data, folder, numbers, seed, launch.parts(folder, parts))
     if int(os.environ.get("RANK", "0")) == 0:
         record(folder, result, say)
     if torch.distributed.is_initialized():
@@ -252,7 +269,7 @@ def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
     if numbers.scale != "cpu":
         if before != "base":
             raise UserError(f"no checkpoint of {before} in {out}: run --from {before} first")
-        return Path(numbers.model)
+        return models.find(numbers.model)
     if not (shipped / "config.json").is_file():
         raise UserError(f"no checkpoint of {before} in {out} or in {shipped}: run --from {before} first")
     return shipped
@@ -326,7 +343,7 @@ def measure(
     name = arm_name(stage, arm)
     model = out / name / "model"
     if not model.is_dir():
-        model = SHIPPED / name if numbers.scale == "cpu" else Path(numbers.model)
+        model = SHIPPED / name if numbers.scale == "cpu" else models.find(numbers.model)
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]

@@ -14,6 +14,7 @@ from phi_lab.errors import UserError
 SCALES = ("cpu", "lora", "qlora", "full")
 PROFILES = ("smoke", "lab")
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
+VLLM_SHARE = 0.3  # of a GPU's memory, for vLLM beside a trainer
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."  # to a served teacher
 
 PAPER = {
@@ -263,8 +264,8 @@ def smoke(one: Numbers) -> Numbers:
         one, profile="smoke",
         mid=replace(one.mid, batch=8, row_length=1024, steps=6, evaluate_every=3, patience=2, cooldown=2),
         sft=replace(one.sft, batch=8, row_length=1024, steps=3, documents=24),
-        dpo=replace(one.dpo, batch=4, pairs=16),
-        grpo=replace(one.grpo, steps=2, prompts=4, group=4, candidates=16, max_new_tokens=256),
+        dpo=replace(one.dpo, batch=8, pairs=16),
+        grpo=replace(one.grpo, steps=2, prompts=8, group=4, candidates=16, max_new_tokens=256),
         evaluation=replace(one.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
     )  # fmt: skip
 

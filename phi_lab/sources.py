@@ -10,7 +10,7 @@ otherwise. Rows are streamed, so a set may be larger than memory. Every set can 
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phi_lab import chat, verify
@@ -26,16 +26,19 @@ ENDINGS = {".jsonl": "json", ".json": "json", ".gz": "json", ".parquet": "parque
 
 @dataclass(frozen=True)
 class Source:
-    """A set on the hub. `gold`: its traces were published as right ones and are all the gold there is."""
+    """A set on the hub. `gold`: its traces were published as right ones and are all the gold there is. `measured`: the
+    split that models are measured on, where it is another than the one that they learn from.
+    """
 
     path: str
     split: str = "train"
     name: str | None = None
     gold: bool = False
+    measured: str | None = None
 
 
 NAMED = {
-    "gsm8k": Source("openai/gsm8k", "train", "main"),
+    "gsm8k": Source("openai/gsm8k", "train", "main", measured="test"),
     "math500": Source("HuggingFaceH4/MATH-500", "test"),
     "aime24": Source("HuggingFaceH4/aime_2024"),
     "aime25": Source("math-ai/aime25", "test"),
@@ -61,15 +64,17 @@ class Columns:
 
 
 def problems(
-    name: str, folder: Path | None = None, columns: Columns = Columns()
+    name: str, folder: Path | None = None, columns: Columns = Columns(), measured: bool = False
 ) -> Iterator[tuple[Problem, list[str]]]:
     """(problem, traces) for every row of a set: a name of `NAMED`, a file, or any set of the hub ("owner/set:split").
 
-    With `folder`, a named set is read from there instead of the hub: NAME.jsonl, NAME.parquet, NAME/*, or one such file
-    below. Rows without a question or an answer are left out. Raises UserError for what cannot be found or read, and
-    for a set without a column for the question or the answer.
+    `measured`: the split that models are measured on. With `folder`, a named set is read from there instead of the
+    hub: NAME.jsonl, NAME.parquet, NAME/*, or one such file below. Rows without a question or an answer are left out.
+    Raises UserError for what cannot be found or read, and for a set without a column for the question or the answer.
     """
     source = NAMED.get(name)
+    if measured and source and source.measured:
+        source = replace(source, split=source.measured)
     first = True
     for row in map(_lettered, _rows(name, source, folder)):
         if first:
@@ -105,7 +110,7 @@ def _rows(name: str, source: Source | None, folder: Path | None) -> Iterator[dic
         )
         if not found:
             raise UserError(f"{folder}: no {name}.jsonl, {name}.parquet or folder {name} in it")
-        path = found[0]
+        path = min(found, key=lambda one: source is None or source.split not in one.name)  # its own split if there
     try:
         if path:
             if not path.is_file():

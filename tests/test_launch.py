@@ -2,10 +2,12 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 
 from phi_lab import cli, course, launch, run, scale
@@ -48,7 +50,8 @@ def test_two_launched_processes_leave_what_one_leaves(tmp_path, data):
     assert together.metrics == read_rows(folders[1] / "mid" / "metrics.jsonl")
     losses = [[row["loss"] for row in one.metrics if "loss" in row] for one in (alone, together)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-3) and len(losses[0]) > 0
-    assert len(read_json(folders[1] / "mid" / "done.json")) == len(read_json(folders[0] / "mid" / "done.json"))
+    costs = [read_json(folder / "mid" / "done.json") for folder in folders]
+    assert costs[0].keys() == costs[1].keys() and costs[0]["train_tokens"] == costs[1]["train_tokens"]
     assert said[-1].startswith("mid: ") and run.run_stage("mid", folders[1], NUMBERS, 0, said.append) == together
 
 
@@ -62,8 +65,7 @@ def test_a_learner_s_function_travels(tmp_path, data):
         return pack_best_fit(lengths, row_length)[:16]
 
     result = run.run_stage("mid", folder, NUMBERS, 0, launcher=launch.local(2), pack=mine)
-    assert int(note.read_text()) != os.getpid()
-    assert result.train_tokens <= 12 * 8 * 320 and result.metrics
+    assert int(note.read_text()) != os.getpid() and result.metrics
     assert not (folder / "mid" / launch.PARTS).exists()
 
 
@@ -77,12 +79,11 @@ def test_notebook_02_trains_in_two_processes(tmp_path):
     assert (tmp_path / "run" / "mid" / "model" / "model.safetensors").is_file()
 
 
-def test_a_run_folder_from_elsewhere_brings_no_code(tmp_path, monkeypatch):
+def test_a_run_folder_from_elsewhere_brings_no_code(tmp_path):
     (tmp_path / launch.PARTS).write_bytes(b"cos\nsystem\n(S'echo broken'\ntR.")
-    assert launch.parts(tmp_path) == {}
-    monkeypatch.setenv(launch.DIGEST, "0" * 64)
+    assert launch.parts(tmp_path, None) == {}
     with pytest.raises(UserError, match="not what the starting process wrote"):
-        launch.parts(tmp_path)
+        launch.parts(tmp_path, "0" * 64)
 
 
 def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
@@ -103,6 +104,42 @@ def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
     assert "has no distilled set yet" in capsys.readouterr().err
     assert cli.main(["stage", "mid", "--out", str(tmp_path)]) == 2
     assert "config.json is missing" in capsys.readouterr().err
+
+
+def test_who_launches_what(monkeypatch):
+    assert launch.usual(scale.FULL) == launch.usual(scale.LAB) == launch.local(1) == () and launch.count(()) == 1
+    assert launch.count(launch.local(3)) == 3 and launch.count(["srun", "torchrun"]) is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [launch.count(launch.usual(one)) for one in (scale.FULL, scale.LORA, scale.LAB)] == [4, 1, 1]
+    assert launch.usual(scale.LORA) == (*launch.TORCHRUN, "1")  # one process that sees one GPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert launch.usual(scale.LAB) == ()
+
+
+def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts(tmp_path):
+    with pytest.raises(UserError, match="^mid: 8 a step cannot be divided among 3 processes$"):
+        run.chain(tmp_path / "run", launcher=launch.local(3))
+    for profile in scale.PROFILES:  # on the machines that people rent
+        for stage in ("mid", "sft", "dpo", "grpo"):
+            assert run.batch(scale.numbers("full", profile), stage) % 8 == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_ends_the_launched_processes_too(tmp_path, data, monkeypatch):
+    folder, note = opened(tmp_path / "run", data), tmp_path / "pid"
+    script = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(99)"
+
+    def interrupt(_):
+        while not (note.exists() and note.read_text()):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.run_stage("mid", folder, NUMBERS, 0, launcher=[sys.executable, "-c", script, str(note)])
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
 
 
 def test_a_number_of_processes_is_a_number(tmp_path, monkeypatch):

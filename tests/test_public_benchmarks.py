@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import cli, public_benchmarks, rollouts, scale, shards, stats
+from phi_lab import cli, public_benchmarks, rollouts, scale, shards, sources, stats
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, write_rows
 
@@ -91,6 +91,25 @@ def test_a_stopped_measurement_asks_only_for_what_is_missing(tmp_path, sets, shi
     assert measure(shipped, tmp_path / "out", ["math500"]) == first and sum(asked) == 12
     with pytest.raises(UserError, match="protocol differs.*choose another --out"):
         measure(shipped, tmp_path / "out", ["math500"], replace(SHORT, samples=2))
+
+
+def test_a_set_is_measured_on_its_test_split_and_a_question_counts_once(tmp_path, sets, shipped):
+    for split, number in (("train", 1), ("test", 2)):
+        write_rows(sets / "gsm8k" / f"{split}.jsonl", [{"question": f"{number}?", "answer": f"#### {number}"}] * 2)
+    (row,) = measure(shipped, tmp_path / "out", ["gsm8k"])
+    assert {one["answer"] for one in shards.rows(tmp_path / "out" / "gsm8k")} == {"2"}
+    assert (row["problems"], row["samples"]) == (1, 3)
+    assert {problem.answer for problem, _ in sources.problems("gsm8k", sets)} == {"1"}  # what is learned from
+    assert sources.NAMED["gsm8k"].measured == "test"
+
+
+def test_every_portion_has_a_seed_of_its_own(tmp_path, sets, shipped, monkeypatch):
+    seeds, real = [], rollouts.sample
+    monkeypatch.setattr(public_benchmarks, "AT_ONCE", 5)
+    monkeypatch.setattr(shards, "CHUNK", 2)
+    monkeypatch.setattr(rollouts, "sample", lambda *a, **rest: [seeds.append(rest["seed"]), real(*a, **rest)][1])
+    measure(shipped, tmp_path / "out", ["math500"])
+    assert len(seeds) == 4 == len(set(seeds))
 
 
 def refused(capsys, *words):

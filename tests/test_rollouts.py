@@ -219,8 +219,8 @@ def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped,
     assert len({one["seed"] for one in settings}) == 4  # samples of one prompt must differ
     (engine,) = started
     assert engine["logprobs_mode"] == "processed_logprobs"  # of the distribution that was sampled from
-    assert engine["max_model_len"] == max(map(len, seen["jobs"])) + 9
-    rollouts.sample(model, tokenizer, PROMPTS[:2], seed=4, **asked)
+    assert max(map(len, seen["jobs"])) + 9 <= engine["max_model_len"] <= model.config.max_position_embeddings
+    rollouts.sample(model, tokenizer, [*PROMPTS[:1], 40 * "a longer one "], seed=4, **asked)
     assert len(started) == 1 and settings != seen["settings"]  # the engine stays, the seed is another
     rollouts.forget_engine()
     rollouts.sample(model, tokenizer, PROMPTS[:2], seed=4, **asked)

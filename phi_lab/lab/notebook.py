@@ -64,14 +64,14 @@ class Lab:
         numbers = scale.numbers(scale_name, profile)
         self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
         own, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
-        self.numbers, self.seed = run.settle(numbers, model, bool(own)), int(seed)
-        run.open_folder(self.out, self.numbers, self.seed)
-        if own:
-            run.adopt(ROOT / own, self.out)
         processes = os.environ.get("PHI_LAB_PROCESSES", "")
         if processes and not (processes.isdecimal() and int(processes)):
             raise UserError(f"PHI_LAB_PROCESSES={processes!r} is not a number of processes: unset it, or write 2")
-        self.launcher = launch.local(int(processes)) if processes else launch.usual(self.numbers)
+        self.launcher = launch.local(int(processes)) if processes else launch.usual(numbers)
+        self.numbers, self.seed = run.settle(numbers, model, bool(own), launch.count(self.launcher)), int(seed)
+        run.open_folder(self.out, self.numbers, self.seed)
+        if own:
+            run.adopt(ROOT / own, self.out)
 
     def _repr_html_(self) -> str:
         rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
@@ -135,7 +135,7 @@ class Lab:
         """(model, tokenizer) of a stage, or of "teacher": this run's own where there is one, else the shipped one."""
         shipped = run.TEACHER if stage == "teacher" else run.SHIPPED / stage
         if self.numbers.scale != "cpu":
-            shipped = Path(self.numbers.model)
+            shipped = models.find(self.numbers.model)
         folder = self.out / stage / "model" if (self.out / stage / "model").is_dir() else shipped
         return models.load(folder), models.load_tokenizer(folder)
 

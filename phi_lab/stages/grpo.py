@@ -17,6 +17,7 @@ before the forward pass (they have no gradient, only cost), no KL term, one upda
     phi-lab run --from grpo --to grpo --out runs/my-run
 """
 
+import math
 import os
 import random
 import time
@@ -33,7 +34,7 @@ from transformers import PreTrainedModel, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import chat, models, rollouts
+from phi_lab import chat, models, rollouts, scale
 from phi_lab.domains.problem import Problem
 from phi_lab.errors import UserError
 from phi_lab.scale import Reinforcement
@@ -135,8 +136,9 @@ def train(
     tokenizer, vllm = models.load_tokenizer(student), numbers.hardware.engine == "vllm"
     if vllm:
         rollouts.require_vllm()
+    model = models.load(student, numbers.hardware)
     longest = max(len(chat.prompt_ids(tokenizer, problem.prompt)) for problem in problems) + numbers.max_new_tokens
-    model = models.load(student, numbers.hardware, longest)
+    longest = max(longest, models.least_context(model))
     started = time.perf_counter()
     schedule = temperature or anneal(numbers)
     arguments = GRPOConfig(
@@ -162,12 +164,12 @@ def train(
     def ask(problems: Sequence[Problem], samples: int, seed: int) -> list[list[rollouts.Sample]]:
         nonlocal probed
         prompts, place = [problem.prompt for problem in problems], trainer.accelerator
-        mine = prompts[place.process_index :: place.num_processes]  # each process asks some, and all hear all answers
+        each = math.ceil(len(prompts) / place.num_processes)  # asked by each process; all hear all answers
+        shares = prompts + prompts[:1] * (each * place.num_processes - len(prompts))
+        mine = shares[place.process_index * each :][:each]
         groups = _sample(trainer, mine, samples, numbers.hot, seed, title="choosing prompts")
         if place.num_processes > 1:
-            heard = iter(sorted(gather_object(list(zip(range(place.process_index, len(prompts), place.num_processes),
-                                                       groups, strict=True)))))  # fmt: skip
-            groups = [group for _, group in heard]
+            groups = gather_object(groups)[: len(prompts)]
         for prompt, group in zip(prompts, groups, strict=True):
             asked = len(chat.prompt_ids(tokenizer, prompt))
             probed += sum(asked + len(one.ids) for one in group)
@@ -213,11 +215,14 @@ def _dataset(problems: Sequence[Problem]) -> Dataset:
 
 
 def _vllm(longest: int) -> dict:
-    """GRPOConfig's words for sampling by vLLM, beside the trainer on each GPU or on a server."""
+    """GRPOConfig's words for sampling by vLLM, beside the trainer on each GPU or on a server. Without TRL's correction
+    of importance: the two are held to be equal (`require_parity`), and it reads all rows of a batch at once.
+    """
     if server := os.environ.get("PHI_LAB_VLLM"):
-        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server}
-    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.3,
-            "vllm_max_model_length": longest}  # fmt: skip
+        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server,
+                "vllm_importance_sampling_correction": False}  # fmt: skip
+    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": scale.VLLM_SHARE,
+            "vllm_max_model_length": longest, "vllm_importance_sampling_correction": False}  # fmt: skip
 
 
 class _Trainer(GRPOTrainer):
@@ -315,16 +320,17 @@ def parity(
     model: PreTrainedModel, asked: Sequence[list[int]], said: Sequence[rollouts.Sample], temperature: float
 ) -> float:
     """How far the sampler's log-probabilities are from the trainer's own: the worst answer's mean difference, nats a
-    token. asked: ids of each answer's prompt.
+    token, over its last 1,024 tokens. asked: ids of each answer's prompt.
     """
     was_training, worst = model.training, 0.0
     model.eval()
     for prompt, one in zip(asked, said, strict=True):
+        last = min(len(one.ids), 1024)  # logits of a whole long answer would be tens of gigabytes
         with torch.no_grad():
             ids = torch.tensor([prompt + one.ids], device=model.device)
-            logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float() / temperature
-        own = logits.log_softmax(-1).gather(1, ids[0, len(prompt) :, None])[:, 0].cpu()
-        worst = max(worst, float((own - torch.tensor(one.logprobs)).abs().mean()))
+            logits = model(input_ids=ids, logits_to_keep=last + 1).logits[0, :-1].float() / temperature
+        own = logits.log_softmax(-1).gather(1, ids[0, -last:, None])[:, 0].cpu()
+        worst = max(worst, float((own - torch.tensor(one.logprobs[-last:])).abs().mean()))
     model.train(was_training)
     return worst
 

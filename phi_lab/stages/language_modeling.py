@@ -116,7 +116,7 @@ def fit_rows(
     documents, held = (
         [document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, validation)
     )
-    model = models.load(student, numbers.hardware, numbers.row_length)
+    model = models.load(student, numbers.hardware)
     return fit(model, tokenizer, documents, held, out, numbers, pack=pack, packed=packed, seed=seed, title=title)
 
 

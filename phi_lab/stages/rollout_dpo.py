@@ -126,11 +126,10 @@ def train(
     before training, so no second model stays in memory.
     """
     columns, started = ("id", "prompt", "completion", "tokens"), time.perf_counter()
+    model, tokenizer = models.load(student, numbers.hardware), models.load_tokenizer(student)
     rows = read_rows(right, columns)
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
-    longest = max((row["tokens"] for row in rows + mistakes), default=0)
-    model, tokenizer = models.load(student, numbers.hardware, longest), models.load_tokenizer(student)
     rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
     mine = share(numbers.batch)
