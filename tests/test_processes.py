@@ -58,5 +58,5 @@ def test_sharded_training_that_was_killed_ends_at_the_same_weights(student, data
     shards = list((tmp_path / "again" / "trainer" / "checkpoint-2").rglob("*.distcp"))
     assert len([path for path in shards if "model" in str(path.parent)]) == 2
     rows, again = trained("mid", 2, student, data, tmp_path / "again", "sharded")
-    assert torch.equal(again, whole) and [row["step"] for row in rows] == [2, 4]
+    assert torch.equal(again, whole) and rows[0]["step"] == 2 and rows[-1]["step"] == 4
     assert len(list((tmp_path / "again" / "model").glob("*.safetensors"))) == 1
