@@ -25,8 +25,9 @@ course: $(STAMP) ## run the whole course on the CPU into runs/course and write i
 	$(BIN)/phi-lab course
 
 test: export PHI_LAB_PROFILE = smoke
+test: export OMP_NUM_THREADS = 1
 test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the smoke profile
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
 
 check: export OMP_NUM_THREADS = 1
 check: $(STAMP) ## lint and the quick tests, at most three minutes: for daily use
