@@ -879,7 +879,7 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
 
     def sample(model, tokenizer, prompts, **rest):
         groups = real(model, tokenizer, prompts, **rest)
-        if "title" not in rest:  # a training batch, not the choice of prompts
+        if not rest["title"]:  # a training batch, not the choice of prompts
             batches.append((prompts, groups))
         return groups
 
