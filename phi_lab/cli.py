@@ -260,7 +260,6 @@ def _run(options) -> None:
 
     launcher = launch.local(options.processes) if options.processes else None
     launcher = shlex.split(options.launcher) or launcher
-
     if options.sets:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,
@@ -353,7 +352,7 @@ def _eval(options) -> None:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     if options.benchmarks:
         protocol = public_benchmarks.usual(scale.Protocol(), options.samples, options.problems, options.max_tokens)
-        names = [name for name in options.benchmarks.replace(",", " ").split() if name]
+        names = options.benchmarks.replace(",", " ").split()
         rows = public_benchmarks.measure(models.find(options.model), names, options.out, protocol, options.seed,
                                          options.engine or public_benchmarks.engine())  # fmt: skip
         print(public_benchmarks.table(rows, options.name))
