@@ -118,6 +118,7 @@ class Reinforcement:
     max_new_tokens: int = 256
     epsilon: float = 0.2
     schedule: str = "linear"  # of the learning rate: what a constant one reaches last is chance (docs/log.md)
+    muon: bool = True  # as in Training
     hardware: Hardware = Hardware(rows=32)
 
 
@@ -208,7 +209,7 @@ FULL = Numbers(
                  hardware=GPU),
     dpo=Preference(learning_rate=5e-7, batch=128, pairs=300_000, plausible=float("inf"), hardware=GPU),
     grpo=Reinforcement(learning_rate=5e-7, steps=300, prompts=64, group=16, candidates=20_000, max_new_tokens=25600,
-                       hardware=GPU),
+                       muon=False, hardware=GPU),
     evaluation=Evaluation(problems=500, samples=8, max_new_tokens=32768, sets=("math500", "aime24", "gpqa-diamond"),
                           engine="vllm"),
 )  # fmt: skip

@@ -82,7 +82,7 @@ def stage_of(data):
         if name == "dpo":
             pair = data / "train-right.jsonl", data / "wrong.jsonl"
             return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware), seed=0)
-        numbers = replace(GRPO, steps=2, hardware=hardware)
+        numbers = replace(GRPO, steps=2, hardware=hardware, muon=False)
         return grpo.train(student, distill.questions(4, 1), out, numbers, seed=0, reward=long_word, select=everything)
 
     return stage
@@ -839,6 +839,21 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
         assert metrics["reward"] == pytest.approx(rewards.mean().item(), abs=1e-5)
         lengths = [len(one.ids) for group in groups for one in group]
         assert metrics["mean_length"] == pytest.approx(sum(lengths) / len(lengths))
+
+
+@pytest.mark.parametrize("by_muon", [True, False])
+def test_grpo_moves_matrices_as_muon_does(tmp_path, student, by_muon):
+    """All directions alike; AdamW follows the few that its gradient has. The first of two steps only warms up."""
+    numbers = replace(GRPO, steps=2, max_new_tokens=6, muon=by_muon)
+    result = grpo.train(student, distill.questions(4, 1), tmp_path, numbers, seed=0, reward=long_word,
+                        advantage=grpo.group_normalised, select=everything)  # fmt: skip
+    before, after = weights(student), weights(result.model)
+    spreads = []
+    for name in before:
+        if name.endswith("_proj.weight"):
+            values = torch.linalg.svdvals(after[name] - before[name])
+            spreads.append(float(values[0] / values[len(values) // 2]))
+    assert spreads and (max(spreads) < 2 if by_muon else min(spreads) > 2), spreads
 
 
 def test_a_learners_parts_are_what_runs(tmp_path, student):

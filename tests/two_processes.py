@@ -83,7 +83,7 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
     else:
         rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
         numbers = scale.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
-                                      hardware=hardware)  # fmt: skip
+                                      muon=False, hardware=hardware)  # fmt: skip
         grpo.train(student, distill.questions(8, 1), out, numbers, seed=0, reward=odd,
                    select=lambda ask, problems, *_: problems)  # fmt: skip
 

@@ -38,6 +38,7 @@ from phi_lab import chat, models, rollouts, scale
 from phi_lab.domains.problem import Problem
 from phi_lab.errors import UserError
 from phi_lab.scale import Reinforcement
+from phi_lab.stages.muon import muon
 from phi_lab.stages.training import Recorder, Result, finish, in_parts, rehearse, resume_point, share
 from phi_lab.stages.training import arguments as machine
 from phi_lab.verify import verify_many
@@ -157,6 +158,8 @@ def train(
         model=model, args=arguments, train_dataset=_dataset(problems), processing_class=tokenizer,
         callbacks=[recorder], reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, seed),
     )  # fmt: skip
+    if numbers.muon:  # GRPOTrainer's own words have no place for it
+        trainer.optimizer_cls_and_kwargs = (muon, {"lr": numbers.learning_rate, "weight_decay": 0.0})
     trainer.engine = numbers.hardware.engine
     _follow_temperature(trainer)
     probed = 0  # tokens
