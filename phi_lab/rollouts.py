@@ -2,9 +2,10 @@
 
 `cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop
 over Phi's own weights: prompts are prefilled once and shared by all their samples, keys and values live in a fixed
-cache, a finished row makes room for the next question at once, rows of like length lie side by side, and sampling is
-one cumulative sum. `hf` is `model.generate`, slower and the reference: the tests hold both to the same distribution.
-`vllm` is for models that need a GPU; it was written to vLLM's documentation and has not run yet.
+cache, a finished row makes room for the next question at once, rows of like length lie side by side, sampling is one
+cumulative sum, and two halves of a large batch grow at once, in a thread each. `hf` is `model.generate`, slower and the
+reference: the tests hold both to the same distribution. `vllm` is for models that need a GPU; it was written to vLLM's
+documentation and has not run yet.
 
 Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature
 0 the choice is greedy and log-probabilities are those of temperature 1.
@@ -12,8 +13,10 @@ Log-probabilities are those of the distribution that was sampled from, that is o
 
 import gc
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Event, Lock
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +29,7 @@ from phi_lab.progress import Bar
 
 CACHED = 2**18  # tokens in the cache of model.generate on a GPU
 BAND = 32  # neighbouring slots attend as far back as the longest row among them
+SPLIT = 64  # so many jobs or more are done in two halves on a CPU
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)
 
 
@@ -155,7 +159,37 @@ def _sample_hf(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tic
 
 
 def _sample_cpu(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
-    """The loop. A slot is a row of the cache; `job[slot]` says whose answer grows there, -1 if nobody's."""
+    """Two halves at once: a tiny model's operations are too small for cores to share one. With one thread the same
+    halves come one after the other, so a seed's rollouts do not depend on the number of threads.
+    """
+    threads, given_up, one_at_a_time = torch.get_num_threads(), Event(), Lock()
+    halves = [jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]]
+    if len(jobs) < SPLIT or model.device.type != "cpu":
+        return _loop(model, jobs, temperature, top_p, max_new_tokens, 2 * seed, stops, tick)
+
+    def counted(finished: int) -> None:
+        if given_up.is_set():
+            raise InterruptedError
+        with one_at_a_time:
+            tick(finished)
+
+    def half(place: int) -> Raw:
+        torch.set_num_threads(max(1, threads // 2))  # of this thread
+        with torch.inference_mode():
+            return _loop(model, halves[place], temperature, top_p, max_new_tokens, 2 * seed + place, stops, counted)
+
+    with ThreadPoolExecutor(min(2, threads)) as pool:
+        try:
+            return [one for part in pool.map(half, (0, 1)) for one in part]
+        except BaseException:  # Ctrl-C does not wait for the other half
+            given_up.set()
+            raise
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
+    """A slot is a row of the cache; `job[slot]` says whose answer grows there, -1 if nobody's."""
     phi = _Phi(model)
     random = torch.Generator(model.device).manual_seed(seed)
     slots, room = min(SLOTS[model.device.type], len(jobs)), max(map(len, jobs)) + max_new_tokens

@@ -136,6 +136,43 @@ def test_the_seed_makes_the_rollouts(peaky, tokenizer, engine):
     assert roll(4) == roll(4) != roll(5)
 
 
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, for this test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_threads_do_not_change_the_rollouts_of_two_halves(peaky, tokenizer, threads):
+    """Three questions, 99 jobs: two halves, cut within a question."""
+    found = []
+    for count in (1, 2):
+        threads(count)
+        counts = []
+        found.append(rollouts.sample(peaky, tokenizer, PROMPTS, samples=33, temperature=1.0, max_new_tokens=20, seed=1,
+                                     tick=counts.append))  # fmt: skip
+        assert sum(counts) == 99 and torch.get_num_threads() == count
+    assert found[0] == found[1]
+    check_logprobs(peaky, tokenizer, PROMPTS, found[0], 1.0)
+    texts = [one.text for one in found[0][1]]
+    assert texts[:16] != texts[-16:] and len(set(texts)) > 25  # the halves do not share their random numbers
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ctrl_c_ends_both_halves(peaky, tokenizer, threads, count):
+    threads(count)
+    ticks = []
+
+    def tick(finished):
+        ticks.append(finished)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rollouts.sample(peaky, tokenizer, PROMPTS, samples=100, temperature=1.0, max_new_tokens=200, seed=1, tick=tick)
+    assert len(ticks) <= 2 and torch.get_num_threads() == count
+
+
 @pytest.mark.parametrize("slots", [3, 8, 64])
 def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, monkeypatch, slots):
     """40 answers of different lengths through few rows: each must still be its own question's."""
