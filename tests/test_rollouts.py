@@ -155,8 +155,9 @@ def test_threads_do_not_change_the_rollouts_of_two_halves(peaky, tokenizer, thre
         assert sum(counts) == 99 and torch.get_num_threads() == count
     assert found[0] == found[1]
     check_logprobs(peaky, tokenizer, PROMPTS, found[0], 1.0)
-    texts = [one.text for one in found[0][1]]
-    assert texts[:16] != texts[-16:] and len(set(texts)) > 25  # the halves do not share their random numbers
+    alike = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=80, temperature=1.0, max_new_tokens=20, seed=1,
+                            quiet=True)  # fmt: skip
+    assert alike[0][:40] != alike[0][40:]  # the halves do not share their random numbers
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -166,7 +167,8 @@ def test_ctrl_c_ends_both_halves(peaky, tokenizer, threads, count):
 
     def tick(finished):
         ticks.append(finished)
-        raise KeyboardInterrupt
+        if len(ticks) == 1:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         rollouts.sample(peaky, tokenizer, PROMPTS, samples=100, temperature=1.0, max_new_tokens=200, seed=1, tick=tick)
