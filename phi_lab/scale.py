@@ -181,7 +181,7 @@ LAB = Numbers(
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, evaluate_every=75, patience=2, cooldown=75),
     sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=160, documents=2048),
     dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
-    grpo=Reinforcement(learning_rate=6e-4, steps=40, prompts=32, group=8, candidates=6000),
+    grpo=Reinforcement(learning_rate=6e-4, steps=24, prompts=32, group=8, candidates=4000),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
 SMOKE = replace(
