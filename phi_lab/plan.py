@@ -134,6 +134,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             filled = FILLED * 4 / 3
         elif stage == "grpo":  # half of the rollouts count, at most
             row, batch, count, filled = one.max_new_tokens, one.prompts * one.group // 2, one.steps, FILLED
+            # at most: a candidate that is right at once is asked no more
             sampled = (one.steps * one.prompts * one.group + one.candidates * one.probes) * row * FILLED
         else:
             row, batch, count, filled = one.row_length, one.batch, one.steps, 1.0 if stage == "mid" else FILLED

@@ -96,7 +96,7 @@ class Preference:
     epochs: int = 1
     pairs_a_question: int = 4
     own_questions: int = 0
-    hardware: Hardware = Hardware(rows=32)
+    hardware: Hardware = LAPTOP
 
 
 @dataclass(frozen=True)
