@@ -13,7 +13,7 @@ Log-probabilities are those of the distribution that was sampled from, that is o
 
 import gc
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Event, Lock
@@ -179,10 +179,14 @@ def _sample_cpu(model, jobs, temperature, top_p, max_new_tokens, seed, stops, ti
             return _loop(model, halves[place], temperature, top_p, max_new_tokens, 2 * seed + place, stops, counted)
 
     with ThreadPoolExecutor(min(2, threads)) as pool:
+        futures = [pool.submit(half, place) for place in (0, 1)]
         try:
-            return [one for part in pool.map(half, (0, 1)) for one in part]
-        except BaseException:  # Ctrl-C does not wait for the other half
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+            return [one for future in futures for one in future.result()]
+        except BaseException:  # an error, or Ctrl-C, does not wait for the other half
             given_up.set()
+            futures[1].cancel()
             raise
         finally:
             torch.set_num_threads(threads)

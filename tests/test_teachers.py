@@ -64,7 +64,7 @@ def test_a_set_is_distilled_from_a_served_model(tmp_path, teacher_server, capsys
     assert len(rows) == 12 == len(server.bodies) and len({body["seed"] for body in server.bodies}) == 12
     assert sum(row["verdict"] == "right" for row in rows) >= 6  # the teacher is right on most
     spent = sum(row["tokens"] for row in rows)
-    assert f"12 requests, 132 tokens in, {spent} out." in told and "12 rollouts to 6 questions" in told
+    assert f"12 requests, 132 tokens in, {spent:,} out." in told and "12 rollouts to 6 questions" in told
     right = read_rows(tmp_path / "set" / "right.jsonl")
     assert len(right) == read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"] > 0
     card = (tmp_path / "set" / "README.md").read_text()
