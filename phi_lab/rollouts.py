@@ -162,10 +162,10 @@ def _sample_cpu(model, jobs, temperature, top_p, max_new_tokens, seed, stops, ti
     """Two halves at once: a tiny model's operations are too small for cores to share one. With one thread the same
     halves come one after the other, so a seed's rollouts do not depend on the number of threads.
     """
-    threads, given_up, one_at_a_time = torch.get_num_threads(), Event(), Lock()
-    halves = [jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]]
     if len(jobs) < SPLIT or model.device.type != "cpu":
         return _loop(model, jobs, temperature, top_p, max_new_tokens, 2 * seed, stops, tick)
+    halves = [jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]]
+    threads, given_up, one_at_a_time = torch.get_num_threads(), Event(), Lock()
 
     def counted(finished: int) -> None:
         if given_up.is_set():
