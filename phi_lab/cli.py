@@ -246,7 +246,6 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     trial.add_argument("--seeds", type=at_least(1), default=6, help="how many chains")
     trial.add_argument("--first", type=seed, default=0, metavar="SEED", help="seed of the first chain")
-    trial.add_argument("--scale", default="cpu", help=f"hardware: {', '.join(scale.SCALES)}")
     trial.add_argument("--profile", default="lab", help="smoke or lab; a chain is a whole run and its controls")
     trial.add_argument("--out", type=Path, required=True, help="folder of the chains; an existing one is continued")
 
@@ -434,7 +433,7 @@ def _experiment(options) -> None:
     if options.which == "publish":
         return chains.publish(options.out)
     seeds = range(options.first, options.first + options.seeds)
-    path = experiment.ladder(options.out, seeds, scale_name=options.scale, profile=options.profile)
+    path = experiment.ladder(options.out, seeds, profile=options.profile)
     print(chains.summary(files.read_rows(path)))
     print(path)
 

@@ -22,22 +22,21 @@ from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
 
 
-def ladder(
-    out: Path, seeds: range, *, scale_name: str = "cpu", profile: str = "lab", say: Callable[[str], None] = print
-) -> Path:
-    """Run a chain with its controls for every seed, each in `out/seed-N`; returns the file of rows, one a chain.
+def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str], None] = print) -> Path:
+    """Run a chain of the small world with its controls for every seed, each in `out/seed-N`; returns the file of rows,
+    one a chain.
 
     A stopped queue goes on where it was: finished steps and finished chains are found again. Raises UserError as
     `run.chain` does.
     """
-    path, numbers = out / "chains.jsonl", scale.numbers(scale_name, profile)
+    path, numbers = out / "chains.jsonl", scale.numbers("cpu", profile)
     done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
     for place, seed in enumerate(seeds):
         if seed in done:
             continue
         say(f"chain {place + 1} of {len(seeds)}, seed {seed}")
         folder = out / f"seed-{seed}"
-        run.chain(folder, scale_name=scale_name, profile=profile, seed=seed, say=say)
+        run.chain(folder, profile=profile, seed=seed, say=say)
         for stage in RUNGS:
             control(stage, folder, numbers, seed, say)
         limo(folder, numbers, seed, say)

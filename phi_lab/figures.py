@@ -69,9 +69,12 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
             if main:
                 ends.append((y[-1], f"{name} {y[-1]:.1f} %", colour))
             else:
+                rung = [row for row in own if (row["stage"], row["arm"]) == (mine[-1]["stage"], "main")]
+                below = bool(rung) and rung[0]["accuracy"] > mine[-1]["ci_high"]  # or the name would lie on the line
                 axes.annotate(
-                    arm, (x[-1], y[-1]), xytext=(0, 9), textcoords="offset points", ha="center",
-                    color=look.SOFT, fontsize=8.5,
+                    arm, (x[-1], y[-1] - low[-1] if below else y[-1] + high[-1]), xytext=(0, -4 if below else 4),
+                    textcoords="offset points", ha="center", va="top" if below else "bottom", color=look.SOFT,
+                    fontsize=8.5,
                 )  # fmt: skip
                 right = max(right, *x)
     look.end_labels(axes, ends, x=right)
@@ -98,15 +101,17 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
 def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
     """Accuracy (percent) of independent chains after each stage; `chains` are the rows of chains.jsonl.
 
-    Thin: each chain. Bold: their mean with its 95 % t interval. Hollow, beside it: the same for the controls.
+    Thin: each chain. Bold: their mean with its 95 % t interval. Hollow, beside it: the same for the controls. The
+    second panel has the stages after mid-training as paired differences, in points, which the first one's scale hides.
     """
-    figure, grid = look.panels(1, 1, (8.5, 4.6))
+    figure, grid = look.panels(1, 2, (10.5, 4.6), gridspec_kw={"width_ratios": [1.7, 1]})
     axes, colour = grid[0, 0], BENCHMARKS[benchmark][0]
     values = {
         name: np.array([100 * chain["accuracy"][name][benchmark] for chain in chains]) for name in chains[0]["accuracy"]
     }
     for chain in range(len(chains)):
         axes.plot([values[stage][chain] for stage in STAGES], color=colour, alpha=0.3, linewidth=1)
+    beside = {"color": look.SOFT, "linestyle": "none", "markerfacecolor": look.PAGE}
 
     def means(names: Sequence[str], x: Sequence[float], shown: str, **look_of: object) -> None:
         reach = [stats.t_quantile(len(chains) - 1) * values[name].std(ddof=1) / len(chains) ** 0.5 for name in names]
@@ -115,13 +120,26 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
 
     rungs = [stage for stage in STAGES if f"{stage}-control" in values]
     means(list(STAGES), range(len(STAGES)), "mean of the chains, 95 %", color=colour)
-    means(
-        [f"{stage}-control" for stage in rungs], [list(STAGES).index(stage) + 0.15 for stage in rungs],
-        "stage before, continued at equal compute", color=look.SOFT, linestyle="none", markerfacecolor=look.PAGE,
-    )  # fmt: skip
+    means([f"{stage}-control" for stage in rungs], [list(STAGES).index(stage) + 0.15 for stage in rungs],
+          "stage before, continued at equal compute", **beside)  # fmt: skip
     axes.set(title=f"{len(chains)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
     axes.legend(loc="lower right")
     _stage_ticks(axes, list(STAGES))
+
+    side, last = grid[0, 1], [stage for stage in rungs if stage != "mid"]
+    before = [list(STAGES)[list(STAGES).index(stage) - 1] for stage in last]
+    for shift, shown, others, look_of in (
+        (-0.12, "over the stage before", before, {"color": colour, "linestyle": "none"}),
+        (0.12, "over its control", [f"{stage}-control" for stage in last], beside),
+    ):
+        gains = [stats.paired_t(values[stage], values[other]) for stage, other in zip(last, others, strict=True)]
+        reach = [[t.mean - t.low for t in gains], [t.high - t.mean for t in gains]]
+        side.errorbar([t.mean for t in gains], [y + shift for y in range(len(last))], xerr=reach, marker="s", capsize=3,
+                      elinewidth=1.4, label=shown, **look_of)  # fmt: skip
+    side.axvline(0, color=look.SOFT, linewidth=1)
+    side.set_yticks(range(len(last)), [STAGES[stage] for stage in last])
+    side.set(title="What a stage brings, points", ylim=(len(last) - 0.5, -0.9))
+    side.legend(loc="upper right")
     return figure
 
 

@@ -78,4 +78,3 @@ def test_a_document_learns_the_answer_and_where_to_stop(tokenizer, prompt, compl
     assert len(ids) == len(labels) and ids[: len(asked)] == asked
     assert labels[: len(asked)] == [IGNORE] * len(asked)
     assert labels[len(asked) :] == ids[len(asked) :] == [*tokenizer(completion).input_ids, tokenizer.eos_token_id]
-    assert document(tokenizer, prompt, completion, learn_prompt=True) == (ids, ids)

@@ -132,6 +132,10 @@ def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
     for stage, x, height in zip(STAGES[1:], *control.get_data(), strict=True):
         assert round(x) == STAGES.index(stage)
         assert height == pytest.approx(25 * sum(chain["accuracy"][f"{stage}-control"]["hard"] for chain in made))
+    over, beside = (container.lines[0].get_xdata() for container in figures.chains(made).axes[1].containers)
+    for place, row in enumerate(chains.rungs(made)[1:]):  # the gains that the table has, in points
+        assert over[place] == pytest.approx(100 * row["over"].mean)
+        assert beside[place] == pytest.approx(100 * row["control"].mean)
     _, _, (whiskers,) = axes.containers[0].lines
     low, high = whiskers.get_segments()[1][:, 1]
     same = stats.paired_t([100 * chain["accuracy"]["mid"]["hard"] for chain in made], [0.0] * 4)

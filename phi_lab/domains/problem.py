@@ -8,7 +8,6 @@ clothes, so they share a key and can never stand on both sides of the train/benc
 import hashlib
 from dataclasses import dataclass
 
-SPLITS = ("train", "validation", "benchmark")
 WORLD = ("arithmetic", "logic")  # domains whose problems have canonical operands
 
 

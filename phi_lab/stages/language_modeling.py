@@ -28,11 +28,11 @@ Document = tuple[list[int], list[int]]  # token ids, labels
 Pack = Callable[[Sequence[int], int], list[list[int]]]
 
 
-def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str, learn_prompt: bool = False) -> Document:
+def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str) -> Document:
     """Token ids and labels of one question with its answer; loss on the completion and its <|end|>."""
     asked = chat.prompt_ids(tokenizer, prompt)
     said = tokenizer(completion, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
-    return asked + said, (asked if learn_prompt else [IGNORE] * len(asked)) + said
+    return asked + said, [IGNORE] * len(asked) + said
 
 
 def pack_best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
