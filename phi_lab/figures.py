@@ -190,8 +190,10 @@ def funnel(funnel: dict) -> look.Figure:
 
 
 @rc_context(look.LOOK)
-def lengths(rollouts: Sequence[dict], by: str = "verdict") -> look.Figure:
-    """How long answers are (tokens): a histogram for each value of the field `by`, on one scale.
+def lengths(
+    rollouts: Sequence[dict], by: str = "verdict", things: str = "answers", label: str = "tokens in the answer"
+) -> look.Figure:
+    """How long answers, or other `things`, are (tokens): a histogram for each value of the field `by`, on one scale.
 
     `rollouts` are rows with "tokens" and `by` ("verdict", "style", ...); the dash is the median.
     """
@@ -210,9 +212,9 @@ def lengths(rollouts: Sequence[dict], by: str = "verdict") -> look.Figure:
         axes.hist(groups[name], bins=edges, color=colour)
         middle = float(np.median(groups[name]))
         axes.axvline(middle, color=look.INK, **look.DASHED)
-        axes.set_title(f"{name}: {len(groups[name]):,} answers, median {middle:.0f} tokens")
+        axes.set_title(f"{name}: {len(groups[name]):,} {things}, median {middle:.0f} tokens")
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    grid[-1, 0].set_xlabel("tokens in the answer")
+    grid[-1, 0].set_xlabel(label)
     return figure
 
 

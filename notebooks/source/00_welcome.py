@@ -8,8 +8,12 @@
 #
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
-# 4,500 times smaller. Nothing here is canned: every number below was measured by the cell above it, with its number
-# of samples and its 95 % interval.
+# 4,500 times smaller. Nothing here is canned: every number of a model is measured by its cell, or marked as shipped
+# with the course, and accuracies come with a 95 % interval.
+#
+# **Two profiles.** `lab` trains for real. `PHI_LAB_PROFILE=smoke make lab` opens the same notebooks with a few steps a
+# stage, to try a cell. A stage that has run is found again and not repeated, also when you have changed your function
+# meanwhile: `lab.again("mid")` forgets it and what came after.
 
 # %%
 from IPython.display import HTML
@@ -27,7 +31,7 @@ lab
 #
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
-# | 0 | distillation | DeepSeek-R1 answers 1.6 M questions, 8 times each or so [S2] | a tiny teacher | 01 |
+# | 0 | distillation | 1.6 M questions, about 8 answers of DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
 # | 1 | mid-training | all right answers, packed, until validation stops improving [S] | the same | 02 |
 # | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
 # | 3 | Rollout DPO | right answers preferred over wrong ones of the same teacher [S2] | the same | 04 |
@@ -49,7 +53,11 @@ rows = [
     for name, part in parts.items()
     for problem in benchmarks.load(name)[:2]
 ]
-HTML(tables.table("1,000 problems each.", ("benchmark", "plays the part of", "a problem", "answer"), rows))
+HTML(
+    tables.table(
+        "1,000 problems each; the first 500 are asked.", ("benchmark", "plays the part of", "a problem", "answer"), rows
+    )
+)
 
 # %% [markdown]
 # ## Where we start, and where we are going
@@ -64,8 +72,8 @@ lab.before_after("base", "grpo")
 # ## Measuring the base
 #
 # Easy problems at once, hard ones hardly: the state in which Phi-4-Mini began (71.8 % on MATH-500, 10.0 % on AIME
-# 2024 [P]). We sample at temperature 0.6, as in all that follows, and keep every single answer, right or wrong, in
-# the run folder.
+# 2024 [P]). We sample at temperature 0.6, as in all that follows, each hard problem four times, and keep every single
+# answer, right or wrong, in the run folder.
 
 # %%
 lab.measure("base")

@@ -27,8 +27,9 @@ lab.before_after("base", "teacher")
 #
 # ## The verifier
 #
-# No model judges these answers. A program reads what stands in the box and compares it as mathematics: 38/24 *is*
-# 19/12, a box inside the thoughts does *not* count, and an answer that never ends is `unfinished`. The paper uses
+# No model judges these answers. A program reads the box, or where there is none a last phrase such as "The answer is",
+# and compares it as mathematics: 38/24 *is* 19/12. A box inside the thoughts does *not* count. `unfinished`: the
+# thoughts never close, or nothing follows them; `unparsed`: there is an answer, and it cannot be read. The paper uses
 # Math-Verify and a second look by GPT-4o-mini [S].
 
 # %%
@@ -65,6 +66,9 @@ HTML(tables.table("", ("where", "rollouts", "questions", "right"), lines))
 figures.funnel(lab.funnel())
 
 # %% [markdown]
+# The largest cut is `distinct`: more than half of the right answers are word for word another one, since the teacher
+# repeats itself where a question is easy.
+#
 # A filter is a choice, and it is never about one thing only. Suppose that long answers are too dear to train on, and
 # tighten the limit on length. Which questions lose their answers?
 
@@ -184,7 +188,7 @@ print(
 
 # %% [markdown]
 # **A control that must fail.** Judge every answer against *another* question's gold. If the verifier still likes
-# them, it is broken.
+# them, it is broken. (One or two in a hundred may pass: small numbers are the answer to more than one question.)
 
 # %%
 strangers = [row["answer"] for row in some[1:] + some[:1]]
@@ -203,7 +207,7 @@ print(f"accepted against a stranger's gold: {fooled} of {len(some)}, {tables.per
 #
 # ## Three questions
 #
-# 1. Which question does the *last* filter of the funnel protect you from asking?
+# 1. Which filter removed most, and what would training on what it removed have done?
 # 2. If the verifier accepted 2 % of wrong answers, which stage would suffer most?
 # 3. The teacher's mistakes are not evenly spread over the levels. What does that do to the training set's difficulty?
 #

@@ -25,13 +25,15 @@ print(f"{len(wrong):,} wrong rollouts; {len(both):,} questions have a right and 
 # %% [markdown]
 # ## A pair
 #
-# The same question, the same teacher, two answers: one verified right, one verified wrong. DPO raises the first
-# against the second, both measured from where the model stands now:
+# The same question, the same teacher, two answers: y⁺, verified right, and y⁻, verified wrong. DPO raises the first
+# against the second, both measured from where the model stood before this stage:
 #
 # $$-\log \sigma\Big(\beta\big[\log\tfrac{\pi(y^+)}{\pi_{\rm ref}(y^+)} -
 # \log\tfrac{\pi(y^-)}{\pi_{\rm ref}(y^-)}\big]\Big)$$
 #
-# The paper: learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1.
+# π is the model in training, π_ref a frozen copy of the model after stage 2, σ the logistic function. β says how soon
+# the loss is content: a small β lets π go further from π_ref. The paper: learning rate 5e-7, one epoch [S2]; β unknown
+# [U]. Here β is 0.1, and the optimizer is AdamW.
 
 # %%
 sides = defaultdict(lambda: ([], []))
@@ -48,8 +50,9 @@ HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 #
 # DPO cannot teach a model not to say what it would never say. So ask the pupil first: how probable is each of the
 # teacher's answers *to it*? Right answers stand near 0. Most wrong ones are slips of the teacher's that the pupil
-# would not make in a million samples: their pairs are solved before training starts. Only wrong answers right of the
-# line are kept: those that the pupil itself would give at least once in about four hundred samples.
+# hardly ever makes, many not once in a million samples: their pairs are solved before training starts. Only wrong
+# answers right of the line are kept: those that the pupil itself would give at least once in about four hundred
+# samples.
 
 # %%
 model, tokenizer = lab.model("sft")
@@ -80,7 +83,10 @@ chance, gaps = random.Random(0), {"closest in length": [], "at random": []}
 for goods, bads in sides.values():
     gaps["closest in length"] += [abs(a["tokens"] - b["tokens"]) for a, b in pair(goods, bads, 2, chance)]
     gaps["at random"] += [abs(chance.choice(goods)["tokens"] - chance.choice(bads)["tokens"]) for _ in range(2)]
-figures.lengths([{"tokens": gap, "chosen": name} for name, some in gaps.items() for gap in some], by="chosen")
+figures.lengths(
+    [{"tokens": gap, "chosen": name} for name, some in gaps.items() for gap in some], by="chosen", things="pairs",
+    label="difference in length between the two answers of a pair, tokens",
+)  # fmt: skip
 
 # %% [markdown]
 # ## Training
@@ -107,6 +113,8 @@ print(
 )
 if good <= bad:
     print("the margin did not grow: too few steps, or nothing to learn from these pairs")
+elif abs(good) < 0.1 and bad < 0:
+    print("the right answers stayed where they were and the wrong ones lost: the margin grew from below")
 elif good < 0:
     print("both fell and the margin grew: it learned what not to say, and paid with some of what to say")
 elif bad < 0:

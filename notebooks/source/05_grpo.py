@@ -20,14 +20,22 @@ numbers = lab.numbers.grpo
 print(f"{numbers.steps} steps of {numbers.prompts} questions x {numbers.group} answers, rate {numbers.learning_rate}")
 
 # %% [markdown]
-# So far the model copied. Now it answers each question several times, a program says +1 or −1, and what did better
-# than the rest of its group becomes likelier. The paper's first attempt failed for three reasons [S], and each got a
-# device [S2]:
+# So far the model copied and compared. Now it answers each question several times, a program says +1 or −1, and what
+# did better than the rest of its group becomes likelier:
+#
+# $$-\frac{1}{\sum_i |y_i|}\sum_i\sum_t \min\big(r_{it}A_i,\ \mathrm{clip}(r_{it},1-\epsilon,1+\epsilon)\,A_i\big),
+# \qquad r_{it}=\frac{\pi(y_{it})}{\pi_{\rm old}(y_{it})}$$
+#
+# $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens; the sums run over the answers that count.
+# Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term (whether the
+# paper has one is unknown [U]). The optimizer is Muon again.
+#
+# The paper's first attempt failed for three reasons [S], and each got a device [S2]:
 #
 # | what went wrong | device | here |
 # |---|---|---|
 # | answers to one prompt differ in length | keep prompts whose answers are alike in length | `select_uniform_length` |
-# | all right or all wrong: no difference, no gradient | oversample, then balance right and wrong | `rebalance` |
+# | all right or all wrong: no difference, no gradient | oversample hard prompts, then balance | `rebalance` |
 # | training wants hot sampling, evaluation cool | temperature 1.0 → 0.6 over half the steps | `anneal` |
 #
 # ## Temperature: hot, then cool
@@ -56,9 +64,9 @@ widgets.schedule()  # with a running kernel: other schedules
 # %% [markdown]
 # ## Groups that can teach
 #
-# Plain GRPO scores an answer by (reward − mean) / spread of its group. Where all are right or all wrong the spread is
-# zero. Rebalancing samples more than it needs, keeps k = min(right, wrong, half) of each side, and drops prompts that
-# are more than 50 % right already [S2].
+# Plain GRPO scores an answer by (reward − mean) / standard deviation of its group. Where all are right or all wrong
+# that is zero over zero, and counts as zero. Rebalancing keeps k = min(right, wrong, half) of each side and drops
+# prompts that are, for example, more than 50 % right already [S2].
 
 # %%
 HTML(widgets.rebalancing_table(("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")))
@@ -69,8 +77,9 @@ widgets.rebalancing()  # with a running kernel: tick the right ones
 
 # %% tags=["exercise"]
 def advantage(rewards, random):
-    """Rewards of +1 and -1, shape (prompts, group) -> advantages, same shape: +1 for k right, -1 for k wrong answers,
-    drawn by torch.randperm(n, generator=random), else 0. k = min(right, wrong, group // 2); 0 above 50 % right."""
+    """Rewards of +1 and -1, shape (prompts, group) -> advantages, same shape. A prompt with no right answer, or more
+    than half right: all 0. Else +1 for each right answer, -1 for as many wrong ones, drawn by
+    torch.randperm(number of wrong, generator=random), and 0 for the rest."""
     return NotImplemented  # your lines
 
 
@@ -97,8 +106,9 @@ for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", adv
 # %% [markdown]
 # ## Training
 #
-# The length device works before the first step: candidate prompts are sampled, and those whose answers are mixed
-# *and* alike in length are kept.
+# The length device works before the first step, and so does the choice of hard prompts: each candidate is asked once,
+# those that fail are asked three times more, and of those with at least one right answer and at most half of them right
+# the 60 % stay whose answers are most alike in length.
 
 # %%
 result = lab.stage("grpo", advantage=advantage, temperature=temperature)
@@ -142,9 +152,11 @@ lab.gains("grpo")
 # %% [markdown]
 # ## What to remember
 #
-# - No difference in a group, no gradient. Most of the devices exist to have mixed groups.
-# - With as many right as wrong answers kept, the group's mean is 0 and its spread 1: GRPO's own advantages, plus and
-#   minus one [I].
+# - No difference in a group, no gradient. The choice of prompts and rebalancing are about that. Cooling works against
+#   it: as the model gets better and surer fewer groups are mixed, and fewer answers count (above). So most of the
+#   learning happens early.
+# - With as many right as wrong answers kept, the group's mean is 0 and its standard deviation 1: GRPO's own
+#   advantages, plus and minus one [I] (the table's 0.94 divides by n − 1 instead of n).
 # - The paper measured the three devices and RL together (+7.5 AIME, +1.0 MATH-500 [S2]). Which device carries it is
 #   unknown [U].
 #

@@ -22,7 +22,7 @@ from phi_lab.lab.notebook import ask_ten
 from phi_lab.stages.language_modeling import collate, document
 
 lab = Lab("cpu")
-try:
+try:  # a GPU scale needs a distilled set of its own first, and says so
     Lab("lora")
 except UserError as error:
     print(error)
@@ -30,8 +30,10 @@ except UserError as error:
 # %% [markdown]
 # ## The dial
 #
-# Every number of every stage, beside the paper's (learning rates, lengths, batch and epochs of stages 1 and 2 [S];
-# DPO's rate and epoch [S2]; "unknown" where no source says).
+# The main numbers of every stage, beside the paper's (learning rates, lengths and batch of stages 1 and 2 [S]; DPO's
+# rate [S2]; "unknown" where no source says; K is read as 1,024 [I]). The rest stands in `phi_lab/scale.py`. Ten million
+# rollouts to 1.6 million questions are about six each: sets that brought answers of R1's were used as they were, so it
+# was not asked eight times everywhere [I].
 
 # %%
 NAMES = {
@@ -88,7 +90,8 @@ print(f"phi-nano:   {small:,} parameters, {counted / small:,.0f} times fewer")
 
 # %% tags=["exercise"]
 def parameters(config):
-    """Of vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads."""
+    """`config` has the attributes vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
+    num_key_value_heads; a head is hidden_size / num_attention_heads wide -> the number of weights, an int."""
     return NotImplemented  # your lines
 
 
@@ -115,14 +118,18 @@ if "mid" in tokens:
     print(f"mid-training in this folder: {here:,} tokens, {6 * small * here:.1e} FLOP in {seconds:,.0f} s")
 
 # %% [markdown]
-# So the two days hold mid-training and little else: the teacher's ten million answers and probably RL came on top
+# If mid-training alone took the two days it ran at that share of the peak. Attention, which 6 FLOP a parameter leaves
+# out, adds up to two fifths at rows of 16,384. The plan below assumes 35 % and fits all four stages into about the same
+# time. So what the two days held cannot be read off this; only the teacher's ten million answers are surely not in it
 # [I].
 #
 # ## Plan it before renting it
 #
 # `phi-lab plan` does that arithmetic for every stage and adds up the memory. Its speed in training, 35 % of the peak,
-# was measured once with Phi-4-mini's shape and random weights on one H200; its speed in sampling is an assumption;
-# money is a guess. Batches, lengths, rates and epochs are the paper's where they are known.
+# was measured once with Phi-4-mini's shape and random weights on one H200, at rows of 2,048; rows of 16,384, which the
+# plan has, did not run in the time there was, so read the hours as the least that it takes. Its speed in sampling is an
+# assumption; money is in dollars, at a guessed price an hour. Batches, lengths, rates and epochs are the paper's where
+# they are known.
 
 # %%
 print(widgets.plan_text("full", "h100", 128))
@@ -132,8 +139,8 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 
 # %% [markdown]
 # **Laptop to cluster in five steps.** 1. This notebook, on the CPU. 2. `phi-lab plan --scale qlora --gpu rtx4090`: what
-# one card at home would take. 3. The same with `lora` and a rented card. 4. `full` on two such cards, where weights,
-# gradients and Adam's moments no longer fit on one. 5. `full` on a cluster, where only `--gpus` changes. What steps 2
+# one card at home would take. 3. The same with `lora` and a rented card. 4. `full` on two cards of 80 GB: weights,
+# gradients and Adam's moments alone are 61 GB. 5. `full` on a cluster, where only `--gpus` changes. What steps 2
 # and 3 run is `phi-lab run --scale qlora --data SET`, on a set from `phi-lab distill`; nobody has run it with
 # Phi-4-mini yet. In steps 4 and 5 each stage is launched by torchrun, from a notebook as well: `PHI_LAB_PROCESSES=2
 # jupyter lab` trains notebook 02's model in two processes of this computer, and a test does just that. Several GPUs
@@ -141,9 +148,9 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 #
 # ## Adapters: LoRA and QLoRA, one real step each
 #
-# On one GPU nobody trains all 3.8 B parameters. LoRA freezes them and trains two thin matrices beside each; QLoRA
-# also keeps the frozen ones in four bits (NF4). Both work on the tiny model on this CPU: one step on the same 16
-# answers, loss before and after.
+# On one GPU of 80 GB or less all 3.8 B parameters are hard to train. LoRA freezes them and trains two thin matrices
+# beside each; QLoRA also keeps the frozen ones in four bits (NF4). Both work on the tiny model on this CPU: one step on
+# the same 16 answers, loss before and after.
 
 
 # %%
@@ -190,15 +197,14 @@ HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 # ## What to remember
 #
 # - A stage reads its numbers from one place; the scale is that place.
-# - 16 % of the peak for two days: the arithmetic of a training run fits on the back of an envelope, and it is worth
-#   doing.
+# - 128 cards for two days: the arithmetic of a training run fits on the back of an envelope, and it is worth doing.
 # - An adapter makes the *memory* small. The answers still have to be written, token by token.
 #
 # ## Three questions
 #
 # 1. An answer of 25,000 tokens needs about 3.1 GiB of key-value cache [I]. How many fit beside the weights on an 80
 #    GB GPU?
-# 2. Learning rate 1e-5 there, some hundred times that here (table above). Name two reasons.
+# 2. Learning rate 1e-5 there, some hundred times that here (table above). Name two reasons. (One is the optimizer.)
 # 3. Where would QLoRA's rounding hurt first: mid-training, or RL?
 #
 # Next: [08, open questions](08_open_questions.ipynb)

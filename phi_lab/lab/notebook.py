@@ -180,9 +180,10 @@ class Lab:
         return [len(language_modeling.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
 
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
-        """The measured answers of a stage, one row a sample."""
+        """The answers of a stage that its rung counts, one row a sample; what only pass@k needed is left out."""
         rows = read_rows(self.out / "evals" / f"{stage}.{benchmark}.jsonl")
-        return [row for row in rows if row["temperature"] == temperature]
+        samples = self.numbers.evaluation.samples if benchmark == "hard" else 1
+        return [row for row in rows if row["temperature"] == temperature and row["sample"] < samples]
 
     def groups(self, stage: str, prompts: int, temperature: float, size: int = 8, levels=(3, 4)) -> list[list[dict]]:
         """`size` sampled answers to each of some training questions: rows with `completion`, `verdict`, `tokens`."""
