@@ -258,7 +258,10 @@ def _run(options) -> None:
     from phi_lab import launch, run
 
     launcher = launch.local(options.processes) if options.processes else None
-    launcher = shlex.split(options.launcher) or launcher
+    try:
+        launcher = shlex.split(options.launcher) or launcher
+    except ValueError as error:
+        raise UserError(f"--launcher {options.launcher}: {error}") from None
     if options.sets:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,

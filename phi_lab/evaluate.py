@@ -40,23 +40,15 @@ def evaluate(
             network, tokenizer = models.load_to_sample(model, numbers.engine), models.load_tokenizer(model)
         problems = benchmarks.load(numbers.sets[benchmarks.NAMES.index(benchmark)])[: numbers.problems]
         samples = numbers.samples if benchmark == "hard" else 1
-        rows = _answers(network, tokenizer, problems, 1, 0.0, numbers, seed, f"{name} {benchmark}, greedy")
-        rows += _answers(
-            network, tokenizer, problems, samples, numbers.temperature, numbers, seed, f"{name} {benchmark}"
-        )
+        rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, numbers.temperature, seed, 0)]
         if benchmark == "hard" and numbers.pass_samples > samples:
-            more, some = numbers.pass_samples - samples, problems[: numbers.pass_problems]
-            extra = _answers(
-                network,
-                tokenizer,
-                some,
-                more,
-                numbers.temperature,
-                numbers,
-                seed + 1,
-                f"{name} pass@{numbers.pass_samples}",
-            )
-            rows += [{**row, "sample": row["sample"] + samples} for row in extra]
+            some, more = problems[: numbers.pass_problems], numbers.pass_samples - samples
+            rounds.append((f"pass@{numbers.pass_samples}", some, more, numbers.temperature, seed + 1, samples))
+        rows = []
+        for kind, some, count, temperature, own, first in rounds:
+            title = f"{name} {benchmark}, {kind}"
+            found = _answers(network, tokenizer, some, count, temperature, numbers, own, title)
+            rows += [{**row, "sample": row["sample"] + first} for row in found]
         write_rows(path, rows)
     rollouts.forget_engine()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from phi_lab import chains, figures, models, run, scale
 from phi_lab.chains import RUNGS
 from phi_lab.errors import UserError
-from phi_lab.files import append_rows, read_json, read_rows
+from phi_lab.files import append_rows, claim, read_json, read_rows
 from phi_lab.scale import STAGES, Numbers
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
@@ -30,6 +30,7 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str]
     `run.chain` does.
     """
     path, numbers = out / "chains.jsonl", scale.numbers("cpu", profile)
+    claim(out / "numbers.json", {"numbers": numbers.row()}, "chains of other numbers are another ladder: choose --out")
     done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
     for place, seed in enumerate(seeds):
         if seed in done:
@@ -73,8 +74,15 @@ def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[s
         if before == "sft":
             plan = replace(numbers.sft, steps=_steps(rung, previous.train_tokens / previous.metrics[-1]["step"]))
             return sft.train(student, right, held, folder, plan, seed=seed)
-        plan = replace(numbers.dpo, epochs=_steps(rung, previous.train_tokens))
-        return rollout_dpo.train(student, right, wrong, folder, plan, seed=seed)
+        # the same pairs again: to choose and score them is paid once, whatever the epochs
+        left = rung.compute - previous.forward_tokens / 3
+        plan = replace(numbers.dpo, epochs=max(1, round(left / previous.train_tokens)))
+        chooser = run.student_for("dpo", out, numbers)
+
+        def same(_, *rest):
+            return rollout_dpo.select_plausible(models.load(chooser), *rest)
+
+        return rollout_dpo.train(student, right, wrong, folder, plan, seed=seed, select=same)
 
     run.run_arm(stage, "control", student, out, numbers, seed, train, say)
 

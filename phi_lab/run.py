@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__, distill, evaluate, funnel, launch, models, report, scale, shards, teachers
+from phi_lab import __version__, distill, evaluate, funnel, launch, models, report, rollouts, scale, shards, teachers
 from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.errors import UserError
 from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
@@ -96,7 +96,7 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
     if not has_data:
         raise UserError(
             f"the scale {numbers.scale} trains on a distilled set: --data SET, made for example by phi-lab distill "
-            "--problems openr1-math --teacher traces --longest 4000 --out SET"
+            "--problems openr1-math --teacher traces --longest 4000 --keep-clear-of math500 aime24 --out SET"
         )
     numbers = replace(numbers, model=model or numbers.model)
     base = models.find(numbers.model)
@@ -182,6 +182,7 @@ def _train(
     stage: str, student: Path, data: Path, folder: Path, numbers: Numbers, seed: int, parts: Mapping
 ) -> Result:  # fmt: skip
     right, wrong, validation = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
+    torch.manual_seed(seed)  # of a new adapter; the trainers set theirs later
     if stage == "mid":
         return mid_training.train(student, right, validation, folder, numbers.mid, seed=seed, **parts)
     if stage == "sft":
@@ -256,6 +257,7 @@ def record(folder: Path, result: Result, say: Callable[[str], None]) -> Result:
         "seconds": round(result.seconds, 1), "train_tokens": result.train_tokens,
         "forward_tokens": result.forward_tokens, "peak_rss_mb": evaluate.peak_rss_mb(),
     })  # fmt: skip
+    rollouts.release_memory()
     say(f"{folder.name}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
     return result
 
@@ -312,6 +314,9 @@ def adopt(folder: Path, out: Path) -> None:
     Raises UserError for a folder without such a set, and for a run that has other data.
     """
     right = read_rows(folder / "right.jsonl", ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion"))
+    for name in ("wrong.jsonl", "rollouts", "funnel.json"):
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name} is missing: --data takes a whole folder of phi-lab distill")
     questions = list(dict.fromkeys(row["id"] for row in right))
     if len(questions) < 2:
         raise UserError(f"{folder}: right rollouts of {len(questions)} questions; training and validation need two")

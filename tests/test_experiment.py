@@ -47,7 +47,10 @@ def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, s
     a_step = control.train_tokens / control.metrics[-1]["step"]
     if stage == "grpo":  # its control is counted in epochs
         a_step = run.finished(folder / "dpo").train_tokens
-    assert abs(control.train_tokens - rung.compute) <= max(a_step / 2 + 1, a_step - rung.compute + 1)
+    least = a_step + control.forward_tokens / 3  # a control trains for a step, however short its stage was
+    assert abs(control.compute - rung.compute) <= max(a_step / 2 + 1, least - rung.compute + 1)
+    if stage == "grpo":
+        assert a_step == pytest.approx(control.train_tokens / round(control.train_tokens / a_step), rel=1e-3)  # own pairs
 
 
 @pytest.mark.slow

@@ -95,6 +95,8 @@ class Lab:
         else:
             before = STAGES[STAGES.index(stage) - 1]
             print(f"{stage} starts from {short(run.student_for(stage, self.out, self.numbers))} ({before})")
+            if (self.out / stage / "trainer").is_dir():
+                print(f'it was stopped and goes on, by the function it had then; lab.again("{stage}") starts it anew')
         return run.run_stage(stage, self.out, self.numbers, self.seed, launcher=self.launcher, **parts)
 
     def again(self, stage: str) -> None:

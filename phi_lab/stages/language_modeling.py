@@ -143,6 +143,11 @@ def fit(
         raise UserError("no validation documents are left, so nothing can tell when to stop: distil more questions")
     if not documents:
         raise UserError("no training documents are left: distil more questions, or loosen the filters")
+    for what, some in (("training", documents), ("validation", validation)):
+        if some and min(len(ids) for ids, _ in some) > numbers.row_length:
+            raise UserError(
+                f"no {what} document fits into {numbers.row_length:,} tokens: distil with a smaller --longest"
+            )
     width = numbers.row_length if packed else None
     train = rows_dataset(
         documents, pack([len(d[0]) for d in documents], numbers.row_length), tokenizer.pad_token_id, width
@@ -157,7 +162,7 @@ def fit(
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=numbers.patience > 0,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
-        save_strategy="steps" if numbers.evaluate_every else "no", save_steps=numbers.evaluate_every,
+        save_strategy="steps", save_steps=numbers.evaluate_every or max(1, numbers.steps // 8),
         save_total_limit=1,
         restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
         weight_decay=numbers.weight_decay, use_liger_kernel=hardware.liger, remove_unused_columns=False,
@@ -204,7 +209,7 @@ class Plateau(EarlyStoppingCallback):
 
     def factor(self, step: int, steps: int) -> float:
         """Of the learning rate. A plateau that never comes is taken to begin `cooldown` steps before the last one."""
-        falls_from = steps - self.cooldown if self.falls_from is None else self.falls_from
+        falls_from = min(steps - self.cooldown, steps if self.falls_from is None else self.falls_from)
         return 1.0 if step < falls_from else max(0.0, 1 - (step - falls_from) / max(1, self.cooldown))
 
     def on_evaluate(self, args, state, control, metrics, **_):

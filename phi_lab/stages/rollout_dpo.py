@@ -79,7 +79,11 @@ def log_probabilities(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 def select_plausible(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wrong: Sequence[dict], numbers: Preference
 ) -> list[dict]:
-    """The wrong rollouts that the model itself writes at least once in exp(`numbers.plausible`) samples."""
+    """The wrong rollouts that the model itself writes at least once in exp(`numbers.plausible`) samples; infinite: all
+    of them, and the model is not asked.
+    """
+    if math.isinf(numbers.plausible):
+        return list(wrong)
     found = log_probabilities(model, tokenizer, wrong)
     return [row for row, value in zip(wrong, found, strict=True) if value >= -numbers.plausible]
 
@@ -159,7 +163,9 @@ def train(
     trainer.longest = sorted(range(len(pairs)), key=lambda index: -lengths[index])[:together]
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
-    scored = sum(lengths) + sum(row["tokens"] for row in mistakes)  # by the reference, and to select
+    scored = sum(lengths)  # by the reference, and to select
+    if math.isfinite(numbers.plausible):
+        scored += sum(len(lm.document(tokenizer, row["prompt"], row["completion"])[0]) for row in mistakes)
     return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)
 
 
