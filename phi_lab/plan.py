@@ -139,7 +139,8 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
         else:
             row, batch, count, filled = one.row_length, one.batch, one.steps, 1.0 if stage == "mid" else FILLED
         together, over = 2 if stage == "dpo" else 1, gpus if hardware.sharded else 1
-        while together < 8 and batch >= 2 * together * gpus and _fits(card, shape, hardware, over, 2 * together * row):
+        room = _room(numbers, stage, shape, card.memory)
+        while together < 8 and batch >= 2 * together * gpus and _fits(shape, hardware, over, 2 * together * row, room):
             together *= 2
         parts = memory(shape, hardware, over, together * row)
         tokens = count * batch * row * filled
@@ -153,7 +154,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             "price": round(hours * gpus * (card.price if price is None else price), 2), "row": row, "batch": batch,
             "rows_a_pass": together, "passes": math.ceil(batch / (gpus * together)),
             "memory": {name: round(value / 1e9, 2) for name, value in parts.items()},
-            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": _fits(card, shape, hardware, over, together * row),
+            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": _fits(shape, hardware, over, together * row, room),
         })  # fmt: skip
     return rows
 
@@ -164,11 +165,12 @@ def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: f
     for stage in ("mid", "sft", "dpo", "grpo"):
         hardware = getattr(numbers, stage).hardware
         needed = sum(memory(shape, hardware, gpus if hardware.sharded else 1, _pass(numbers, stage)).values())
-        beside = VLLM_SHARE * bytes_each if stage == "grpo" and hardware.engine == "vllm" else 0
-        if needed > bytes_each * (1 - SPARE) - beside:
+        room = _room(numbers, stage, shape, bytes_each)
+        if needed > room:
             raise UserError(
-                f"{stage} at the scale {numbers.scale} takes about {(needed + beside) / 1e9:.0f} GB on each of {gpus} "
-                f"GPUs, and there are {bytes_each / 1e9:.0f}: another --scale, or more GPUs; `phi-lab plan` says which"
+                f"{stage} at the scale {numbers.scale} takes about {needed / 1e9:.0f} GB on each of {gpus} GPUs, and "
+                f"{room / 1e9:.0f} of {bytes_each / 1e9:.0f} are free for it: another --scale, or more GPUs; `phi-lab "
+                "plan` says which"
             )
 
 
@@ -179,8 +181,19 @@ def _pass(numbers: Numbers, stage: str) -> int:
     return numbers.grpo.max_new_tokens if stage == "grpo" else getattr(numbers, stage).row_length
 
 
-def _fits(card: Card, shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> bool:
-    return sum(memory(shape, hardware, gpus, tokens).values()) <= card.memory * (1 - SPARE)
+def _room(numbers: Numbers, stage: str, shape: Shape, bytes_each: float) -> float:
+    """Bytes of a GPU that a stage's training may take: beside vLLM, where it samples, what its share leaves; 0 where
+    that share does not hold the weights and one longest answer.
+    """
+    room = bytes_each * (1 - SPARE)
+    if stage != "grpo" or numbers.grpo.hardware.engine != "vllm":
+        return room
+    share = VLLM_SHARE * bytes_each
+    return room - share if share >= 2 * shape.weights + shape.cache * numbers.grpo.max_new_tokens else 0.0
+
+
+def _fits(shape: Shape, hardware: Hardware, gpus: int, tokens: int, room: float) -> bool:
+    return sum(memory(shape, hardware, gpus, tokens).values()) <= room
 
 
 def advice(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:

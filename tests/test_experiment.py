@@ -6,7 +6,7 @@ import random
 import nbformat
 import pytest
 
-from phi_lab import chains, course, experiment, figures, files, models, report, run, stats
+from phi_lab import chains, course, experiment, figures, files, models, report, run, scale, stats
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows
 from phi_lab.lab import tables
@@ -50,7 +50,16 @@ def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, s
     least = a_step + control.forward_tokens / 3  # a control trains for a step, however short its stage was
     assert abs(control.compute - rung.compute) <= max(a_step / 2 + 1, least - rung.compute + 1)
     if stage == "grpo":
-        assert a_step == pytest.approx(control.train_tokens / round(control.train_tokens / a_step), rel=1e-3)  # own pairs
+        assert a_step == pytest.approx(
+            control.train_tokens / round(control.train_tokens / a_step), rel=1e-3
+        )  # own pairs
+
+
+def test_chains_of_other_numbers_are_another_ladder(tmp_path):
+    files.write_json(tmp_path / "numbers.json", {"numbers": scale.numbers("cpu", "lab").row()})
+    with pytest.raises(UserError, match="chains of other numbers"):
+        experiment.ladder(tmp_path, range(1), profile="smoke")
+    assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]
 
 
 @pytest.mark.slow

@@ -172,6 +172,24 @@ def test_a_gpu_scale_says_what_it_needs():
         Lab("lora")
 
 
+def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
+    monkeypatch.setattr(run, "run_stage", lambda *_, **__: None)
+    lab.stage("mid")
+    assert "starts from" in (first := capsys.readouterr().out) and "goes on" not in first
+    (lab.out / "mid" / "trainer").mkdir(parents=True)
+    lab.stage("mid")
+    assert 'it was stopped and goes on, by the function it had then; lab.again("mid")' in capsys.readouterr().out
+
+
+def test_answers_are_those_that_the_rung_counts(lab):
+    rows = [{"sample": sample, "temperature": heat} for heat in (0.0, 0.6) for sample in range(1 + 7 * (heat > 0))]
+    for name in ("hard", "easy"):
+        write_rows(lab.out / "evals" / f"mid.{name}.jsonl", rows)
+    counted = lab.numbers.evaluation.samples
+    assert len(lab.answers("mid", "hard", 0.6)) == counted < 8
+    assert len(lab.answers("mid", "hard")) == len(lab.answers("mid", "easy", 0.6)) == 1
+
+
 def test_again_forgets_a_stage_and_what_came_after(lab):
     for stage in ("mid", "sft", "dpo-own"):
         (lab.out / stage).mkdir()

@@ -90,3 +90,26 @@ def test_a_bad_plan_is_one_line(capsys, arguments, line):
 def test_an_answer_that_fits_nowhere_is_told():
     with pytest.raises(UserError, match="no answer of 9,000,000 tokens fits"):
         plan.sampling(plan.Shape("phi-4-mini"), Hardware(), plan.CARDS["h100"], 9_000_000)
+
+
+@pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
+def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
+    """vLLM's share of a card counts in both: beside the trainer, and as room for the weights and one answer."""
+    numbers, verdicts = scale.numbers(scale_name), set()
+    for name, card in plan.CARDS.items():
+        for gpus in (1, 4, 16):
+            fits = all(row["fits"] for row in plan.plan(numbers, name, gpus))
+            verdicts.add(fits)
+            if fits:
+                plan.require(numbers, models.config("phi-4-mini"), gpus, card.memory)
+            else:
+                with pytest.raises(UserError, match="GB on each of"):
+                    plan.require(numbers, models.config("phi-4-mini"), gpus, card.memory)
+    assert verdicts == ({True} if scale_name == "qlora" else {True, False})
+
+
+def test_beside_vllm_a_trainer_has_what_is_left():
+    numbers, shape = scale.numbers("lora"), plan.Shape("phi-4-mini")
+    assert plan._room(numbers, "sft", shape, 100e9) == pytest.approx(92e9)
+    assert plan._room(numbers, "grpo", shape, 100e9) == pytest.approx(62e9)
+    assert plan._room(numbers, "grpo", shape, 26e9) == 0  # 7.8 GB hold the weights and no answer of 4,096 tokens

@@ -225,6 +225,12 @@ def test_unknown_engine(peaky, tokenizer):
         rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0, engine="tpu")
 
 
+def test_the_engine_cpu_knows_one_architecture(peaky, tokenizer, monkeypatch):
+    monkeypatch.setattr(peaky.config, "model_type", "gpt2")
+    with pytest.raises(UserError, match="Phi-3 models only, not gpt2: choose hf"):
+        rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0)
+
+
 def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped, tokenizer, monkeypatch):
     """A stand-in for the package: what our side hands over, and that answers come back in the order of the jobs."""
     seen, started = {}, []

@@ -247,6 +247,8 @@ def test_a_run_trains_on_a_set_that_was_distilled_before(finished, tmp_path, cap
     capsys.readouterr()
     few = tmp_path / "few"
     assert "few/right.jsonl is missing" in said(capsys, *command, few)
+    write_rows(few / "right.jsonl", rows)
+    assert "few/wrong.jsonl is missing: --data takes a whole folder" in said(capsys, *command, few)
     write_rows(few / "right.jsonl", rows[:1])
     assert "right rollouts of 1 questions" in said(capsys, *command, few)
     write_rows(few / "right.jsonl", rows[:-1])
@@ -312,6 +314,7 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
         (["--from", "grpo", "--to", "sft"], "--from grpo comes after --to sft"),
         (["--scale", "lora"], "the scale lora trains on a distilled set: --data SET"),
         (["--profile", "smoke", "--from", "base"], "use --profile lab with --from base"),
+        (["--launcher", "srun 'x"], "--launcher srun 'x: No closing quotation"),
     ],
 )
 def test_unknown_names(tmp_path, capsys, arguments, line):

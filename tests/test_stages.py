@@ -187,6 +187,8 @@ def test_a_plateau_that_never_comes_leaves_the_last_steps_to_the_cooldown():
     plateau = lm.Plateau(3, 5e-3, 4)
     assert [plateau.factor(step, 10) for step in (0, 6, 8, 10)] == [1, 1, 0.5, 0]
     assert lm.Plateau(3, 5e-3, 0).factor(9, 10) == 1
+    plateau.falls_from = 7  # one that comes when the rate is falling already changes nothing
+    assert [plateau.factor(step, 10) for step in (6, 8, 10)] == [1, 0.5, 0]
 
 
 @pytest.mark.slow
@@ -203,6 +205,18 @@ def test_a_plateau_needs_validation(tmp_path, student, data):
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(UserError, match="no validation documents"):
         mid_training.train(student, data / "train-right.jsonl", tmp_path / "none.jsonl", tmp_path, MID, seed=0)
+
+
+def test_documents_that_fit_no_row_are_told(tmp_path, student, data):
+    short = min(len(lm.document(models.load_tokenizer(student), row["prompt"], row["completion"])[0])
+                for row in read_rows(data / "validation-right.jsonl"))  # fmt: skip
+    for files, what in ((both(data), "training"), ((data / "train-right.jsonl", data / "wrong.jsonl"), "validation")):
+        plan = replace(MID, row_length=8)
+        if what == "validation":  # one training document is short enough, no validation document is
+            (tmp_path / "right.jsonl").write_text('{"prompt": "1", "completion": "1"}\n')
+            files, plan = (tmp_path / "right.jsonl", files[1]), replace(MID, row_length=min(20, short - 1))
+        with pytest.raises(UserError, match=f"no {what} document fits into {plan.row_length} tokens"):
+            mid_training.train(student, *files, tmp_path / what, plan, seed=0)
 
 
 def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
@@ -378,6 +392,20 @@ def test_mid_training_killed_and_resumed_ends_at_the_same_weights(tmp_path, stud
 
 
 @pytest.mark.slow
+def test_sft_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, data, monkeypatch):
+    """It measures at its end only, and saves eight times all the same."""
+
+    def run(out):
+        return sft.train(student, *both(data), out, replace(SFT, steps=9, batch=2), seed=3)
+
+    whole = run(tmp_path / "whole")
+    resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=7)
+    assert steps == [7, 8, 9]
+    first, second = weights(whole.model), weights(resumed.model)
+    assert max((first[name] - second[name]).abs().max().item() for name in first) < 1e-6
+
+
+@pytest.mark.slow
 def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, data, monkeypatch):
     """The evaluations without improvement before the kill count too, and so do the steps of the cooldown."""
     for place, (at, cooldown, expected) in enumerate(((5, 0, [5, 6, 7, 8]), (11, 4, [11, 12]))):
@@ -461,6 +489,28 @@ def test_only_mistakes_that_the_student_might_make_are_paired(student, data):
     kept = rollout_dpo.select_plausible(model, tokenizer, rows, replace(DPO, plausible=-middle + 1e-3))
     assert kept == [row for row, value in zip(rows, wanted, strict=True) if value >= middle]
     assert 0 < len(kept) < len(rows)
+    assert rollout_dpo.select_plausible(None, None, rows, replace(DPO, plausible=math.inf)) == rows  # nobody is asked
+
+
+@pytest.mark.parametrize("plausible", [math.inf, 1e6])
+def test_dpo_counts_what_it_reads_to_choose_and_to_score(tmp_path, student, data, plausible):
+    pairs, files = [], (data / "train-right.jsonl", data / "wrong.jsonl")
+
+    def pair(right, wrong, count, rng):
+        pairs.extend(chosen := rollout_dpo.pair_closest_length(right, wrong, count, rng))
+        return chosen
+
+    numbers = replace(DPO, pairs=10**6, batch=16, plausible=plausible)
+    result = rollout_dpo.train(student, *files, tmp_path, numbers, seed=0, pair=pair)
+    answered, tokenizer = {row["id"] for row in read_rows(files[0])}, models.load_tokenizer(student)
+
+    def tokens(rows):
+        return sum(len(lm.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
+
+    read = tokens(row for one in pairs for row in one)
+    if plausible < math.inf:  # each mistake was read, question and all
+        read += tokens(row for row in read_rows(files[1]) if row["id"] in answered)
+    assert result.forward_tokens == pytest.approx(read, abs=2 * len(pairs))  # their stop tokens
 
 
 def test_dpo_trains_on_what_was_selected(tmp_path, student, data):
