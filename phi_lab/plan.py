@@ -169,8 +169,8 @@ def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: f
         if needed > room:
             raise UserError(
                 f"{stage} at the scale {numbers.scale} takes about {needed / 1e9:.0f} GB on each of {gpus} GPUs, and "
-                f"{room / 1e9:.0f} of {bytes_each / 1e9:.0f} are free for it: another --scale, or more GPUs; `phi-lab "
-                "plan` says which"
+                f"there are {room / 1e9:.0f} of {bytes_each / 1e9:.0f} free for it: another --scale, or more GPUs; "
+                "`phi-lab plan` says which"
             )
 
 

@@ -314,9 +314,6 @@ def adopt(folder: Path, out: Path) -> None:
     Raises UserError for a folder without such a set, and for a run that has other data.
     """
     right = read_rows(folder / "right.jsonl", ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion"))
-    for name in ("wrong.jsonl", "rollouts", "funnel.json"):
-        if not (folder / name).exists():
-            raise UserError(f"{folder / name} is missing: --data takes a whole folder of phi-lab distill")
     questions = list(dict.fromkeys(row["id"] for row in right))
     if len(questions) < 2:
         raise UserError(f"{folder}: right rollouts of {len(questions)} questions; training and validation need two")
@@ -326,6 +323,9 @@ def adopt(folder: Path, out: Path) -> None:
     mark = {"set": hashlib.sha256((folder / "right.jsonl").read_bytes()).hexdigest()}
     if (data / ADOPTED).exists():
         return claim(data / ADOPTED, mark, "choose another --out")
+    for name in ("wrong.jsonl", "rollouts", "funnel.json"):
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name} is missing: --data takes a whole folder of phi-lab distill")
     write_rows(data / "right.jsonl", [row for row in right if row["id"] not in held])
     write_rows(data / "validation.jsonl", [row for row in right if row["id"] in held])
     write_rows(data / "wrong.jsonl", read_rows(folder / "wrong.jsonl", ("id", "prompt", "completion")))

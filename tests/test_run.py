@@ -247,13 +247,14 @@ def test_a_run_trains_on_a_set_that_was_distilled_before(finished, tmp_path, cap
     capsys.readouterr()
     few = tmp_path / "few"
     assert "few/right.jsonl is missing" in said(capsys, *command, few)
-    write_rows(few / "right.jsonl", rows)
-    assert "few/wrong.jsonl is missing: --data takes a whole folder" in said(capsys, *command, few)
     write_rows(few / "right.jsonl", rows[:1])
     assert "right rollouts of 1 questions" in said(capsys, *command, few)
     write_rows(few / "right.jsonl", rows[:-1])
     assert "choose another --out" in said(capsys, *command, few)
     assert "rollouts that this run has asked for" in said(capsys, *command[:-2], finished, "--data", source)
+    elsewhere = ["run", "--profile", "smoke", "--to", "mid", "--out", tmp_path / "other", "--data", few]
+    assert "few/wrong.jsonl is missing: --data takes a whole folder" in said(capsys, *elsewhere)
+    assert not (tmp_path / "other" / "data").exists()
 
 
 def test_distillation_of_another_kind_is_refused(tmp_path, capsys):

@@ -162,7 +162,7 @@ def fit(
         lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
         metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=numbers.patience > 0,
         eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
-        save_strategy="steps", save_steps=numbers.evaluate_every or max(1, numbers.steps // 8),
+        save_strategy="steps", save_steps=numbers.evaluate_every or max(20, numbers.steps // 8),
         save_total_limit=1,
         restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
         weight_decay=numbers.weight_decay, use_liger_kernel=hardware.liger, remove_unused_columns=False,
