@@ -64,19 +64,21 @@ def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[s
         data = run.training_data(out, numbers, seed, say)
         right, wrong, held = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
         if before == "base":
-            plan = replace(scale.TEACHER, steps=_steps(rung, scale.TEACHER.batch * scale.TEACHER.row_length))
+            plan = replace(scale.TEACHER, steps=_steps(rung.compute, scale.TEACHER.batch * scale.TEACHER.row_length))
             return base.train_more(student, folder, plan, seed)
         if before == "mid":
-            steps = _steps(rung, numbers.mid.batch * numbers.mid.row_length)
+            steps = _steps(rung.compute, numbers.mid.batch * numbers.mid.row_length)
             plan = replace(numbers.mid, steps=steps, schedule=numbers.sft.schedule, warmup=numbers.sft.warmup,
                            learning_rate=numbers.sft.learning_rate, evaluate_every=0, patience=0)  # fmt: skip
             return mid_training.train(student, right, held, folder, plan, seed=seed)
         if before == "sft":
-            plan = replace(numbers.sft, steps=_steps(rung, previous.train_tokens / previous.metrics[-1]["step"]))
+            plan = replace(
+                numbers.sft, steps=_steps(rung.compute, previous.train_tokens / previous.metrics[-1]["step"])
+            )
             return sft.train(student, right, held, folder, plan, seed=seed)
         # the same pairs again: to choose and score them is paid once, whatever the epochs
         left = rung.compute - previous.forward_tokens / 3
-        plan = replace(numbers.dpo, epochs=max(1, round(left / previous.train_tokens)))
+        plan = replace(numbers.dpo, epochs=_steps(left, previous.train_tokens))
         chooser = run.student_for("dpo", out, numbers)
 
         def same(_, *rest):
@@ -87,8 +89,8 @@ def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[s
     run.run_arm(stage, "control", student, out, numbers, seed, train, say)
 
 
-def _steps(rung: Result, tokens_a_step: float) -> int:
-    return max(1, round(rung.compute / tokens_a_step))
+def _steps(compute: float, tokens_a_step: float) -> int:
+    return max(1, round(compute / tokens_a_step))
 
 
 def limo(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:

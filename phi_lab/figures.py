@@ -118,16 +118,17 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
         height = [values[name].mean() for name in names]
         axes.errorbar(x, height, yerr=reach, marker="s", capsize=3, elinewidth=1.4, label=shown, **look_of)
 
-    rungs = [stage for stage in STAGES if f"{stage}-control" in values]
-    means(list(STAGES), range(len(STAGES)), "mean of the chains, 95 %", color=colour)
-    means([f"{stage}-control" for stage in rungs], [list(STAGES).index(stage) + 0.15 for stage in rungs],
+    names = list(STAGES)
+    rungs = [stage for stage in names if f"{stage}-control" in values]
+    means(names, range(len(names)), "mean of the chains, 95 %", color=colour)
+    means([f"{stage}-control" for stage in rungs], [names.index(stage) + 0.15 for stage in rungs],
           "stage before, continued at equal compute", **beside)  # fmt: skip
     axes.set(title=f"{len(chains)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
     axes.legend(loc="lower right")
-    _stage_ticks(axes, list(STAGES))
+    _stage_ticks(axes, names)
 
     side, last = grid[0, 1], [stage for stage in rungs if stage != "mid"]
-    before = [list(STAGES)[list(STAGES).index(stage) - 1] for stage in last]
+    before = [names[names.index(stage) - 1] for stage in last]
     for shift, shown, others, look_of in (
         (-0.12, "over the stage before", before, {"color": colour, "linestyle": "none"}),
         (0.12, "over its control", [f"{stage}-control" for stage in last], beside),

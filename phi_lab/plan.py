@@ -140,9 +140,12 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             row, batch, count, filled = one.row_length, one.batch, one.steps, 1.0 if stage == "mid" else FILLED
         together, over = 2 if stage == "dpo" else 1, gpus if hardware.sharded else 1
         room = _room(numbers, stage, shape, card.memory)
-        while together < 8 and batch >= 2 * together * gpus and _fits(shape, hardware, over, 2 * together * row, room):
-            together *= 2
         parts = memory(shape, hardware, over, together * row)
+        while together < 8 and batch >= 2 * together * gpus:
+            larger = memory(shape, hardware, over, 2 * together * row)
+            if sum(larger.values()) > room:
+                break
+            together, parts = 2 * together, larger
         tokens = count * batch * row * filled
         speed = gpus * MFU * card.flops / flops(shape, hardware, row)
         hours = tokens / speed / 3600
@@ -154,7 +157,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
             "price": round(hours * gpus * (card.price if price is None else price), 2), "row": row, "batch": batch,
             "rows_a_pass": together, "passes": math.ceil(batch / (gpus * together)),
             "memory": {name: round(value / 1e9, 2) for name, value in parts.items()},
-            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": _fits(shape, hardware, over, together * row, room),
+            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": sum(parts.values()) <= room,
         })  # fmt: skip
     return rows
 
@@ -190,10 +193,6 @@ def _room(numbers: Numbers, stage: str, shape: Shape, bytes_each: float) -> floa
         return room
     share = VLLM_SHARE * bytes_each
     return room - share if share >= 2 * shape.weights + shape.cache * numbers.grpo.max_new_tokens else 0.0
-
-
-def _fits(shape: Shape, hardware: Hardware, gpus: int, tokens: int, room: float) -> bool:
-    return sum(memory(shape, hardware, gpus, tokens).values()) <= room
 
 
 def advice(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:

@@ -208,15 +208,13 @@ def test_a_plateau_needs_validation(tmp_path, student, data):
 
 
 def test_documents_that_fit_no_row_are_told(tmp_path, student, data):
-    short = min(len(lm.document(models.load_tokenizer(student), row["prompt"], row["completion"])[0])
-                for row in read_rows(data / "validation-right.jsonl"))  # fmt: skip
-    for files, what in ((both(data), "training"), ((data / "train-right.jsonl", data / "wrong.jsonl"), "validation")):
-        plan = replace(MID, row_length=8)
-        if what == "validation":  # one training document is short enough, no validation document is
-            (tmp_path / "right.jsonl").write_text('{"prompt": "1", "completion": "1"}\n')
-            files, plan = (tmp_path / "right.jsonl", files[1]), replace(MID, row_length=min(20, short - 1))
-        with pytest.raises(UserError, match=f"no {what} document fits into {plan.row_length} tokens"):
-            mid_training.train(student, *files, tmp_path / what, plan, seed=0)
+    (tmp_path / "short.jsonl").write_text('{"prompt": "1", "completion": "1"}\n')
+    for right, room, what in (
+        (data / "train-right.jsonl", 8, "training"),
+        (tmp_path / "short.jsonl", 12, "validation"),
+    ):
+        with pytest.raises(UserError, match=f"no {what} document fits into {room} tokens"):
+            mid_training.train(student, right, both(data)[1], tmp_path / what, replace(MID, row_length=room), seed=0)
 
 
 def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
