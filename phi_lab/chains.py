@@ -33,7 +33,8 @@ def published() -> list[dict]:
 def rungs(rows: list[dict], benchmark: str = "hard") -> list[dict]:
     """What each stage brought, over chains: {"stage", "over": PairedT, "p_holm", "control": PairedT, "control_p_holm"}.
 
-    `over` compares with the stage before, `control` with the stage's control; accuracies are shares.
+    `over` compares with the stage before, `control` with the stage's control; accuracies are shares. The last row is
+    GRPO beside its second control, "grpo-sft", and has no `over`. Holm's method counts each column's tests.
     Raises UserError with fewer than two chains.
     """
     if len(rows) < 2:
@@ -47,8 +48,10 @@ def rungs(rows: list[dict], benchmark: str = "hard") -> list[dict]:
         mine = values(stage)
         found.append({"stage": stage, "over": stats.paired_t(mine, values(before)),
                       "control": stats.paired_t(mine, values(f"{stage}-control"))})  # fmt: skip
+    found.append({"stage": "grpo-sft", "control": stats.paired_t(values("grpo"), values("grpo-sft"))})
     for name, column in (("over", "p_holm"), ("control", "control_p_holm")):
-        for row, p in zip(found, stats.holm([row[name].p for row in found]), strict=True):
+        tested = [row for row in found if name in row]
+        for row, p in zip(tested, stats.holm([row[name].p for row in tested]), strict=True):
             row[column] = p
     return found
 
@@ -64,13 +67,16 @@ def means_table(rows: list[dict]) -> list[list[str]]:
 
 
 def rungs_table(rows: list[dict]) -> list[list[str]]:
-    """Header and one line a rung: what it gains on `hard` over the stage before and over its control, in points."""
+    """Header and one line a rung: what it gains on `hard` over the stage before and over its control, in points; last
+    GRPO beside its second control.
+    """
     lines = [["hard, points", "over the stage before", "p, Holm", "over its control", "p, Holm"]]
     for row in rungs(rows):
-        over, beside = (
-            f"{100 * t.mean:+.1f} [{100 * t.low:+.1f}, {100 * t.high:+.1f}]" for t in (row["over"], row["control"])
-        )
-        lines.append([row["stage"], over, f"{row['p_holm']:.2g}", beside, f"{row['control_p_holm']:.2g}"])
+        cells = []
+        for t, p in ((row.get("over"), row.get("p_holm")), (row["control"], row["control_p_holm"])):
+            gain = f"{100 * t.mean:+.1f} [{100 * t.low:+.1f}, {100 * t.high:+.1f}]" if t else ""
+            cells += [gain, f"{p:.2g}" if t else ""]
+        lines.append(["grpo, beside SFT again" if row["stage"] == "grpo-sft" else row["stage"], *cells])
     return lines
 
 

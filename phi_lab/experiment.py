@@ -2,8 +2,9 @@
 
 Anyone can draw a rising curve by stopping the first stage early. So beside each rung stands its *control*: the model
 that the stage started from, trained on as the stage before would have trained it, with the same seed, for the FLOPs
-that the stage took (sampling and scoring included, see `Result.compute`). A rung counts when it beats that. One chain
-is one observation (`phi_lab.chains`): its own distillation sample, its own training, its own controls.
+that the stage took (sampling and scoring included, see `Result.compute`). A rung counts when it beats that. GRPO has
+a second one, because to go on with Rollout DPO for that long ruins the model: the same start, trained on as in SFT. One
+chain is one observation (`phi_lab.chains`): its own distillation sample, its own training, its own controls.
 
     phi-lab experiment ladder --seeds 6 --out runs/ladder
     phi-lab experiment publish --out runs/ladder    # into README, docs/results.md and their picture
@@ -40,19 +41,24 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str]
         run.chain(folder, profile=profile, seed=seed, say=say)
         for stage in RUNGS:
             control(stage, folder, numbers, seed, say)
+        control("grpo", folder, numbers, seed, say, before="sft")
         limo(folder, numbers, seed, say)
         append_rows(path, [chain_row(folder)])
         chains.write_summary(path)
     return path
 
 
-def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
+def control(
+    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, before: str | None = None
+) -> None:
     """Train and measure the control of `stage` in a run that has it: the stage before, continued at equal FLOPs.
 
-    Mid-training goes on with the rate that SFT has, falling to zero, so that SFT's rung is not merely its falling
-    rate. Raises UserError when the run lacks the stage or, for DPO and GRPO, the one before it.
+    With `before`, that stage's training is continued instead, from the same start. Mid-training goes on with the rate
+    that SFT has, falling to zero, so that SFT's rung is not merely its falling rate. Raises UserError when the run
+    lacks the stage or, for DPO and GRPO, the one before it.
     """
-    before = STAGES[STAGES.index(stage) - 1]
+    arm = before or "control"
+    before = before or STAGES[STAGES.index(stage) - 1]
     rung, previous = run.finished(out / stage), run.finished(out / before)
     for name, found in ((stage, rung), (before, previous or before in ("base", "mid"))):
         if not found:
@@ -60,7 +66,7 @@ def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[s
     student = run.student_for(stage, out, numbers)
 
     def train(folder: Path) -> Result:
-        say(f"{stage}: control, {before} continued for {rung.compute:,.0f} tokens")
+        say(f"{stage}: {arm}, {before} continued for {rung.compute:,.0f} tokens")
         data = run.training_data(out, numbers, seed, say)
         right, wrong, held = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
         if before == "base":
@@ -86,7 +92,7 @@ def control(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[s
 
         return rollout_dpo.train(student, right, wrong, folder, plan, seed=seed, select=same)
 
-    run.run_arm(stage, "control", student, out, numbers, seed, train, say)
+    run.run_arm(stage, arm, student, out, numbers, seed, train, say)
 
 
 def _steps(compute: float, tokens_a_step: float) -> int:
@@ -112,7 +118,7 @@ def limo(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = pr
 def chain_row(folder: Path) -> dict:
     """One finished chain as one row: seed, git_commit, seconds, fingerprints of its models, accuracy[name][benchmark].
 
-    Names are those of the stages, with "-own", "-control", "-limo" for other arms.
+    Names are those of the stages, with "-own", "-control", "-sft", "-limo" for other arms.
     """
     config, accuracy, seconds = read_json(folder / "config.json"), {}, 0.0
     for row in read_json(folder / "ladder.json"):

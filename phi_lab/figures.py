@@ -101,8 +101,9 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> look.Figure:
 def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
     """Accuracy (percent) of independent chains after each stage; `chains` are the rows of chains.jsonl.
 
-    Thin: each chain. Bold: their mean with its 95 % t interval. Hollow, beside it: the same for the controls. The
-    second panel has the stages after mid-training as paired differences, in points, which the first one's scale hides.
+    Thin: each chain. Bold: their mean with its 95 % t interval. Hollow, beside it: the same for the controls; GRPO has
+    two. The second panel has the stages after mid-training as paired differences, in points, which the first one's
+    scale hides; there GRPO stands beside the control that it is harder to beat, SFT again.
     """
     figure, grid = look.panels(1, 2, (10.5, 4.6), gridspec_kw={"width_ratios": [1.7, 1]})
     axes, colour = grid[0, 0], BENCHMARKS[benchmark][0]
@@ -113,16 +114,17 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
         axes.plot([values[stage][chain] for stage in STAGES], color=colour, alpha=0.3, linewidth=1)
     beside = {"color": look.SOFT, "linestyle": "none", "markerfacecolor": look.PAGE}
 
-    def means(names: Sequence[str], x: Sequence[float], shown: str, **look_of: object) -> None:
+    def means(names: Sequence[str], x: Sequence[float], shown: str, marker: str = "s", **look_of: object) -> None:
         reach = [stats.t_quantile(len(chains) - 1) * values[name].std(ddof=1) / len(chains) ** 0.5 for name in names]
         height = [values[name].mean() for name in names]
-        axes.errorbar(x, height, yerr=reach, marker="s", capsize=3, elinewidth=1.4, label=shown, **look_of)
+        axes.errorbar(x, height, yerr=reach, marker=marker, capsize=3, elinewidth=1.4, label=shown, **look_of)
 
     names = list(STAGES)
     rungs = [stage for stage in names if f"{stage}-control" in values]
     means(names, range(len(names)), "mean of the chains, 95 %", color=colour)
     means([f"{stage}-control" for stage in rungs], [names.index(stage) + 0.15 for stage in rungs],
           "stage before, continued at equal compute", **beside)  # fmt: skip
+    means(["grpo-sft"], [names.index("grpo") - 0.15], "Rollout DPO's model, SFT again for as long", "D", **beside)
     axes.set(title=f"{len(chains)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
     axes.legend(loc="lower right")
     _stage_ticks(axes, names)
@@ -131,7 +133,7 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> look.Figure:
     before = [names[names.index(stage) - 1] for stage in last]
     for shift, shown, others, look_of in (
         (-0.12, "over the stage before", before, {"color": colour, "linestyle": "none"}),
-        (0.12, "over its control", [f"{stage}-control" for stage in last], beside),
+        (0.12, "over its control (GRPO: SFT again)", ["sft-control", "dpo-control", "grpo-sft"], beside),
     ):
         gains = [stats.paired_t(values[stage], values[other]) for stage, other in zip(last, others, strict=True)]
         reach = [[t.mean - t.low for t in gains], [t.high - t.mean for t in gains]]

@@ -1,7 +1,9 @@
-"""From a run to what the repository ships: base, teacher, a checkpoint a stage, the distilled rollouts, and cards that
-say so.
+"""From a run to what the repository ships: a checkpoint a stage, the distilled rollouts, and cards that say so.
 
-phi-lab run --from base --seed 100 --out runs/ship && phi-lab ship runs/ship
+Base and teacher go along only from a run that trained them; a run that began with the shipped ones leaves them as they
+are, with their cards.
+
+    phi-lab run --out runs/ship && phi-lab ship runs/ship                # the stages; with `--from base` all of it
 """
 
 import hashlib
@@ -28,16 +30,19 @@ def ship(folder: Path) -> None:
     ladder, config = read_json(folder / "ladder.json"), read_json(folder / "config.json")
     if config["profile"] == "smoke":
         raise UserError(f"{folder} is a smoke run: ship a lab run")
-    sources = {SHIPPED / stage: folder / stage / "model" for stage in STAGES} | {TEACHER: folder / "teacher" / "model"}
+    sources = {SHIPPED / stage: folder / stage / "model" for stage in STAGES[1:]}
+    begun = "--from base " if (folder / "base" / "model").is_dir() else ""
+    if begun:
+        sources |= {SHIPPED / "base": folder / "base" / "model", TEACHER: folder / "teacher" / "model"}
     for source in sources.values():
         if not (source / "model.safetensors").is_file():
-            raise UserError(f"{source} has no model.safetensors: finish `phi-lab run --from base --out {folder}` first")
+            raise UserError(f"{source} has no model.safetensors: finish `phi-lab run {begun}--out {folder}` first")
     rows = list(shards.rows(folder / "data" / "rollouts"))
     for target, source in sources.items():
-        if target.resolve() != source.resolve():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.bin", "training_args*"))
-        (target / "README.md").write_text(_card(target, ladder, config, rows))
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.bin", "training_args*"))
+        made = f"`phi-lab run {begun}--seed {config['seed']} --out RUN` and `phi-lab ship RUN`"
+        (target / "README.md").write_text(_card(target, ladder, config, rows, made))
     write_rows(DISTILLED / "rollouts.jsonl.gz", rows)
     write_rows(DISTILLED / "validation_rollouts.jsonl.gz", shards.rows(folder / "data" / "validation"))
     (DISTILLED / "README.md").write_text(_data_card(read_json(folder / "data" / "funnel.json"), config))
@@ -45,7 +50,7 @@ def ship(folder: Path) -> None:
     print(f"data/ holds {total:.1f} MB of at most {LIMIT_MB}")
 
 
-def _card(target: Path, ladder: list[dict], config: dict, rollouts: list[dict]) -> str:
+def _card(target: Path, ladder: list[dict], config: dict, rollouts: list[dict], made: str) -> str:
     stage = target.name
     digest = hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()
     with safe_open(target / "model.safetensors", "pt") as weights:
@@ -55,7 +60,7 @@ def _card(target: Path, ladder: list[dict], config: dict, rollouts: list[dict]) 
         "",
         f"Phi3ForCausalLM with {parameters:,} parameters, of phi-lab's small world. It knows columns of digits.",
         "",
-        f"- made by: `phi-lab run --from base --seed {config['seed']} --out RUN` and `phi-lab ship RUN`",
+        f"- made by: {made}",
         f"- seed {config['seed']}, torch {config['versions']['torch']}, trl {config['versions']['trl']}",
         f"- sha256 of model.safetensors: `{digest}`",
         "",

@@ -13,7 +13,7 @@ from phi_lab.lab import tables
 from phi_lab.lab.notebook import NO_CHAINS
 from phi_lab.scale import STAGES
 
-ARMS = {*STAGES, "dpo-own", "sft-limo", *(f"{stage}-control" for stage in STAGES[1:])}
+ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +34,22 @@ def test_a_chain_is_one_row_with_every_arm(queue):
             assert row["accuracy"][name][entry["benchmark"]] == pytest.approx(entry["accuracy"], abs=1e-5)
     assert row["models"]["sft-control"] == models.fingerprint(queue / "seed-3" / "sft-control" / "model")
     made = {name: weights for name, weights in row["models"].items() if not name.startswith("dpo")}  # dpo: one step
-    assert len(set(made.values())) == len(made) == 7  # every arm was trained to something of its own
+    assert len(set(made.values())) == len(made) == 8  # every arm was trained to something of its own
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES[1:])
+@pytest.mark.parametrize("stage", [*STAGES[1:], "grpo-sft"])
 def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, stage):
-    folder = queue / "seed-3"
-    rung, control = run.finished(folder / stage), run.finished(folder / f"{stage}-control")
-    started = [read_json(folder / name / "student.json") for name in (stage, f"{stage}-control")]
+    folder, stage, control = queue / "seed-3", stage.split("-")[0], stage if "-" in stage else f"{stage}-control"
+    started = [read_json(folder / name / "student.json") for name in (stage, control)]
+    second, rung, control = control == "grpo-sft", run.finished(folder / stage), run.finished(folder / control)
     assert started[0] == started[1]
     a_step = control.train_tokens / control.metrics[-1]["step"]
-    if stage == "grpo":  # its control is counted in epochs
+    if stage == "grpo" and not second:  # its control is counted in epochs
         a_step = run.finished(folder / "dpo").train_tokens
     least = a_step + control.forward_tokens / 3  # a control trains for a step, however short its stage was
     assert abs(control.compute - rung.compute) <= max(a_step / 2 + 1, least - rung.compute + 1)
-    if stage == "grpo":  # whole epochs of DPO's own pairs
+    if stage == "grpo" and not second:  # whole epochs of DPO's own pairs
         epochs = round(control.train_tokens / a_step)
         assert a_step == pytest.approx(control.train_tokens / epochs, rel=1e-3)
 
@@ -109,6 +109,7 @@ def some(count):
     for seed in range(count):
         climb = dict(zip(STAGES, (0.0, 0.4, 0.5, 0.5, 0.6), strict=True))
         levels = climb | {f"{stage}-control": climb[before] for before, stage in zip(STAGES, STAGES[1:], strict=False)}
+        levels["grpo-sft"] = climb["dpo"]
         accuracy = {
             name: dict.fromkeys(("easy", "hard", "transfer"), level + rng.gauss(0.1, 0.01))
             for name, level in levels.items()
@@ -120,13 +121,15 @@ def some(count):
 def test_rungs_are_paired_over_chains_and_corrected():
     made = some(6)
     found = chains.rungs(made)
-    assert [row["stage"] for row in found] == list(STAGES[1:])
+    assert [row["stage"] for row in found] == [*STAGES[1:], "grpo-sft"]
     hard = {name: [chain["accuracy"][name]["hard"] for chain in made] for name in made[0]["accuracy"]}
-    for before, row in zip(STAGES, found, strict=False):
+    for before, row in zip(STAGES, found[:-1], strict=False):
         assert row["over"] == stats.paired_t(hard[row["stage"]], hard[before])
         assert row["control"] == stats.paired_t(hard[row["stage"]], hard[f"{row['stage']}-control"])
-    assert [row["p_holm"] for row in found] == stats.holm([row["over"].p for row in found])
-    assert [row["p_holm"] < 0.05 for row in found] == [True, True, False, True]
+    assert found[-1]["control"] == stats.paired_t(hard["grpo"], hard["grpo-sft"])
+    assert [row["p_holm"] for row in found[:-1]] == stats.holm([row["over"].p for row in found[:-1]])
+    assert [row["control_p_holm"] for row in found] == stats.holm([row["control"].p for row in found])
+    assert [row["p_holm"] < 0.05 for row in found[:-1]] == [True, True, False, True]
     text = chains.summary(made)
     assert all(f"| {name} |" in text for name in hard) and "p, Holm" in text
     assert "p, Holm" not in chains.summary(made[:1])  # one chain shows means only
@@ -137,16 +140,18 @@ def test_rungs_are_paired_over_chains_and_corrected():
 def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
     made = some(4)
     axes = figures.chains(made).axes[0]
-    main, control = (container.lines[0] for container in axes.containers)
+    main, control, again = (container.lines[0] for container in axes.containers)
     for stage, height in zip(STAGES, main.get_ydata(), strict=True):
         assert height == pytest.approx(100 * sum(chain["accuracy"][stage]["hard"] for chain in made) / 4)
     for stage, x, height in zip(STAGES[1:], *control.get_data(), strict=True):
         assert round(x) == STAGES.index(stage)
         assert height == pytest.approx(25 * sum(chain["accuracy"][f"{stage}-control"]["hard"] for chain in made))
+    (height,) = again.get_ydata()
+    assert height == pytest.approx(25 * sum(chain["accuracy"]["grpo-sft"]["hard"] for chain in made))
     over, beside = (container.lines[0].get_xdata() for container in figures.chains(made).axes[1].containers)
-    for place, row in enumerate(chains.rungs(made)[1:]):  # the gains that the table has, in points
-        assert over[place] == pytest.approx(100 * row["over"].mean)
-        assert beside[place] == pytest.approx(100 * row["control"].mean)
+    _, sft, dpo, grpo, second = chains.rungs(made)
+    assert list(over) == pytest.approx([100 * row["over"].mean for row in (sft, dpo, grpo)])  # as the table, in points
+    assert list(beside) == pytest.approx([100 * row["control"].mean for row in (sft, dpo, second)])
     _, _, (whiskers,) = axes.containers[0].lines
     low, high = whiskers.get_segments()[1][:, 1]
     same = stats.paired_t([100 * chain["accuracy"]["mid"]["hard"] for chain in made], [0.0] * 4)
@@ -196,8 +201,8 @@ def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
     assert chains.fingerprint(published) in (root / "docs" / "ladder.svg").read_text()
     head, *rungs = chains.rungs_table(published)
     for name, stage in stages.items():
-        (line,) = [line for line in rungs if line[0] == stage]
-        assert tables.table("", head, [line]) in shown(name), f"{name} was executed with other chains"
+        lines = [line for line in rungs if line[0].split(",")[0] == stage]
+        assert tables.table("", head, lines) in shown(name), f"{name} was executed with other chains"
     for head, *lines in (chains.rungs_table(published), chains.means_table(published)):
         assert tables.table("", head, lines) in shown("06_report_card"), "06 was executed with other chains"
     for line in [*chains.rungs_table(published), *chains.means_table(published)]:
