@@ -212,6 +212,11 @@ def _cost(rows: list[dict]) -> str:
         # Every row of a stage repeats the stage's own cost: take it once.
         seconds, tokens, memory = (max(row[key] or 0 for row in mine) for key in _COSTS)
         total = [total[0] + seconds, total[1] + tokens]
-        lines.append([_name(stage, arm), f"{seconds:,.0f}", f"{tokens:,}", f"{memory:,.0f}"])
-    lines.append(["together", f"{total[0]:,.0f}", f"{total[1]:,}", ""])
-    return page.table("What each stage took to train.", ["stage", *_COSTS.values()], lines)
+        joules = mine[0].get("joules")
+        lines.append([_name(stage, arm), f"{seconds:,.0f}", f"{tokens:,}", f"{memory:,.0f}",
+                      "–" if joules is None else f"{joules:,}"])  # fmt: skip
+    lines.append(["together", f"{total[0]:,.0f}", f"{total[1]:,}", "", ""])
+    head = ["stage", *_COSTS.values(), "joules of the processors"]
+    if not any("joules" in row for row in rows):  # most machines do not say
+        head, lines = head[:-1], [line[:-1] for line in lines]
+    return page.table("What each stage took to train.", head, lines)

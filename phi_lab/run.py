@@ -26,6 +26,7 @@ from transformers import AutoConfig
 
 from phi_lab import __version__, distill, evaluate, funnel, launch, models, report, rollouts, scale, shards, teachers
 from phi_lab.domains.problem import WORLD, Problem
+from phi_lab.energy import Meter
 from phi_lab.errors import UserError
 from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
@@ -159,9 +160,10 @@ def run_stage(
     folder = out / stage
     if stage == "base":
         say("base and teacher: training")
-        result = finished(folder) or record(folder, base.train_base(folder, scale.BASE, seed), say)
-        if not finished(out / "teacher"):
-            record(out / "teacher", base.train_teacher(result.model, out / "teacher", scale.TEACHER, seed), say)
+        result = finished(folder) or record(folder, lambda: base.train_base(folder, scale.BASE, seed), say)
+        teacher = out / "teacher"
+        if not finished(teacher):
+            record(teacher, lambda: base.train_teacher(result.model, teacher, scale.TEACHER, seed), say)
         return result
     student = student_for(stage, out, numbers)
     claim_student(folder, student)
@@ -175,7 +177,7 @@ def run_stage(
         result = finished(folder)
         say(f"{stage}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
         return result
-    return record(folder, _train(stage, student, data, folder, numbers, seed, parts), say)
+    return record(folder, lambda: _train(stage, student, data, folder, numbers, seed, parts), say)
 
 
 def _train(
@@ -217,9 +219,15 @@ def train_launched(
     claim_student(folder, student)
     if finished(folder):
         return
-    result = _train(stage, student, data, folder, numbers, seed, launch.parts(folder, parts))
+    given = launch.parts(folder, parts)
+
+    def train() -> Result:
+        return _train(stage, student, data, folder, numbers, seed, given)
+
     if int(os.environ.get("RANK", "0")) == 0:
-        record(folder, result, say)
+        record(folder, train, say)
+    else:
+        train()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
 
@@ -251,11 +259,17 @@ def finished(folder: Path) -> Result | None:
     )  # fmt: skip
 
 
-def record(folder: Path, result: Result, say: Callable[[str], None]) -> Result:
-    """Write done.json, the mark of a finished stage, with what the stage cost."""
+def record(folder: Path, train: Callable[[], Result], say: Callable[[str], None]) -> Result:
+    """Train, and write done.json, the mark of a finished stage, with what it cost: joules, too, where they can be read
+    and no part of the training was done before.
+    """
+    resumed = (folder / "metrics.jsonl").exists()
+    with Meter() as meter:
+        result = train()
     write_json(folder / "done.json", {
         "seconds": round(result.seconds, 1), "train_tokens": result.train_tokens,
         "forward_tokens": result.forward_tokens, "peak_rss_mb": evaluate.peak_rss_mb(),
+        **({} if meter.joules is None or resumed else {"joules": round(meter.joules)}),
     })  # fmt: skip
     rollouts.release_memory()
     say(f"{folder.name}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
@@ -410,7 +424,7 @@ def run_arm(
     folder = out / arm_name(stage, arm)
     claim_student(folder, student)
     if not finished(folder):
-        record(folder, train(folder), say)
+        record(folder, lambda: train(folder), say)
     measure(stage, out, numbers, seed, say, arm)
 
 

@@ -152,6 +152,15 @@ def test_everything_is_there(page):
     assert "<i>1e-3" in says
 
 
+def test_joules_are_a_column_where_a_stage_has_them(run):
+    assert "joules" not in Page(write_report(run).read_text(encoding="utf-8")).says()
+    counted = [row | ({"joules": 12_345} if row["stage"] == "sft" else {}) for row in rows()]
+    (run / "ladder.json").write_text(json.dumps(counted), encoding="utf-8")
+    says = Page(write_report(run).read_text(encoding="utf-8")).says()
+    assert "peak memory, MB joules of the processors" in says
+    assert "SFT 200 10,000 1,500 12,345" in says and "mid-training 100 5,000 1,500 –" in says
+
+
 def test_the_page_needs_nothing_and_runs_nothing(page, finished):
     assert not {"script", "img", "iframe", "link", "object"} & set(page.tags())
     policy = [a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a]
