@@ -12,11 +12,12 @@ import os
 import random
 from pathlib import Path
 
-from phi_lab import sources
+from phi_lab import chat, sources
 from phi_lab.domains import arithmetic, logic
 from phi_lab.errors import UserError
 from phi_lab.files import read_rows, write_rows
 from phi_lab.models import DATA
+from phi_lab.scale import INSTRUCTION
 
 FOLDER = DATA / "benchmarks"
 NAMES = ("easy", "hard", "transfer")
@@ -36,6 +37,14 @@ def load(name: str) -> list[dict]:
         raise UserError(f"unknown benchmark {name!r}: choose one of {', '.join((*NAMES, *sources.NAMED))}")
     folder = os.environ.get("PHI_LAB_SETS")
     return [problem.row() for problem, _ in sources.problems(name, Path(folder) if folder else None, measured=True)]
+
+
+def question(name: str, prompt: str) -> str:
+    """What a model is asked: a problem of the lab's own sets as it stands, one of a public set after the instruction of
+    `phi_lab.public_benchmarks`. A model of the small world answers in a box by itself; one from elsewhere has to be
+    told.
+    """
+    return prompt if name in NAMES else chat.instructed(INSTRUCTION, prompt)
 
 
 def build(folder: Path = FOLDER, seed: int = 2026) -> None:

@@ -29,6 +29,11 @@ def prompt_text(question: str) -> str:
     return f"{USER}{question}{END}{ASSISTANT}"
 
 
+def instructed(instruction: str, question: str) -> str:
+    """A question after an instruction, as public benchmarks are asked; an empty instruction leaves it as it is."""
+    return f"{instruction}\n\n{question}".strip()
+
+
 def asked(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
     """The text that `tokenizer`'s model is asked to continue, by its own chat template.
 

@@ -148,6 +148,8 @@ def parser() -> argparse.ArgumentParser:
     for column in ("prompt", "answer", "trace"):
         distil.add_argument(f"--{column}-column", default=None, metavar="NAME", help="where it has an unusual name")
     distil.add_argument("--longest", type=at_least(1), default=250, help="tokens of an answer that is kept")
+    distil.add_argument("--tokenizer", metavar="NAME", default="", help="that counts the tokens of traces and of an "
+                        "endpoint's answers: a folder, or a name on the hub; none: the small world's")  # fmt: skip
     distil.add_argument("--near", type=at_least(0.0, float), default=1.0, help="answers more alike than this are one")
     distil.add_argument("--pass-rate", type=at_least(0.0, float), nargs=2, default=[0.0, 1.0], metavar=("LOW", "HIGH"),
                         help="questions answered right this often are kept")  # fmt: skip
@@ -299,6 +301,7 @@ def _distill(options) -> None:
             concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
         ),
         spending=teachers.Spending(*options.price, budget=options.budget), data=options.data,
+        tokenizer=options.tokenizer,
         columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
         rules=funnel.Rules(longest=options.longest, near=options.near, rates=tuple(options.pass_rate),
                            levels=tuple(options.levels), a_domain=options.per_domain),

@@ -2,15 +2,17 @@
 
 phi-lab distill --questions 200 --out runs/d                                      # the small world, its teacher
 phi-lab distill --problems gsm8k --teacher endpoint --teacher-url URL --teacher-model NAME --out runs/gsm8k
-phi-lab distill --problems openr1-math --teacher traces --keep-clear-of math500 aime24 --out runs/openr1
+phi-lab distill --problems openr1-math --teacher traces --tokenizer microsoft/Phi-4-mini-instruct --out runs/openr1
 """
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
 
 from phi_lab import benchmarks, distill, figures, models, run, shards, sources, teachers
 from phi_lab.domains.problem import Problem
@@ -23,6 +25,7 @@ from phi_lab.scale import INSTRUCTION, Distillation
 from phi_lab.verify import extract
 
 TEACHERS = ("model", "script", "endpoint", "traces")
+COUNTED = ("endpoint", "traces")  # those whose tokens are counted here
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Order:
     folder: Path | None = None  # of the model
     whom: Endpoint | None = None
     instruction: str = INSTRUCTION  # to an endpoint, after every question
+    tokenizer: str = ""  # folder or name of the one that counts what others have said: `teachers.counter`
     spending: teachers.Spending = field(default_factory=teachers.Spending)
     problems: str = "world"
     data: Path | None = None
@@ -55,8 +59,11 @@ def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
         raise UserError(f"unknown teacher {order.teacher!r}: choose one of {', '.join(TEACHERS)}")
     if order.teacher == "script" and order.problems != "world":
         raise UserError("the script solves problems of the small world only: choose another --teacher")
+    if order.tokenizer and order.teacher not in COUNTED:
+        raise UserError(f"--tokenizer counts what others have said: it goes with --teacher {' or '.join(COUNTED)}")
+    tokenizer = teachers.counter(order.tokenizer)
     whose = _whose(order)
-    wanted = {"teacher": whose, "problems": order.problems, "seed": order.seed}
+    wanted = {"teacher": whose, "problems": order.problems, "seed": order.seed, "tokenizer": order.tokenizer or None}
     if order.teacher == "endpoint":
         wanted["instruction"] = order.instruction
     claim(order.out / "distill.json", wanted, "choose another --out")
@@ -65,7 +72,7 @@ def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
     world = order.problems == "world"
     asked = distill.questions(order.plan.questions, order.seed) if world else _asked(order, said)
     many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
-    shards.roll(_teacher(order, said), asked, order.out / "rollouts", name=order.teacher, samples=many,
+    shards.roll(_teacher(order, said, tokenizer), asked, order.out / "rollouts", name=order.teacher, samples=many,
                 temperature=order.plan.temperature, seed=order.seed, part=part)  # fmt: skip
 
 
@@ -81,13 +88,26 @@ def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Ord
     if order.spending.requests:
         about += f" {order.spending.told()}"
         say(order.spending.told())
-    rows = shards.rows(order.out / "rollouts", order.plan.questions)
+    if order.tokenizer:
+        about += f" Tokens are those of {order.tokenizer}."
+    lengths: Counter = Counter()
+    rows = _measured(shards.rows(order.out / "rollouts", order.plan.questions), order.rules.longest, lengths)
     if order.judge:
         about += f" Second opinions: {order.judge.model} at {order.judge.base_url}."
         rows = _judged(rows, order.judge, say)
     report = distill.training_sets(rows, order.out, Funnel(order.rules, held), f"{about}\n\n![The funnel](funnel.png)")
     figures.funnel(report).savefig(order.out / "funnel.png", dpi=110)
+    if order.teacher == "traces" and lengths:
+        share, whose = lengths[True] / lengths.total(), order.tokenizer or "the small world's tokenizer"
+        say(f"{100 * share:.0f} % of the traces are longer than {order.rules.longest:,} tokens, as {whose} counts")
     return report
+
+
+def _measured(rows: Iterable[dict], longest: int, lengths: Counter) -> Iterator[dict]:
+    """The rows as they are; `lengths` counts those with more than `longest` tokens (True) and the others (False)."""
+    for row in rows:
+        lengths[row["tokens"] > longest] += 1
+        yield row
 
 
 def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> Iterator[dict]:
@@ -110,14 +130,14 @@ def _whose(order: Order) -> str:
     return f"{order.whom.model} at {order.whom.base_url}" if order.teacher == "endpoint" else order.teacher
 
 
-def _teacher(order: Order, said: dict[str, list[str]]) -> shards.Teacher:
+def _teacher(order: Order, said: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> shards.Teacher:
     if order.teacher == "model":
         return teachers.model(order.folder or run.TEACHER, order.plan, order.seed)
     if order.teacher == "script":
         return teachers.script(order.plan, order.seed)
     if order.teacher == "endpoint":
-        return teachers.endpoint(order.whom, order.plan, order.seed, order.spending, order.instruction)
-    return teachers.traces(said)
+        return teachers.endpoint(order.whom, order.plan, order.seed, order.spending, tokenizer, order.instruction)
+    return teachers.traces(said, tokenizer)
 
 
 def _asked(order: Order, said: dict[str, list[str]]) -> Iterator[Problem]:

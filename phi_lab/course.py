@@ -102,7 +102,8 @@ def run(out: Path, profile: str = "lab") -> Path:
 
 def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str, expected: float) -> None:
     """Run one notebook's cells in a fresh kernel; a bar counts the seconds it is expected to take."""
-    environment = {**os.environ, "PHI_LAB_RUN": str(out), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0"}
+    environment = {**os.environ, "PHI_LAB_RUN": str(out), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0",
+                   "PHI_LAB_SCALE": "cpu"}  # fmt: skip
     bar, over = Bar(max(1, round(expected)), name, "s"), threading.Event()
 
     def tick() -> None:

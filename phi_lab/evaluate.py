@@ -24,21 +24,24 @@ def evaluate(
     """Write `out/<name>.<benchmark>.jsonl` for each benchmark; files that are there already are kept.
 
     `out/<name>.json` says which weights, numbers and seed they belong to. Other weights than now raise UserError, or
-    with `again` the files are made anew; other numbers or another seed always raise it.
+    with `again` the files are made anew; other numbers or another seed always raise it, and so does a set that cannot
+    be read, before the model is loaded.
     """
-    network = tokenizer = None
     known, about = out / f"{name}.json", {"model": models.fingerprint(model), "seed": seed, "numbers": asdict(numbers)}
     if again and known.exists() and read_json(known)["model"] != about["model"]:
         for path in [*out.glob(f"{name}.*.jsonl"), known]:
             path.unlink()
     claim(known, about, "choose another --name or --out")
-    for benchmark in which:
-        path = out / f"{name}.{benchmark}.jsonl"
-        if path.exists():
-            continue
-        if network is None:
-            network, tokenizer = models.load_to_sample(model, numbers.engine), models.load_tokenizer(model)
-        problems = benchmarks.load(numbers.sets[benchmarks.NAMES.index(benchmark)])[: numbers.problems]
+    sets = dict(zip(benchmarks.NAMES, numbers.sets, strict=True))
+    missing = {
+        benchmark: benchmarks.load(sets[benchmark])[: numbers.problems]
+        for benchmark in which
+        if not (out / f"{name}.{benchmark}.jsonl").exists()
+    }
+    if not missing:
+        return
+    network, tokenizer = models.load_to_sample(model, numbers.engine), models.load_tokenizer(model)
+    for benchmark, problems in missing.items():
         samples = numbers.samples if benchmark == "hard" else 1
         rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, numbers.temperature, seed, 0)]
         if benchmark == "hard" and numbers.pass_samples > samples:
@@ -47,16 +50,17 @@ def evaluate(
         rows = []
         for kind, some, count, temperature, own, first in rounds:
             title = f"{name} {benchmark}, {kind}"
-            found = _answers(network, tokenizer, some, count, temperature, numbers, own, title)
+            asked = [benchmarks.question(sets[benchmark], problem["prompt"]) for problem in some]
+            found = _answers(network, tokenizer, some, asked, count, temperature, numbers, own, title)
             rows += [{**row, "sample": row["sample"] + first} for row in found]
-        write_rows(path, rows)
+        write_rows(out / f"{name}.{benchmark}.jsonl", rows)
     rollouts.forget_engine()
 
 
-def _answers(network, tokenizer, problems, samples, temperature, numbers, seed, title) -> list[dict]:
+def _answers(network, tokenizer, problems, asked, samples, temperature, numbers, seed, title) -> list[dict]:
     groups = rollouts.sample(
-        network, tokenizer, [problem["prompt"] for problem in problems], samples=samples, temperature=temperature,
-        max_new_tokens=numbers.max_new_tokens, seed=seed, title=title, engine=numbers.engine,
+        network, tokenizer, asked, samples=samples, temperature=temperature, max_new_tokens=numbers.max_new_tokens,
+        seed=seed, title=title, engine=numbers.engine,
     )  # fmt: skip
     flat = [
         (problem, number, one)

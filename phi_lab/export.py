@@ -3,12 +3,14 @@
     phi-lab export runs/my-run --out my-phi                 # the last finished stage
     phi-lab export runs/my-run --out my-phi --push me/my-phi  # also to the hub, private; needs `hf auth login`
 
-Then `vllm serve my-phi`, or for llama.cpp, which knows tokenizers by name, so a Phi-4-mini only (neither was run here):
+Then `vllm serve my-phi`, or for llama.cpp, which knows tokenizers by name, so a Phi-4-mini only (neither was run here;
+what the folder's configuration needs for them was read in their sources):
 
     python llama.cpp/convert_hf_to_gguf.py my-phi --outfile my-phi.gguf --outtype bf16
     llama.cpp/build/bin/llama-quantize my-phi.gguf my-phi-Q4_K_M.gguf Q4_K_M
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from phi_lab import models
 from phi_lab.errors import UserError
-from phi_lab.files import read_json
+from phi_lab.files import read_json, write_json
 from phi_lab.scale import STAGES
 
 
@@ -42,6 +44,7 @@ def export(run: Path, out: Path, stage: str | None = None, push: str | None = No
     dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
     AutoModelForCausalLM.from_pretrained(run / stage / "model", dtype=dtype).save_pretrained(out)
     models.load_tokenizer(run / stage / "model").save_pretrained(out)
+    _also_for_older_readers(out)
     (out / "README.md").write_text(card(stage, config, ladder, public))
     if push:
         try:
@@ -52,6 +55,32 @@ def export(run: Path, out: Path, stage: str | None = None, push: str | None = No
             words = " ".join(str(error).split())[:200]
             raise UserError(f"{push}: the hub does not take it ({words}); the folder {out} is complete") from None
     return out
+
+
+def _also_for_older_readers(folder: Path) -> None:
+    """Write what transformers 4, llama.cpp and older vLLM read of a Phi, beside what transformers 5 has saved: the
+    fields of the published Phi-4-mini, which every version of theirs knows.
+
+    Without them transformers 4 turns whole heads by unscaled frequencies, and does not know the tokenizer's class;
+    llama.cpp looks for a SentencePiece file. transformers 5 takes `rope_scaling` for `rope_parameters` and completes it
+    from the other fields; a tokenizer it builds from tokenizer.json alone, whatever class a Phi names.
+    """
+    config = read_json(folder / "config.json")
+    if config["model_type"] != "phi3":
+        return
+    rope = config["rope_parameters"]
+    old = {"rope_theta": rope["rope_theta"], "partial_rotary_factor": rope["partial_rotary_factor"],
+           "torch_dtype": config["dtype"], "rope_scaling": None}  # fmt: skip
+    if rope["rope_type"] == "longrope":  # transformers 4 takes these three and no more
+        factors = {name: rope[name] for name in ("short_factor", "long_factor")}
+        old["rope_scaling"] = {"type": "longrope", **factors}
+    write_json(folder / "config.json", {**config, **old})
+    about = read_json(folder / "tokenizer_config.json")
+    if isinstance(about.get("extra_special_tokens"), list):  # transformers 4 takes a dictionary by this name
+        about["additional_special_tokens"] = about.pop("extra_special_tokens")
+    if '"ByteLevel"' in json.dumps(read_json(folder / "tokenizer.json")["pre_tokenizer"]):  # Phi-3's is no such one
+        about["tokenizer_class"] = "GPT2Tokenizer"
+    write_json(folder / "tokenizer_config.json", about)
 
 
 def card(stage: str, config: dict, ladder: list[dict], scores: list[dict]) -> str:

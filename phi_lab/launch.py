@@ -12,6 +12,7 @@ elsewhere can bring no code.
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -49,6 +50,26 @@ def count(launcher: Sequence[str]) -> int | None:
     if not launcher:
         return 1
     return int(launcher[-1]) if tuple(launcher[:-1]) == TORCHRUN else None
+
+
+def require_gpus(processes: int) -> None:
+    """Raises UserError where torch sees GPUs on this machine, and fewer than one for each of so many processes."""
+    found = torch.cuda.device_count()
+    if torch.cuda.is_available() and processes > found:
+        raise UserError(f"{processes} processes need a GPU each, and torch sees {found}: choose {found} or fewer")
+
+
+def require_one_gpu() -> None:
+    """Raises UserError where this process would train without a launcher and sees several GPUs: a trainer would spread
+    each batch over all of them, which TRL refuses.
+
+    Nothing here can hide the others: CUDA reads CUDA_VISIBLE_DEVICES once, when the first library asks for it.
+    """
+    found = torch.cuda.device_count()
+    if "LOCAL_RANK" not in os.environ and found > 1:
+        raise UserError(
+            f"one process trains on one GPU, and torch sees {found}: put CUDA_VISIBLE_DEVICES=0 before the command"
+        )
 
 
 def train(stage: str, out: Path, launcher: Sequence[str], steps: int | None, parts: Mapping) -> None:

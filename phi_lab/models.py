@@ -213,15 +213,16 @@ def save(
     """Write a folder that loads anywhere: safetensors, config, tokenizer. weights: in place of the model's own.
 
     An adapter is merged into its base, and kept by itself in `folder`/adapter. A base in 4 bits is read again in full
-    for that: what was trained is added to the weights that were published, not to their rounding.
+    for that: what was trained is added to the weights that were published, not to their rounding. That takes the
+    computer's memory, not the GPU's, which has no room for a whole base beside the trained model.
     """
     if isinstance(model, PeftModel):
         model.save_pretrained(folder / "adapter", selected_adapters=["default"])  # TRL's DPO has a second, "ref"
         if getattr(model.base_model.model, "is_quantized", False):
             whole = AutoModelForCausalLM.from_pretrained(
                 model.peft_config["default"].base_model_name_or_path, dtype=model.base_model.model.dtype
-            ).to(device())
-            model = PeftModel.from_pretrained(whole, folder / "adapter")
+            )
+            model = PeftModel.from_pretrained(whole, folder / "adapter", torch_device="cpu")
         model = model.merge_and_unload(adapter_names=["default"])
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)

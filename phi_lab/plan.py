@@ -22,7 +22,7 @@ MFU = 0.35  # of the card's peak in training with activation checkpointing; meas
 DECODING = 0.5  # of the card's bandwidth while sampling; assumed, not measured
 SPARE = 0.08  # of the memory: context, fragments
 FILLED = 0.5  # of the longest answer is the mean one; the paper's own range is 12K to 20K of 25K
-
+UNITS = {"mid": "rows", "sft": "rows", "dpo": "pairs", "grpo": "prompts"}  # what a stage's batch is counted in
 
 FIELDS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
@@ -66,30 +66,40 @@ class Shape:
         self.qkv = (one.num_attention_heads + 2 * one.num_key_value_heads) * head
         self.matrices = self.hidden * (self.qkv + self.hidden + 3 * self.mlp)  # of one layer
         self.weights = self.layers * (self.matrices + 2 * self.hidden) + self.hidden * (self.vocabulary + 1)
+        self.in_layers = self.layers * self.matrices  # what QLoRA has in four bits; embedding and norms are the rest
         self.adapter = 16 * self.layers * (5 * self.hidden + self.qkv + 3 * self.mlp)  # rank 16 beside all matrices
         self.cache = 4 * self.layers * one.num_key_value_heads * head  # bytes a token, keys and values in bfloat16
+
+
+def _held(shape: Shape, hardware: Hardware) -> float:
+    """Bytes of the weights as training holds them."""
+    if hardware.adapter == "qlora":  # half a byte and its constants; peft's preparation makes the others float32
+        return 0.53 * shape.in_layers + 4 * (shape.weights - shape.in_layers) + 4 * shape.adapter
+    width = {"float32": 4, "bfloat16": 2}[hardware.dtype]
+    return width * shape.weights + (4 * shape.adapter if hardware.adapter else 0)
 
 
 def memory(shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> dict[str, float]:
     """Bytes on each GPU in a training step with `tokens` in one pass, by part."""
     full = hardware.adapter is None
     trained = shape.weights if full else shape.adapter
-    width = {"float32": 4, "bfloat16": 2}[hardware.dtype]
     parts = {
-        "weights": shape.weights * width / gpus,
+        "weights": _held(shape, hardware) / gpus,
         "gradients": 4 * trained / gpus,
         "optimizer": (2 if "8bit" in hardware.optimizer else 8) * trained / gpus,
     }
     embedding = shape.hidden * shape.vocabulary
-    if hardware.adapter == "qlora":  # half a byte, its constants, and the embedding in bfloat16
-        parts["weights"] = (0.53 * (shape.weights - embedding) + 2 * embedding) / gpus
     if full:  # what autocast keeps in bfloat16: everything on one GPU, the gathered layer on several
         parts["working copy"] = 2 * (shape.weights if gpus == 1 else 2 * shape.matrices + embedding)
-    stream = tokens * shape.hidden * (4 if full else 2)  # the residual stream
-    layer = tokens * (2 * shape.hidden * 4 + 2 * (2 * shape.hidden + 2 * shape.qkv + 4 * shape.mlp))
+    # The residual stream has the embedding's precision, and what a matrix puts out is bfloat16; QLoRA's matrices give
+    # back the precision that they were given.
+    stream = tokens * shape.hidden * (2 if hardware.adapter == "lora" else 4)
+    width = 4 if hardware.adapter == "qlora" else 2
+    layer = tokens * (2 * shape.hidden * 4 + width * (2 * shape.hidden + 2 * shape.qkv + 4 * shape.mlp))
     parts["activations"] = shape.layers * stream + layer if hardware.checkpointing else shape.layers * layer
-    logits = 8 * embedding if full else 0  # gradients of embedding and head, one matrix, before they are added
-    parts["loss"] = logits + (tokens * shape.vocabulary * 8 if not hardware.liger else 2 * embedding)
+    gradients = 8 * embedding if full else 0  # of embedding and head, one matrix, before they are added
+    # all logits of a pass with their gradient, or by a fused head a few rows of them and a copy of the head
+    parts["loss"] = gradients + (2 * embedding if hardware.liger else 8 * tokens * shape.vocabulary)
     return parts
 
 
@@ -101,24 +111,34 @@ def flops(shape: Shape, hardware: Hardware, row: int) -> float:
 
 
 def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> float:
-    """Tokens a second of one GPU that holds the model in bfloat16 and fills its memory with answers.
+    """Tokens a second of one GPU in answers of up to `longest`. vLLM, which has a trainer beside it, has its share of
+    the memory (`VLLM_SHARE`), another engine the card.
 
     Raises UserError when not even one answer fits.
     """
-    weights = 2 * shape.weights if hardware.adapter != "qlora" else 0.53 * shape.weights
-    answer = shape.cache * longest * FILLED
-    at_once = int(min(512, (card.memory * (1 - SPARE) - weights) / answer))
+    weights = _held(shape, hardware) if hardware.adapter == "qlora" else 2 * shape.weights
+    if hardware.engine == "vllm":
+        room, answer, busy = VLLM_SHARE * card.memory - weights, shape.cache * longest * FILLED, 1.0
+    else:  # `rollouts`: half of what is free, for the longest answer in float32; all wait until the last has ended
+        room, answer, busy = ((1 - SPARE) * card.memory - weights) / 2, 2 * shape.cache * longest, FILLED
+    at_once = int(min(512, room / answer))
     if at_once < 1:
-        raise UserError(f"sampling: no answer of {longest:,} tokens fits beside the weights: choose a larger card")
-    step = (weights + at_once * answer) / (card.bandwidth * DECODING)  # seconds for one token of each
-    return at_once / step
+        raise UserError(
+            f"sampling: no answer of {longest:,} tokens fits into {max(0.0, room) / 1e9:.1f} GB beside the weights: "
+            "choose a larger card"
+        )
+    step = (weights + at_once * answer * busy) / (card.bandwidth * DECODING)  # seconds for one token of each
+    return busy * at_once / step
 
 
 def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None) -> list[dict]:
-    """One row a stage: `stage`, `tokens`, `tokens_per_second`, `hours`, `price`, `rows_a_pass`, `passes`, `memory` by
-    part in GB on each GPU, `total_gb`, `fits`.
+    """One row a stage: `stage`, `tokens` trained on, `sampled_tokens`, `tokens_per_second` of training, `hours`,
+    `price`, `row` (tokens of the longest), `batch`, `rows_a_pass`, `passes`, `memory` by part in GB on each GPU,
+    `total_gb`, `fits`, `reason` why not.
 
-    Raises UserError for an unknown card and for the scale cpu.
+    A GPU is a process and takes an even share of each batch, in passes of the stage's own `Hardware.rows`: batch =
+    rows_a_pass x passes x GPUs, all in rows, where a pair is two and a prompt as many as its group. Raises UserError
+    for an unknown card and for the scale cpu.
     """
     if card_name not in CARDS:
         raise UserError(f"unknown GPU {card_name!r}: choose one of {', '.join(CARDS)}")
@@ -126,48 +146,52 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
         raise UserError("the scale cpu needs no GPU: choose --scale lora, qlora or full")
     card, shape = CARDS[card_name], Shape("phi-4-mini")
     rows = []
-    for stage in ("mid", "sft", "dpo", "grpo"):
-        one, sampled = getattr(numbers, stage), 0
-        hardware = one.hardware
-        if stage == "dpo":  # two answers a pair, and the reference's forward pass, a third, before
-            row, batch, count = numbers.mid.row_length, 2 * one.batch, one.pairs * one.epochs // one.batch
+    for stage in UNITS:
+        one, sampled, filled = getattr(numbers, stage), 0, FILLED
+        hardware, row, batch = one.hardware, _longest(numbers, stage), _batch(numbers, stage) * _rows(numbers, stage)
+        trained, count = batch, one.pairs * one.epochs // one.batch if stage == "dpo" else one.steps
+        if stage == "mid":
+            filled = 1.0  # packed
+        elif stage == "dpo":  # and the reference's forward pass, a third, before
             filled = FILLED * 4 / 3
-        elif stage == "grpo":  # half of the rollouts count, at most
-            row, batch, count, filled = one.max_new_tokens, one.prompts * one.group // 2, one.steps, FILLED
+        elif stage == "grpo":
+            trained = batch // 2  # about half of the rollouts count
             # at most: a candidate that is right at once is asked no more
-            sampled = (one.steps * one.prompts * one.group + one.candidates * one.probes) * row * FILLED
-        else:
-            row, batch, count, filled = one.row_length, one.batch, one.steps, 1.0 if stage == "mid" else FILLED
-        together, over = 2 if stage == "dpo" else 1, gpus if hardware.sharded else 1
+            sampled = (one.steps * batch + one.candidates * one.probes) * row * FILLED
+        together, passes = _passes(numbers, stage, gpus)
         room = _room(numbers, stage, shape, card.memory)
-        parts = memory(shape, hardware, over, together * row)
-        while together < 8 and batch >= 2 * together * gpus:
-            larger = memory(shape, hardware, over, 2 * together * row)
-            if sum(larger.values()) > room:
-                break
-            together, parts = 2 * together, larger
-        tokens = count * batch * row * filled
+        parts = memory(shape, hardware, gpus if hardware.sharded else 1, together * row)
+        needed = sum(parts.values())
+        reasons = [_undivided(numbers, stage, gpus)]
+        if needed > room:
+            reasons.append(f"it takes {needed / 1e9:.1f} GB, and {room / 1e9:.1f} of {card.memory / 1e9:.1f} are free")
+        tokens = count * trained * row * filled
         speed = gpus * MFU * card.flops / flops(shape, hardware, row)
         hours = tokens / speed / 3600
         if sampled:
-            hours += sampled / (gpus * sampling(shape, hardware, card, row)) / 3600
+            try:
+                hours += sampled / (gpus * sampling(shape, hardware, card, row)) / 3600
+            except UserError as error:  # then the hours are those of training alone
+                reasons.append(str(error))
+        reason = "; ".join(filter(None, reasons))
         rows.append({
             "stage": stage, "tokens": round(tokens), "sampled_tokens": round(sampled),
             "tokens_per_second": round(speed), "hours": round(hours, 2),
             "price": round(hours * gpus * (card.price if price is None else price), 2), "row": row, "batch": batch,
-            "rows_a_pass": together, "passes": math.ceil(batch / (gpus * together)),
+            "rows_a_pass": together, "passes": passes,
             "memory": {name: round(value / 1e9, 2) for name, value in parts.items()},
-            "total_gb": round(sum(parts.values()) / 1e9, 1), "fits": sum(parts.values()) <= room,
+            "total_gb": round(needed / 1e9, 1), "fits": not reason, "reason": reason,
         })  # fmt: skip
     return rows
 
 
 def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
-    """Raises UserError where one row of a stage does not fit on so many GPUs of so much memory."""
+    """Raises UserError where one pass of a stage does not fit on so many GPUs of so much memory."""
     shape = Shape(config)
-    for stage in ("mid", "sft", "dpo", "grpo"):
+    for stage in UNITS:
         hardware = getattr(numbers, stage).hardware
-        needed = sum(memory(shape, hardware, gpus if hardware.sharded else 1, _pass(numbers, stage)).values())
+        tokens = _passes(numbers, stage, gpus)[0] * _longest(numbers, stage)
+        needed = sum(memory(shape, hardware, gpus if hardware.sharded else 1, tokens).values())
         room = _room(numbers, stage, shape, bytes_each)
         if needed > room:
             raise UserError(
@@ -177,11 +201,48 @@ def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: f
             )
 
 
-def _pass(numbers: Numbers, stage: str) -> int:
-    """Tokens in the smallest pass of a stage: a row, a pair of two, or an answer."""
+def _batch(numbers: Numbers, stage: str) -> int:
+    """What the processes share, in `UNITS`."""
+    return numbers.grpo.prompts if stage == "grpo" else getattr(numbers, stage).batch
+
+
+def _rows(numbers: Numbers, stage: str) -> int:
+    """Rows in one of a stage's `UNITS`."""
+    return {"dpo": 2, "grpo": numbers.grpo.group}.get(stage, 1)
+
+
+def _longest(numbers: Numbers, stage: str) -> int:
+    """Tokens of the longest row of a stage. GRPO's prompts, short beside their answers, are left out."""
     if stage == "dpo":
-        return 2 * numbers.mid.row_length
+        return numbers.dpo.longest or numbers.mid.row_length
     return numbers.grpo.max_new_tokens if stage == "grpo" else getattr(numbers, stage).row_length
+
+
+def _passes(numbers: Numbers, stage: str, gpus: int) -> tuple[int, int]:
+    """Rows in one forward and backward pass on a GPU, and passes a step: as the stages have it."""
+    rows, mine = getattr(numbers, stage).hardware.rows, math.ceil(_batch(numbers, stage) / gpus)
+    if stage == "dpo":  # TRL's accumulation: passes of equal size
+        together = math.gcd(mine, rows)
+        return 2 * together, mine // together
+    mine *= _rows(numbers, stage)
+    return min(mine, rows), math.ceil(mine / rows)
+
+
+def _divisors(numbers: Numbers) -> list[int]:
+    """Numbers of GPUs that divide the batch of every stage, the smallest first."""
+    common = math.gcd(*(_batch(numbers, stage) for stage in UNITS))
+    return [count for count in range(1, common + 1) if common % count == 0]
+
+
+def _undivided(numbers: Numbers, stage: str, gpus: int) -> str:
+    """Why so many GPUs cannot share a stage's batch, and how many of them can share every stage's; "" if they can."""
+    if _batch(numbers, stage) % gpus == 0:
+        return ""
+    fewer = max(count for count in _divisors(numbers) if count <= gpus)
+    return (
+        f"a batch of {_batch(numbers, stage)} {UNITS[stage]} cannot be divided among {gpus} GPUs: "
+        f"{fewer} divide it evenly"
+    )
 
 
 def _room(numbers: Numbers, stage: str, shape: Shape, bytes_each: float) -> float:
@@ -196,29 +257,31 @@ def _room(numbers: Numbers, stage: str, shape: Shape, bytes_each: float) -> floa
 
 
 def advice(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
-    """One line for a plan that does not fit: what would."""
+    """One line for a plan that does not fit: the next lower and the next higher number of GPUs that would do."""
     bad = [row["stage"] for row in rows if not row["fits"]]
     if not bad:
         return ""
-    for more in (2 * gpus, 4 * gpus, 8 * gpus):
-        if all(row["fits"] for row in plan(numbers, card_name, more)):
-            return f"{', '.join(bad)}: does not fit on {gpus} x {card_name}; {more} would do"
-    return f"{', '.join(bad)}: does not fit on {gpus} x {card_name}: take another card, or --scale qlora"
+    good = [count for count in _divisors(numbers) if all(row["fits"] for row in plan(numbers, card_name, count))]
+    near = [count for count in good if count < gpus][-1:] + [count for count in good if count > gpus][:1]
+    said = f"{', '.join(bad)}: does not fit on {gpus} x {card_name}"
+    return f"{said}; {' or '.join(map(str, near))} would do" if near else f"{said}: take another card, or --scale qlora"
 
 
 def table(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
     """The plan as text."""
     lines = [f"Phi-4-mini, scale {numbers.scale}, {gpus} x {card_name}; training at {100 * MFU:.0f} % of peak "
              f"(measured), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)", "",
-             f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'money':>10}{'rows a pass':>13}{'passes':>8}"
-             f"{'GB a GPU':>10}  fits"]  # fmt: skip
+             f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'money':>10}{'batch':>7} = {'rows a pass':>11} x"
+             f"{'passes':>7} x GPUs{'GB a GPU':>10}  fits"]  # fmt: skip
     for row in rows:
         fits = "yes" if row["fits"] else "NO"
         lines.append(
             f"{row['stage']:6}{_short(row['tokens'] + row['sampled_tokens']):>10}{row['tokens_per_second']:>11,}"
-            f"{row['hours']:>9,.1f}{row['price']:>10,.0f}{row['rows_a_pass']:>13}{row['passes']:>8}"
-            f"{row['total_gb']:>10}  {fits}"
+            f"{row['hours']:>9,.1f}{row['price']:>10,.0f}{row['batch']:>7}   {row['rows_a_pass']:>11}  "
+            f"{row['passes']:>7}{gpus:>7}{row['total_gb']:>10}  {fits}"
         )
+    lines += ["a batch in rows: a pair is two, a rollout one; about half of the rollouts are trained on"]
+    lines += [f"{row['stage']}: {row['reason']}" for row in rows if not row["fits"]]
     lines += ["", "memory of the largest stage, GB a GPU:"]
     largest = max(rows, key=lambda row: row["total_gb"])
     lines += [f"  {name:14}{value:>8.1f}" for name, value in largest["memory"].items()]

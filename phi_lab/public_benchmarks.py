@@ -74,7 +74,7 @@ def _student(network, tokenizer, name: str, protocol: Protocol, seed: int, engin
     """Answers in portions, so that a long measurement loses little when it is stopped."""
 
     def question(problem: Problem) -> str:
-        return f"{protocol.instruction}\n\n{problem.prompt}".strip()
+        return chat.instructed(protocol.instruction, problem.prompt)
 
     def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
         for chunk in chunks:

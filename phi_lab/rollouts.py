@@ -23,13 +23,12 @@ from threading import Event, Lock
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LogitsProcessor, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from phi_lab import chat, models
 from phi_lab.errors import UserError
 from phi_lab.progress import Bar
 
-CACHED = 2**18  # tokens in the cache of model.generate on a GPU
 BAND = 32  # neighbouring slots attend as far back as the longest row among them
 SPLIT = 64  # so many jobs or more are done in two halves on a CPU
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)
@@ -134,12 +133,22 @@ class _Chances(LogitsProcessor):
         return self.now.gather(1, token[:, None])[:, 0]
 
 
+def _rows(config: PretrainedConfig, tokens: int, free: int, most: int) -> int:
+    """How many answers of `tokens` fit at once: their keys and values, in float32 at worst (peft's 4-bit bases), may
+    take half of the `free` bytes.
+    """
+    head = config.hidden_size // config.num_attention_heads
+    a_token = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * head
+    return max(1, min(most, free // 2 // (a_token * tokens)))
+
+
 def _sample_hf(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     torch.manual_seed(seed)
     pad, done = min(stops), []
     rows = SLOTS[model.device.type]
-    if model.device.type == "cuda":  # the cache of Phi-4-mini takes 128 KiB a token
-        rows = max(1, min(rows, CACHED // (max(map(len, jobs)) + max_new_tokens)))
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
+        rows = _rows(model.config, max(map(len, jobs)) + max_new_tokens, torch.cuda.mem_get_info()[0], rows)
     for first in range(0, len(jobs), rows):
         batch = jobs[first : first + rows]
         width = max(map(len, batch))

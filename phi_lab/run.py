@@ -24,7 +24,20 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__, distill, evaluate, funnel, launch, models, report, rollouts, scale, shards, teachers
+from phi_lab import (
+    __version__,
+    chat,
+    distill,
+    evaluate,
+    funnel,
+    launch,
+    models,
+    report,
+    rollouts,
+    scale,
+    shards,
+    teachers,
+)
 from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.energy import Meter
 from phi_lab.errors import UserError
@@ -32,7 +45,7 @@ from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
 from phi_lab.plan import require as require_memory
 from phi_lab.scale import STAGES, Numbers
-from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft
+from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, share
 
 SHIPPED = DATA / "checkpoints"
@@ -40,7 +53,10 @@ DISTILLED = DATA / "distilled"
 TEACHER = DATA / "teacher"
 ADOPTED = "adopted.json"  # in a run's data/: the set came from elsewhere
 ROOM_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again while they work
-BYTES_A_WEIGHT = 32  # at a GPU scale: four stages in float32, and a trainer's checkpoint with Adam's moments
+# At a GPU scale that trains all weights in float32; an adapter takes less. Mid-training holds three checkpoints of 12
+# bytes, a weight and Adam's two moments (the best, the last and the one being written), and the model that it saves, 4.
+# GRPO: the models of the three stages before it, two such checkpoints, and its own model.
+BYTES_A_WEIGHT = 40
 SMALL = 100e6  # weights that a CPU can train at a GPU scale, to try it
 
 
@@ -54,7 +70,7 @@ def chain(
     process for each GPU at a scale that is sharded.
 
     Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
-    disk.
+    disk, and GPUs that are too few or too many for what trains on them.
     """
     stages = between(start, stop)
     numbers = scale.numbers(scale_name, profile)
@@ -68,6 +84,8 @@ def chain(
     for stage in stages:
         if processes and stage != "base" and batch(numbers, stage) % processes:
             raise UserError(f"{stage}: {batch(numbers, stage)} a step cannot be divided among {processes} processes")
+    if "base" in stages or ("dpo" in stages and numbers.dpo.own_questions):  # which no launcher trains
+        launch.require_one_gpu()
     open_folder(out, numbers, seed)
     if data:
         adopt(data, out)
@@ -87,9 +105,10 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
     """The numbers of a run, with the model that a GPU scale starts from found, before anything is loaded. processes:
     that train together; None: nobody knows.
 
-    Raises UserError for a model at the scale cpu, a missing one or one without a chat template, a GPU scale without a
-    distilled set, a large model without a GPU, and GPUs with too little memory.
+    Raises UserError for more processes than GPUs, a model at the scale cpu, a missing one or one without a chat
+    template, a GPU scale without a distilled set, a large model without a GPU, and GPUs with too little memory.
     """
+    launch.require_gpus(processes or 1)
     if numbers.scale == "cpu":
         if model:
             raise UserError("the scale cpu has its own base: --model goes with --scale lora, qlora or full")
@@ -97,7 +116,8 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
     if not has_data:
         raise UserError(
             f"the scale {numbers.scale} trains on a distilled set: --data SET, made for example by phi-lab distill "
-            "--problems openr1-math --teacher traces --longest 4000 --keep-clear-of math500 aime24 --out SET"
+            f"--problems openr1-math --teacher traces --longest 4000 --tokenizer {model or numbers.model} "
+            "--keep-clear-of math500 aime24 --out SET"
         )
     numbers = replace(numbers, model=model or numbers.model)
     base = models.find(numbers.model)
@@ -206,19 +226,24 @@ def train_launched(
     """The training of one stage in a run that is open and has its data: what each launched process runs. parts: digest
     of the learner's functions, if there are any.
 
-    Raises UserError for a run without one of them, and for a batch that the processes cannot share.
+    Raises UserError for a run without one of them, a batch that the processes cannot share, more of them than GPUs, and
+    GPUs with too little memory: behind a launcher of somebody's own nobody has counted before.
     """
     config = read_json(out / "config.json")
     numbers, seed, folder, data = scale.restored(config["numbers"]), config["seed"], out / stage, out / "data"
     if stage not in STAGES[1:]:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
     share(batch(numbers, stage))
+    launch.require_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if not (data / "funnel.json").exists():
         raise UserError(f"{data} has no distilled set yet: start with `phi-lab run`, which makes or adopts one")
     student = student_for(stage, out, numbers)
     claim_student(folder, student)
     if finished(folder):
         return
+    if numbers.scale != "cpu" and torch.cuda.is_available():
+        room = torch.cuda.get_device_properties(models.device()).total_memory
+        require_memory(numbers, AutoConfig.from_pretrained(student), training.processes(), room)
     given = launch.parts(folder, parts)
 
     def train() -> Result:
@@ -261,8 +286,9 @@ def finished(folder: Path) -> Result | None:
 
 def record(folder: Path, train: Callable[[], Result], say: Callable[[str], None]) -> Result:
     """Train, and write done.json, the mark of a finished stage, with what it cost: joules, too, where they can be read
-    and no part of the training was done before.
+    and no part of the training was done before. Raises UserError as `launch.require_one_gpu` does.
     """
+    launch.require_one_gpu()
     resumed = (folder / "metrics.jsonl").exists()
     with Meter() as meter:
         result = train()
@@ -323,7 +349,8 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
 
 def adopt(folder: Path, out: Path) -> None:
     """Train the stages of the run `out` on the set that `phi-lab distill` left in `folder`, instead of an own one. The
-    right rollouts of every 20th question are its validation set.
+    right rollouts of every 20th question are its validation set. Questions of natural text get the instruction that
+    benchmarks are asked with.
 
     Raises UserError for a folder without such a set, and for a run that has other data.
     """
@@ -340,9 +367,13 @@ def adopt(folder: Path, out: Path) -> None:
     for name in ("wrong.jsonl", "rollouts", "funnel.json"):
         if not (folder / name).exists():
             raise UserError(f"{folder / name} is missing: --data takes a whole folder of phi-lab distill")
+    wrong = read_rows(folder / "wrong.jsonl", ("id", "domain", "prompt", "completion"))
+    for row in [*right, *wrong]:
+        if row["domain"] not in WORLD:
+            row["prompt"] = chat.instructed(scale.INSTRUCTION, row["prompt"])
     write_rows(data / "right.jsonl", [row for row in right if row["id"] not in held])
     write_rows(data / "validation.jsonl", [row for row in right if row["id"] in held])
-    write_rows(data / "wrong.jsonl", read_rows(folder / "wrong.jsonl", ("id", "prompt", "completion")))
+    write_rows(data / "wrong.jsonl", wrong)
     shutil.copytree(folder / "rollouts", data / "rollouts", dirs_exist_ok=True)
     shutil.copy(folder / "funnel.json", data)
     write_json(data / ADOPTED, mark)  # last: it says that all of it is there
@@ -358,10 +389,15 @@ def shipped_rollouts(questions: int, asked: set[str]) -> list[dict]:
 def measure(
     stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, arm: str = "main"
 ) -> list[dict]:
-    """Evaluate a stage and write its rows into ladder.json and its answers to the ten problems into ten.json."""
+    """Evaluate a stage and write its rows into ladder.json and its answers to the ten problems into ten.json.
+
+    Raises UserError at a GPU scale for a stage that has no model yet.
+    """
     name = arm_name(stage, arm)
     model = out / name / "model"
     if not model.is_dir():
+        if numbers.scale != "cpu" and name != "base":
+            raise UserError(f"{out / name}: no model; train {name} before it is measured")
         model = SHIPPED / name if numbers.scale == "cpu" else models.find(numbers.model)
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []

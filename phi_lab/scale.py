@@ -1,13 +1,15 @@
 """The one dial: every number of every stage, beside the paper's.
 
 A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a *profile* says how long it may take
-(smoke:
-continuous integration, seconds a stage; lab: what a learner runs). Code never asks which scale it is on, it reads
-numbers here. Paper figures: arXiv 2504.21233, as collected from second-hand notes where its text could not be read;
-None means unknown.
+(smoke: continuous integration, seconds a stage; lab: what a learner runs). Code never asks which scale it is on, it
+reads numbers here. Paper figures: arXiv 2504.21233, as collected from second-hand notes where its text could not be
+read; each says where it is from.
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from math import isinf
+from typing import NamedTuple
 
 from phi_lab.errors import UserError
 
@@ -17,13 +19,54 @@ STAGES = ("base", "mid", "sft", "dpo", "grpo")
 VLLM_SHARE = 0.3  # of a GPU's memory, for vLLM beside a trainer
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."  # to a served teacher
 
-PAPER = {
-    "mid": {"max_length": 16384, "batch": 128, "learning_rate": 1e-5, "epochs": 5, "warmup": 0.1, "packing": True},
-    "sft": {"max_length": 20480, "batch": 128, "learning_rate": 1e-5, "epochs": 5, "warmup": 0.1, "packing": False},
-    "dpo": {"max_length": 16384, "batch": None, "learning_rate": 5e-7, "epochs": 1, "beta": None},
-    "grpo": {"max_length": 25600, "batch": None, "learning_rate": 5e-7, "group": None, "temperature": (1.0, 0.6)},
-    "distillation": {"questions": 1_600_000, "rollouts": 10_000_000, "samples": 8},
-}
+
+class Figure(NamedTuple):
+    """A figure of the paper, None where it is unknown, and its source: a section of arXiv 2504.21233 by our notes, and
+    how sure they are, in the marks of notebook 00.
+    """
+
+    value: object
+    source: str
+
+
+UNKNOWN = Figure(None, "[U]")
+REPORT = "[P] an earlier report, arXiv 2503.01743; the paper's own [U]"
+PAPER = {  # by our names, where we have the number too; K is read as 1,024 [I]
+    "distillation": {
+        "questions": Figure(1_600_000, "section 3, data [S2]"), "rollouts": Figure(10_000_000, "section 3, data [S2]"),
+        "samples": Figure(8, "about; model card [P], [S2]"),
+    },
+    "mid": {
+        "row_length": Figure(16384, "section 3.1 [S]"), "batch": Figure(128, "section 3.1 [S]"),
+        "learning_rate": Figure(1e-5, "section 3.1 [S]"), "epochs": Figure(5, "section 3.1 [S]"),
+        "steps": Figure(71_500, "[I] 150 B tokens, model card [P], in steps of 128 x 16,384"),
+        "warmup": Figure(0.1, "section 3.1 [S]"), "packed": Figure(True, "section 3.1 [S2]"),
+        "schedule": UNKNOWN, "weight_decay": UNKNOWN,
+    },
+    "sft": {
+        "row_length": Figure(20480, "section 3.2 [S]"), "batch": Figure(128, "section 3.2 [S]"),
+        "learning_rate": Figure(1e-5, "section 3.2 [S]"), "epochs": Figure(5, "section 3.2 [S]"),
+        "documents": Figure(200_000, REPORT), "warmup": Figure(0.1, "from memory, unchecked"),
+        "packed": Figure(False, "section 3.2 [S2]"), "schedule": UNKNOWN, "weight_decay": UNKNOWN,
+    },
+    "dpo": {
+        "longest": Figure(16384, "section 3.3 [S]"), "batch": UNKNOWN, "pairs": Figure(300_000, REPORT),
+        "learning_rate": Figure(5e-7, "section 3.3 [S2]"), "epochs": Figure(1, "section 3.3 [S2]"), "beta": UNKNOWN,
+        "plausible": UNKNOWN, "pairs_a_question": UNKNOWN,
+    },
+    "grpo": {
+        "max_new_tokens": Figure(25600, "section 3.4 [S]"), "learning_rate": Figure(5e-7, "section 3.4 [S]"),
+        "hot": Figure(1.0, "section 3.4 [S2]"), "cool": Figure(0.6, "section 3.4 [S2]"),
+        "annealed": Figure(0.5, "section 3.4 [S2]"), "steps": UNKNOWN, "prompts": UNKNOWN, "group": UNKNOWN,
+        "candidates": UNKNOWN, "probes": UNKNOWN, "keep": UNKNOWN, "epsilon": UNKNOWN, "schedule": UNKNOWN,
+    },
+    "evaluation": {
+        "sets": Figure(("math500", "aime24", "gpqa-diamond"), "[P]"), "samples": UNKNOWN,
+        "temperature": Figure(None, "[U]; the model card's example has 0.8 [P]"),
+        "max_new_tokens": Figure(None, "[U]; the model card's example has 32,768 [P]"),
+    },
+    "hardware": {"optimizer": UNKNOWN},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +78,7 @@ class Hardware:
     attention: str = "sdpa"  # "flex_attention" where rows are long: no mask of length x length
     optimizer: str = "adamw_torch"  # by transformers' names
     checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
-    liger: bool = False  # Liger's fused kernels: the loss never holds all logits (arXiv 2410.10989)
+    liger: bool = False  # Liger's fused kernels (arXiv 2410.10989), and a head that never holds all logits
     sharded: bool = False  # over several processes, by FSDP2; else each holds the whole model
     engine: str = "cpu"  # of rollouts: "cpu", "hf" or "vllm"
     rows: int = 8  # in one forward and backward pass; a batch is as many passes as it takes
@@ -96,6 +139,7 @@ class Preference:
     epochs: int = 1
     pairs_a_question: int = 4
     own_questions: int = 0
+    longest: int = 0  # tokens of a prompt with its answer: pairs with a longer side are left out; 0 = no limit
     hardware: Hardware = LAPTOP
 
 
@@ -195,9 +239,9 @@ SMOKE = replace(
 )  # fmt: skip
 
 
-# On GPUs: Phi-4-mini. What the paper says stands in PAPER and is taken as it is at the scale "full"; group, pairs and
-# steps of the later stages are unknown and ours, and so is everything that an adapter changes: a tenfold rate, as in
-# arXiv 2106.09685 (table 11), and a small batch.
+# On GPUs: Phi-4-mini. What the paper says stands in PAPER and is taken as it is at the scale "full". What is unknown
+# there is ours: 128 prompts a step, so that 128 GPUs can share them, as they share the paper's batches. So is
+# everything that an adapter changes: a tenfold rate, as in arXiv 2106.09685 (table 11), and a small batch.
 FULL = Numbers(
     scale="full", profile="lab", model="microsoft/Phi-4-mini-instruct",
     distillation=Distillation(questions=1_600_000, validation_questions=2000, max_new_tokens=16384),
@@ -207,8 +251,9 @@ FULL = Numbers(
                      sharded=True, engine="vllm", rows=1))),
     sft=Training(learning_rate=1e-5, batch=128, row_length=20480, steps=7800, documents=200_000, muon=False,
                  hardware=GPU),
-    dpo=Preference(learning_rate=5e-7, batch=128, pairs=300_000, plausible=float("inf"), hardware=GPU),
-    grpo=Reinforcement(learning_rate=5e-7, steps=300, prompts=64, group=16, candidates=20_000, max_new_tokens=25600,
+    dpo=Preference(learning_rate=5e-7, batch=128, pairs=300_000, plausible=float("inf"), longest=16384,
+                   hardware=GPU),
+    grpo=Reinforcement(learning_rate=5e-7, steps=300, prompts=128, group=8, candidates=20_000, max_new_tokens=25600,
                        muon=False, hardware=GPU),
     evaluation=Evaluation(problems=500, samples=8, max_new_tokens=32768, sets=("math500", "aime24", "gpqa-diamond"),
                           engine="vllm"),
@@ -220,7 +265,7 @@ LORA = replace(
     mid=replace(FULL.mid, learning_rate=1e-4, batch=32, row_length=4096, steps=2000, evaluate_every=200, cooldown=200,
                 hardware=ONE),
     sft=replace(FULL.sft, learning_rate=1e-4, batch=32, row_length=4096, steps=300, documents=5000, hardware=ONE),
-    dpo=replace(FULL.dpo, learning_rate=5e-6, batch=32, pairs=4000, hardware=ONE),
+    dpo=replace(FULL.dpo, learning_rate=5e-6, batch=32, pairs=4000, longest=4096, hardware=ONE),
     grpo=replace(FULL.grpo, learning_rate=1e-5, steps=100, prompts=16, group=8, candidates=1000, max_new_tokens=4096,
                  hardware=ONE),
     evaluation=replace(FULL.evaluation, problems=100, samples=4, max_new_tokens=4096),
@@ -265,7 +310,7 @@ def smoke(one: Numbers) -> Numbers:
         one, profile="smoke",
         mid=replace(one.mid, batch=8, row_length=1024, steps=6, evaluate_every=3, patience=2, cooldown=2),
         sft=replace(one.sft, batch=8, row_length=1024, steps=3, documents=24),
-        dpo=replace(one.dpo, batch=8, pairs=16),
+        dpo=replace(one.dpo, batch=8, pairs=16, longest=1024),
         grpo=replace(one.grpo, steps=2, prompts=8, group=4, candidates=16, max_new_tokens=256),
         evaluation=replace(one.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
     )  # fmt: skip
@@ -287,3 +332,49 @@ def without_gpu(one: Numbers, engine: str = "cpu") -> Numbers:
     # the CPU's sampler reads whole weights
     stages["grpo"] = replace(stages["grpo"], hardware=replace(stages["grpo"].hardware, sharded=False))
     return replace(one, **stages, evaluation=replace(one.evaluation, engine=engine))
+
+
+def beside_the_paper(part: str, scales: Iterable[Numbers]) -> list[tuple[str, ...]]:
+    """Every number of a part of the scales as text, a row each: its name, one cell a scale, the paper's, the source.
+
+    part: a key of PAPER; "hardware" is that of all stages. A number that is off in every scale (0, no or none, and so
+    by default) has no row unless the paper has it; "–": nobody there has such a number.
+    """
+    scales, theirs, rows = list(scales), PAPER[part], []
+    for field in fields(Hardware if part == "hardware" else getattr(scales[0], part)):
+        if field.name == "hardware":
+            continue
+        values = [[getattr(one, field.name) for one in _holders(numbers, part)] for numbers in scales]
+        off = not field.default and all(value == field.default for several in values for value in several)
+        if off and field.name not in theirs:
+            continue
+        rows.append((field.name, *map(_cell, values)))
+    known = {row[0] for row in rows}
+    rows += [(name, *("–" for _ in scales)) for name in theirs if name not in known]
+    nothing = Figure("–", "")
+    found = [(row, theirs.get(row[0], nothing)) for row in rows]
+    return [
+        (name.replace("_", " "), *cells, "unknown" if value is None else _shown(value), source)
+        for (name, *cells), (value, source) in found
+    ]
+
+
+def _holders(numbers: Numbers, part: str) -> list:
+    """Who has the numbers of a part: itself, or the hardware of each stage."""
+    return [getattr(numbers, name).hardware for name in STAGES[1:]] if part == "hardware" else [getattr(numbers, part)]
+
+
+def _cell(values: list) -> str:
+    """One value, or several by stage, the stages named where they differ."""
+    if len(set(values)) == 1:
+        return _shown(values[0])
+    stages = {value: [name for name, one in zip(STAGES[1:], values, strict=True) if one == value] for value in values}
+    return "; ".join(f"{_shown(value)} ({', '.join(names)})" for value, names in stages.items())
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, float) and isinf(value):
+        return "no limit"
+    return ", ".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else f"{value:,}"

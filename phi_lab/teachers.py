@@ -5,6 +5,8 @@ model samples, as DeepSeek-R1 does in the paper; some of its answers are wrong, 
 OpenAI-compatible endpoint stands whatever somebody serves: vLLM, SGLang, Ollama, a hosted API. And traces that others
 have sampled are rollouts, too: they are verified like any other.
 
+What others have said is counted in tokens here (`counter`), by the tokenizer of the model that is to learn from it.
+
 All have one form (`shards.Teacher`): a function that takes chunks of questions and hands on answers as they come.
 """
 
@@ -14,11 +16,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
 from phi_lab import chat, models, rollouts
 from phi_lab import endpoint as service
 from phi_lab.domains import arithmetic
+from phi_lab.errors import UserError
 from phi_lab.scale import INSTRUCTION, Distillation
 from phi_lab.shards import Answer, Chunk, Place, Teacher
+
+
+def counter(name: str = "") -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder or of a name on the hub, which runs no code of either; none: the small world's, which
+    takes a token for every digit and most letters, several times as many as a large model's.
+
+    Raises UserError where there is none.
+    """
+    if not name or Path(name).is_dir():
+        return models.load_tokenizer(name or models.TOKENIZER)
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:  # HTTP errors, a missing cache, a name that is none, code of its own
+        words = " ".join(str(error).split())[:160]
+        raise UserError(f"{name}: no such folder, and no tokenizer on the hub ({words}): --tokenizer DIR") from None
 
 
 def script(numbers: Distillation, seed: int) -> Teacher:
@@ -88,13 +108,14 @@ class Spending:
 
 
 def endpoint(
-    whom: service.Endpoint, numbers: Distillation, seed: int, spending: Spending, instruction: str = INSTRUCTION
-) -> Teacher:
+    whom: service.Endpoint, numbers: Distillation, seed: int, spending: Spending, tokenizer: PreTrainedTokenizerFast,
+    instruction: str = INSTRUCTION,
+) -> Teacher:  # fmt: skip
     """One request a rollout; `spending` counts what the server says they took and stops asking when it is spent.
 
-    `instruction` follows the question after an empty line; models that know their task by themselves need none.
+    `tokenizer` counts the answers' own tokens. `instruction` follows the question after an empty line; models that know
+    their task by themselves need none.
     """
-    tokenizer = models.load_tokenizer()
 
     def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
         def requests() -> Iterator[tuple[tuple, dict]]:
@@ -139,9 +160,8 @@ def reply_text(message) -> str:
     return f"{chat.THINK}{thoughts}{chat.THINK_END}{said}" if thoughts else said
 
 
-def traces(answers: Mapping[str, Sequence[str]]) -> Teacher:
-    """Published traces as rollouts: by the id of a problem, what others have sampled for it."""
-    tokenizer = models.load_tokenizer()
+def traces(answers: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerFast) -> Teacher:
+    """Published traces as rollouts: by the id of a problem, what others have sampled for it, counted by `tokenizer`."""
 
     def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
         for chunk in chunks:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub.errors import HTTPError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from phi_lab import cli, export, models, run, scale
 from phi_lab.errors import UserError
@@ -50,6 +50,73 @@ def test_the_folder_loads_anywhere_and_its_card_tells_the_run_s_numbers(tmp_path
     found = about["model-index"][0]["results"]
     assert {one["dataset"]["name"]: one["metrics"][0]["value"] for one in found} == {"easy": 50.0, "hard": 50.0}
     assert "| hard | 0.6 | 80 | 50.0 % | 10.0 to 90.0 % |" in text and "--seed 3" in text and "25.0" not in text
+
+
+LONG = {
+    "rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.75, "factor": 32.0,
+    "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)], "original_max_position_embeddings": 32,
+}  # fmt: skip
+
+
+def rewritten(path, **fields):
+    write_json(path, {**read_json(path), **fields})
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_what_older_readers_look_for_stands_beside_and_changes_nothing_here(tmp_path, finished, long):
+    """transformers 4, llama.cpp and older vLLM know the fields of the published Phi-4-mini."""
+    trained = finished / "sft" / "model"
+    if long:
+        rewritten(trained / "config.json", rope_parameters=LONG, original_max_position_embeddings=32)
+    before = {name: (trained / name).read_bytes() for name in ("config.json", "tokenizer_config.json")}
+    out = export.export(finished, tmp_path / "phi")
+    assert before == {name: (trained / name).read_bytes() for name in before}  # the run's own folder stays
+    config, about = read_json(out / "config.json"), read_json(out / "tokenizer_config.json")
+    assert (config["rope_theta"], config["partial_rotary_factor"]) == (500.0 if long else 10000.0, 0.75)
+    assert config["torch_dtype"] == config["dtype"] == "float32"
+    assert about["tokenizer_class"] == "GPT2Tokenizer"  # the only name for which llama.cpp takes a Phi's tokenizer.json
+    assert about["additional_special_tokens"] == ["<|system|>", "<|user|>", "<|assistant|>"]
+    assert "extra_special_tokens" not in about  # transformers 4 expects a dictionary by this name
+    if long:  # exactly these three, or transformers 4 refuses them
+        factors = {"short_factor": LONG["short_factor"], "long_factor": LONG["long_factor"]}
+        assert config["rope_scaling"] == {"type": "longrope", **factors}
+        assert config["original_max_position_embeddings"] == 32
+    else:
+        assert config["rope_scaling"] is None
+
+    ropes = [AutoConfig.from_pretrained(folder).rope_parameters for folder in (trained, out)]
+    if long:  # told twice: `type` beside `rope_type`; and `factor` is the quotient of the two contexts
+        assert ropes[1].pop("type") == "longrope" and ropes[0].pop("factor") == 1024 / 32
+    assert ropes[0] == ropes[1]
+    models_of = [AutoModelForCausalLM.from_pretrained(folder) for folder in (trained, out)]
+    with torch.no_grad():
+        for ids in (torch.arange(20)[None] + 5, torch.arange(60)[None] + 5):  # within the original context, and beyond
+            first, second = (model(ids, use_cache=False).logits for model in models_of)
+            assert torch.equal(first, second)
+    text = "<|user|>Compute (47+38)*3-12.<|end|><|assistant|> Four, 12 x\n"
+    first, second = (AutoTokenizer.from_pretrained(folder) for folder in (trained, out))
+    assert first(text).input_ids == second(text).input_ids and first.get_vocab() == second.get_vocab()
+    assert first.chat_template == second.chat_template
+    assert (first.eos_token, first.pad_token) == (second.eos_token, second.pad_token)
+    ids = second(text).input_ids
+    assert first.decode(ids, skip_special_tokens=True) == second.decode(ids, skip_special_tokens=True)
+
+
+def test_a_tokenizer_that_is_no_byte_level_one_keeps_its_class(tmp_path, finished):
+    """Phi-3's, which llama.cpp reads from a SentencePiece file."""
+    rewritten(finished / "sft" / "model" / "tokenizer.json", pre_tokenizer=None)
+    out = export.export(finished, tmp_path / "phi")
+    assert read_json(out / "tokenizer_config.json")["tokenizer_class"] == "TokenizersBackend"
+
+
+def test_a_model_that_is_no_phi_keeps_its_configuration(tmp_path, finished, tokenizer):
+    folder = finished / "sft" / "model"
+    shutil.rmtree(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    models.save(LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)), tokenizer, folder)
+    out = export.export(finished, tmp_path / "llama")
+    assert read_json(out / "config.json").keys() == read_json(folder / "config.json").keys()
+    assert read_json(out / "tokenizer_config.json")["tokenizer_class"] == "TokenizersBackend"
 
 
 def test_a_gpu_scale_is_written_in_bfloat16_with_its_base_and_public_scores(tmp_path, finished):

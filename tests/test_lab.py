@@ -1,12 +1,15 @@
 """What notebooks are made of: the functions behind the widgets, tables, small pictures, the run folder's face."""
 
+import gc
 import json
+import shutil
+from dataclasses import replace
 
 import ipywidgets
 import pytest
 import torch
 
-from phi_lab import distill, models, run, shards
+from phi_lab import benchmarks, distill, evaluate, models, public_benchmarks, rollouts, run, scale, shards
 from phi_lab.errors import UserError
 from phi_lab.files import write_json, write_rows
 from phi_lab.funnel import Rules
@@ -119,6 +122,8 @@ def test_the_pictures_draw():
     assert [axes.get_title(loc="left") for axes in shown.axes] == [
         "a: 4, of which 50 % above -9 nats", "b: 0, of which 0 % above -9 nats"
     ]  # fmt: skip
+    everything = pictures.plausibility({"a": [-1.0, -900.0]}, -float("inf"))
+    assert everything.axes[0].get_title(loc="left") == "a: 2, all of which count" and everything._repr_png_()
     assert pictures.intervals([("x", 1.0, 0.5, 2.0)], "gain")._repr_png_()
 
 
@@ -134,6 +139,7 @@ def lab(tmp_path, monkeypatch):
     monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "run"))
     monkeypatch.setenv("PHI_LAB_PROFILE", "smoke")
     monkeypatch.setenv("PHI_LAB_SEED", "0")
+    monkeypatch.delenv("PHI_LAB_SCALE", raising=False)
     return Lab()
 
 
@@ -170,6 +176,141 @@ def test_the_planner_follows_its_controls():
 def test_a_gpu_scale_says_what_it_needs():
     with pytest.raises(UserError, match="trains on a distilled set"):
         Lab("lora")
+
+
+def test_a_lab_finds_its_scale(lab, monkeypatch, tmp_path):
+    """By its argument, else PHI_LAB_SCALE, else what the folder was opened with, else cpu."""
+    new = tmp_path / "new"
+    assert lab.numbers.scale == "cpu" == notebook.usual_scale(new)
+    write_json(new / "config.json", {"numbers": {"scale": "qlora"}})
+    assert notebook.usual_scale(new) == "qlora"
+    monkeypatch.setenv("PHI_LAB_SCALE", "lora")
+    assert notebook.usual_scale(new) == "lora"
+    with pytest.raises(UserError, match="the scale lora trains on a distilled set"):
+        Lab()
+    assert Lab("cpu").numbers.scale == "cpu"
+    monkeypatch.setenv("PHI_LAB_SCALE", "huge")
+    with pytest.raises(UserError, match=r"^PHI_LAB_SCALE='huge' is no scale: .* cpu, lora, qlora, full$"):
+        Lab()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """base/: a tiny model like a download, with a chat template of its own; set/: distilled; sets/: benchmarks."""
+    monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "lora-run"))
+    monkeypatch.setenv("PHI_LAB_PROFILE", "smoke")
+    base = shutil.copytree(run.SHIPPED / "sft", tmp_path / "base")
+    template = (base / "chat_template.jinja").read_text()
+    (base / "chat_template.jinja").write_text("<|system|>Be brief.<|end|>" + template)
+    rows = [
+        {"id": f"math-{n}", "domain": "math", "level": 0, "pass_rate": 0.5, "tokens": 9, "answer": str(n + 1),
+         "prompt": f"What is {n} and 1 together?", "completion": f"\\boxed{{{n + 1}}}", "verdict": "right"}
+        for n in range(4)
+    ]  # fmt: skip
+    write_rows(tmp_path / "set" / "right.jsonl", rows)
+    write_rows(tmp_path / "set" / "wrong.jsonl", [{**row, "completion": "\\boxed{0}"} for row in rows])
+    write_json(tmp_path / "set" / "funnel.json", {"rollouts": 4})
+    shards.write(tmp_path / "set" / "rollouts" / "000000.parquet", rows)
+    for name in ("math500", "aime24"):
+        write_rows(tmp_path / "sets" / f"{name}.jsonl", [{"problem": f"Add {n}.", "answer": str(n)} for n in range(9)])
+    monkeypatch.setenv("PHI_LAB_SETS", str(tmp_path / "sets"))
+    return tmp_path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What is sampled: (prompts, settings) of every call."""
+    calls, real = [], rollouts.sample
+
+    def sample(model, tokenizer, prompts, **settings):
+        calls.append((prompts, settings))
+        return real(model, tokenizer, prompts, **settings)
+
+    monkeypatch.setattr(rollouts, "sample", sample)
+    return calls
+
+
+@pytest.fixture
+def lora(place, monkeypatch):
+    """A lab at the scale lora, on a CPU."""
+    with monkeypatch.context() as first:
+        first.setenv("PHI_LAB_DATA", str(place / "set"))
+        monkeypatch.setenv("PHI_LAB_MODEL", str(place / "base"))
+        Lab("lora")
+    found = Lab()  # the folder knows its scale and its set
+    assert found.numbers.scale == "lora" and found.numbers.evaluation.sets[1] == "aime24"
+    short = replace(found.numbers.evaluation, engine="hf", max_new_tokens=6)
+    found.numbers = replace(found.numbers, evaluation=short)
+    return found
+
+
+def test_a_look_at_a_gpu_scale_uses_the_run_s_own_numbers(lora, asked):
+    problems = benchmarks.load("aime24")
+    rows = lora.ten("base")
+    assert [row["id"] for row in rows] == [row["id"] for row in problems[:8]], "smoke measures eight"
+    told = [f"{scale.INSTRUCTION}\n\nAdd {n}." for n in range(8)]
+    assert asked[0][0] == told and (asked[0][1]["engine"], asked[0][1]["max_new_tokens"]) == ("hf", 6)
+    groups = lora.groups("base", prompts=3, temperature=1.0, size=2)
+    assert [len(group) for group in groups] == [2, 2, 2]
+    assert {prompt for prompt in asked[1][0]} <= {f"What is {n} and 1 together?" for n in range(4)}
+    assert (asked[1][1]["engine"], asked[1][1]["max_new_tokens"]) == ("hf", 6)
+    row = {"temperature": 0.0, "sample": 0, "completion": "measured", "verdict": "wrong"}
+    write_rows(lora.out / "evals" / "base.hard.jsonl", [{**row, "id": problem["id"]} for problem in problems[:8]])
+    assert [row["completion"] for row in lora.ten("base")] == ["measured"] * 8 and len(asked) == 2
+
+
+def test_lengths_are_the_model_s_own(lab, lora):
+    rows = lora.right()
+    (more,) = {one - two for one, two in zip(lora.lengths(rows), lab.lengths(rows), strict=True)}
+    assert more > 3, "the system turn of its template"
+
+
+def test_a_gpu_scale_does_not_show_models_that_it_lacks(lora, capsys):
+    assert [lora.origin(stage) for stage in ("base", "mid")] == [lora.numbers.model, "not trained yet"]
+    page = lora.before_after("base", "grpo").data
+    assert "Add 1." in page and "No model of GRPO here, and none is shipped for lora." in page
+    assert "No model of teacher" in lora.before_after("base", "teacher").data
+    for look in (lora.model, lora.measure, lambda stage: lora.groups(stage, 1, 1.0)):
+        with pytest.raises(UserError, match="sft: no model in lora-run, and none is shipped for lora"):
+            look("sft")
+    assert not (lora.out / "ladder.json").exists()
+    lora.own_arm()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "the scale lora has no second arm of Rollout DPO" in line
+    assert lora.own_wrong() == [] and not (lora.out / "dpo-own").exists()
+
+
+def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch):
+    where = []
+    model, _ = lora.model("base")
+    model.to = where.append  # by hand: monkeypatch would keep the model
+    monkeypatch.setattr(run, "run_stage", lambda *_, **__: where.append("training"))
+    lora.stage("mid")
+    assert where == [models.CPU, "training"]
+    del model
+    gc.collect()
+    lora.stage("mid")
+    assert where == [models.CPU, "training", "training"], "nothing but the reader keeps it"
+
+
+def test_public_sets_are_asked_with_the_instruction_of_public_benchmarks(place, asked, student):
+    few = {"problems": 2, "max_new_tokens": 4}
+    numbers = scale.Evaluation(**few, samples=1, pass_samples=1, sets=("math500", "hard", "transfer"))
+    evaluate.evaluate(student, "x", place / "evals", numbers, 0)
+    easy, hard = asked[0][0], asked[2][0]
+    assert hard == [problem["prompt"] for problem in benchmarks.load("hard")[:2]]
+    public_benchmarks.measure(student, ["math500"], place / "exam", scale.Protocol(**few, samples=1), 0, "cpu")
+    assert easy == asked[-1][0] and easy[0].startswith("Please reason step by step") and easy[0].endswith("Add 0.")
+
+
+def test_a_set_that_cannot_be_read_is_told_before_a_model_is_loaded(place, student, monkeypatch):
+    def never(*_):
+        raise AssertionError("loaded a model")
+
+    monkeypatch.setattr(models, "load_to_sample", never)
+    numbers = scale.Evaluation(problems=2, sets=("easy", "math500", "gpqa-diamond"))
+    with pytest.raises(UserError, match=r"no gpqa-diamond\.jsonl"):
+        evaluate.evaluate(student, "x", place / "evals", numbers, 0)
 
 
 def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
@@ -220,6 +361,11 @@ def test_the_script_answers_the_first_questions_of_the_run(lab):
     rows = lab.scripted(3)
     assert [row["id"] for row in rows[::8]] == [problem.id for problem in distill.questions(3, 0)]
     assert len(rows) == 24 and {row["verdict"] for row in rows} == {"right"}
+
+
+def test_the_script_says_that_it_knows_only_the_small_world(lora, capsys):
+    assert len(lora.scripted(1)) == 8
+    assert "the script knows only the small world" in capsys.readouterr().out
 
 
 def test_any_model_can_be_asked_the_ten_problems(student):

@@ -2,15 +2,17 @@
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 import torch
 from nbclient import NotebookClient
 
-from phi_lab import cli, course, launch, run, scale
+from phi_lab import cli, course, experiment, launch, models, run, scale
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows
 from phi_lab.stages.language_modeling import pack_best_fit
@@ -129,6 +131,102 @@ def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts(tmp_path):
         for stage in ("mid", "sft", "dpo", "grpo"):
             assert run.batch(scale.numbers("full", profile), stage) % 8 == 0
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """gpus(count, gb) -> torch says that it sees so many of so much memory; nothing may be loaded onto them."""
+
+    def seen(count, gb=80):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        about = SimpleNamespace(total_memory=gb * 1e9)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
+        monkeypatch.setattr(run, "_train", lambda *_: pytest.fail("it trains"))
+
+    return seen
+
+
+def test_more_processes_than_gpus_are_told_before_anything_starts(tmp_path, data, student, gpus, monkeypatch, capsys):
+    gpus(2)
+    words = r"^4 processes need a GPU each, and torch sees 2: choose 2 or fewer$"
+    with pytest.raises(UserError, match=words):
+        run.chain(tmp_path / "run", stop="sft", launcher=launch.local(4))
+    with pytest.raises(UserError, match=words):  # before the set and the model are looked for
+        run.chain(tmp_path / "run", scale_name="full", model="nobody/nothing", launcher=launch.local(4))
+    assert not (tmp_path / "run").exists()
+    launch.require_gpus(2)
+    folder = opened(tmp_path / "opened", data)  # in a process that a launcher of somebody's own has started
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert cli.main(["stage", "mid", "--out", str(folder)]) == 2
+    assert capsys.readouterr().err == "phi-lab: 4 processes need a GPU each, and torch sees 2: choose 2 or fewer\n"
+
+
+def test_each_launched_process_counts_the_memory_before_it_loads(tmp_path, data, student, gpus, monkeypatch, capsys):
+    """Behind a launcher of somebody's own the starting process does not know how many there are."""
+    numbers = replace(scale.LORA, model=str(student))
+    run.open_folder(tmp_path / "run", numbers, 0)
+    shutil.copytree(opened(tmp_path / "small", data) / "data", tmp_path / "run" / "data")
+    gpus(4, gb=0.01)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    asked, real = [], run.require_memory
+    monkeypatch.setattr(run, "require_memory", lambda *what: asked.append(what) or real(*what))
+    assert cli.main(["stage", "mid", "--out", str(tmp_path / "run")]) == 2
+    assert "phi-lab: mid at the scale lora takes about" in capsys.readouterr().err
+    ((about, config, processes, room),) = asked
+    assert (about, config.hidden_size, processes, room) == (numbers, 128, 4, 0.01 * 1e9)
+
+
+def test_launched_processes_that_cannot_share_a_batch_end_before_they_look_at_data(tmp_path, monkeypatch):
+    """Behind a launcher of somebody's own only they know their number."""
+    run.open_folder(tmp_path / "run", NUMBERS, 0)  # and no data
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("it loads"))
+    with pytest.raises(UserError, match="^a batch of 8 cannot be divided among 3 processes: choose a divisor of it$"):
+        run.train_launched("mid", tmp_path / "run")
+
+
+def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeypatch):
+    """A trainer without a launcher would spread over all that torch sees, and TRL's refuse to."""
+    gpus(4)
+    words = "^one process trains on one GPU, and torch sees 4: put CUDA_VISIBLE_DEVICES=0 before the command$"
+    for how in ({}, {"start": "base", "stop": "base"}):
+        with pytest.raises(UserError, match=words):
+            run.chain(tmp_path / "run", **how)
+    with pytest.raises(UserError, match=words):
+        experiment.ladder(tmp_path / "ladder", range(1))
+    assert not (tmp_path / "run").exists() and not (tmp_path / "ladder" / "seed-0").exists()
+    for module, name in ((run.shards, "roll"), (run.sft, "train")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it samples or trains"))
+    folder = opened(tmp_path / "opened", data)  # a notebook gets there step by step
+    for train in (
+        lambda: run.run_own_arm(folder, NUMBERS, 0),
+        lambda: experiment.limo(folder, NUMBERS, 0),
+        lambda: run.run_stage("mid", folder, NUMBERS, 0),
+        lambda: cli.main(["stage", "mid", "--out", str(folder)]) == 2 and launch.require_one_gpu(),  # by hand
+    ):
+        with pytest.raises(UserError, match=words):
+            train()
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    launch.require_one_gpu()  # torchrun's processes have one each
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    launch.require_one_gpu()
+
+
+def test_a_full_run_asks_for_the_disk_of_its_checkpoints(tmp_path, student, monkeypatch):
+    """Three checkpoints of mid-training, with Adam's moments, and its model: 40 bytes a weight."""
+    monkeypatch.setattr(models, "parameters", lambda folder: 1 << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, free << 20))
+    numbers, free = replace(scale.FULL, model=str(student)), 300 + 40 * 1024 - 1
+    with pytest.raises(UserError, match="less than 41,260 MB free"):
+        run.open_folder(tmp_path / "run", numbers, 0)
+    free += 1
+    run.open_folder(tmp_path / "run", numbers, 0)
 
 
 def test_ctrl_c_ends_the_launched_processes_too(tmp_path, data, monkeypatch):

@@ -3,6 +3,7 @@
 import bitsandbytes
 import pytest
 import torch
+from peft import peft_model
 from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
 from phi_lab import chat, models
@@ -122,6 +123,28 @@ def test_adapters_train_and_the_base_stays(adapter, student, tokenizer):
     if adapter == "qlora":
         linear = model.base_model.model.model.layers[0].mlp.down_proj.base_layer
         assert linear.weight.dtype == torch.uint8 and linear.weight.quant_type == "nf4"
+
+
+def test_a_base_in_4_bits_is_merged_in_the_computer_s_memory(student, tokenizer, tmp_path, monkeypatch):
+    """On the GPU a whole base would have to find room beside the trained model."""
+    model = models.load(student, Hardware(adapter="qlora"))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.01)
+    asked, real = [], peft_model.load_peft_weights
+    monkeypatch.setattr(models, "device", lambda: torch.device("meta"))  # whatever is moved there loses its weights
+    monkeypatch.setattr(peft_model, "infer_device", lambda: "meta")
+    monkeypatch.setattr(
+        peft_model, "load_peft_weights", lambda *names, **how: asked.append(how["device"]) or real(*names, **how)
+    )
+    models.save(model, tokenizer, tmp_path)
+    assert asked == ["cpu"]
+    merged, base = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in (tmp_path, student))
+    layer = model.base_model.model.model.layers[0].mlp.down_proj
+    added = merged.model.layers[0].mlp.down_proj.weight - base.model.layers[0].mlp.down_proj.weight
+    assert added.abs().max() > 0 and torch.allclose(added, layer.get_delta_weight("default").float(), atol=1e-5)
+    assert torch.equal(merged.model.norm.weight, base.model.norm.weight)
 
 
 def test_all_weights_train_without_an_adapter(student):

@@ -51,6 +51,13 @@ def test_source_and_notebook_agree(name, page):
     nbformat.validate(page)
 
 
+def test_one_scale_for_all_notebooks(name):
+    """Notebook 00 has the dial, the others follow it."""
+    code = "\n".join(course.code(course.build(course.SOURCES / f"{name}.py")))
+    opened = "lab = Lab(SCALE)" if name == "00_welcome" else "lab = Lab()"
+    assert opened in code and ("\nSCALE = " in code) == (name == "00_welcome")
+
+
 def test_code_cells_are_short(page):
     for text in course.code(page):
         assert len(text.splitlines()) <= 30, text

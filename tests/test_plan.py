@@ -1,6 +1,7 @@
 """The planner: sizes against the real modules, memory and speed against what was measured, and what will not fit."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from phi_lab import models, plan, scale
+from phi_lab import models, plan, run, scale
 from phi_lab.cli import main
 from phi_lab.errors import UserError
+from phi_lab.lab import widgets
 from phi_lab.scale import Hardware
+from phi_lab.stages import training
 
 
 def test_a_gpu_that_is_too_small_is_one_line():
@@ -39,10 +42,36 @@ def test_sizes_are_those_of_the_real_modules(name):
 
 
 @pytest.mark.parametrize(("checkpointing", "tokens", "measured"), [(True, 8192, 88.99), (False, 4096, 93.54)])
-def test_memory_is_within_fifteen_percent_of_what_an_h200_used(checkpointing, tokens, measured):
-    hardware = Hardware(liger=True, checkpointing=checkpointing)
-    planned = sum(plan.memory(plan.Shape("phi-4-mini"), hardware, 1, tokens).values()) / 1e9
-    assert planned == pytest.approx(measured, rel=0.15)
+def test_memory_is_within_five_percent_of_what_an_h200_used(checkpointing, tokens, measured):
+    """Both cases of docs/performance.md held all logits: the fused head was meant to be on and was not."""
+    shape, hardware = plan.Shape("phi-4-mini"), Hardware(checkpointing=checkpointing)
+    planned = sum(plan.memory(shape, hardware, 1, tokens).values()) / 1e9
+    assert planned == pytest.approx(measured, rel=0.05)
+    fused = sum(plan.memory(shape, replace(hardware, liger=True), 1, tokens).values()) / 1e9
+    logits = 8 * tokens * 200064 / 1e9  # what it saves, but for a copy of the head
+    assert fused == pytest.approx(planned - logits + 2 * 3072 * 200064 / 1e9) and fused < measured
+
+
+@pytest.mark.parametrize("adapter", [None, "lora", "qlora"])
+def test_precisions_are_those_of_the_real_modules(adapter):
+    """What peft's preparation casts to float32 is counted so: QLoRA's embedding, norms, and all that flows between."""
+    hardware = Hardware(adapter=adapter, dtype="bfloat16" if adapter else "float32", checkpointing=True)
+    model, widths = models.load(run.SHIPPED / "base", hardware), {}
+    shape = plan.Shape(model.config)
+    for name, module in model.named_modules():
+        if name.endswith(("layers.1", "layers.1.self_attn.qkv_proj")):
+            key = name.rpartition(".")[2]
+            module.register_forward_hook(lambda _, __, out, key=key: widths.update({key: out.element_size()}))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        model(torch.arange(9)[None])
+    planned = plan.memory(shape, hardware, 1, 1)
+    matrices = widths["qkv_proj"] * (2 * shape.hidden + 2 * shape.qkv + 4 * shape.mlp)
+    assert planned["activations"] == shape.layers * widths["1"] * shape.hidden + 8 * shape.hidden + matrices
+    sizes = {True: 0, False: 0}  # bytes of weights, in four bits or not
+    for weight in model.parameters():
+        sizes[weight.dtype == torch.uint8] += weight.numel() * weight.element_size()
+    assert sizes[True] == (shape.in_layers / 2 if adapter == "qlora" else 0)
+    assert planned["weights"] == pytest.approx(sizes[False] + 0.53 * 2 * sizes[True])  # and the constants of NF4
 
 
 def test_speed_is_within_fifteen_percent_of_what_an_h200_did():
@@ -56,8 +85,8 @@ def test_the_papers_run_takes_about_the_papers_time():
     assert 24 < sum(row["hours"] for row in rows) < 72
     assert all(row["fits"] for row in rows)
     assert rows[0]["tokens"] == pytest.approx(150e9, rel=0.01)
-    for row in rows:  # the batch is reached, and not by much more
-        assert 0 <= row["passes"] * row["rows_a_pass"] * 128 - row["batch"] < row["rows_a_pass"] * 128
+    for row in rows:
+        assert row["batch"] == row["rows_a_pass"] * row["passes"] * 128
 
 
 def test_more_gpus_need_less_memory_each_and_less_time():
@@ -75,6 +104,86 @@ def test_what_will_not_fit_is_said_with_what_would(capsys):
     rows = json.loads(capsys.readouterr().out)
     assert all(row["fits"] for row in rows)
     assert all(row["price"] == pytest.approx(row["hours"], abs=0.02) for row in rows)
+
+
+def test_a_batch_that_gpus_cannot_share_is_said_with_a_number_that_can(capsys):
+    """In days, when its stage comes, it would be refused."""
+    assert main(["plan", "--scale", "full", "--gpus", "96"]) == 0
+    said = capsys.readouterr().out
+    assert "mid: a batch of 128 rows cannot be divided among 96 GPUs: 64 divide it evenly" in said
+    assert "dpo: a batch of 128 pairs cannot" in said and "grpo: a batch of 128 prompts cannot" in said
+    assert "does not fit on 96 x h100; 64 or 128 would do" in said
+    assert main(["plan", "--scale", "lora", "--gpus", "32", "--json"]) == 0
+    *others, rl = json.loads(capsys.readouterr().out)
+    assert all(row["fits"] and not row["reason"] for row in others)
+    assert not rl["fits"] and rl["reason"] == (
+        "a batch of 16 prompts cannot be divided among 32 GPUs: 16 divide it evenly"
+    )
+    assert "128 rows cannot be divided among 256 GPUs: 128 divide" in widgets.plan_text("full", "h100", 256)
+
+
+@pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
+def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
+    numbers = scale.numbers(scale_name)
+    for gpus in (1, 2, 3, 6, 16, 24, 32, 48, 96, 128, 256):
+        monkeypatch.setenv("WORLD_SIZE", str(gpus))
+        for row in plan.plan(numbers, "h200", gpus):
+            if "cannot be divided" in row["reason"]:
+                with pytest.raises(UserError, match="cannot be divided"):
+                    training.share(run.batch(numbers, row["stage"]))
+            else:
+                assert training.share(run.batch(numbers, row["stage"])) * gpus == run.batch(numbers, row["stage"])
+
+
+def test_the_plan_has_the_passes_that_the_stages_have():
+    """A pass is `Hardware.rows`, however much memory there is: rows, pairs of two, rollouts."""
+    shape, full = plan.Shape("phi-4-mini"), scale.numbers("full")
+    many = {stage: replace(getattr(full, stage), hardware=replace(full.mid.hardware, rows=3)) for stage in plan.UNITS}
+    many["dpo"] = replace(many["dpo"], longest=5000)
+    for numbers, passes in (
+        (full, {"mid": (1, 16), "sft": (1, 16), "dpo": (2, 16), "grpo": (1, 128)}),
+        # a last pass of one row, but DPO's are equal: one pair
+        (replace(full, **many), {"mid": (3, 6), "sft": (3, 6), "dpo": (2, 16), "grpo": (3, 43)}),
+    ):
+        for row in plan.plan(numbers, "h200", 8):
+            assert (row["rows_a_pass"], row["passes"]) == passes[row["stage"]]
+            needed = plan.memory(shape, full.mid.hardware, 8, row["rows_a_pass"] * row["row"])
+            assert row["memory"] == {name: round(value / 1e9, 2) for name, value in needed.items()}
+        few = replace(numbers, sft=replace(numbers.sft, batch=8))  # a row each
+        assert plan.plan(few, "h200", 8)[1]["rows_a_pass"] == 1
+
+
+def test_the_longest_pair_of_dpo_is_planned():
+    numbers = scale.numbers("full")
+    for longest, row in ((16384, 16384), (4096, 4096), (0, numbers.mid.row_length)):  # 0: as mid-training has them
+        changed = replace(numbers, dpo=replace(numbers.dpo, longest=longest))
+        assert plan.plan(changed, "h100", 8)[2]["row"] == row
+    plan.require(numbers, models.config("phi-4-mini"), 2, 85e9)
+    longer = replace(numbers, dpo=replace(numbers.dpo, longest=40_000))
+    with pytest.raises(UserError, match=r"^dpo at the scale full takes about"):
+        plan.require(longer, models.config("phi-4-mini"), 2, 85e9)
+
+
+def test_vllm_beside_a_trainer_samples_in_its_share():
+    """An H100: 0.3 x 85 GB less 7.67 of weights hold ten answers of 12,800 tokens of 128 KiB, not 42."""
+    shape, card, answer = plan.Shape("phi-4-mini"), plan.CARDS["h100"], 12_800 * 131_072
+    speed = plan.sampling(shape, scale.FULL.grpo.hardware, card, 25_600)
+    assert speed == pytest.approx(10 / ((2 * 3_836_021_760 + 10 * answer) / (0.5 * 3.35e12)), rel=1e-6)
+    (row,) = [row for row in plan.plan(scale.FULL, "h100", 8) if row["stage"] == "grpo"]
+    assert row["hours"] > row["sampled_tokens"] / speed / 8 / 3600
+    with pytest.raises(UserError, match=r"no answer of 4,096 tokens fits into 0\.0 GB beside the weights"):
+        plan.sampling(shape, scale.LORA.grpo.hardware, plan.CARDS["rtx4090"], 4096)
+    row = plan.plan(scale.LORA, "rtx4090", 1)[3]
+    assert not row["fits"] and "no answer of 4,096 tokens fits" in row["reason"]
+
+
+def test_generate_samples_in_half_of_what_is_free():
+    """As `rollouts` has it: the longest answers in float32, and half of the time is waiting for the last one."""
+    shape, card = plan.Shape("phi-4-mini"), plan.CARDS["rtx4090"]
+    weights = plan.memory(shape, scale.QLORA.grpo.hardware, 1, 1)["weights"]
+    rows = int((0.92 * card.memory - weights) / 2 / (4096 * 262_144))
+    seconds = (weights + rows * 4096 * 262_144 / 2) / (0.5 * card.bandwidth)
+    assert plan.sampling(shape, scale.QLORA.grpo.hardware, card, 4096) == pytest.approx(rows / 2 / seconds)
 
 
 @pytest.mark.parametrize(("arguments", "line"), [

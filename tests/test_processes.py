@@ -51,6 +51,21 @@ def test_two_processes_equal_one(student, data, tmp_path, stage, words):
 
 
 @pytest.mark.slow
+def test_a_sharded_reference_turns_as_the_model_does(student, data, tmp_path):
+    """Batches are shorter than LongRoPE's original context here, where another loader would take the short factors."""
+    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    model.config.rope_parameters = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 2.0,
+        "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)],
+        "original_max_position_embeddings": 512,
+    }  # fmt: skip
+    model.config.original_max_position_embeddings = 512
+    models.save(model, tokenizer, tmp_path / "long")
+    rows, _ = trained("dpo", 2, tmp_path / "long", data, tmp_path / "out", "sharded")
+    assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)  # nothing has moved yet: both are one model
+
+
+@pytest.mark.slow
 def test_sharded_training_that_was_killed_ends_at_the_same_weights(student, data, tmp_path):
     """The checkpoint of step 2 lies in two shards; what comes out is one safetensors folder."""
     _, whole = trained("mid", 2, student, data, tmp_path / "whole", "sharded")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
@@ -43,6 +44,64 @@ def command(place, name, *rest):
     """A smoke run at a scale as a list of words."""
     words = ["run", "--scale", name, "--profile", "smoke", "--data", place / "set", "--model", place / "base"]
     return [str(word) for word in (*words, "--sets", place / "sets", *rest)]
+
+
+PARTS = ("distillation", "mid", "sft", "dpo", "grpo", "evaluation", "hardware")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_number_stands_beside_the_papers(part):
+    """A row a number, a cell a scale; only what is off in all of them is left out."""
+    scales = [scale.numbers(name) for name in scale.SCALES]
+    rows = {row[0]: row[1:] for row in scale.beside_the_paper(part, scales)}
+    assert all(len(cells) == len(scales) + 2 for cells in rows.values())
+    found = [one.mid.hardware if part == "hardware" else getattr(one, part) for one in scales]
+    for field in fields(found[0]):
+        values, name = [getattr(one, field.name) for one in found], field.name.replace("_", " ")
+        if name in rows and all(isinstance(value, int) and value > 1 for value in values) and part != "hardware":
+            assert rows[name][: len(scales)] == tuple(f"{value:,}" for value in values)
+        assert name in rows or name == "hardware" or not any(values), name
+    for name, (value, source) in scale.PAPER[part].items():
+        *_, theirs, said = rows[name.replace("_", " ")]
+        assert said == source and source
+        assert (theirs == "unknown") == (value is None)
+
+
+def test_the_table_shows_each_kind_of_number():
+    scales = [scale.numbers(name) for name in scale.SCALES]
+    rows = {part: {row[0]: row[1:] for row in scale.beside_the_paper(part, scales)} for part in PARTS}
+    assert rows["mid"]["row length"] == ("320", "4,096", "4,096", "16,384", "16,384", "section 3.1 [S]")
+    assert rows["mid"]["muon"] == ("yes", "no", "no", "no", "–", "")
+    assert rows["mid"]["epochs"] == ("–", "–", "–", "–", "5", "section 3.1 [S]")
+    assert rows["dpo"]["plausible"][:5] == ("6.0", "no limit", "no limit", "no limit", "unknown")
+    assert rows["dpo"]["longest"][:5] == ("0", "4,096", "4,096", "16,384", "16,384")
+    assert rows["evaluation"]["sets"][0] == "easy, hard, transfer"
+    assert rows["hardware"]["adapter"][:4] == ("none", "lora", "qlora", "none")
+    assert rows["hardware"]["rows"][:4] == ("8 (mid, sft, dpo); 32 (grpo)", "1", "1", "1")
+    assert "patience" not in rows["sft"] and "patience" in rows["mid"]
+
+
+def test_full_takes_the_papers_figures():
+    for part, figures in scale.PAPER.items():
+        ours = asdict(getattr(scale.FULL, "mid" if part == "hardware" else part))
+        for name, (value, _) in figures.items():
+            assert value is None or name not in ours or ours[name] == value, name
+    # 128 GPUs, as the paper had them, can share the batch of every stage
+    assert all(run.batch(scale.FULL, stage) % 128 == 0 for stage in scale.STAGES[1:])
+    assert scale.FULL.grpo.prompts * scale.FULL.grpo.group == 1024
+
+
+def test_pairs_have_a_limit_where_a_gpu_has_to_hold_them():
+    """An older run's config.json has none."""
+    limits = {(name, profile): scale.numbers(name, profile).dpo.longest
+              for name in scale.SCALES for profile in scale.PROFILES}  # fmt: skip
+    assert {limits["cpu", profile] for profile in scale.PROFILES} == {0}
+    assert limits["full", "lab"] == 16384 and limits["lora", "lab"] == limits["qlora", "lab"] == 4096
+    assert {limits[name, "smoke"] for name in ("lora", "qlora", "full")} == {1024}
+    row = scale.LORA.row()
+    assert scale.restored(row) == scale.LORA
+    row["dpo"] = {name: value for name, value in row["dpo"].items() if name != "longest"}
+    assert scale.restored(row) == replace(scale.LORA, dpo=replace(scale.LORA.dpo, longest=0))
 
 
 @pytest.mark.slow
@@ -95,7 +154,7 @@ def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):
     run.adopt(place / "set", tmp_path)
     asked = run.candidates(tmp_path / "data", 20, 0)
     assert len(asked) == 20 == len({problem.id for problem in asked})
-    known = {f"What is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
+    known = {f"{scale.INSTRUCTION}\n\nWhat is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
     assert all(known[problem.prompt] == problem.answer for problem in asked)
     assert asked == run.candidates(tmp_path / "data", 20, 0) != run.candidates(tmp_path / "data", 20, 1)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
 
 from phi_lab import chat, distill, models, rollouts, scale
@@ -337,6 +338,43 @@ def test_a_schedule_reaches_both_parts_of_muon(student):
     assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [2.5e-3, 2.5e-3]
 
 
+# ------------------------------------------------------------------ what only large models need
+
+
+def test_the_fused_head_has_the_same_loss_and_no_logits(tmp_path, stage_of, student, tokenizer, monkeypatch):
+    """What `liger` also asks for; the layers' kernels themselves do not run on a CPU."""
+    real, forward, heads = lm.SFTConfig, torch.nn.Linear.forward, []
+    monkeypatch.setattr(lm, "SFTConfig", lambda **words: real(**{**words, "use_liger_kernel": False}))
+
+    def watched(self, *inputs):
+        heads.append(self.out_features == len(tokenizer))
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", watched)
+    plain = stage_of("mid", student, tmp_path / "plain", scale.Hardware(rows=4))
+    assert any(heads)
+    heads.clear()
+    fused = stage_of("mid", student, tmp_path / "fused", scale.Hardware(rows=4, liger=True))
+    assert heads and not any(heads)
+    for one, other in zip(plain.metrics, fused.metrics, strict=True):
+        for name in {"loss", "eval_loss"} & set(one):
+            assert one[name] == pytest.approx(other[name], abs=1e-4)
+    first, second, begun = (weights(folder) for folder in (plain.model, fused.model, student))
+    update = sum(float((first[name] - begun[name]).norm()) for name in first)
+    assert 0 < sum(float((first[name] - second[name]).norm()) for name in first) < 0.02 * update
+
+
+def test_sharded_models_do_not_round_what_they_return(tmp_path):
+    """accelerate's own policy would: log-probabilities of a long answer would be 16 nats apart."""
+    words = {"bf16": True, "use_cpu": True, "fsdp": True, "fsdp_config": {"version": 2}}
+    config = rollout_dpo.DPOConfig(output_dir=str(tmp_path), **words)
+    training.keep_outputs_whole(config)
+    plugin = FullyShardedDataParallelPlugin(**config.fsdp_plugin_args)
+    plugin.set_mixed_precision("bf16")
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
+
+
 # ------------------------------------------------------------------ resuming
 
 
@@ -418,18 +456,22 @@ def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, dat
 
 @pytest.mark.slow
 def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, monkeypatch):
-    """Sampling, temperature and the random choice of rebalancing all continue."""
+    """Sampling, temperature and the random choice of rebalancing all continue; prompts are chosen once."""
     numbers = scale.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
+    chosen = []
+
+    def select(*asked):
+        chosen.append(grpo.select_uniform_length(*asked))
+        return chosen[-1]
 
     def run(out):
-        return grpo.train(
-            student, distill.questions(6, 1), out, numbers, seed=3, reward=long_word, advantage=grpo.rebalance
-        )
+        return grpo.train(student, distill.questions(6, 1), out, numbers, seed=3, reward=long_word, select=select)
 
     whole = run(tmp_path / "whole")
     resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=12)
     assert steps == [11, 12, 13]
     same(whole, resumed)
+    assert len(chosen) == 2 and resumed.forward_tokens == whole.forward_tokens
 
 
 @pytest.mark.slow
@@ -509,6 +551,24 @@ def test_dpo_counts_what_it_reads_to_choose_and_to_score(tmp_path, student, data
     if plausible < math.inf:  # each mistake was read, question and all
         read += tokens(row for row in read_rows(files[1]) if row["id"] in answered)
     assert result.forward_tokens == pytest.approx(read, abs=2 * len(pairs))  # their stop tokens
+
+
+def test_dpo_leaves_out_what_is_too_long(tmp_path, student, data):
+    seen, files, tokenizer = [], (data / "train-right.jsonl", data / "wrong.jsonl"), models.load_tokenizer(student)
+
+    def pair(right, wrong, count, rng):
+        seen.extend([*right, *wrong])
+        return rollout_dpo.pair_closest_length(right, wrong, count, rng)
+
+    def tokens(row):
+        return len(lm.document(tokenizer, row["prompt"], row["completion"])[0])
+
+    lengths = sorted(tokens(row) for file in files for row in read_rows(file))
+    middle = lengths[len(lengths) // 2]
+    rollout_dpo.train(student, *files, tmp_path / "some", replace(DPO, pairs=4, longest=middle), seed=0, pair=pair)
+    assert max(map(tokens, seen)) == middle < lengths[-1]
+    with pytest.raises(UserError, match="no question has both"):
+        rollout_dpo.train(student, *files, tmp_path / "none", replace(DPO, longest=3), seed=0)
 
 
 def test_dpo_trains_on_what_was_selected(tmp_path, student, data):

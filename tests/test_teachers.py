@@ -11,6 +11,10 @@ import nbclient
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
 
 from phi_lab import chat, cli, course, endpoint, models, rollouts, run, shards, sources
 from phi_lab.files import read_json, read_rows, write_rows
@@ -295,6 +299,61 @@ def test_published_traces_are_rollouts(tmp_path, capsys, name, ending):
     assert [row["verdict"] for row in rows] == ["right", "wrong"][: len(rows)]
     assert all(chat.THINK not in row["completion"] or "3+4" in row["completion"] for row in rows)
     assert len(read_rows(tmp_path / "set" / "right.jsonl")) == (0 if name == "limo" else 1)  # LIMO marks no thoughts
+
+
+@pytest.fixture
+def words_only(tmp_path):
+    """Folder of a second tokenizer: a token for every word, whatever its length."""
+    vocabulary = {"[UNK]": 0}
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]").save_pretrained(tmp_path / "words")
+    return tmp_path / "words"
+
+
+def test_traces_are_counted_by_the_tokenizer_of_the_model_that_is_to_learn(tmp_path, words_only, capsys):
+    rows = [
+        {
+            "problem": f"What is {k} and 4?",
+            "answer": "7",
+            "generations": [f"<think>{'123456 ' * k}</think>\\boxed{{7}}"],
+        }
+        for k in (2, 3, 4, 40)
+    ]
+    write_rows(tmp_path / "openr1-math.jsonl", rows)
+
+    def distilled(name, *more):
+        command = f"distill --teacher traces --problems openr1-math --data {tmp_path} --longest 20".split()
+        return cli.main([*command, "--out", str(tmp_path / name), *map(str, more)])
+
+    assert distilled("small") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told.count("100 % of the traces are longer than 20 tokens, as the small world's tokenizer counts") == 1
+    assert not read_rows(tmp_path / "small" / "right.jsonl")
+    assert distilled("words", "--tokenizer", words_only) == 0
+    assert f"25 % of the traces are longer than 20 tokens, as {words_only} counts" in capsys.readouterr().out
+    right = read_rows(tmp_path / "words" / "right.jsonl")
+    assert [row["tokens"] for row in right] == [4, 5, 6]  # the words, what follows them, and the end
+    assert f"Tokens are those of {words_only}." in (tmp_path / "words" / "README.md").read_text()
+    assert distilled("words") == 2 and "tokenizer differs" in capsys.readouterr().err
+
+
+def test_an_endpoint_s_answers_are_counted_by_it_too(tmp_path, server, words_only, capsys):
+    server.behave = lambda handler, body: handler.send(200, reply("<think>123456 123456</think> so it is 5"))
+    assert distil(tmp_path, server, "--tokenizer", words_only) == 0
+    assert {row["tokens"] for row in shards.rows(tmp_path / "set" / "rollouts")} == {7}
+
+
+def test_a_tokenizer_that_is_none_is_told_before_anything_is_asked(tmp_path, server, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, words in (("nobody/nothing", "no such folder, and no tokenizer on the hub"),
+                        (tmp_path, "tokenizer.json is missing")):  # fmt: skip
+        assert distil(tmp_path, server, "--tokenizer", name) == 2
+        told = capsys.readouterr().err
+        assert words in told and told.count("\n") == 1, told
+    assert cli.main(["distill", "--tokenizer", str(tmp_path), "--out", str(tmp_path / "set")]) == 2
+    assert "it goes with --teacher endpoint or traces" in capsys.readouterr().err
+    assert not server.bodies and not (tmp_path / "set").exists()
 
 
 NATURAL = {

@@ -8,6 +8,7 @@ accelerate shards models on GPUs only. torch's FSDP2 itself runs on gloo, so "sh
 import os
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -78,7 +79,8 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
     elif stage == "sft":
         sft.train(student, right, held, out, scale.Training(**plain, documents=40), seed=0)
     elif stage == "dpo":
-        numbers = scale.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=hardware)
+        few = replace(hardware, rows=2)  # passes add up to a batch
+        numbers = scale.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=few)
         rollout_dpo.train(student, right, wrong, out, numbers, seed=0)
     else:
         rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's

@@ -14,6 +14,10 @@
 # **Two profiles.** `lab` trains for real. `PHI_LAB_PROFILE=smoke make lab` opens the same notebooks with a few steps a
 # stage, to try a cell. A stage that has run is found again and not repeated, also when you have changed your function
 # meanwhile: `lab.again("mid")` forgets it and what came after.
+#
+# **One dial.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small world on two cores,
+# and it is what the text of these pages tells of wherever it names no other. "lora", "qlora" and "full" train
+# Phi-4-mini itself (notebook 07), by the same cells; the later notebooks follow the folder that this one opens.
 
 # %%
 from IPython.display import HTML
@@ -22,7 +26,7 @@ from phi_lab import benchmarks, models
 from phi_lab.lab import Lab, checks, tables
 from phi_lab.lab.notebook import ask_ten
 
-SCALE = "cpu"  # the one dial of the course: the same cells are meant for a GPU later (notebook 07)
+SCALE = None  # "cpu", "lora", "qlora" or "full"; None: what PHI_LAB_SCALE says, or "cpu"
 lab = Lab(SCALE)
 lab
 

@@ -18,7 +18,7 @@ from phi_lab import figures, shards, stats, verify
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import style
 
-lab = Lab("cpu")
+lab = Lab()
 lab.before_after("base", "teacher")
 
 # %% [markdown]

@@ -14,7 +14,7 @@ from phi_lab.lab import Lab, checks, tables
 from phi_lab.stages.language_modeling import one_per_row, pack_best_fit
 from phi_lab.stages.rollout_dpo import log_probabilities
 
-lab = Lab("cpu")
+lab = Lab()
 right = lab.right()
 numbers = lab.numbers.mid
 print(f"{len(right):,} right answers to {len({row['id'] for row in right}):,} questions")

@@ -17,7 +17,7 @@ from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.stages import sft
 from phi_lab.stages.rollout_dpo import log_probabilities
 
-lab = Lab("cpu")
+lab = Lab()
 right = lab.right()
 subset = sft.choose(right, lab.numbers.sft.documents, lab.seed)
 

@@ -17,7 +17,7 @@ from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import style
 from phi_lab.stages import rollout_dpo
 
-lab = Lab("cpu")
+lab = Lab()
 right, wrong = lab.right(), lab.wrong()
 both = {row["id"] for row in right} & {row["id"] for row in wrong}
 print(f"{len(wrong):,} wrong rollouts; {len(both):,} questions have a right and a wrong answer")

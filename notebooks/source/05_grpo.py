@@ -15,7 +15,7 @@ from phi_lab import figures, stats
 from phi_lab.lab import Lab, checks, pictures, widgets
 from phi_lab.stages import grpo
 
-lab = Lab("cpu")
+lab = Lab()
 numbers = lab.numbers.grpo
 print(f"{numbers.steps} steps of {numbers.prompts} questions x {numbers.group} answers, rate {numbers.learning_rate}")
 
@@ -145,6 +145,9 @@ print("one seed: this describes two models, it does not prove a recipe")
 
 # %% [markdown]
 # ## On other seeds
+#
+# GRPO has two controls here: Rollout DPO continued, which that much compute ruins, and the same model trained on as in
+# SFT. The second is the one that is hard to beat.
 
 # %%
 lab.gains("grpo")

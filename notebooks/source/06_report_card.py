@@ -16,7 +16,7 @@ from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.look import BENCHMARKS
 from phi_lab.scale import STAGES
 
-lab = Lab("cpu")
+lab = Lab()
 lab
 
 # %%
@@ -108,8 +108,9 @@ print(f"GRPO over GRPO: {100 * change.mean:+.1f} points [{100 * change.low:+.1f}
 # ## Independent chains
 #
 # The answer to "another seed" is to run other seeds, each from distillation to GRPO, and every stage's control beside
-# it: the stage before, trained on for the same compute. A chain is *one* observation, so the t-test below has as many
-# as there are chains. What is published of them comes with the course (`phi-lab experiment ladder` makes more).
+# it: the stage before, trained on for the same compute. GRPO has a second one, the same model trained on as in SFT,
+# because to go on with Rollout DPO for that long ruins it. A chain is *one* observation, so the t-test below has as
+# many as there are chains. They come with the course (`phi-lab experiment ladder` makes more).
 
 # %%
 lab.chains()

@@ -21,7 +21,7 @@ from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import ask_ten
 from phi_lab.stages.language_modeling import collate, document
 
-lab = Lab("cpu")
+lab = Lab()
 try:  # a GPU scale needs a distilled set of its own first, and says so
     Lab("lora")
 except UserError as error:
@@ -30,40 +30,32 @@ except UserError as error:
 # %% [markdown]
 # ## The dial
 #
-# The main numbers of every stage, beside the paper's (learning rates, lengths and batch of stages 1 and 2 [S]; DPO's
-# rate [S2]; "unknown" where no source says; K is read as 1,024 [I]). The rest stands in `phi_lab/scale.py`. Ten million
-# rollouts to 1.6 million questions are about six each: sets that brought answers of R1's were used as they were, so it
-# was not asked eight times everywhere [I].
+# Every number of every stage at each scale, beside the paper's. The names are those of `phi_lab/scale.py`, which says
+# what each one means and in which unit; 0 is off. "–" means that nobody there has such a number, "unknown" that no
+# source gives the paper's; the marks are explained in notebook 00, sections are those of arXiv 2504.21233 by our notes,
+# and K is read as 1,024 [I].
+#
+# Three things that a table cannot say. Mid-training packs its rows and SFT does not, here as there. With `patience` the
+# rate is constant until validation stalls and then falls over `cooldown` steps, so mid-training's `schedule` and
+# `warmup` have no say with us, and `steps` is a limit. And ten million rollouts to 1.6 million questions are about six
+# each: sets that brought answers of R1's were used as they were, so it was not asked eight times everywhere [I].
 
 # %%
-NAMES = {
-    "learning_rate": "learning rate",
-    "max_length": "longest row, tokens",
-    "batch": "batch",
-    "beta": "β",
-    "group": "group",
+TITLES = {
+    "distillation": "Distillation",
+    "mid": "Mid-training",
+    "sft": "SFT",
+    "dpo": "Rollout DPO",
+    "grpo": "GRPO",
+    "evaluation": "Evaluation after each stage",
+    "hardware": "The machine, for every stage",
 }
-COLUMNS = {"this run": lab.numbers, "lora, qlora": scale.numbers("lora"), "full": scale.numbers("full")}
-
-
-def number(of, stage, key):
-    """One number of a scale as text; "" where the stage has none such."""
-    one = vars(getattr(of, stage))
-    value = one.get("row_length", one.get("max_new_tokens")) if key == "max_length" else one.get(key)
-    return "" if value is None else f"{value:,}"
-
-
-lines = []
-for stage in ("mid", "sft", "dpo", "grpo"):
-    for key, name in NAMES.items():
-        if key in scale.PAPER[stage] and number(lab.numbers, stage, key):
-            theirs = scale.PAPER[stage][key]
-            here = (number(of, stage, key) for of in COLUMNS.values())
-            lines.append((stage, name, *here, "unknown" if theirs is None else f"{theirs:,}"))
-for key, name in (("questions", "questions"), ("samples", "rollouts a question")):
-    here = (f"{getattr(of.distillation, key):,}" for of in COLUMNS.values())
-    lines.append(("distillation", name, *here, f"{scale.PAPER['distillation'][key]:,}"))
-HTML(tables.table("", ("stage", "number", *COLUMNS, "the paper"), lines))
+scales = {name: scale.numbers(name) for name in scale.SCALES}
+page = ""
+for part, title in TITLES.items():
+    rows = scale.beside_the_paper(part, scales.values())
+    page += f"<h3>{title}</h3>" + tables.table("", ("number", *scales, "the paper", "source"), rows)
+HTML(page)
 
 # %% [markdown]
 # ## The same class of model
@@ -129,7 +121,7 @@ if "mid" in tokens:
 # was measured once with Phi-4-mini's shape and random weights on one H200, at rows of 2,048; rows of 16,384, which the
 # plan has, did not run in the time there was, so read the hours as the least that it takes. Its speed in sampling is an
 # assumption; money is in dollars, at a guessed price an hour. Batches, lengths, rates and epochs are the paper's where
-# they are known.
+# they are known. Each GPU takes an even share of every batch, so their number has to divide all of them (128).
 
 # %%
 print(widgets.plan_text("full", "h100", 128))
@@ -140,8 +132,8 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 # %% [markdown]
 # **Laptop to cluster in five steps.** 1. This notebook, on the CPU. 2. `phi-lab plan --scale qlora --gpu rtx4090`: what
 # one card at home would take. 3. The same with `lora` and a rented card. 4. `full` on two cards of 80 GB: weights,
-# gradients and Adam's moments alone are 61 GB. 5. `full` on a cluster, where only `--gpus` changes. What steps 2
-# and 3 run is `phi-lab run --scale qlora --data SET`, on a set from `phi-lab distill`; nobody has run it with
+# gradients and Adam's moments alone are 61 GB. 5. `full` on a cluster, where only `--gpus` changes, up to 128. What
+# steps 2 and 3 run is `phi-lab run --scale qlora --data SET`, on a set from `phi-lab distill`; nobody has run it with
 # Phi-4-mini yet. In steps 4 and 5 each stage is launched by torchrun, from a notebook as well: `PHI_LAB_PROCESSES=2
 # jupyter lab` trains notebook 02's model in two processes of this computer, and a test does just that. Several GPUs
 # are not tried. `docs/scaling.md` has the lines for Slurm.
@@ -204,7 +196,7 @@ HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 #
 # 1. An answer of 25,000 tokens needs about 3.1 GiB of key-value cache [I]. How many fit beside the weights on an 80
 #    GB GPU?
-# 2. Learning rate 1e-5 there, some hundred times that here (table above). Name two reasons. (One is the optimizer.)
+# 2. Learning rate 1e-5 there, hundreds of times that here (table above). Name two reasons. (One is the optimizer.)
 # 3. Where would QLoRA's rounding hurt first: mid-training, or RL?
 #
 # Next: [08, open questions](08_open_questions.ipynb)

@@ -13,7 +13,7 @@ from phi_lab import figures, stats
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import ask_ten
 
-lab = Lab("cpu")
+lab = Lab()
 
 # %% [markdown]
 # ## What the paper leaves open

@@ -3,9 +3,10 @@
 A notebook goes on in the folder that the one before it left, or starts from the shipped checkpoint where there is none.
 What is finished is found again, so a cell that is run twice costs nothing the second time. Environment variables
 change where and how long: PHI_LAB_RUN (a folder; without it `runs/course`), PHI_LAB_PROFILE (`lab` or `smoke`),
-PHI_LAB_SEED, PHI_LAB_DATA (a folder of `phi-lab distill`, to train on your own set), and at a GPU scale PHI_LAB_MODEL
-(a folder or a name on the hub) and PHI_LAB_SETS (a folder with copies of the benchmarks). PHI_LAB_PROCESSES: so many
-processes train a stage together, by torchrun; without it, one for each GPU at the scale full.
+PHI_LAB_SEED, PHI_LAB_DATA (a folder of `phi-lab distill`, to train on your own set), PHI_LAB_SCALE (`cpu`, `lora`,
+`qlora` or `full`; without it, what the folder was opened with), and at a GPU scale PHI_LAB_MODEL (a folder or a name on
+the hub) and PHI_LAB_SETS (a folder with copies of the benchmarks). PHI_LAB_PROCESSES: so many processes train a stage
+together, by torchrun; without it, one for each GPU at the scale full.
 
     from phi_lab.lab import Lab; lab = Lab(); lab.stage("mid"); lab.measure("mid"); lab.before_after("base", "mid")
 """
@@ -15,6 +16,7 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from weakref import WeakSet
 
 import datasets
 import transformers
@@ -35,11 +37,12 @@ from phi_lab import (
     shards,
 )
 from phi_lab.domains import arithmetic
+from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.errors import UserError
 from phi_lab.files import read_json, read_rows, write_json
 from phi_lab.lab import tables
 from phi_lab.look import Figure
-from phi_lab.scale import STAGES
+from phi_lab.scale import LAB, STAGES, Evaluation, Hardware
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
 from phi_lab.teachers import script
@@ -53,22 +56,27 @@ FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}
 class Lab:
     """One run folder, with its numbers and its seed.
 
+    scale_name: without it PHI_LAB_SCALE, else the scale that the folder was opened with, else "cpu".
+
     Raises UserError for an unknown scale or profile, a seed that is no number, or a folder of another configuration.
     """
 
-    def __init__(self, scale_name: str = "cpu"):
+    def __init__(self, scale_name: str | None = None):
         quiet()
         profile, seed = os.environ.get("PHI_LAB_PROFILE", "lab"), os.environ.get("PHI_LAB_SEED", "0")
         if not seed.isdecimal():
             raise UserError(f"PHI_LAB_SEED={seed!r} is not a number: unset it, or write for example PHI_LAB_SEED=1")
-        numbers = scale.numbers(scale_name, profile)
+        scale.numbers("cpu", profile)  # or it raises: there is no such profile, and so no folder of it
         self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
+        numbers = scale.numbers(scale_name or usual_scale(self.out), profile)
         own, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
         processes = os.environ.get("PHI_LAB_PROCESSES", "")
         if processes and not (processes.isdecimal() and int(processes)):
             raise UserError(f"PHI_LAB_PROCESSES={processes!r} is not a number of processes: unset it, or write 2")
         self.launcher = launch.local(int(processes)) if processes else launch.usual(numbers)
-        self.numbers, self.seed = run.settle(numbers, model, bool(own), launch.count(self.launcher)), int(seed)
+        has_data = bool(own) or (self.out / "data" / run.ADOPTED).exists()
+        self.numbers, self.seed = run.settle(numbers, model, has_data, launch.count(self.launcher)), int(seed)
+        self._shown: WeakSet = WeakSet()  # models that were handed out for a look
         run.open_folder(self.out, self.numbers, self.seed)
         if own:
             run.adopt(ROOT / own, self.out)
@@ -77,9 +85,8 @@ class Lab:
         rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
         about = f"Profile {self.numbers.profile}, seed {self.seed}, folder {short(self.out)}."
         if self.numbers.profile == "smoke":
-            about += (
-                " Smoke takes a few steps from shipped checkpoints: it shows that everything runs, not what it reaches."
-            )
+            start = " from shipped checkpoints" if self.numbers.scale == "cpu" else ""
+            about += f" Smoke takes a few steps{start}: it shows that everything runs, not what it reaches."
         return tables.table(about, ("stage", "where its model comes from"), rows)
 
     # ------------------------------------------------------------------ the chain
@@ -97,6 +104,7 @@ class Lab:
             print(f"{stage} starts from {short(run.student_for(stage, self.out, self.numbers))} ({before})")
             if (self.out / stage / "trainer").is_dir():
                 print(f'it was stopped and goes on, by the function it had then; lab.again("{stage}") starts it anew')
+        self._make_room()
         return run.run_stage(stage, self.out, self.numbers, self.seed, launcher=self.launcher, **parts)
 
     def again(self, stage: str) -> None:
@@ -111,16 +119,29 @@ class Lab:
         print(f"forgotten: {', '.join(gone)}")
 
     def measure(self, *stages: str) -> None:
-        """Evaluate stages on the three benchmarks, unless it is done. A retrained stage is measured anew."""
+        """Evaluate stages on the three benchmarks, unless it is done. A retrained stage is measured anew.
+
+        Raises UserError for a stage without a model.
+        """
+        for stage in stages:
+            self.folder(stage)
+        self._make_room()
         for stage in stages:
             run.measure(stage, self.out, self.numbers, self.seed)
 
     def own_arm(self) -> None:
-        """Train and measure the second arm of Rollout DPO: pairs from the student's own rollouts."""
+        """Train and measure the second arm of Rollout DPO, pairs from the student's own rollouts, where the scale has
+        it.
+        """
+        if not self.numbers.dpo.own_questions:
+            print(f"the scale {self.numbers.scale} has no second arm of Rollout DPO: it asks the student no questions")
+            return
+        self._make_room()
         run.run_own_arm(self.out, self.numbers, self.seed)
 
     def control(self, stage: str) -> None:
         """Train and measure the control of a stage: the stage before, continued at equal compute."""
+        self._make_room()
         experiment.control(stage, self.out, self.numbers, self.seed)
 
     def write_report(self) -> str:
@@ -130,16 +151,49 @@ class Lab:
     # ------------------------------------------------------------------ what to look at
 
     def origin(self, stage: str) -> str:
-        """Where the model of a stage comes from: this run, or the shipped checkpoint."""
-        return "trained in this folder" if (self.out / stage / "model").is_dir() else "shipped with the course"
+        """Where the model of a stage comes from: this run, or the shipped checkpoint; at a GPU scale the base comes
+        from a folder or the hub, and no other model is there before it is trained.
+        """
+        if (self.out / stage / "model").is_dir():
+            return "trained in this folder"
+        if self.numbers.scale == "cpu":
+            return "shipped with the course"
+        return self.numbers.model if stage == "base" else "not trained yet"
+
+    def lacks(self, stage: str) -> bool:
+        """Whether there is no model of a stage, or of "teacher": at a GPU scale only the base is there from the
+        start.
+        """
+        return self.numbers.scale != "cpu" and stage != "base" and not (self.out / stage / "model").is_dir()
+
+    def folder(self, stage: str) -> Path:
+        """Where the model of a stage, or of "teacher", lies: this run's own where there is one, else the shipped one.
+
+        Raises UserError where there is none.
+        """
+        if self.lacks(stage):
+            raise UserError(f"{stage}: no model in {short(self.out)}, and none is shipped for {self.numbers.scale}")
+        if (self.out / stage / "model").is_dir():
+            return self.out / stage / "model"
+        if self.numbers.scale != "cpu":
+            return models.find(self.numbers.model)
+        return run.TEACHER if stage == "teacher" else run.SHIPPED / stage
 
     def model(self, stage: str):
-        """(model, tokenizer) of a stage, or of "teacher": this run's own where there is one, else the shipped one."""
-        shipped = run.TEACHER if stage == "teacher" else run.SHIPPED / stage
-        if self.numbers.scale != "cpu":
-            shipped = models.find(self.numbers.model)
-        folder = self.out / stage / "model" if (self.out / stage / "model").is_dir() else shipped
-        return models.load(folder), models.load_tokenizer(folder)
+        """(model, tokenizer) of a stage, or of "teacher", for a look: it leaves the GPU when the lab next trains or
+        measures.
+
+        Raises UserError where there is none.
+        """
+        folder = self.folder(stage)
+        model = models.load(folder, Hardware(dtype=self.numbers.mid.hardware.dtype))
+        self._shown.add(model)
+        return model, models.load_tokenizer(folder)
+
+    def _make_room(self) -> None:
+        for model in self._shown:
+            model.to(models.CPU)
+        rollouts.forget_engine()
 
     def metrics(self, stage: str) -> list[dict]:
         """What a stage logged while it trained."""
@@ -158,7 +212,11 @@ class Lab:
         return live + [{**row, "source": "shipped"} for row in shipped]
 
     def scripted(self, questions: int) -> list[dict]:
-        """Rollouts of the worked-solution script to this run's first questions, verified like the teacher's."""
+        """Rollouts of the worked-solution script to this run's first questions, verified like the teacher's. It knows
+        only the small world: a run on another set gets questions that its teacher was not asked.
+        """
+        if self._natural():
+            print("the script knows only the small world: its questions are not those of this run's set")
         plan, folder = self.numbers.distillation, self.data() / "script"
         shards.roll(script(plan, self.seed), distill.questions(questions, self.seed), folder, name="script",
                     samples=plan.samples, temperature=plan.temperature, seed=self.seed)  # fmt: skip
@@ -173,12 +231,14 @@ class Lab:
         return read_rows(self.data() / "wrong.jsonl")
 
     def own_wrong(self) -> list[dict]:
-        """The student's own wrong rollouts, from the second arm of Rollout DPO."""
+        """The student's own wrong rollouts, from the second arm of Rollout DPO; none at a scale without it."""
+        if not self.numbers.dpo.own_questions:
+            return []
         return read_rows(self.out / "dpo-own" / "wrong.jsonl")
 
     def lengths(self, rows: list[dict]) -> list[int]:
-        """Tokens of each row's question and answer together."""
-        tokenizer = models.load_tokenizer()
+        """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
+        tokenizer = models.load_tokenizer(self.folder("base"))
         return [len(language_modeling.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
 
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
@@ -188,16 +248,28 @@ class Lab:
         return [row for row in rows if row["temperature"] == temperature and row["sample"] < samples]
 
     def groups(self, stage: str, prompts: int, temperature: float, size: int = 8, levels=(3, 4)) -> list[list[dict]]:
-        """`size` sampled answers to each of some training questions: rows with `completion`, `verdict`, `tokens`."""
-        asked = distill.questions(prompts, self.seed + 70_000, levels=levels)
+        """`size` sampled answers to each of some training questions: rows with `completion`, `verdict`, `tokens`.
+
+        levels: of the small world's questions; those of a set of natural text are drawn from all of it.
+        """
+        seed, plan, folder = self.seed + 70_000, self.numbers.evaluation, self.folder(stage)
+        asked = self._natural(prompts, seed) or distill.questions(prompts, seed, levels=levels)
         found = rollouts.sample(
-            *self.model(stage), [problem.prompt for problem in asked], samples=size, temperature=temperature,
-            max_new_tokens=self.numbers.evaluation.max_new_tokens, seed=self.seed, title=f"{stage} at {temperature}",
+            models.load_to_sample(folder, plan.engine), models.load_tokenizer(folder),
+            [problem.prompt for problem in asked], samples=size, temperature=temperature,
+            max_new_tokens=plan.max_new_tokens, seed=self.seed, title=f"{stage} at {temperature}", engine=plan.engine,
         )  # fmt: skip
+        rollouts.forget_engine()
         return [
             _judged([{"prompt": problem.prompt, "answer": problem.answer}] * size, group)
             for problem, group in zip(asked, found, strict=True)
         ]
+
+    def _natural(self, count: int = 1, seed: int = 0) -> list[Problem]:
+        """Some questions of the set that this run has adopted; none where its questions are the small world's."""
+        if not (self.out / "data" / run.ADOPTED).exists():
+            return []
+        return [problem for problem in run.candidates(self.data(), count, seed) if problem.domain not in WORLD]
 
     # ------------------------------------------------------------------ before and after
 
@@ -231,26 +303,56 @@ class Lab:
         return HTML(tables.table(f"Means over {len(rows)} independent chains.", head, lines))
 
     def ten(self, stage: str) -> list[dict]:
-        """The ten problems as a stage answers them greedily: the measured answers where there are some."""
-        problems = benchmarks.load("hard")[:10]
+        """The ten problems, the first of the set that plays `hard`, as a stage answers them greedily: the measured
+        answers where there are some.
+        """
         if (self.out / "evals" / f"{stage}.hard.jsonl").exists():
             greedy = {row["id"]: row for row in self.answers(stage)}
-            return [{**problem, **greedy[problem["id"]]} for problem in problems]
-        return ask_ten(*self.model(stage))
+            return [{**problem, **greedy[problem["id"]]} for problem in ten_problems(self.numbers.evaluation)]
+        folder, plan = self.folder(stage), self.numbers.evaluation
+        return ask_ten(models.load_to_sample(folder, plan.engine), models.load_tokenizer(folder), numbers=plan)
 
     def before_after(self, before: str, after: str) -> HTML:
-        """The ten problems as two stages answer them, side by side."""
-        names = [figures.STAGES.get(stage, stage) for stage in (before, after)]
-        return HTML(tables.side_by_side(names, [self.ten(before), self.ten(after)]))
+        """The ten problems as two stages answer them, side by side; a stage without a model is named instead."""
+        names = {stage: figures.STAGES.get(stage, stage) for stage in (before, after)}
+        missing = "".join(
+            f"<p>No model of {names.pop(stage)} here, and none is shipped for {self.numbers.scale}.</p>"
+            for stage in (before, after)
+            if self.lacks(stage)
+        )
+        page = tables.side_by_side(list(names.values()), [self.ten(stage) for stage in names]) if names else ""
+        return HTML(page + missing)
 
 
-def ask_ten(model, tokenizer, temperature: float = 0.0, seed: int = 0) -> list[dict]:
-    """The ten hard problems, answered by any model: rows with prompt, answer, completion, verdict, tokens."""
-    problems = benchmarks.load("hard")[:10]
-    asked = [problem["prompt"] for problem in problems]
+def usual_scale(out: Path) -> str:
+    """The scale of a lab that is given none: PHI_LAB_SCALE, else that of the run in `out`, else "cpu".
+
+    Raises UserError where PHI_LAB_SCALE is no scale.
+    """
+    wanted, config = os.environ.get("PHI_LAB_SCALE"), out / "config.json"
+    if wanted and wanted not in scale.SCALES:
+        raise UserError(f"PHI_LAB_SCALE={wanted!r} is no scale: unset it, or choose one of {', '.join(scale.SCALES)}")
+    return wanted or (read_json(config)["numbers"]["scale"] if config.exists() else "cpu")
+
+
+def ten_problems(numbers: Evaluation) -> list[dict]:
+    """The first ten of the measured problems of the set that plays `hard`; fewer where fewer are measured."""
+    return benchmarks.load(numbers.sets[1])[: min(10, numbers.problems)]
+
+
+def ask_ten(
+    model, tokenizer, temperature: float = 0.0, seed: int = 0, numbers: Evaluation = LAB.evaluation
+) -> list[dict]:
+    """The ten hard problems, the small world's if `numbers` say nothing else, answered by any model: rows with prompt,
+    answer, completion, verdict, tokens.
+    """
+    problems = ten_problems(numbers)
+    asked = [benchmarks.question(numbers.sets[1], problem["prompt"]) for problem in problems]
     found = rollouts.sample(
-        model, tokenizer, asked, samples=1, temperature=temperature, max_new_tokens=256, seed=seed, quiet=True
-    )
+        model, tokenizer, asked, samples=1, temperature=temperature, max_new_tokens=numbers.max_new_tokens, seed=seed,
+        quiet=True, engine=numbers.engine,
+    )  # fmt: skip
+    rollouts.forget_engine()
     return _judged(problems, [group[0] for group in found])
 
 

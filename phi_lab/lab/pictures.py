@@ -3,6 +3,7 @@
 python -c "from phi_lab.lab.pictures import verdicts; verdicts({'mid': ['right', 'wrong']}).savefig('verdicts.png')"
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -40,11 +41,16 @@ def verdicts(answers: Mapping[str, Sequence[str]], title: str = "") -> look.Figu
 
 @rc_context(look.LOOK)
 def plausibility(found: Mapping[str, Sequence[float]], least: float) -> look.Figure:
-    """Log-probabilities (nats) of whole rollouts under a model, a histogram a name; right of `least` counts."""
+    """Log-probabilities (nats) of whole rollouts under a model, a histogram a name; right of `least` counts, and where
+    that is minus infinity all do.
+    """
     figure, grid = look.panels(len(found), 1, (9, 1 + 1.25 * len(found)), sharex=True)
     for axes, (name, values), colour in zip(grid[:, 0], found.items(), look.SERIES, strict=False):
         axes.hist([max(value, -40.0) for value in values], bins=range(-40, 1), color=colour)
         share = 100 * sum(value >= least for value in values) / max(len(values), 1)
+        if math.isinf(least):
+            axes.set_title(f"{name}: {len(values):,}, all of which count")
+            continue
         axes.set_title(f"{name}: {len(values):,}, of which {share:.0f} % above {least:.0f} nats")
         axes.axvline(least, color=look.INK, **look.DASHED)
     grid[-1, 0].set_xlabel("log-probability under the model, nats (all below -40 at -40)")

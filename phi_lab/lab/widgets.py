@@ -155,7 +155,7 @@ def heat_table(model, tokenizer, prompt: str, completion: str, heats: Sequence[f
     """How likely the next tokens are at several temperatures, where the model is least certain within an answer."""
     asked, said = chat.prompt_ids(tokenizer, prompt), tokenizer(completion).input_ids
     with torch.inference_mode():
-        every = model.eval()(torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
+        every = model.eval()(torch.tensor([asked + said], device=model.device)).logits[0, len(asked) - 1 : -1]
     place = int(torch.distributions.Categorical(logits=every).entropy().argmax())
     logits, rows = every[place], []
     best = logits.topk(5).indices

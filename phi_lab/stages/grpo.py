@@ -22,12 +22,13 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
 from types import MethodType
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback
@@ -37,9 +38,19 @@ from trl.trainer.utils import add_fused_lm_head
 from phi_lab import chat, models, rollouts, scale
 from phi_lab.domains.problem import Problem
 from phi_lab.errors import UserError
+from phi_lab.files import read_json, write_json
 from phi_lab.scale import Reinforcement
 from phi_lab.stages.muon import muon
-from phi_lab.stages.training import Recorder, Result, finish, in_parts, rehearse, resume_point, share
+from phi_lab.stages.training import (
+    Recorder,
+    Result,
+    finish,
+    in_parts,
+    keep_outputs_whole,
+    rehearse,
+    resume_point,
+    share,
+)
 from phi_lab.stages.training import arguments as machine
 from phi_lab.verify import verify_many
 
@@ -153,6 +164,7 @@ def train(
         save_total_limit=1, logging_steps=1, **machine(numbers.hardware), **(_vllm(longest) if vllm else {}),
         shuffle_dataset=False,  # TRL's own order is lost on resume
     )  # fmt: skip
+    keep_outputs_whole(arguments)
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, "GRPO", names=LOGGED)
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=_dataset(problems), processing_class=tokenizer,
@@ -171,14 +183,23 @@ def train(
         shares = prompts + prompts[:1] * (each * place.num_processes - len(prompts))
         mine = shares[place.process_index * each :][:each]
         groups = _sample(trainer, mine, samples, numbers.hot, seed, title="choosing prompts")
-        if place.num_processes > 1:
+        if place.num_processes > 1:  # of the ids only their number is asked for, and there may be a hundred million
+            groups = [[replace(one, ids=[0] * len(one.ids), logprobs=[]) for one in group] for group in groups]
             groups = gather_object(groups)[: len(prompts)]
         for prompt, group in zip(prompts, groups, strict=True):
             asked = len(chat.prompt_ids(tokenizer, prompt))
             probed += sum(asked + len(one.ids) for one in group)
         return groups
 
-    chosen = select(ask, problems, numbers, seed, reward)
+    kept = out / "trainer" / "prompts.json"  # to choose them may take hours
+    if not kept.exists():
+        # Verdicts have deadlines, so processes might judge differently: the first one's choice is everybody's.
+        (chosen,) = broadcast_object_list([select(ask, problems, numbers, seed, reward)])
+        if arguments.process_index == 0:
+            write_json(kept, {"tokens": probed, "problems": [asdict(problem) for problem in chosen]})
+        trainer.accelerator.wait_for_everyone()
+    found = read_json(kept)
+    probed, chosen = found["tokens"], [Problem(**problem) for problem in found["problems"]]
     order, asked = random.Random(seed), []
     while len(asked) < numbers.steps * numbers.prompts:  # every prompt once before any comes again
         asked += order.sample(chosen, len(chosen))

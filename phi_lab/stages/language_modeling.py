@@ -20,7 +20,16 @@ from phi_lab import chat, models
 from phi_lab.errors import UserError
 from phi_lab.scale import Training
 from phi_lab.stages.muon import muon
-from phi_lab.stages.training import Recorder, Result, finish, in_parts, rehearse, resume_point, share
+from phi_lab.stages.training import (
+    Recorder,
+    Result,
+    finish,
+    in_parts,
+    keep_outputs_whole,
+    rehearse,
+    resume_point,
+    share,
+)
 from phi_lab.stages.training import arguments as machine
 
 IGNORE = -100
@@ -169,6 +178,7 @@ def fit(
         max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps),
         **machine(hardware),
     )  # fmt: skip
+    keep_outputs_whole(arguments)
     tokens_a_row = sum(map(len, train["input_ids"])) / len(train)
     recorder = Recorder(out / "metrics.jsonl", numbers.steps, title, numbers.batch * tokens_a_row)
     callbacks = [recorder]
@@ -181,7 +191,8 @@ def fit(
         data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
         optimizer_cls_and_kwargs=(muon, settings) if numbers.muon else None,
     )  # fmt: skip
-    trainer.rows, longest = hardware.rows, sorted(range(len(train)), key=lambda i: -len(train[i]["input_ids"]))
+    trainer.rows, trainer.fused = hardware.rows, hardware.liger
+    longest = sorted(range(len(train)), key=lambda i: -len(train[i]["input_ids"]))
     trainer.longest = [train[i] for i in longest[: hardware.rows]]
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
@@ -241,15 +252,21 @@ class _Trainer(SFTTrainer):
     """
 
     rows: int  # in one forward and backward pass
+    fused: bool  # TRL's head, which never holds the logits of all positions: 200,064 a token of Phi-4-mini
     longest: list[dict]  # rows, for `rehearse`; then empty
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The same loss and gradient, a few rows of like length at a time, so that few positions only pad."""
         if num_items_in_batch is None:  # an evaluation: a mean, of packed rows
-            return Trainer.compute_loss(self, model, inputs, return_outputs)
+            if self.fused:
+                return model(**inputs, fused_lm_head=True).loss
+            return Trainer.compute_loss(self, model, inputs)
 
         def loss(part: dict[str, torch.Tensor]) -> torch.Tensor:
-            return Trainer.compute_loss(self, model, part, num_items_in_batch=num_items_in_batch)
+            if not self.fused:
+                return Trainer.compute_loss(self, model, part, num_items_in_batch=num_items_in_batch)
+            found = model(**part, fused_lm_head=True, num_items_in_batch=num_items_in_batch).loss
+            return found * self.accelerator.num_processes  # whose gradients are averaged, as Trainer does it
 
         if self.longest and self.optimizer.state:
             worst = self._prepare_inputs(self.data_collator(self.longest))

@@ -33,7 +33,7 @@ from phi_lab.errors import UserError
 from phi_lab.files import read_rows
 from phi_lab.scale import Preference
 from phi_lab.stages import language_modeling as lm
-from phi_lab.stages.training import Recorder, Result, finish, rehearse, resume_point, share
+from phi_lab.stages.training import Recorder, Result, finish, keep_outputs_whole, rehearse, resume_point, share
 from phi_lab.stages.training import arguments as machine
 
 # pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
@@ -134,6 +134,10 @@ def train(
     rows = read_rows(right, columns)
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
+    if numbers.longest:
+        rows, mistakes = (
+            [row for row in side if _tokens(tokenizer, row) <= numbers.longest] for side in (rows, mistakes)
+        )
     rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
     mine = share(numbers.batch)
@@ -148,25 +152,33 @@ def train(
     )  # fmt: skip
     lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]
     recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
-    with arguments.main_process_first():  # TRL keeps the reference's log-probabilities beside a set on disk
+    keep_outputs_whole(arguments)
+    with arguments.main_process_first(local=False):  # TRL keeps the reference's log-probabilities beside a set on disk
         folder = out / "trainer" / "pairs"
         if arguments.process_index == 0:
             Dataset.from_list(rows).save_to_disk(folder)
         pairs = load_from_disk(folder)
     trainer = _Trainer(
         model=model,
+        # sharded, TRL scores with a second model; one that it loads itself would choose LongRoPE's factors anew
+        ref_model=models.load(student, numbers.hardware) if arguments.fsdp_plugin_args else None,
         args=arguments,
         train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[recorder],
     )
+    trainer.ref_model = None  # it has scored all pairs
     trainer.longest = sorted(range(len(pairs)), key=lambda index: -lengths[index])[:together]
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     scored = sum(lengths)  # by the reference, and to select
     if math.isfinite(numbers.plausible):
-        scored += sum(len(lm.document(tokenizer, row["prompt"], row["completion"])[0]) for row in mistakes)
+        scored += sum(_tokens(tokenizer, row) for row in mistakes)
     return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, row: dict) -> int:
+    return len(lm.document(tokenizer, row["prompt"], row["completion"])[0])
 
 
 class _Trainer(DPOTrainer):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from phi_lab import models
@@ -20,6 +21,8 @@ from phi_lab.errors import UserError
 from phi_lab.files import append_rows, write_rows
 from phi_lab.progress import Bar
 from phi_lab.scale import Hardware
+
+WAIT = 7 * 24 * 3600  # seconds that a process waits for the others: to choose GRPO's prompts takes them hours
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,23 @@ def arguments(hardware: Hardware) -> dict:
     gpu, sharded = torch.cuda.is_available(), hardware.sharded and processes() > 1
     wrapped = {"version": 2, "activation_checkpointing": hardware.checkpointing,
                "state_dict_type": "SHARDED_STATE_DICT"}  # fmt: skip
+    # Each pass adds to the shards: what waits for the last pass would survive `rehearse`, unsharded and in bfloat16.
+    accumulation = {"gradient_accumulation_kwargs": {"sync_each_batch": True}} if sharded else None
     return {
         "optim": hardware.optimizer, "activation_checkpointing": hardware.checkpointing and not sharded, "bf16": gpu,
         "use_cpu": not gpu, "ddp_backend": "gloo" if processes() > 1 and not gpu else None,
         "fsdp": sharded or None, "fsdp_config": wrapped if sharded else None, "report_to": "none", "disable_tqdm": True,
+        "accelerator_config": accumulation, "ddp_timeout": WAIT,
     }  # fmt: skip
+
+
+def keep_outputs_whole(config: TrainingArguments) -> None:
+    """Have FSDP2 compute in bfloat16 but hand out losses and log-probabilities as they are, and add gradients in
+    float32. accelerate would round what the model returns to bfloat16, whose numbers near 3,000 are 16 apart: Rollout
+    DPO's sums over an answer lie there.
+    """
+    if config.fsdp_plugin_args and config.bf16:
+        config.fsdp_plugin_args["mixed_precision_policy"] = MixedPrecisionPolicy(torch.bfloat16, torch.float32, None)
 
 
 class Recorder(TrainerCallback):
