@@ -140,7 +140,7 @@ lab.gains("sft")
 # - Much of the rung is more training at a falling rate: the control has that too. What the control lacks is the choice.
 #   A rung without its control says little.
 # - Compare the greedy answers in the report as well: on the seed of this page the control's are nearly as good (89
-#   against 90 %), its *sampled* ones seven points worse. One seed is a description.
+#   against 90 %), its *sampled* ones seven points worse. So it is in the mean of six chains, too.
 # - A loss is not an accuracy: the control's validation loss is the lower one. The validation set holds all of the
 #   teacher's ways of writing, and fine-tuning has turned away from some.
 # - Within a kind of question the hard ones come first; single operations are kept on purpose, for `easy`.

@@ -159,8 +159,8 @@ print("written:", lab.write_report())
 #
 # ## What to remember
 #
-# - Which rungs are real, then? Mid-training and SFT are clear here, and SFT beats its control. Whether Rollout DPO and
-#   GRPO bring more than their controls is for the chains above to say, not for this run.
+# - Which rungs are real, then? Over six chains mid-training, SFT and GRPO are, over the stage before. Rollout DPO is
+#   not shown. SFT beats its control clearly. GRPO's first control is ruined, and the second, SFT again, nearly as good.
 # - `transfer` fell where the paper's GPQA rose. That part of the ladder does not have the paper's shape.
 # - Look at gains and losses, not at the difference alone.
 # - An interval over problems does not cover seeds, and a run is one seed.
