@@ -252,7 +252,8 @@ def test_a_look_at_a_gpu_scale_uses_the_run_s_own_numbers(lora, asked):
     assert asked[0][0] == told and (asked[0][1]["engine"], asked[0][1]["max_new_tokens"]) == ("hf", 6)
     groups = lora.groups("base", prompts=3, temperature=1.0, size=2)
     assert [len(group) for group in groups] == [2, 2, 2]
-    assert {prompt for prompt in asked[1][0]} <= {f"What is {n} and 1 together?" for n in range(4)}
+    known = {f"{scale.INSTRUCTION}\n\nWhat is {n} and 1 together?" for n in range(4)}
+    assert {prompt for prompt in asked[1][0]} <= known
     assert (asked[1][1]["engine"], asked[1][1]["max_new_tokens"]) == ("hf", 6)
     row = {"temperature": 0.0, "sample": 0, "completion": "measured", "verdict": "wrong"}
     write_rows(lora.out / "evals" / "base.hard.jsonl", [{**row, "id": problem["id"]} for problem in problems[:8]])
