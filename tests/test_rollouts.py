@@ -278,3 +278,10 @@ def test_without_vllm_one_line_says_what_to_install(peaky, tokenizer, monkeypatc
     with pytest.raises(UserError, match="needs a GPU and pip install"):
         rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=1, temperature=0, max_new_tokens=2, seed=0,
                         engine="vllm", quiet=True)  # fmt: skip
+
+
+def test_answers_at_once_fit_into_half_of_the_free_memory():
+    """Keys and values of Phi-4-mini are 256 KiB a token in float32: 4,352 tokens an answer, 14 GB free."""
+    phi = models.config("phi-4-mini", 200064)
+    assert rollouts._rows(phi, 4352, 14 * 2**30, 1024) == 6  # 6.6 times 1,088 MiB are 7 GiB
+    assert rollouts._rows(phi, 4352, 2**20, 1024) == 1 and rollouts._rows(phi, 100, 80 * 2**30, 1024) == 1024
