@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from phi_lab import models
 from phi_lab.errors import UserError
-from phi_lab.scale import VLLM_SHARE, Hardware, Numbers
+from phi_lab.scale import VLLM_SHARE, Hardware, Numbers, batch
 
 MFU = 0.35  # of the card's peak in training with activation checkpointing; measured at rows of 2,048 (0.353)
 DECODING = 0.5  # of the card's bandwidth while sampling; assumed, not measured
@@ -148,16 +148,16 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
     rows = []
     for stage in UNITS:
         one, sampled, filled = getattr(numbers, stage), 0, FILLED
-        hardware, row, batch = one.hardware, _longest(numbers, stage), _batch(numbers, stage) * _rows(numbers, stage)
-        trained, count = batch, one.pairs * one.epochs // one.batch if stage == "dpo" else one.steps
+        hardware, row, whole = one.hardware, _longest(numbers, stage), batch(numbers, stage) * _rows(numbers, stage)
+        trained, count = whole, one.pairs * one.epochs // one.batch if stage == "dpo" else one.steps
         if stage == "mid":
             filled = 1.0  # packed
         elif stage == "dpo":  # and the reference's forward pass, a third, before
             filled = FILLED * 4 / 3
         elif stage == "grpo":
-            trained = batch // 2  # about half of the rollouts count
+            trained = whole // 2  # about half of the rollouts count
             # at most: a candidate that is right at once is asked no more
-            sampled = (one.steps * batch + one.candidates * one.probes) * row * FILLED
+            sampled = (one.steps * whole + one.candidates * one.probes) * row * FILLED
         together, passes = _passes(numbers, stage, gpus)
         room = _room(numbers, stage, shape, card.memory)
         parts = memory(shape, hardware, gpus if hardware.sharded else 1, together * row)
@@ -177,7 +177,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
         rows.append({
             "stage": stage, "tokens": round(tokens), "sampled_tokens": round(sampled),
             "tokens_per_second": round(speed), "hours": round(hours, 2),
-            "price": round(hours * gpus * (card.price if price is None else price), 2), "row": row, "batch": batch,
+            "price": round(hours * gpus * (card.price if price is None else price), 2), "row": row, "batch": whole,
             "rows_a_pass": together, "passes": passes,
             "memory": {name: round(value / 1e9, 2) for name, value in parts.items()},
             "total_gb": round(needed / 1e9, 1), "fits": not reason, "reason": reason,
@@ -201,11 +201,6 @@ def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: f
             )
 
 
-def _batch(numbers: Numbers, stage: str) -> int:
-    """What the processes share, in `UNITS`."""
-    return numbers.grpo.prompts if stage == "grpo" else getattr(numbers, stage).batch
-
-
 def _rows(numbers: Numbers, stage: str) -> int:
     """Rows in one of a stage's `UNITS`."""
     return {"dpo": 2, "grpo": numbers.grpo.group}.get(stage, 1)
@@ -220,7 +215,7 @@ def _longest(numbers: Numbers, stage: str) -> int:
 
 def _passes(numbers: Numbers, stage: str, gpus: int) -> tuple[int, int]:
     """Rows in one forward and backward pass on a GPU, and passes a step: as the stages have it."""
-    rows, mine = getattr(numbers, stage).hardware.rows, math.ceil(_batch(numbers, stage) / gpus)
+    rows, mine = getattr(numbers, stage).hardware.rows, math.ceil(batch(numbers, stage) / gpus)
     if stage == "dpo":  # TRL's accumulation: passes of equal size
         together = math.gcd(mine, rows)
         return 2 * together, mine // together
@@ -230,17 +225,17 @@ def _passes(numbers: Numbers, stage: str, gpus: int) -> tuple[int, int]:
 
 def _divisors(numbers: Numbers) -> list[int]:
     """Numbers of GPUs that divide the batch of every stage, the smallest first."""
-    common = math.gcd(*(_batch(numbers, stage) for stage in UNITS))
+    common = math.gcd(*(batch(numbers, stage) for stage in UNITS))
     return [count for count in range(1, common + 1) if common % count == 0]
 
 
 def _undivided(numbers: Numbers, stage: str, gpus: int) -> str:
     """Why so many GPUs cannot share a stage's batch, and how many of them can share every stage's; "" if they can."""
-    if _batch(numbers, stage) % gpus == 0:
+    if batch(numbers, stage) % gpus == 0:
         return ""
     fewer = max(count for count in _divisors(numbers) if count <= gpus)
     return (
-        f"a batch of {_batch(numbers, stage)} {UNITS[stage]} cannot be divided among {gpus} GPUs: "
+        f"a batch of {batch(numbers, stage)} {UNITS[stage]} cannot be divided among {gpus} GPUs: "
         f"{fewer} divide it evenly"
     )
 

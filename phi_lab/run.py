@@ -44,7 +44,7 @@ from phi_lab.errors import UserError
 from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
 from phi_lab.plan import require as require_memory
-from phi_lab.scale import STAGES, Numbers
+from phi_lab.scale import STAGES, Numbers, batch
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, share
 
@@ -213,11 +213,6 @@ def _train(
         return rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed, **parts)
     problems = candidates(data, numbers.grpo.candidates, seed)
     return grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
-
-
-def batch(numbers: Numbers, stage: str) -> int:
-    """Rows, pairs or prompts a step."""
-    return numbers.grpo.prompts if stage == "grpo" else getattr(numbers, stage).batch
 
 
 def train_launched(

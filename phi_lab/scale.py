@@ -289,6 +289,11 @@ def numbers(scale: str = "cpu", profile: str = "lab") -> Numbers:
     return chosen if profile == "lab" else smoke(chosen)
 
 
+def batch(numbers: Numbers, stage: str) -> int:
+    """What the processes of a stage share in each step: rows, pairs, or GRPO's prompts."""
+    return numbers.grpo.prompts if stage == "grpo" else getattr(numbers, stage).batch
+
+
 def restored(row: dict) -> Numbers:
     """The numbers that stand in a config.json."""
     kinds = {"distillation": Distillation, "mid": Training, "sft": Training, "dpo": Preference, "grpo": Reinforcement,
