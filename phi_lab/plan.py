@@ -18,7 +18,8 @@ from phi_lab import models
 from phi_lab.errors import UserError
 from phi_lab.scale import VLLM_SHARE, Hardware, Numbers, batch
 
-MFU = 0.35  # of the card's peak in training with activation checkpointing; measured at rows of 2,048 (0.353)
+# Of the card's peak in training with activation checkpointing, by adapter: measured at rows of 2,048 and 16,384.
+MFU = {None: 0.35, "lora": 0.255, "qlora": 0.205}
 DECODING = 0.5  # of the card's bandwidth while sampling; assumed, not measured
 SPARE = 0.08  # of the memory: context, fragments
 FILLED = 0.5  # of the longest answer is the mean one; the paper's own range is 12K to 20K of 25K
@@ -110,6 +111,11 @@ def flops(shape: Shape, hardware: Hardware, row: int) -> float:
     return (6 if hardware.adapter is None else 4) * shape.weights + 6 * shape.layers * shape.hidden * row
 
 
+def training_speed(shape: Shape, hardware: Hardware, card: Card, row: int) -> float:
+    """Tokens a second of one GPU in training on rows of so many tokens."""
+    return MFU[hardware.adapter] * card.flops / flops(shape, hardware, row)
+
+
 def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> float:
     """Tokens a second of one GPU in answers of up to `longest`. vLLM, which has a trainer beside it, has its share of
     the memory (`VLLM_SHARE`), another engine the card.
@@ -166,7 +172,7 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
         if needed > room:
             reasons.append(f"it takes {needed / 1e9:.1f} GB, and {room / 1e9:.1f} of {card.memory / 1e9:.1f} are free")
         tokens = count * trained * row * filled
-        speed = gpus * MFU * card.flops / flops(shape, hardware, row)
+        speed = gpus * training_speed(shape, hardware, card, row)
         hours = tokens / speed / 3600
         if sampled:
             try:
@@ -264,7 +270,8 @@ def advice(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str
 
 def table(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
     """The plan as text."""
-    lines = [f"Phi-4-mini, scale {numbers.scale}, {gpus} x {card_name}; training at {100 * MFU:.0f} % of peak "
+    used = MFU[numbers.mid.hardware.adapter]
+    lines = [f"Phi-4-mini, scale {numbers.scale}, {gpus} x {card_name}; training at {100 * used:g} % of peak "
              f"(measured), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)", "",
              f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'money':>10}{'batch':>7} = {'rows a pass':>11} x"
              f"{'passes':>7} x GPUs{'GB a GPU':>10}  fits"]  # fmt: skip

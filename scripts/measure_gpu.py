@@ -3,24 +3,39 @@ shape, made-up documents, through the stages' own `fit`. One case after the othe
 
     .venv/bin/python scripts/measure_gpu.py OUT.jsonl [CASE ...]     (full-2048, lora-16384, qlora-2048-nano ...)
 
-MFU counts what the model needs (`plan.flops`), not what checkpointing repeats.
+A case is full, lora or qlora, the length of a row, and any of: rowsN (N rows in one pass; else 8,192 tokens), kept
+(activations, instead of computing them again), sdpa (attention of torch's own), plain (no Liger), nano (phi-nano),
+fsdp (FSDP2 with one process), packed (documents of a fourth of a row), profile (the last step's kernels, to stderr).
+MFU counts what the model needs (`plan.flops`), not what checkpointing repeats; `planned_gb` is the plan's memory.
 """
 
+import faulthandler
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import masking_utils
 
 from phi_lab import models, plan, scale
 from phi_lab.stages import language_modeling as lm
+from phi_lab.stages import training
+
+if torch.__version__ < "2.13":  # to compile the mask of a long row takes these minutes (pytorch issue 182060)
+    create = masking_utils.create_block_mask
+    masking_utils.create_block_mask = lambda **words: create(**{**words, "_compile": False})
 
 PEAK = plan.CARDS["h200"].flops  # an H100 has as many
-TOKENS = 16384  # a step
-STEPS = 20  # the second half is timed
+TOKENS = 32768  # a step
+STEPS = 6  # the last three are timed: the first compiles, and before the second the longest batch is rehearsed
+LIMIT = int(os.environ.get("SECONDS_A_CASE", "110"))  # of one case, before it says where it is and ends
+FAST = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 
 
 def random_model(name: str, folder: Path) -> Path:
@@ -35,17 +50,28 @@ def random_model(name: str, folder: Path) -> Path:
     return folder
 
 
+def sharded_alone(hardware: scale.Hardware) -> dict:
+    """`training.arguments` as several processes have them."""
+    processes, training.processes = training.processes, lambda: 2
+    try:
+        return training.arguments(hardware)
+    finally:
+        training.processes = processes
+
+
 def measure(case: str, where: Path) -> dict:
-    """One case: {"case", "tokens_per_second", "mfu", "peak_gb", "seconds_a_step", ...}."""
+    """One case: {"case", "tokens_per_second", "mfu", "peak_gb", "planned_gb", "seconds_a_step", "steps", ...}."""
     adapter, length, *rest = case.split("-")
     length, name = int(length), "phi-nano" if "nano" in rest else "phi-4-mini"
-    full = adapter == "full"
-    hardware = scale.Hardware(
-        adapter=None if full else adapter, dtype="float32" if full else "bfloat16",
-        attention="sdpa" if "sdpa" in rest else "flex_attention", liger="plain" not in rest,
-        optimizer="adamw_torch_fused", checkpointing="kept" not in rest,
-        rows=max(1, (4096 if "kept" in rest else 8192) // length),
+    rows = next((int(one[4:]) for one in rest if one.startswith("rows")), max(1, 8192 // length))
+    base = {"full": scale.FULL, "lora": scale.LORA, "qlora": scale.QLORA}[adapter].mid.hardware
+    hardware = replace(
+        base, attention="sdpa" if "sdpa" in rest else base.attention, liger="plain" not in rest,
+        checkpointing="kept" not in rest, sharded="fsdp" in rest, rows=rows,
     )  # fmt: skip
+    if "fsdp" in rest:
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29511")
+        lm.machine = sharded_alone
     student = random_model(name, where / name)
     batch = TOKENS // length
     numbers = scale.Training(learning_rate=1e-5, batch=batch, row_length=length, steps=STEPS, muon=False,
@@ -53,45 +79,79 @@ def measure(case: str, where: Path) -> dict:
     chance = torch.Generator().manual_seed(0)
     vocabulary = models.config(name).vocab_size
     documents = []
-    for _ in range(batch * STEPS):  # rows of one document each: attention over a whole row, the dearest case
-        ids = torch.randint(5, vocabulary, (length,), generator=chance).tolist()
+    part = length // 4 if "packed" in rest else length  # else attention over a whole row, the dearest case
+    for _ in range(batch * STEPS * length // part):
+        ids = torch.randint(5, vocabulary, (part,), generator=chance).tolist()
         documents.append((ids, ids))
-    model = models.load(student, hardware)
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        saved, lm.finish = lm.finish, lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
-        rows = lm.fit(model, models.load_tokenizer(student), documents, [], Path(folder), numbers,
-                      pack=lm.pack_best_fit, packed=True, seed=0, title=case)  # fmt: skip
-        lm.finish = saved
-    first, last = rows[0], rows[-1]
-    seconds = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
-    flops = plan.flops(plan.Shape(name), hardware, length)
+    model = models.load(student, hardware)
+    loaded = time.perf_counter() - began
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    ends, profile = [], None
+    on_step_end = training.Recorder.on_step_end
+
+    def timed(recorder, args, state, control, **rest_):
+        nonlocal profile
+        torch.cuda.synchronize()
+        ends.append(time.perf_counter())
+        print(f"step {state.global_step}: {ends[-1] - began:.1f} s", file=sys.stderr, flush=True)
+        if "profile" in rest and state.global_step == STEPS - 1:
+            activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
+            profile = torch.profiler.profile(activities=activities)
+            profile.__enter__()
+        elif profile:
+            profile.__exit__(None, None, None)
+            print(profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=40, max_name_column_width=90),
+                  file=sys.stderr)  # fmt: skip
+        return on_step_end(recorder, args, state, control, **rest_)
+
+    training.Recorder.on_step_end = timed
+    lm.finish = lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
+    config = lm.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
+    lm.SFTConfig = lambda **words: config(**{**words, "save_strategy": "no"})
+    with tempfile.TemporaryDirectory(dir=FAST) as folder:
+        rows_ = lm.fit(model, models.load_tokenizer(student), documents, [], Path(folder), numbers,
+                       pack=lm.pack_best_fit, packed=True, seed=0, title=case)  # fmt: skip
+    steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
+    seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])
+    shape = plan.Shape(models.config(name))
+    planned = sum(plan.memory(shape, hardware, 1, rows * length).values())
     return {
         "case": case, "tokens_per_second": round(TOKENS / seconds), "seconds_a_step": round(seconds, 3),
-        "mfu": round(TOKENS / seconds * flops / PEAK, 4), "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
-        "trained": trained, "losses": [first["loss"], last["loss"]],
-        "all_seconds": round(time.perf_counter() - began), "gpu": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
+        "mfu": round(TOKENS / seconds * plan.flops(shape, hardware, part) / PEAK, 4),
+        "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
+        "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2), "planned_gb": round(planned / 1e9, 2),
+        "trained": trained, "loss": rows_[-1]["loss"], "steps": steps, "load_seconds": round(loaded, 1),
+        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
     }  # fmt: skip
 
 
+def start(case: str) -> subprocess.Popen:
+    """A process for one case, which imports what it needs and waits for a line."""
+    return subprocess.Popen([sys.executable, __file__, "-", case], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+
 def main(out: Path, cases: list[str]) -> None:
-    """Measure each case in a process of its own and append its row; a case that fails leaves its last lines."""
-    where = Path(tempfile.gettempdir()) / "phi-lab-gpu"
+    """Measure each case in a process of its own and append its row; a case that fails leaves its last lines, one that
+    takes too long says where it was.
+    """
     if len(cases) == 1 and out.name == "-":
-        print(json.dumps(measure(cases[0], where)), flush=True)
+        sys.stdin.readline()
+        faulthandler.dump_traceback_later(LIMIT, exit=True)
+        print(json.dumps(measure(cases[0], FAST / "phi-lab-gpu")), flush=True)
         return
-    for case in cases:
-        try:
-            done = subprocess.run([sys.executable, __file__, "-", case], capture_output=True, text=True, timeout=110)
-            lines = done.stdout.strip().splitlines()
-            row = json.loads(lines[-1]) if done.returncode == 0 else {"case": case, "error": done.stderr[-1500:]}
-        except subprocess.TimeoutExpired:
-            row = {"case": case, "error": "not done after 110 seconds"}
+    waiting = start(cases[0])
+    for case, following in zip(cases, [*cases[1:], None], strict=True):
+        now, waiting = waiting, start(following) if following else None
+        said, errors = now.communicate("go\n")
+        lines = said.strip().splitlines()
+        row = json.loads(lines[-1]) if now.returncode == 0 else {"case": case, "error": errors[-2500:]}
         print(json.dumps(row), flush=True)
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        with out.with_suffix(".log").open("a", encoding="utf-8") as file:
+            file.write(f"\n===== {case}\n{errors[-60000:]}\n")
 
 
 if __name__ == "__main__":

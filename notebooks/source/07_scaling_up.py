@@ -7,7 +7,8 @@
 # **Time**: about 20 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
 #
 # **Plainly:** at the GPU scales (`lora`, `qlora`, `full`) the chain has run with the tiny model on a CPU, in the tests.
-# With Phi-4-mini only the speed of training was measured, on one GPU (docs/performance.md); its ladder was not climbed.
+# With Phi-4-mini only the speed and memory of training were measured, on one GPU (docs/performance.md); its ladder was
+# not climbed.
 
 # %%
 import torch
@@ -118,10 +119,11 @@ if "mid" in tokens:
 # ## Plan it before renting it
 #
 # `phi-lab plan` does that arithmetic for every stage and adds up the memory. Its speed in training, 35 % of the peak,
-# was measured once with Phi-4-mini's shape and random weights on one H200, at rows of 2,048; rows of 16,384, which the
-# plan has, did not run in the time there was, so read the hours as the least that it takes. Its speed in sampling is an
-# assumption; money is in dollars, at a guessed price an hour. Batches, lengths, rates and epochs are the paper's where
-# they are known. Each GPU takes an even share of every batch, so their number has to divide all of them (128).
+# was measured with Phi-4-mini's shape and random weights on one H200, at rows of 2,048 and of 16,384; LoRA's and
+# QLoRA's, 25.5 and 20.5 %, likewise (docs/performance.md). What several GPUs lose to each other is not in it, so read
+# the hours as the least that it takes. Its speed in sampling is an assumption; money is in dollars, at a guessed price
+# an hour. Batches, lengths, rates and epochs are the paper's where they are known. Each GPU takes an even share of
+# every batch, so their number has to divide all of them (128).
 
 # %%
 print(widgets.plan_text("full", "h100", 128))
