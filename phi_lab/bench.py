@@ -34,7 +34,8 @@ from phi_lab.stages.training import Result
 from phi_lab.verify import verify
 
 RUNS = 3
-STEPS = 12  # of a trainer in one measurement
+STEPS = 36  # of our SFT in one measurement; two thirds of them of Rollout DPO, a twelfth of GRPO
+TRLS_OWN: dict[str, int] = {}  # rows that TRL packs by default: eight of 1,024 tokens
 PROMPTS = (32, 256)  # sampled eight times each, and once each
 DECADES = (4, 40, 400)  # prompts sampled eight times each, and training steps: does time grow with them?
 
@@ -84,16 +85,15 @@ class Lab:
         training = [self._fit(n).seconds for n in DECADES]
         return {"rollouts_exponent": exponent(DECADES, rollouts), "training_exponent": exponent(DECADES, training)}
 
-    def sft_trl(self) -> float:
+    def sft_trl(self, steps: int, **rows: int) -> float:
+        """Tokens a second in TRL's packing of so many steps."""
         text = [{"prompt": chat.prompt_text(row["prompt"]), "completion": row["completion"]} for row in self.right]
-        numbers = scale.LAB.mid
-        arguments = SFTConfig(**self.quiet, max_steps=STEPS // 3, per_device_train_batch_size=numbers.batch,
-                              max_length=numbers.row_length, packing=True)  # fmt: skip
+        arguments = SFTConfig(**self.quiet, max_steps=steps, packing=True, **rows)
         trainer = _silent(lambda: SFTTrainer(
             models.load(SHIPPED / "mid"), arguments, train_dataset=Dataset.from_list(text),
             processing_class=self.tokenizer,
         ))  # fmt: skip
-        return arguments.max_steps * numbers.batch * numbers.row_length / _seconds(trainer)
+        return steps * arguments.per_device_train_batch_size * arguments.max_length / _seconds(trainer)
 
     def sft_bare(self) -> float:
         """The same packed rows and optimizer in the shortest loop."""
@@ -112,17 +112,17 @@ class Lab:
 
     def dpo(self) -> float:
         """Pairs a second, without the choice of wrong rollouts, which TRL has not."""
-        numbers = replace(scale.LAB.dpo, pairs=STEPS * scale.LAB.dpo.batch)
+        numbers = replace(scale.LAB.dpo, pairs=STEPS * 2 // 3 * scale.LAB.dpo.batch)
         right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
         return numbers.pairs / _silent(lambda: rollout_dpo.train(
             SHIPPED / "sft", right, wrong, self.folder / "dpo", numbers, seed=0, select=lambda _, __, wrong, ___: wrong
         )).seconds  # fmt: skip
 
     def dpo_trl(self) -> float:
-        numbers = replace(scale.LAB.dpo, pairs=STEPS * scale.LAB.dpo.batch)
+        numbers = replace(scale.LAB.dpo, pairs=STEPS // 3 * scale.LAB.dpo.batch)
         rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), numbers, 0,
                                       rollout_dpo.pair_closest_length)  # fmt: skip
-        arguments = DPOConfig(**self.quiet, max_steps=STEPS // 2, per_device_train_batch_size=numbers.batch)
+        arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=numbers.batch)
         trainer = _silent(lambda: DPOTrainer(
             models.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
             processing_class=self.tokenizer,
@@ -131,7 +131,7 @@ class Lab:
 
     def grpo(self) -> float:
         """Steps a second, without the choice of prompts, which TRL has not."""
-        numbers, asked = replace(scale.LAB.grpo, steps=STEPS // 4), distill.questions(200, 1)
+        numbers, asked = replace(scale.LAB.grpo, steps=STEPS // 12), distill.questions(200, 1)
         return numbers.steps / _silent(lambda: grpo.train(
             SHIPPED / "dpo", asked, self.folder / "grpo", numbers, seed=0, select=lambda ask, all, *_: all
         )).seconds  # fmt: skip
@@ -169,10 +169,13 @@ class Lab:
 
 
 def bench(path: Path | None) -> dict:
-    """Measure, print and, with a path, write every figure. Takes about ten minutes on two cores."""
+    """Measure, print and, with a path, write every figure. Takes about twelve minutes on two cores."""
     with tempfile.TemporaryDirectory() as folder, Bar(10 * RUNS, "bench", "pair") as bar:
         lab, (few, many) = Lab(Path(folder)), PROMPTS
-        lab.rollouts("cpu", 4, 8)  # warm up
+        growing = lab.growth()
+        lab.dpo(), lab.grpo()
+        same = {"per_device_train_batch_size": scale.LAB.mid.batch, "max_length": scale.LAB.mid.row_length}
+        peak = peak_rss_mb()  # of ours: what theirs take comes after
 
         def ratio(ours: Callable[[], float], theirs: Callable[[], float]) -> dict:
             """`RUNS` pairs of rates, in turn: ours/theirs as median, lowest and highest, and the rates' medians."""
@@ -190,17 +193,18 @@ def bench(path: Path | None) -> dict:
                 lambda: lab.rollouts("cpu", many, 1), lambda: lab.rollouts("hf", many, 1)
             ),
             "rollouts_vs_roofline": ratio(lambda: lab.rollouts("cpu", few, 8), lab.roofline),
-            "sft_vs_trl_packing": ratio(lab.sft, lab.sft_trl),
+            "sft_vs_trl_packing": ratio(lab.sft, lambda: lab.sft_trl(2, **TRLS_OWN)),
+            "sft_vs_trl_packing_same_rows": ratio(lab.sft, lambda: lab.sft_trl(4, **same)),
             "sft_vs_bare_loop": ratio(lab.sft, lab.sft_bare),
             "dpo_vs_trl": ratio(lab.dpo, lab.dpo_trl),
             "grpo_step_vs_trl": ratio(lab.grpo, lab.grpo_trl),
             "verify_vs_math_verify_long": ratio(lambda: lab.verify(True), lambda: lab.math_verify(True)),
             "verify_vs_math_verify_short": ratio(lambda: lab.verify(False), lambda: lab.math_verify(False)),
-        } | lab.growth()
+        } | growing
     rates = {name: value["ours"] for name, value in figures.items() if isinstance(value, dict)}
     figures |= {
         "ladder_seconds": _ladder_seconds(rates),
-        "matmul_gflops": gflops(), "peak_rss_mb": peak_rss_mb(),
+        "matmul_gflops": gflops(), "peak_rss_mb": peak,
     }  # fmt: skip
     told = "{ratio:.2f} [{low:.2f}, {high:.2f}], {ours:,.1f} against {theirs:,.1f} a second"
     for name, value in figures.items():

@@ -120,7 +120,11 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--gpu", default="h100", help="h100, h200, a100, l40s or rtx4090")
     plan.add_argument("--gpus", type=at_least(1), default=1, help="how many")
     plan.add_argument("--price", type=at_least(0.0, float), default=None, help="money a GPU and hour; none: a guess")
-    plan.add_argument("--json", action="store_true", help="rows for a program instead of a table")
+    plan.add_argument(
+        "--json", action="store_true",
+        help="one row a stage instead of a table: stage, tokens, sampled_tokens, tokens_per_second, hours, price, row "
+        "(tokens), batch, rows_a_pass, passes, memory (GB on a GPU, by part), total_gb, fits, reason",
+    )  # fmt: skip
 
     distil = command("distill", _distill, "ask a teacher, verify its rollouts, filter them into training sets")
     distil.add_argument(

@@ -29,7 +29,7 @@ from phi_lab import chat, models
 from phi_lab.errors import UserError
 from phi_lab.progress import Bar
 
-BAND = 32  # neighbouring slots attend as far back as the longest row among them
+BAND = 64  # neighbouring slots attend as far back as the longest row among them
 SPLIT = 64  # so many jobs or more are done in two halves on a CPU
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)
 

@@ -115,9 +115,8 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
         return numbers
     if not has_data:
         raise UserError(
-            f"the scale {numbers.scale} trains on a distilled set: --data SET, made for example by phi-lab distill "
-            f"--problems openr1-math --teacher traces --longest 4000 --tokenizer {model or numbers.model} "
-            "--keep-clear-of math500 aime24 --out SET"
+            f"the scale {numbers.scale} trains on a distilled set: --data SET, made by "
+            + numbers.distillation.command(model or numbers.model)
         )
     numbers = replace(numbers, model=model or numbers.model)
     base = models.find(numbers.model)

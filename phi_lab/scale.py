@@ -34,7 +34,8 @@ REPORT = "[P] an earlier report, arXiv 2503.01743; the paper's own [U]"
 PAPER = {  # by our names, where we have the number too; K is read as 1,024 [I]
     "distillation": {
         "questions": Figure(1_600_000, "section 3, data [S2]"), "rollouts": Figure(10_000_000, "section 3, data [S2]"),
-        "samples": Figure(8, "about; model card [P], [S2]"),
+        "samples": Figure(8, "about; model card [P], [S2]"), "teacher": Figure("DeepSeek-R1", "model card [P]"),
+        "problems": Figure(None, "[U]; more than a million, model card [P]"), "keep_clear_of": UNKNOWN,
     },
     "mid": {
         "row_length": Figure(16384, "section 3.1 [S]"), "batch": Figure(128, "section 3.1 [S]"),
@@ -116,7 +117,7 @@ class Distillation:
     """How many questions are asked of the teacher and how often.
 
     `questions` are asked in every run; `shipped` is how many more are taken, answered, from data/distilled. A run that
-    trains its own teacher asks all of them itself.
+    trains its own teacher asks all of them itself. At the GPU scales `command` makes the set.
     """
 
     questions: int
@@ -125,6 +126,17 @@ class Distillation:
     samples: int = 8
     temperature: float = 1.0
     max_new_tokens: int = 256
+    problems: str = "world"  # by the names of `phi-lab distill`, as the next two are
+    teacher: str = "model"  # "traces": what others sampled, here DeepSeek-R1's answers
+    keep_clear_of: tuple[str, ...] = ()  # benchmarks, besides the lab's
+
+    def command(self, model: str) -> str:
+        """The shell command for this set. model: whose tokenizer counts tokens."""
+        return (
+            f"phi-lab distill --problems {self.problems} --teacher {self.teacher} --questions {self.questions} "
+            f"--longest {self.max_new_tokens} --tokenizer {model} --keep-clear-of {' '.join(self.keep_clear_of)} "
+            "--out SET"
+        )
 
 
 @dataclass(frozen=True)
@@ -244,7 +256,8 @@ SMOKE = replace(
 # everything that an adapter changes: a tenfold rate, as in arXiv 2106.09685 (table 11), and a small batch.
 FULL = Numbers(
     scale="full", profile="lab", model="microsoft/Phi-4-mini-instruct",
-    distillation=Distillation(questions=1_600_000, validation_questions=2000, max_new_tokens=16384),
+    distillation=Distillation(questions=1_600_000, validation_questions=2000, max_new_tokens=16384,
+                              problems="openr1-math", teacher="traces", keep_clear_of=("math500", "aime24")),
     mid=Training(learning_rate=1e-5, batch=128, row_length=16384, steps=71_500, evaluate_every=1000, patience=2,
                  cooldown=3500, muon=False, hardware=(GPU := Hardware(
                      attention="flex_attention", optimizer="adamw_torch_fused", checkpointing=True, liger=True,
@@ -261,7 +274,7 @@ FULL = Numbers(
 ONE = replace(GPU, adapter="lora", dtype="bfloat16", sharded=False)
 LORA = replace(
     FULL, scale="lora",
-    distillation=replace(FULL.distillation, questions=10_000, validation_questions=200, max_new_tokens=4096),
+    distillation=replace(FULL.distillation, questions=10_000, validation_questions=200, max_new_tokens=4000),
     mid=replace(FULL.mid, learning_rate=1e-4, batch=32, row_length=4096, steps=2000, evaluate_every=200, cooldown=200,
                 hardware=ONE),
     sft=replace(FULL.sft, learning_rate=1e-4, batch=32, row_length=4096, steps=300, documents=5000, hardware=ONE),
@@ -303,8 +316,8 @@ def restored(row: dict) -> Numbers:
         values = dict(row[name])
         if "hardware" in values:
             values["hardware"] = Hardware(**values["hardware"])
-        if "sets" in values:
-            values["sets"] = tuple(values["sets"])
+        for several in {"sets", "keep_clear_of"} & set(values):
+            values[several] = tuple(values[several])
         parts[name] = kind(**values)
     return Numbers(**{**row, **parts})
 
@@ -382,4 +395,4 @@ def _shown(value: object) -> str:
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, float) and isinf(value):
         return "no limit"
-    return ", ".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else f"{value:,}"
+    return ", ".join(value) or "none" if isinstance(value, tuple) else value if isinstance(value, str) else f"{value:,}"

@@ -9,7 +9,8 @@ from phi_lab import bench, cli, scale
 
 RATIOS = (
     "rollouts_vs_generate", "rollouts_vs_generate_single", "rollouts_vs_roofline", "sft_vs_trl_packing",
-    "sft_vs_bare_loop", "dpo_vs_trl", "grpo_step_vs_trl", "verify_vs_math_verify_long", "verify_vs_math_verify_short",
+    "sft_vs_trl_packing_same_rows", "sft_vs_bare_loop", "dpo_vs_trl", "grpo_step_vs_trl",
+    "verify_vs_math_verify_long", "verify_vs_math_verify_short",
 )  # fmt: skip
 
 
@@ -23,7 +24,8 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(scale, "LAB", small)
     monkeypatch.setattr(bench, "RUNS", 2)
-    monkeypatch.setattr(bench, "STEPS", 4)
+    monkeypatch.setattr(bench, "STEPS", 12)
+    monkeypatch.setattr(bench, "TRLS_OWN", {"per_device_train_batch_size": 2, "max_length": 64})
     monkeypatch.setattr(bench, "PROMPTS", (4, 8))
     monkeypatch.setattr(bench, "DECADES", (2, 8))
     assert cli.main(["bench", "--json", str(tmp_path / "bench.json")]) == 0

@@ -1,5 +1,3 @@
-"""The GPU scales on a CPU: the tiny model in a folder like a download, natural text, every stage of each scale."""
-
 import json
 import shutil
 from dataclasses import asdict, fields, replace
@@ -27,12 +25,13 @@ def place(tmp_path_factory):
         traces = [right.format(**one), wrong.format(**one), right.replace(".<", ";{c}.<").format(**one)]
         rows.append({"problem": f"What is {a} and {b} together?", "answer": str(a + b), "generations": traces})
     write_rows(root / "openr1-math.jsonl", rows)
-    asked = ["distill", "--problems", "openr1-math", "--data", root, "--teacher", "traces", "--questions", "99"]
-    assert cli.main([str(part) for part in (*asked, "--out", root / "set")]) == 0
     for name in ("math500", "aime24"):
-        write_rows(
-            root / "sets" / f"{name}.jsonl", [{"problem": f"Add {n} to {n}.", "answer": str(2 * n)} for n in range(9)]
-        )
+        problems = [{"problem": f"Add {n} to {n}.", "answer": str(2 * n)} for n in range(9)]
+        for folder in (root, root / "sets"):
+            write_rows(folder / f"{name}.jsonl", problems)
+    # what a run without a set tells its user to type, with the folders of this test
+    _, *asked = scale.LORA.distillation.command(str(root / "base")).replace("SET", str(root / "set")).split()
+    assert cli.main([*asked, "--data", str(root)]) == 0
     write_rows(root / "sets" / "gpqa-diamond.jsonl", [
         {"Question": f"Which is {n}?", "Correct Answer": n, **{f"Incorrect Answer {k}": n + k for k in (1, 2, 3)}}
         for n in range(9)
@@ -71,6 +70,9 @@ def test_the_table_shows_each_kind_of_number():
     scales = [scale.numbers(name) for name in scale.SCALES]
     rows = {part: {row[0]: row[1:] for row in scale.beside_the_paper(part, scales)} for part in PARTS}
     assert rows["mid"]["row length"] == ("320", "4,096", "4,096", "16,384", "16,384", "section 3.1 [S]")
+    assert rows["distillation"]["problems"][:4] == ("world", "openr1-math", "openr1-math", "openr1-math")
+    assert rows["distillation"]["teacher"] == ("model", "traces", "traces", "traces", "DeepSeek-R1", "model card [P]")
+    assert rows["distillation"]["keep clear of"][:2] == ("none", "math500, aime24")
     assert rows["mid"]["muon"] == ("yes", "no", "no", "no", "–", "")
     assert rows["mid"]["epochs"] == ("–", "–", "–", "–", "5", "section 3.1 [S]")
     assert rows["dpo"]["plausible"][:5] == ("6.0", "no limit", "no limit", "no limit", "unknown")

@@ -645,6 +645,52 @@ def test_dpo_log_probabilities_are_those_of_whole_answers(tmp_path, student, dat
         assert result.metrics[0][name] == pytest.approx(torch.stack(sums).mean().item(), rel=1e-4)
 
 
+@pytest.mark.slow
+def test_dpo_by_length_is_dpo(tmp_path, student, data):
+    """Two pairs at a time, sorted, are the batch in one piece: loss, margins, gradient, weights; and the reference's
+    log-probabilities go back to the pairs that they are of (else the first loss is not ln 2).
+    """
+    files, results = (data / "train-right.jsonl", data / "wrong.jsonl"), []
+    for rows in (8, 2):
+        numbers = replace(DPO, batch=8, pairs=24, hardware=replace(DPO.hardware, rows=rows))
+        results.append(rollout_dpo.train(student, *files, tmp_path / str(rows), numbers, seed=0))
+    whole, parts = results
+    assert parts.metrics[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    compared = {*rollout_dpo.KEPT, "loss", "grad_norm"} - {"rewards/accuracies"}  # which are ties at first
+    assert compared <= set(whole.metrics[0])
+    for one, other in zip(whole.metrics, parts.metrics, strict=True):
+        for name in compared & set(one):
+            assert other[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
+    assert moved(whole.model, parts.model) < 1e-3 * moved(student, whole.model)
+
+
+def test_tokens_are_counted_to_the_last_step(tmp_path, student, data):
+    """Not to the last step that was logged, every tenth."""
+    numbers = replace(MID, steps=13, patience=0, evaluate_every=0, batch=2)
+    right, model, tokenizer = read_rows(both(data)[0]), models.load(student), models.load_tokenizer(student)
+    documents = [lm.document(tokenizer, row["prompt"], row["completion"]) for row in right]
+    result = lm.fit(model, tokenizer, documents, [], tmp_path, numbers, pack=lm.pack_best_fit, packed=True, seed=0,
+                    title="13 steps")  # fmt: skip
+    assert result.metrics[-1]["step"] == 10
+    assert result.train_tokens == 13 * 2 * MID.row_length
+
+
+def test_pairs_of_like_length_go_together():
+    chance = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 30, (2, 10), generator=chance)
+    mask = (torch.arange(30) < lengths.flatten()[:, None]).long()
+    batch = {"input_ids": torch.arange(20)[:, None].expand(20, 30) * mask, "attention_mask": mask,
+             "ref_chosen_logps": torch.arange(10.0)}  # fmt: skip
+    parts = list(rollout_dpo.by_length(batch, 4))
+    assert sorted(torch.cat([some for some, _ in parts]).tolist()) == list(range(10))
+    widths = [part["input_ids"].shape[1] for _, part in parts]
+    assert widths == sorted(widths) and [len(some) for some, _ in parts] == [4, 4, 2]
+    for some, part in parts:
+        assert torch.equal(part["ref_chosen_logps"], some.float())
+        assert torch.equal(part["input_ids"][:, 0], torch.cat([some, some + 10]))  # chosen above rejected
+        assert part["input_ids"].shape[1] == lengths[:, some].max() == part["attention_mask"].sum(1).max()
+
+
 # ------------------------------------------------------------------ GRPO, its parts
 
 

@@ -112,6 +112,8 @@ for row in rollouts:
 lines = []
 for level, questions in sorted(by_level.items()):
     whole = [hits for hits in questions.values() if len(hits) == 8]
+    if not whole:  # traces of others come in other numbers
+        continue
     low, high = stats.clustered_wilson([sum(hits) for hits in whole], 8)
     share = sum(map(sum, whole)) / (8 * len(whole))
     mixed = sum(0 < sum(hits) < 8 for hits in whole) / len(whole)

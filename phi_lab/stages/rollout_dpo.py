@@ -20,7 +20,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -33,11 +33,21 @@ from phi_lab.errors import UserError
 from phi_lab.files import read_rows
 from phi_lab.scale import Preference
 from phi_lab.stages import language_modeling as lm
-from phi_lab.stages.training import Recorder, Result, finish, keep_outputs_whole, rehearse, resume_point, share
+from phi_lab.stages.training import (
+    Recorder,
+    Result,
+    finish,
+    in_parts,
+    keep_outputs_whole,
+    rehearse,
+    resume_point,
+    share,
+)
 from phi_lab.stages.training import arguments as machine
 
 # pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
 Pair = Callable[[Sequence[dict], Sequence[dict], int, random.Random], list[tuple[dict, dict]]]
+SORTED = 8  # times as many pairs as the reference scores at once are sorted by length
 KEPT = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
 
 
@@ -141,13 +151,12 @@ def train(
     rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
     mine = share(numbers.batch)
-    together = math.gcd(mine, numbers.hardware.rows)  # passes of equal size make up the batch
+    together = math.gcd(mine, numbers.hardware.rows)  # pairs in one pass; passes of equal size make up the batch
     arguments = DPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
-        per_device_train_batch_size=together, gradient_accumulation_steps=mine // together,
-        learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
+        per_device_train_batch_size=mine, learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
-        precompute_ref_batch_size=2 * together, max_length=None, save_strategy="steps", save_steps=20,
+        precompute_ref_batch_size=2 * together * SORTED, max_length=None, save_strategy="steps", save_steps=20,
         save_total_limit=1, logging_steps=min(2, steps), **machine(numbers.hardware),
     )  # fmt: skip
     lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]
@@ -167,7 +176,7 @@ def train(
         processing_class=tokenizer,
         callbacks=[recorder],
     )
-    trainer.ref_model = None  # it has scored all pairs
+    trainer.ref_model, trainer.rows = None, together  # the reference has scored all pairs
     trainer.longest = sorted(range(len(pairs)), key=lambda index: -lengths[index])[:together]
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
@@ -181,15 +190,43 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, row: dict) -> int:
     return len(lm.document(tokenizer, row["prompt"], row["completion"])[0])
 
 
-class _Trainer(DPOTrainer):
-    """DPOTrainer that meets its longest pairs first."""
+def by_length(batch: dict[str, torch.Tensor], rows: int) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    """The pairs of TRL's batch, shortest first, `rows` at a time and cut after their last token: (their places, they).
 
+    batch: chosen answers (pairs, width) above the rejected ones, and numbers (pairs,).
+    """
+    pairs = len(batch["input_ids"]) // 2
+    lengths = batch["attention_mask"].sum(1).view(2, pairs).amax(0)
+    for some in lengths.argsort(stable=True).split(rows):
+        both, width = torch.cat([some, some + pairs]), int(lengths[some].max())
+        yield some, {name: value[both, :width] if value.dim() > 1 else value[some] for name, value in batch.items()}
+
+
+class _Trainer(DPOTrainer):
+    """DPOTrainer that sends pairs of like length through together, so that few positions only pad, and meets its
+    longest pairs first.
+    """
+
+    rows: int  # pairs in one forward and backward pass
     longest: list[int]  # places of pairs, for `rehearse`; then empty
 
+    def compute_ref_log_probs(self, model, inputs):
+        """The same log-probabilities, (pairs,) of the chosen and of the rejected answers."""
+        found, places = [], []
+        for some, part in by_length(inputs, self.args.precompute_ref_batch_size // SORTED):
+            found.append(super().compute_ref_log_probs(model, part))
+            places.append(some)
+        back = torch.cat(places).argsort()
+        return tuple(torch.cat(side)[back] for side in zip(*found, strict=True))
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The same loss and gradient, a few pairs at a time."""
+        whole = super().compute_loss
         if self.longest and self.optimizer.state:
-            pairs, whole = [self.train_dataset[place] for place in self.longest], super().compute_loss
-            worst = self._prepare_inputs(self.data_collator(pairs))
+            worst = self._prepare_inputs(self.data_collator([self.train_dataset[place] for place in self.longest]))
             rehearse(self, model, lambda: whole(model, worst), f"the longest {len(self.longest)} pairs at once")
             self.longest = []
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        pairs, parts = len(inputs["input_ids"]) // 2, by_length(inputs, self.rows)
+        return in_parts(
+            list(parts), lambda part: whole(model, part[1]) * len(part[0]) / pairs, self.accelerator.backward
+        )

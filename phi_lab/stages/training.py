@@ -108,9 +108,8 @@ class Recorder(TrainerCallback):
         kept = {name: float(logs[name]) for name in self.names if name in logs}
         if not kept:
             return
-        tokens = int(state.global_step * self.tokens_a_step) or state.num_input_tokens_seen
         seconds = round(time.perf_counter() - self.started, 2)
-        row = {"step": state.global_step, **kept, "tokens": tokens, "seconds": seconds}
+        row = {"step": state.global_step, **kept, "tokens": self.read(state), "seconds": seconds}
         self.rows.append(row)
         if state.is_world_process_zero:
             append_rows(self.path, [row])
@@ -122,16 +121,22 @@ class Recorder(TrainerCallback):
         self.bar.update(1)
 
     def on_train_end(self, args, state, control, **_):
+        self.tokens = self.read(state)
         self.bar.close()
+
+    def read(self, state) -> int:
+        """Tokens of training up to now."""
+        return int(state.global_step * self.tokens_a_step) or state.num_input_tokens_seen
 
 
 def in_parts(
-    parts: list[dict], loss: Callable[[dict], torch.Tensor], backward: Callable[[torch.Tensor], None]
+    parts: list, loss: Callable[[object], torch.Tensor], backward: Callable[[torch.Tensor], None]
 ) -> torch.Tensor:
     """The loss of a batch that goes through forward and backward part by part; the last part's backward is left to
     the trainer.
 
-    Each part's loss is a sum over tokens divided by the whole batch's number of tokens, so they may simply be added.
+    Each part's loss is a sum over tokens or pairs divided by the whole batch's number of them, so they may simply be
+    added.
     """
     *others, last = parts
     before = 0.0
@@ -181,5 +186,5 @@ def finish(
         models.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model", whole)
         shutil.rmtree(out / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    trained = recorder.rows[-1]["tokens"] if train_tokens is None else train_tokens
+    trained = recorder.tokens if train_tokens is None else train_tokens
     return Result(out / "model", recorder.rows, seconds + recorder.before, trained, forward_tokens)
