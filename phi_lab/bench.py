@@ -119,15 +119,15 @@ class Lab:
         )).seconds  # fmt: skip
 
     def dpo_trl(self) -> float:
-        numbers = replace(scale.LAB.dpo, pairs=STEPS // 3 * scale.LAB.dpo.batch)
+        numbers = replace(scale.LAB.dpo, pairs=STEPS // 6 * scale.LAB.dpo.batch)
         rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), numbers, 0,
                                       rollout_dpo.pair_closest_length)  # fmt: skip
         arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=numbers.batch)
-        trainer = _silent(lambda: DPOTrainer(
+        seconds = _timed(lambda: _silent(lambda: _plain(DPOTrainer(  # which reads the pairs, as ours does
             models.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
             processing_class=self.tokenizer,
-        ))  # fmt: skip
-        return arguments.max_steps * numbers.batch / _seconds(trainer)
+        )).train()))  # fmt: skip
+        return numbers.pairs / seconds
 
     def grpo(self) -> float:
         """Steps a second, without the choice of prompts, which TRL has not."""
@@ -246,6 +246,11 @@ def _silent(work: Callable[[], object]):
         return work()
 
 
-def _seconds(trainer) -> float:
+def _plain(trainer):
+    """The same trainer, without its lines of metrics."""
     trainer.remove_callback(PrinterCallback)
-    return _timed(lambda: _silent(trainer.train))
+    return trainer
+
+
+def _seconds(trainer) -> float:
+    return _timed(lambda: _silent(_plain(trainer).train))

@@ -245,9 +245,10 @@ def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Ca
         free = (job < 0).nonzero()[:, 0]
         if waiting < len(jobs) and len(free) >= min(slots // 8 + 1, len(jobs) - waiting):
             length[free] = 0
-            order = length.argsort(stable=True)  # free slots, short rows, long rows
-            cache = [(keys[order], values[order]) for keys, values in cache]
-            job, length, token = job[order], length[order], token[order]
+            if waiting:
+                order = length.argsort(stable=True)  # free slots, short rows, long rows
+                cache = [(keys[order], values[order]) for keys, values in cache]
+                job, length, token = job[order], length[order], token[order]
             rows = torch.arange(min(len(free), len(jobs) - waiting))
             taken = list(range(waiting, waiting + len(rows)))
             waiting += len(rows)
@@ -257,7 +258,10 @@ def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Ca
         elif waiting == len(jobs) and len(free) > len(job) // 4:
             keep = (job >= 0).nonzero()[:, 0]
             job, length, token = job[keep], length[keep], token[keep]
-            cache = [(keys[keep], values[keep]) for keys, values in cache]
+            count, held = len(keep), int(length.max())
+            for table in (table for pair in cache for table in pair):
+                table[:count, :, :held] = table[keep, :, :held]
+            cache = [(keys[:count], values[:count]) for keys, values in cache]
         rows = (job >= 0).nonzero()[:, 0]
         if len(rows):
             logits = phi.step(token, length, cache)

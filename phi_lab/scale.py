@@ -127,13 +127,13 @@ class Distillation:
     temperature: float = 1.0
     max_new_tokens: int = 256
     problems: str = "world"  # by the names of `phi-lab distill`, as the next two are
-    teacher: str = "model"  # "traces": what others sampled, here DeepSeek-R1's answers
+    answers: str = "model"  # --teacher: the shipped model, or "traces", what others sampled; here of DeepSeek-R1
     keep_clear_of: tuple[str, ...] = ()  # benchmarks, besides the lab's
 
     def command(self, model: str) -> str:
         """The shell command for this set. model: whose tokenizer counts tokens."""
         return (
-            f"phi-lab distill --problems {self.problems} --teacher {self.teacher} --questions {self.questions} "
+            f"phi-lab distill --problems {self.problems} --teacher {self.answers} --questions {self.questions} "
             f"--longest {self.max_new_tokens} --tokenizer {model} --keep-clear-of {' '.join(self.keep_clear_of)} "
             "--out SET"
         )
@@ -236,7 +236,7 @@ LAB = Numbers(
     distillation=Distillation(questions=2000, validation_questions=100, temperature=0.8),
     mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, evaluate_every=75, patience=2, cooldown=75),
     sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=160, documents=2048),
-    dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320),
+    dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320, hardware=Hardware(rows=4)),
     grpo=Reinforcement(learning_rate=6e-4, steps=24, prompts=32, group=8, candidates=4000),
     evaluation=Evaluation(problems=500),
 )  # fmt: skip
@@ -257,7 +257,7 @@ SMOKE = replace(
 FULL = Numbers(
     scale="full", profile="lab", model="microsoft/Phi-4-mini-instruct",
     distillation=Distillation(questions=1_600_000, validation_questions=2000, max_new_tokens=16384,
-                              problems="openr1-math", teacher="traces", keep_clear_of=("math500", "aime24")),
+                              problems="openr1-math", answers="traces", keep_clear_of=("math500", "aime24")),
     mid=Training(learning_rate=1e-5, batch=128, row_length=16384, steps=71_500, evaluate_every=1000, patience=2,
                  cooldown=3500, muon=False, hardware=(GPU := Hardware(
                      attention="flex_attention", optimizer="adamw_torch_fused", checkpointing=True, liger=True,

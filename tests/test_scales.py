@@ -71,7 +71,8 @@ def test_the_table_shows_each_kind_of_number():
     rows = {part: {row[0]: row[1:] for row in scale.beside_the_paper(part, scales)} for part in PARTS}
     assert rows["mid"]["row length"] == ("320", "4,096", "4,096", "16,384", "16,384", "section 3.1 [S]")
     assert rows["distillation"]["problems"][:4] == ("world", "openr1-math", "openr1-math", "openr1-math")
-    assert rows["distillation"]["teacher"] == ("model", "traces", "traces", "traces", "DeepSeek-R1", "model card [P]")
+    assert rows["distillation"]["answers"][:4] == ("model", "traces", "traces", "traces")
+    assert rows["distillation"]["teacher"] == ("–", "–", "–", "–", "DeepSeek-R1", "model card [P]")
     assert rows["distillation"]["keep clear of"][:2] == ("none", "math500, aime24")
     assert rows["mid"]["muon"] == ("yes", "no", "no", "no", "–", "")
     assert rows["mid"]["epochs"] == ("–", "–", "–", "–", "5", "section 3.1 [S]")
@@ -79,7 +80,7 @@ def test_the_table_shows_each_kind_of_number():
     assert rows["dpo"]["longest"][:5] == ("0", "4,096", "4,096", "16,384", "16,384")
     assert rows["evaluation"]["sets"][0] == "easy, hard, transfer"
     assert rows["hardware"]["adapter"][:4] == ("none", "lora", "qlora", "none")
-    assert rows["hardware"]["rows"][:4] == ("8 (mid, sft, dpo); 32 (grpo)", "1", "1", "1")
+    assert rows["hardware"]["rows"][:4] == ("8 (mid, sft); 4 (dpo); 32 (grpo)", "1", "1", "1")
     assert "patience" not in rows["sft"] and "patience" in rows["mid"]
 
 

@@ -47,7 +47,7 @@ from phi_lab.stages.training import arguments as machine
 
 # pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
 Pair = Callable[[Sequence[dict], Sequence[dict], int, random.Random], list[tuple[dict, dict]]]
-SORTED = 8  # times as many pairs as the reference scores at once are sorted by length
+SORTED = 16  # times as many pairs as the reference scores at once are sorted by length
 KEPT = ("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
 
 
@@ -146,7 +146,8 @@ def train(
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
     if numbers.longest:
         rows, mistakes = (
-            [row for row in side if _tokens(tokenizer, row) <= numbers.longest] for side in (rows, mistakes)
+            [row for row, count in zip(side, _tokens(tokenizer, side), strict=True) if count <= numbers.longest]
+            for side in (rows, mistakes)
         )
     rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
@@ -159,7 +160,8 @@ def train(
         precompute_ref_batch_size=2 * together * SORTED, max_length=None, save_strategy="steps", save_steps=20,
         save_total_limit=1, logging_steps=min(2, steps), **machine(numbers.hardware),
     )  # fmt: skip
-    lengths = [len(tokenizer(2 * row["prompt"] + row["chosen"] + row["rejected"]).input_ids) for row in rows]
+    texts = [2 * row["prompt"] + row["chosen"] + row["rejected"] for row in rows]
+    lengths = [len(ids) for ids in tokenizer(texts).input_ids]
     recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
     keep_outputs_whole(arguments)
     with arguments.main_process_first(local=False):  # TRL keeps the reference's log-probabilities beside a set on disk
@@ -182,12 +184,17 @@ def train(
     trainer.train(resume_from_checkpoint=resume_point(out))
     scored = sum(lengths)  # by the reference, and to select
     if math.isfinite(numbers.plausible):
-        scored += sum(_tokens(tokenizer, row) for row in mistakes)
+        scored += sum(_tokens(tokenizer, mistakes))
     return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)
 
 
-def _tokens(tokenizer: PreTrainedTokenizerFast, row: dict) -> int:
-    return len(lm.document(tokenizer, row["prompt"], row["completion"])[0])
+def _tokens(tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict]) -> list[int]:
+    """Of each rollout with its question and its stop token; all at once, which is twice as fast."""
+    asked = [chat.asked(tokenizer, row["prompt"]) for row in rows]
+    both = (
+        tokenizer(texts, add_special_tokens=False).input_ids for texts in (asked, [row["completion"] for row in rows])
+    )
+    return [len(question) + len(answer) + 1 for question, answer in zip(*both, strict=True)]
 
 
 def by_length(batch: dict[str, torch.Tensor], rows: int) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
