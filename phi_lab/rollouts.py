@@ -255,12 +255,14 @@ def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Ca
             job[rows] = torch.tensor(taken)
             length[rows] = torch.tensor([len(jobs[i]) for i in taken])
             choose(phi.prefill([jobs[i] for i in taken], cache, rows), rows)
-        elif waiting == len(jobs) and len(free) > len(job) // 4:
-            keep = (job >= 0).nonzero()[:, 0]
-            job, length, token = job[keep], length[keep], token[keep]
-            count, held = len(keep), int(length.max())
+        elif waiting == len(jobs) and len(free) > len(job) // 16:
+            count, held = len(job) - len(free), int(length[job >= 0].max())
+            hole, last = free[free < count], (job[count:] >= 0).nonzero()[:, 0] + count  # the last rows fill the gaps
+            for table in (job, length, token):
+                table[hole] = table[last]
             for table in (table for pair in cache for table in pair):
-                table[:count, :, :held] = table[keep, :, :held]
+                table[hole, :, :held] = table[last, :, :held]
+            job, length, token = job[:count], length[:count], token[:count]
             cache = [(keys[:count], values[:count]) for keys, values in cache]
         rows = (job >= 0).nonzero()[:, 0]
         if len(rows):
