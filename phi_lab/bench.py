@@ -173,9 +173,10 @@ def bench(path: Path | None) -> dict:
     with tempfile.TemporaryDirectory() as folder, Bar(10 * RUNS, "bench", "pair") as bar:
         lab, (few, many) = Lab(Path(folder)), PROMPTS
         growing = lab.growth()
-        lab.dpo(), lab.grpo()
-        same = {"per_device_train_batch_size": scale.LAB.mid.batch, "max_length": scale.LAB.mid.row_length}
+        lab.dpo()
+        lab.grpo()
         peak = peak_rss_mb()  # of ours: what theirs take comes after
+        same = {"per_device_train_batch_size": scale.LAB.mid.batch, "max_length": scale.LAB.mid.row_length}
 
         def ratio(ours: Callable[[], float], theirs: Callable[[], float]) -> dict:
             """`RUNS` pairs of rates, in turn: ours/theirs as median, lowest and highest, and the rates' medians."""

@@ -222,7 +222,7 @@ def _longest(numbers: Numbers, stage: str) -> int:
 def _passes(numbers: Numbers, stage: str, gpus: int) -> tuple[int, int]:
     """Rows in one forward and backward pass on a GPU, and passes a step: as the stages have it."""
     rows, mine = getattr(numbers, stage).hardware.rows, math.ceil(batch(numbers, stage) / gpus)
-    if stage == "dpo":  # TRL's accumulation: passes of equal size
+    if stage == "dpo":  # passes of equal size
         together = math.gcd(mine, rows)
         return 2 * together, mine // together
     mine *= _rows(numbers, stage)

@@ -90,7 +90,7 @@ def measure(case: str, where: Path) -> dict:
     ends, profile = [], None
     on_step_end = training.Recorder.on_step_end
 
-    def timed(recorder, args, state, control, **rest_):
+    def timed(recorder, args, state, control, **others):
         nonlocal profile
         torch.cuda.synchronize()
         ends.append(time.perf_counter())
@@ -103,14 +103,14 @@ def measure(case: str, where: Path) -> dict:
             profile.__exit__(None, None, None)
             print(profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=40, max_name_column_width=90),
                   file=sys.stderr)  # fmt: skip
-        return on_step_end(recorder, args, state, control, **rest_)
+        return on_step_end(recorder, args, state, control, **others)
 
     training.Recorder.on_step_end = timed
     lm.finish = lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
     config = lm.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
     lm.SFTConfig = lambda **words: config(**{**words, "save_strategy": "no"})
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
-        rows_ = lm.fit(model, models.load_tokenizer(student), documents, [], Path(folder), numbers,
+        logged = lm.fit(model, models.load_tokenizer(student), documents, [], Path(folder), numbers,
                        pack=lm.pack_best_fit, packed=True, seed=0, title=case)  # fmt: skip
     steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
     seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])
@@ -121,7 +121,7 @@ def measure(case: str, where: Path) -> dict:
         "mfu": round(TOKENS / seconds * plan.flops(shape, hardware, part) / PEAK, 4),
         "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2), "planned_gb": round(planned / 1e9, 2),
-        "trained": trained, "loss": rows_[-1]["loss"], "steps": steps, "load_seconds": round(loaded, 1),
+        "trained": trained, "loss": logged[-1]["loss"], "steps": steps, "load_seconds": round(loaded, 1),
         "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
     }  # fmt: skip
 

@@ -313,7 +313,10 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
         (["--from", "rl"], "unknown stage 'rl': choose one of base, mid, sft, dpo, grpo"),
         (["--to", "rlhf"], "unknown stage 'rlhf'"),
         (["--from", "grpo", "--to", "sft"], "--from grpo comes after --to sft"),
-        (["--scale", "lora"], "--data SET, made by phi-lab distill --problems openr1-math"),
+        (
+            ["--scale", "lora"],
+            "the scale lora trains on a distilled set: --data SET, made by phi-lab distill --problems openr1-math",
+        ),
         (["--profile", "smoke", "--from", "base"], "use --profile lab with --from base"),
         (["--launcher", "srun 'x"], "--launcher srun 'x: No closing quotation"),
     ],

@@ -1,3 +1,5 @@
+"""The GPU scales on a CPU: the tiny model in a folder like a download, natural text, every stage of each scale."""
+
 import json
 import shutil
 from dataclasses import asdict, fields, replace

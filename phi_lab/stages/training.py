@@ -121,7 +121,6 @@ class Recorder(TrainerCallback):
         self.bar.update(1)
 
     def on_train_end(self, args, state, control, **_):
-        self.tokens = self.read(state)
         self.bar.close()
 
     def read(self, state) -> int:
@@ -186,5 +185,5 @@ def finish(
         models.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model", whole)
         shutil.rmtree(out / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    trained = recorder.tokens if train_tokens is None else train_tokens
+    trained = recorder.read(trainer.state) if train_tokens is None else train_tokens
     return Result(out / "model", recorder.rows, seconds + recorder.before, trained, forward_tokens)
