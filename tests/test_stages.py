@@ -5,11 +5,13 @@ import math
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
+from trl.trainer.utils import add_fused_lm_head
 
 from phi_lab import chat, distill, models, rollouts, scale
 from phi_lab.domains import arithmetic
@@ -675,20 +677,59 @@ def test_tokens_are_counted_to_the_last_step(tmp_path, student, data):
     assert result.train_tokens == 13 * 2 * MID.row_length
 
 
-def test_pairs_of_like_length_go_together():
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_question_read_once_gives_what_two_rows_give(student, trained):
+    """Chosen and rejected answers behind one reading of their question: TRL's own head over a row each is the judge,
+    for what it returns, for the gradient, and for an answer whose neighbour is another one.
+    """
+    model, one = models.load(student), torch.Generator().manual_seed(0)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+    asked, said = torch.tensor([9, 4, 12]), torch.tensor([[20, 7, 1], [3, 25, 1]])
+    width = int((asked + said).max())
+    ids, place = torch.randint(10, 400, (6, width), generator=one), torch.arange(width)
+    ids[3:] = torch.where(place < asked[:, None], ids[:3], ids[3:])
+    mask = (place < (asked + said).flatten()[:, None]).long()
+    labels = ids.masked_fill((mask == 0) | (place < asked.repeat(2)[:, None]), lm.IGNORE)
+    batch = {"input_ids": ids * mask, "attention_mask": mask, "labels": labels, "use_cache": False}
+    found, gradients = [], []
+    for scored in (model, partial(rollout_dpo.question_once, model)):
+        with torch.set_grad_enabled(trained):
+            found.append(scored(**batch, fused_lm_head=True))
+            if trained:
+                model.zero_grad()
+                (found[-1].log_probs * torch.arange(1.0, 7)[:, None]).sum().backward()
+                gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    theirs, ours = found
+    for name in ("log_probs", "entropy", "mean_logits"):
+        assert torch.allclose(getattr(ours, name), getattr(theirs, name), atol=1e-4), name
+    assert torch.equal(ours.is_top1 & (labels[:, 1:] != lm.IGNORE), theirs.is_top1 & (labels[:, 1:] != lm.IGNORE))
+    assert ours.log_probs[:, 0].eq(0).all() and (ours.log_probs < 0).sum() == said.sum()
+    if trained:
+        assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
+    other = batch | {"input_ids": batch["input_ids"].clone()}
+    other["input_ids"][3:][labels[3:] != lm.IGNORE] = 77
+    changed = rollout_dpo.question_once(model, **other, fused_lm_head=True)
+    assert torch.allclose(changed.log_probs[:3], ours.log_probs[:3], atol=1e-5)  # the chosen ones
+    assert not torch.allclose(changed.log_probs[3:], ours.log_probs[3:], atol=1)
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_pairs_of_like_length_go_together(once):
     chance = torch.Generator().manual_seed(0)
-    lengths = torch.randint(1, 30, (2, 10), generator=chance)
-    mask = (torch.arange(30) < lengths.flatten()[:, None]).long()
-    batch = {"input_ids": torch.arange(20)[:, None].expand(20, 30) * mask, "attention_mask": mask,
-             "ref_chosen_logps": torch.arange(10.0)}  # fmt: skip
-    parts = list(rollout_dpo.by_length(batch, 4))
-    assert sorted(torch.cat([some for some, _ in parts]).tolist()) == list(range(10))
-    widths = [part["input_ids"].shape[1] for _, part in parts]
-    assert widths == sorted(widths) and [len(some) for some, _ in parts] == [4, 4, 2]
+    asked, said = torch.randint(1, 9, (10,), generator=chance), torch.randint(1, 30, (2, 10), generator=chance)
+    mask = (torch.arange(40) < (asked + said).flatten()[:, None]).long()
+    answers = mask * (torch.arange(40) >= asked.repeat(2)[:, None])
+    batch = {"input_ids": torch.arange(20)[:, None].expand(20, 40) * mask, "attention_mask": mask,
+             "completion_mask": answers, "ref_chosen_logps": torch.arange(10.0)}  # fmt: skip
+    parts = list(rollout_dpo.by_length(batch, 4, once))
+    order = torch.cat([some for some, _ in parts])
+    assert sorted(order.tolist()) == list(range(10)) and [len(some) for some, _ in parts] == [4, 4, 2]
+    tokens = (asked + said.sum(0) if once else asked + said.amax(0))[order]
+    assert torch.equal(tokens, tokens.sort().values)
     for some, part in parts:
         assert torch.equal(part["ref_chosen_logps"], some.float())
         assert torch.equal(part["input_ids"][:, 0], torch.cat([some, some + 10]))  # chosen above rejected
-        assert part["input_ids"].shape[1] == lengths[:, some].max() == part["attention_mask"].sum(1).max()
+        assert part["input_ids"].shape[1] == (asked + said)[:, some].max() == part["attention_mask"].sum(1).max()
 
 
 # ------------------------------------------------------------------ GRPO, its parts

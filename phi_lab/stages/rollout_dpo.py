@@ -21,7 +21,9 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from datasets import Dataset, load_from_disk
@@ -113,7 +115,7 @@ def make_pairs(
     rows = []
     for good, bad in sides.values():
         for chosen, rejected in pair(good, bad, numbers.pairs_a_question, rng) if good and bad else []:
-            prompt = chat.asked(tokenizer, chosen["prompt"])  # TRL adds the stop token to both answers
+            prompt = chat.asked(tokenizer, chosen["prompt"])
             rows.append({"prompt": prompt, "chosen": chosen["completion"], "rejected": rejected["completion"]})
     if not rows:
         raise UserError(
@@ -160,14 +162,16 @@ def train(
         precompute_ref_batch_size=2 * together * SORTED, max_length=None, save_strategy="steps", save_steps=20,
         save_total_limit=1, logging_steps=min(2, steps), **machine(numbers.hardware),
     )  # fmt: skip
-    texts = [2 * row["prompt"] + row["chosen"] + row["rejected"] for row in rows]
-    lengths = [len(ids) for ids in tokenizer(texts).input_ids]
+    ids = {f"{side}_ids": _ids(tokenizer, [row[side] for row in rows]) for side in ("prompt", "chosen", "rejected")}
+    for side in ("chosen_ids", "rejected_ids"):
+        ids[side] = [one + [tokenizer.eos_token_id] for one in ids[side]]
+    lengths = [2 * len(prompt) + len(good) + len(bad) for prompt, good, bad in zip(*ids.values(), strict=True)]
     recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
     keep_outputs_whole(arguments)
     with arguments.main_process_first(local=False):  # TRL keeps the reference's log-probabilities beside a set on disk
         folder = out / "trainer" / "pairs"
         if arguments.process_index == 0:
-            Dataset.from_list(rows).save_to_disk(folder)
+            Dataset.from_dict(ids).save_to_disk(folder)
         pairs = load_from_disk(folder)
     trainer = _Trainer(
         model=model,
@@ -177,9 +181,10 @@ def train(
         train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[recorder],
+        rows=together,
+        fused=numbers.hardware.liger,
+        longest=sorted(range(len(pairs)), key=lambda index: -lengths[index])[:together],
     )
-    trainer.ref_model, trainer.rows = None, together  # the reference has scored all pairs
-    trainer.longest = sorted(range(len(pairs)), key=lambda index: -lengths[index])[:together]
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     scored = sum(lengths)  # by the reference, and to select
@@ -189,24 +194,78 @@ def train(
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict]) -> list[int]:
-    """Of each rollout with its question and its stop token; all at once, which is twice as fast."""
-    asked = [chat.asked(tokenizer, row["prompt"]) for row in rows]
-    both = (
-        tokenizer(texts, add_special_tokens=False).input_ids for texts in (asked, [row["completion"] for row in rows])
-    )
-    return [len(question) + len(answer) + 1 for question, answer in zip(*both, strict=True)]
+    """Of each rollout with its question and its stop token."""
+    asked = _ids(tokenizer, [chat.asked(tokenizer, row["prompt"]) for row in rows])
+    said = _ids(tokenizer, [row["completion"] for row in rows])
+    return [len(question) + len(answer) + 1 for question, answer in zip(asked, said, strict=True)]
 
 
-def by_length(batch: dict[str, torch.Tensor], rows: int) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+def _ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """All at once, which is twice as fast."""
+    return tokenizer(texts, add_special_tokens=False).input_ids
+
+
+def by_length(
+    batch: dict[str, torch.Tensor], rows: int, once: bool
+) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     """The pairs of TRL's batch, shortest first, `rows` at a time and cut after their last token: (their places, they).
 
-    batch: chosen answers (pairs, width) above the rejected ones, and numbers (pairs,).
+    batch: chosen answers (pairs, width) above the rejected ones, and numbers (pairs,). once: a pair is as long as its
+    question and both answers (`question_once`); else as the longer of its two rows.
     """
     pairs = len(batch["input_ids"]) // 2
-    lengths = batch["attention_mask"].sum(1).view(2, pairs).amax(0)
+    widths = batch["attention_mask"].sum(1).view(2, pairs)
+    lengths = widths[0] + batch["completion_mask"][pairs:].sum(1) if once else widths.amax(0)
     for some in lengths.argsort(stable=True).split(rows):
-        both, width = torch.cat([some, some + pairs]), int(lengths[some].max())
+        both, width = torch.cat([some, some + pairs]), int(widths[:, some].max())
         yield some, {name: value[both, :width] if value.dim() > 1 else value[some] for name, value in batch.items()}
+
+
+def question_once(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    labels: torch.Tensor,
+    fused_lm_head: bool,
+    **rest,
+) -> SimpleNamespace:
+    """What TRL's model returns, by rows of a question, its chosen and its rejected answer, of which neither answer sees
+    the other (prefix sharing, arXiv 2410.20305). All logits at once, where TRL's head goes through a vocabulary in
+    chunks: on a small one that takes longer.
+
+    input_ids, attention_mask, labels: (2 x pairs, width), chosen above rejected, padded on the right, -100 where a
+    token is not scored. Each result: (2 x pairs, width - 1), zero there.
+    """
+    pairs, width = len(input_ids) // 2, input_ids.shape[1]
+    scored = labels != lm.IGNORE
+    asked = scored[:pairs].int().argmax(1, keepdim=True)  # tokens of each question
+    good, bad = (attention_mask.sum(1, keepdim=True) - asked.repeat(2, 1)).split(pairs)
+    place = torch.arange(int((asked + good + bad).max()), device=input_ids.device)[None]
+    part = sum(place >= edge for edge in (asked, asked + good, asked + good + bad)).to(torch.int8)
+    there = torch.where(part == 2, place - good, place).clamp(max=width - 1)  # the place in the answer's own row
+    ids = torch.where(part == 2, input_ids[pairs:].gather(1, there), input_ids[:pairs].gather(1, there))
+    seen = (place[..., None] >= place[:, None]) & ((part[:, None] == 0) | (part[:, None] == part[..., None]))
+    output = model(input_ids=ids, position_ids=there, attention_mask=seen[:, None], **rest)
+
+    back = place[:, : width - 1].repeat(2 * pairs, 1)
+    back[pairs:] += torch.where(back[pairs:] < asked, 0, good)
+    back = back.clamp(max=place.shape[1] - 1)
+
+    def own(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """(pairs, any) -> the numbers at `index` of the answers' own rows, (2 x pairs, width - 1)."""
+        both = values.gather(1, torch.cat(index.split(pairs), 1))
+        return torch.cat(both.split(width - 1, 1)) * scored[:, 1:]
+
+    logits = output.logits.float()
+    every = logits.log_softmax(-1)
+    said = own(every.flatten(1), back * logits.shape[-1] + input_ids[:, 1:])
+    with torch.no_grad():  # TRL's metrics
+        entropy, mean, top = (
+            own(values, back) for values in (-(every.exp() * every).sum(-1), logits.mean(-1), every.amax(-1))
+        )
+    return SimpleNamespace(
+        log_probs=said, entropy=entropy, mean_logits=mean, is_top1=said >= top, aux_loss=output.get("aux_loss")
+    )
 
 
 class _Trainer(DPOTrainer):
@@ -214,26 +273,34 @@ class _Trainer(DPOTrainer):
     longest pairs first.
     """
 
-    rows: int  # pairs in one forward and backward pass
-    longest: list[int]  # places of pairs, for `rehearse`; then empty
+    def __init__(self, *, rows: int, fused: bool, longest: list[int], **rest):
+        """rows: pairs in one forward and backward pass; fused: TRL's head; longest: places of pairs, to rehearse."""
+        self.rows, self.fused, self.longest = rows, fused, longest  # first: the reference scores in here
+        super().__init__(**rest)
+        self.ref_model = None  # it has scored all pairs
+
+    def _prepare_dataset(self, dataset, *_):
+        """As it is: its ids are there."""
+        return dataset
 
     def compute_ref_log_probs(self, model, inputs):
         """The same log-probabilities, (pairs,) of the chosen and of the rejected answers."""
         found, places = [], []
-        for some, part in by_length(inputs, self.args.precompute_ref_batch_size // SORTED):
-            found.append(super().compute_ref_log_probs(model, part))
+        headed = model if self.fused else partial(question_once, model)
+        for some, part in by_length(inputs, 2 * self.rows, not self.fused):
+            found.append(super().compute_ref_log_probs(headed, part))
             places.append(some)
         back = torch.cat(places).argsort()
         return tuple(torch.cat(side)[back] for side in zip(*found, strict=True))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The same loss and gradient, a few pairs at a time."""
-        whole = super().compute_loss
+        whole, headed = super().compute_loss, model if self.fused else partial(question_once, model)
         if self.longest and self.optimizer.state:
             worst = self._prepare_inputs(self.data_collator([self.train_dataset[place] for place in self.longest]))
-            rehearse(self, model, lambda: whole(model, worst), f"the longest {len(self.longest)} pairs at once")
+            rehearse(self, model, lambda: whole(headed, worst), f"the longest {len(self.longest)} pairs at once")
             self.longest = []
-        pairs, parts = len(inputs["input_ids"]) // 2, by_length(inputs, self.rows)
+        pairs, parts = len(inputs["input_ids"]) // 2, by_length(inputs, self.rows, not self.fused)
         return in_parts(
-            list(parts), lambda part: whole(model, part[1]) * len(part[0]) / pairs, self.accelerator.backward
+            list(parts), lambda part: whole(headed, part[1]) * len(part[0]) / pairs, self.accelerator.backward
         )
