@@ -1,11 +1,11 @@
 """Sampling answers: one seam, three engines.
 
 `cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop
-over Phi's own weights: prompts are prefilled once and shared by all their samples, keys and values live in a fixed
-cache, a finished row makes room for the next question at once, rows of like length lie side by side, sampling is one
-cumulative sum, and two halves of a large batch grow at once, in a thread each. `hf` is `model.generate`, slower and the
-reference: the tests hold both to the same distribution. `vllm` is for models that need a GPU; it was written to vLLM's
-documentation and has not run yet.
+over Phi's own weights (`phi_lab/decode.py`): prompts are prefilled once and shared by all their samples, keys and
+values live in a fixed cache, a finished row makes room for the next question at once, attention is compiled and reads
+of each row what is there, sampling is one cumulative sum, and two halves of a large batch grow at once, in a thread
+each. `hf` is `model.generate`, slower and the reference: the tests hold both to the same distribution. `vllm` is for
+models that need a GPU; it was written to vLLM's documentation and has not run yet.
 
 Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature
 0 the choice is greedy and log-probabilities are those of temperature 1.
@@ -21,15 +21,14 @@ from dataclasses import dataclass
 from threading import Event, Lock
 
 import torch
-import torch.nn.functional as F
 from peft import PeftModel
 from transformers import LogitsProcessor, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from phi_lab import chat, models
+from phi_lab.decode import Phi
 from phi_lab.errors import UserError
 from phi_lab.progress import Bar
 
-BAND = 64  # neighbouring slots attend as far back as the longest row among them
 SPLIT = 64  # so many jobs or more are done in two halves on a CPU
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)
 
@@ -208,7 +207,7 @@ def _sample_cpu(model, jobs, temperature, top_p, max_new_tokens, seed, stops, ti
 
 def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     """A slot is a row of the cache; `job[slot]` says whose answer grows there, -1 if nobody's."""
-    phi = _Phi(model)
+    phi = Phi(model)
     random = torch.Generator(model.device).manual_seed(seed)
     slots, room = min(SLOTS[model.device.type], len(jobs)), max(map(len, jobs)) + max_new_tokens
     cache = phi.empty_cache(slots, room)
@@ -216,7 +215,7 @@ def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Ca
     logprobs = torch.zeros(len(jobs), max_new_tokens)
     said = torch.zeros(len(jobs), dtype=torch.long)
     job = torch.full((slots,), -1)
-    length = torch.zeros(slots, dtype=torch.long)  # tokens of the row that are in the cache
+    length = torch.full((slots,), -1)  # tokens of the row that are in the cache; -1 as above
     token = torch.zeros(slots, dtype=torch.long)  # the last chosen token, not yet in the cache
     is_stop = torch.zeros(model.config.vocab_size, dtype=torch.bool)
     is_stop[list(stops)] = True
@@ -237,26 +236,21 @@ def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Ca
         said[whose] += 1
         token[rows] = picked
         over = is_stop[picked] | (said[whose] == max_new_tokens)
-        job[rows[over]] = -1
+        job[rows[over]] = length[rows[over]] = -1
         if over.any():
             tick(int(over.sum()))
 
     while waiting < len(jobs) or (job >= 0).any():
         free = (job < 0).nonzero()[:, 0]
         if waiting < len(jobs) and len(free) >= min(slots // 8 + 1, len(jobs) - waiting):
-            length[free] = 0
-            if waiting:
-                order = length.argsort(stable=True)  # free slots, short rows, long rows
-                cache = [(keys[order], values[order]) for keys, values in cache]
-                job, length, token = job[order], length[order], token[order]
-            rows = torch.arange(min(len(free), len(jobs) - waiting))
+            rows = free[: len(jobs) - waiting]
             taken = list(range(waiting, waiting + len(rows)))
             waiting += len(rows)
             job[rows] = torch.tensor(taken)
             length[rows] = torch.tensor([len(jobs[i]) for i in taken])
             choose(phi.prefill([jobs[i] for i in taken], cache, rows), rows)
         elif waiting == len(jobs) and len(free) > len(job) // 16:
-            count, held = len(job) - len(free), int(length[job >= 0].max())
+            count, held = len(job) - len(free), int(length.max())
             hole, last = free[free < count], (job[count:] >= 0).nonzero()[:, 0] + count  # the last rows fill the gaps
             for table in (job, length, token):
                 table[hole] = table[last]
@@ -267,8 +261,7 @@ def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Ca
         rows = (job >= 0).nonzero()[:, 0]
         if len(rows):
             logits = phi.step(token, length, cache)
-            length += 1
-            length.clamp_(max=room - 1)  # an idle row may not run out of the cache
+            length[rows] += 1
             choose(logits[rows], rows)
     ids, logprobs, said = ids.tolist(), logprobs.tolist(), said.tolist()
     return [(ids[i][:count], logprobs[i][:count]) for i, count in enumerate(said)]
@@ -343,96 +336,3 @@ def _sample_vllm(model, jobs, temperature, top_p, max_new_tokens, seed, stops, t
 
 
 ENGINES: dict[str, Callable[..., Raw]] = {"cpu": _sample_cpu, "hf": _sample_hf, "vllm": _sample_vllm}
-
-
-class _Phi:
-    """Phi-3's forward pass over a fixed cache, in as few operations as it takes; where the model lives.
-
-    Equal to transformers' own forward to 1e-4 in log-probabilities (tests/test_rollouts.py).
-    """
-
-    def __init__(self, model: PreTrainedModel):
-        config, body = model.config, model.model
-        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
-        self.width = config.hidden_size // self.heads
-        self.epsilon = config.rms_norm_eps
-        self.embedding, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, model.lm_head.weight
-        self.layers = [
-            (
-                layer.input_layernorm.weight, layer.self_attn.qkv_proj.weight, layer.self_attn.o_proj.weight,
-                layer.post_attention_layernorm.weight, layer.mlp.gate_up_proj.weight, layer.mlp.down_proj.weight,
-            )
-            for layer in body.layers
-        ]  # fmt: skip
-        positions = torch.arange(config.max_position_embeddings)[None]
-        cosine, sine = body.rotary_emb(self.embedding[None, :1], positions)
-        self.cosine, self.sine = cosine[0], sine[0]
-        self.rotated = self.cosine.shape[-1]  # 75 % of a head's width
-
-    def empty_cache(self, rows: int, room: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        shape = (rows, self.groups, room, self.width)
-        return [(torch.zeros(shape), torch.zeros(shape)) for _ in self.layers]
-
-    def _rotate(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-        turning, still = x[..., : self.rotated], x[..., self.rotated :]
-        a, b = turning.chunk(2, -1)
-        return torch.cat((turning * cosine + torch.cat((-b, a), -1) * sine, still), -1)
-
-    def _forward(self, x: torch.Tensor, position: torch.Tensor, attend: Callable) -> torch.Tensor:
-        """x: hidden states (..., hidden). attend(layer, q, k, v) -> (..., hidden), q (..., heads, width)."""
-        cosine, sine = self.cosine[position][..., None, :], self.sine[position][..., None, :]
-        for index, (norm, qkv, out, norm_mlp, gate_up, down) in enumerate(self.layers):
-            flat = F.linear(F.rms_norm(x, norm.shape, norm, self.epsilon), qkv)
-            heads = flat.view(*flat.shape[:-1], self.heads + 2 * self.groups, self.width)
-            turned = self._rotate(heads[..., : self.heads + self.groups, :], cosine, sine)
-            q, k = turned[..., : self.heads, :], turned[..., self.heads :, :]
-            x = x + F.linear(attend(index, q, k, heads[..., self.heads + self.groups :, :]), out)
-            gate, up = F.linear(F.rms_norm(x, norm_mlp.shape, norm_mlp, self.epsilon), gate_up).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, down)
-        return x
-
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(F.rms_norm(x, self.norm.shape, self.norm, self.epsilon), self.head)
-
-    def prefill(self, jobs: list[list[int]], cache: list, rows: torch.Tensor) -> torch.Tensor:
-        """Run each distinct prompt once, copy its keys and values into `rows`; returns the logits of its last token."""
-        distinct = sorted(set(map(tuple, jobs)))
-        place = {prompt: i for i, prompt in enumerate(distinct)}
-        which = torch.tensor([place[tuple(job)] for job in jobs])
-        width = max(map(len, distinct))
-        ids = torch.tensor([list(prompt) + [0] * (width - len(prompt)) for prompt in distinct])
-
-        def attend(index, q, k, v):
-            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-            keys, values = cache[index]
-            keys[rows, :, :width], values[rows, :, :width] = k[which], v[which]
-            seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-            return seen.transpose(1, 2).flatten(2)
-
-        x = self._forward(F.embedding(ids, self.embedding), torch.arange(width).expand_as(ids), attend)
-        last = torch.tensor([len(prompt) - 1 for prompt in distinct])
-        return self._logits(x[torch.arange(len(distinct)), last])[which]
-
-    def step(self, token: torch.Tensor, length: torch.Tensor, cache: list) -> torch.Tensor:
-        """One more token for every row: put it at position `length`, return the logits after it (rows, vocabulary)."""
-        every, bands = torch.arange(len(token)), []
-        for first in range(0, len(token), BAND):
-            band = slice(first, first + BAND)
-            reach = int(length[band].max()) + 1
-            mask = torch.zeros(len(token[band]), 1, 1, reach).masked_fill_(
-                torch.arange(reach) > length[band, None, None, None], -torch.inf
-            )
-            bands.append((band, reach, mask))
-
-        def attend(index, q, k, v):
-            keys, values = cache[index]
-            keys[every, :, length], values[every, :, length] = k, v
-            # queries of one group stand side by side as if they were neighbours in time: no copy of keys and values
-            q = q.view(len(token), self.groups, self.heads // self.groups, self.width) * self.width**-0.5
-            seen = [  # torch's fused attention costs a tiny model more than it saves
-                (q[band] @ keys[band, :, :reach].mT).add_(mask).softmax(-1) @ values[band, :, :reach]
-                for band, reach, mask in bands
-            ]
-            return torch.cat(seen).flatten(1)
-
-        return self._logits(self._forward(F.embedding(token, self.embedding), length, attend))

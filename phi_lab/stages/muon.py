@@ -9,6 +9,7 @@ processor without such units needs two thirds of a whole training step for; here
 """
 
 import math
+from collections import defaultdict
 
 import torch
 from torch.optim import AdamW, Optimizer
@@ -17,16 +18,17 @@ from transformers import PreTrainedModel
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # https://kellerjordan.github.io/posts/muon/
 
 
-def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """About the orthogonal matrix nearest to `matrix` (rows, columns): its singular vectors, with values of 0.5 to 1.5
-    in place of its own, less where those are next to nothing."""
+def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """About the orthogonal matrix nearest to each of `matrices` (number, rows, columns): its singular vectors, with
+    values of 0.5 to 1.5 in place of its own, less where those are next to nothing."""
     a, b, c = NEWTON_SCHULZ
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp(min=1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices
+    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+        gram = wide @ wide.mT
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide.mT if tall else wide
 
 
 class Orthogonal(Optimizer):
@@ -39,14 +41,22 @@ class Orthogonal(Optimizer):
     def step(self, closure=None) -> None:
         """One step; matrices without a gradient stay."""
         for group in self.param_groups:
+            alike = defaultdict(
+                list
+            )  # matrices of one shape are multiplied together: a tiny model's are too small alone
             for weight in (weight for weight in group["params"] if weight.grad is not None):
-                state = self.state[weight]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(weight.grad)
-                momentum = state["momentum_buffer"].lerp_(weight.grad, 1 - group["momentum"])
-                update = orthogonal(weight.grad.lerp(momentum, group["momentum"]))
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(weight.shape)))
+                alike[weight.shape].append(weight)
+            for shape, weights in alike.items():
+                ahead = []
+                for weight in weights:
+                    state = self.state[weight]
+                    if not state:
+                        state["momentum_buffer"] = torch.zeros_like(weight.grad)
+                    momentum = state["momentum_buffer"].lerp_(weight.grad, 1 - group["momentum"])
+                    ahead.append(weight.grad.lerp(momentum, group["momentum"]))
+                for weight, update in zip(weights, orthogonal(torch.stack(ahead)), strict=True):
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    weight.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
 
 
 class Muon(Optimizer):
