@@ -269,8 +269,8 @@ def question_once(
 
 
 class _Trainer(DPOTrainer):
-    """DPOTrainer that sends pairs of like length through together, so that few positions only pad, and meets its
-    longest pairs first.
+    """DPOTrainer that sends pairs of like length through together, so that few positions only pad, reads a question
+    once where logits may be held whole, and meets its longest pairs first.
     """
 
     def __init__(self, *, rows: int, fused: bool, longest: list[int], **rest):
