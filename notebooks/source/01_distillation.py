@@ -4,7 +4,7 @@
 # **Claim.** A teacher's answer is worth what its verdict is worth: ask several times, check every final answer, learn
 # from the right ones, and do not throw the wrong ones away.
 #
-# **Time**: about 130 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores; nearly all of it is the teacher
+# **Time**: about 90 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores; nearly all of it is the teacher
 # writing.
 
 # %%

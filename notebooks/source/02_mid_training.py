@@ -4,7 +4,7 @@
 # **Claim.** Many verified chains of thought, packed tightly and repeated until the validation loss stands still, turn
 # a model that blurts into one that writes columns.
 #
-# **Time**: about 390 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
+# **Time**: about 300 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
 
 # %%
 from IPython.display import HTML

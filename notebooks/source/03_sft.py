@@ -4,7 +4,7 @@
 # **Claim.** A compact set of answers, chosen by how they are written, brings more than going on with mid-training for
 # the same compute and with the same falling rate.
 #
-# **Time**: about 240 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 190 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
 # %%
 from collections import Counter

@@ -4,7 +4,7 @@
 # **Claim.** The wrong answers that distillation would have thrown away hold something that right answers alone do not:
 # the difference. What a model can take from it depends on whose mistakes they are, and on what is left to mend.
 #
-# **Time**: about 230 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
+# **Time**: about 140 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
 
 # %%
 import random

@@ -5,7 +5,7 @@
 # holds both and there is something left to gain. On the seed of this page `hard` rises by three points, and so it does
 # in the mean of six chains. Greedy answers do not gain on this page: what was learned is surer sampling.
 #
-# **Time**: about 230 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 140 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
 # %%
 import torch
