@@ -188,8 +188,7 @@ def _sample_cpu(model, jobs, temperature, top_p, max_new_tokens, seed, stops, ti
 
     def half(place: int) -> Raw:
         torch.set_num_threads(max(1, threads // 2))  # of this thread
-        with torch.inference_mode():
-            return _loop(model, halves[place], temperature, top_p, max_new_tokens, 2 * seed + place, stops, counted)
+        return _loop(model, halves[place], temperature, top_p, max_new_tokens, 2 * seed + place, stops, counted)
 
     with ThreadPoolExecutor(min(2, threads)) as pool:
         futures = [pool.submit(half, place) for place in (0, 1)]
@@ -205,6 +204,7 @@ def _sample_cpu(model, jobs, temperature, top_p, max_new_tokens, seed, stops, ti
             torch.set_num_threads(threads)
 
 
+@torch.inference_mode()  # of this thread
 def _loop(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tick: Callable[[int], object]) -> Raw:
     """A slot is a row of the cache; `job[slot]` says whose answer grows there, -1 if nobody's."""
     phi = Phi(model)
