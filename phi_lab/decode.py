@@ -122,11 +122,6 @@ class Phi:
         shape = (rows, self.groups, room, self.width)
         return [(torch.zeros(shape), torch.zeros(shape)) for _ in self.layers]
 
-    def _rotate(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-        turning, still = x[..., : self.rotated], x[..., self.rotated :]
-        a, b = turning.chunk(2, -1)
-        return torch.cat((turning * cosine + torch.cat((-b, a), -1) * sine, still), -1)
-
     def _forward(self, x: torch.Tensor, attend: Callable[[int, torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """x: hidden states (..., hidden). attend(layer, queries, keys and values (..., heads + 2 x groups, width)) ->
         (..., heads x width).
@@ -138,11 +133,20 @@ class Phi:
             x = x + F.linear(F.silu(gate) * up, down)
         return x
 
-    def _turned(self, projected: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Queries, keys and values (..., heads or groups, width), rotated to their positions."""
+    def _turning(self, position: torch.Tensor) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
+        """From what `qkv_proj` gives at these positions to queries, keys and values (..., heads or groups, width), the
+        first two rotated.
+        """
         cosine, sine = self.cosine[position][..., None, :], self.sine[position][..., None, :]
-        turned = self._rotate(projected[..., : self.heads + self.groups, :], cosine, sine)
-        return *turned.split((self.heads, self.groups), -2), projected[..., self.heads + self.groups :, :]
+
+        def turned(projected):
+            turning, v = projected.split((self.heads + self.groups, self.groups), -2)
+            turning, still = turning[..., : self.rotated], turning[..., self.rotated :]
+            a, b = turning.chunk(2, -1)
+            found = torch.cat((turning * cosine + torch.cat((-b, a), -1) * sine, still), -1)
+            return *found.split((self.heads, self.groups), -2), v
+
+        return turned
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(F.rms_norm(x, self.norm.shape, self.norm, self.epsilon), self.head)
@@ -154,9 +158,10 @@ class Phi:
         which = torch.tensor([place[tuple(job)] for job in jobs])
         width = max(map(len, distinct))
         ids = torch.tensor([list(prompt) + [0] * (width - len(prompt)) for prompt in distinct])
+        turned = self._turning(torch.arange(width))
 
         def attend(index, projected):
-            q, k, v = (part.transpose(1, 2) for part in self._turned(projected, torch.arange(width).expand_as(ids)))
+            q, k, v = (part.transpose(1, 2) for part in turned(projected))
             keys, values = cache[index]
             keys[rows, :, :width], values[rows, :, :width] = k[which], v[which]
             seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
@@ -187,10 +192,10 @@ class Phi:
     def _attention(self, length: torch.Tensor, cache: Cache) -> Callable:
         length = length.clamp(min=0)
         every, reach = torch.arange(len(length)), int(length.max()) + 1
-        mask = (torch.arange(reach) <= length[:, None])[:, None, None]
+        mask, turned = (torch.arange(reach) <= length[:, None])[:, None, None], self._turning(length)
 
         def attend(index, projected):
-            q, k, v = self._turned(projected, length)
+            q, k, v = turned(projected)
             keys, values = cache[index]
             keys[every, :, length], values[every, :, length] = k, v
             # queries of one group stand side by side as if they were neighbours in time: no copy of keys and values

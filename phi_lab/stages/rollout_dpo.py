@@ -283,19 +283,22 @@ class _Trainer(DPOTrainer):
         """As it is: its ids are there."""
         return dataset
 
+    def _headed(self, model):
+        """What TRL calls as the model, and gets log-probabilities from."""
+        return model if self.fused else partial(question_once, model)
+
     def compute_ref_log_probs(self, model, inputs):
         """The same log-probabilities, (pairs,) of the chosen and of the rejected answers."""
         found, places = [], []
-        headed = model if self.fused else partial(question_once, model)
         for some, part in by_length(inputs, 2 * self.rows, not self.fused):
-            found.append(super().compute_ref_log_probs(headed, part))
+            found.append(super().compute_ref_log_probs(self._headed(model), part))
             places.append(some)
         back = torch.cat(places).argsort()
         return tuple(torch.cat(side)[back] for side in zip(*found, strict=True))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The same loss and gradient, a few pairs at a time."""
-        whole, headed = super().compute_loss, model if self.fused else partial(question_once, model)
+        whole, headed = super().compute_loss, self._headed(model)
         if self.longest and self.optimizer.state:
             worst = self._prepare_inputs(self.data_collator([self.train_dataset[place] for place in self.longest]))
             rehearse(self, model, lambda: whole(headed, worst), f"the longest {len(self.longest)} pairs at once")
