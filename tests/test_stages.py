@@ -321,6 +321,26 @@ def test_muon_steps_as_torch_s_does_but_in_full_precision(shape):
     assert 0.5 < values.median() and values.max() < 1.5
 
 
+def test_matrices_of_one_shape_step_as_each_alone():
+    """They are multiplied together; each keeps its own momentum and gets its own update, and one without a gradient
+    stays.
+    """
+    chance, shapes = torch.Generator().manual_seed(0), [(8, 16), (16, 8), (8, 16), (8, 8), (8, 16)]
+    start = [torch.randn(shape, generator=chance) for shape in shapes]
+    gradients = [[torch.randn(shape, generator=chance) for shape in shapes] for _ in range(3)]
+    together = [torch.nn.Parameter(one.clone()) for one in start]
+    alone = [torch.nn.Parameter(one.clone()) for one in start]
+    optimizers = [Orthogonal(together, 1e-2, 0.1), *(Orthogonal([one], 1e-2, 0.1) for one in alone)]
+    for some in gradients:
+        for place, gradient in enumerate(some[:4]):
+            together[place].grad, alone[place].grad = gradient.clone(), gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert not torch.equal(together[0], start[0]) and torch.equal(together[4], start[4])
+
+
 def test_muon_goes_on_from_its_saved_state(stepped):
     whole, _ = stepped(4)
     half, optimizer = stepped(2)
