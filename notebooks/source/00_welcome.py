@@ -119,9 +119,9 @@ def share_right(verdicts):
 
 
 # %%
-share_right = checks.SHARE_RIGHT.use(share_right)
+right_share = checks.SHARE_RIGHT.use(share_right)
 verdicts = [row["verdict"] for row in lab.answers("base", "hard", temperature=0.6)]
-print(f"{len(verdicts):,} sampled answers to hard problems, {100 * share_right(verdicts):.1f} % of them right")
+print(f"{len(verdicts):,} sampled answers to hard problems, {100 * right_share(verdicts):.1f} % of them right")
 
 # %% [markdown]
 # ## What to remember

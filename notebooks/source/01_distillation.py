@@ -181,9 +181,9 @@ def reward(completions, answers):
 
 
 # %%
-reward = checks.REWARD.use(reward)
+score = checks.REWARD.use(reward)
 some = random.Random(0).sample(rollouts, min(400, len(rollouts)))
-values = reward([row["completion"] for row in some], [row["answer"] for row in some])
+values = score([row["completion"] for row in some], [row["answer"] for row in some])
 print(
     "reward of 400 rollouts:", dict(Counter(values)), "and by verdict:", dict(Counter(row["verdict"] for row in some))
 )

@@ -49,8 +49,8 @@ def pack(lengths, row_length):
 
 
 # %%
-pack = checks.PACK.use(pack)
-rows = pack(lab.lengths(right), room)
+packer = checks.PACK.use(pack)
+rows = packer(lab.lengths(right), room)
 print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(right) / len(rows):.1f} answers a row")
 
 # %% [markdown]
@@ -67,7 +67,7 @@ print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(righ
 # Losses are in nats a token, that is minus the natural logarithm of a probability: 0.05 nats are a probability of 95 %.
 
 # %%
-result = lab.stage("mid", pack=pack)
+result = lab.stage("mid", pack=packer)
 
 # %%
 figures.loss_curve(result.metrics, "Mid-training")

@@ -78,10 +78,10 @@ def pair(right, wrong, count, rng):
 
 
 # %%
-pair = checks.PAIR.use(pair)
+pairing = checks.PAIR.use(pair)
 chance, gaps = random.Random(0), {"closest in length": [], "at random": []}
 for goods, bads in sides.values():
-    gaps["closest in length"] += [abs(a["tokens"] - b["tokens"]) for a, b in pair(goods, bads, 2, chance)]
+    gaps["closest in length"] += [abs(a["tokens"] - b["tokens"]) for a, b in pairing(goods, bads, 2, chance)]
     gaps["at random"] += [abs(chance.choice(goods)["tokens"] - chance.choice(bads)["tokens"]) for _ in range(2)]
 figures.lengths(
     [{"tokens": gap, "chosen": name} for name, some in gaps.items() for gap in some], by="chosen", things="pairs",
@@ -92,7 +92,7 @@ figures.lengths(
 # ## Training
 
 # %%
-result = lab.stage("dpo", pair=pair)
+result = lab.stage("dpo", pair=pairing)
 figures.dpo_curves(result.metrics)
 
 # %% [markdown]

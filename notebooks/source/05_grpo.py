@@ -50,13 +50,13 @@ HTML(widgets.heat_table(*lab.model("dpo"), said["prompt"], said["completion"]))
 
 # %% tags=["exercise"]
 def temperature(step, steps):
-    """Sampling temperature at `step` (0 to steps - 1): from 1.0 straight down to 0.6 over the first half, then 0.6."""
+    """Sampling temperature at `step` (0 to steps - 1): 1.0 at 0, straight down to 0.6 at steps / 2, then 0.6."""
     return NotImplemented  # your line
 
 
 # %%
-temperature = checks.TEMPERATURE.use(temperature)
-figures.temperature_schedule(temperature, max(30, numbers.steps))
+schedule = checks.TEMPERATURE.use(temperature)
+figures.temperature_schedule(schedule, max(30, numbers.steps))
 
 # %%
 widgets.schedule()  # with a running kernel: other schedules
@@ -84,7 +84,7 @@ def advantage(rewards, random):
 
 
 # %%
-advantage = checks.ADVANTAGE.use(advantage)
+balanced = checks.ADVANTAGE.use(advantage)
 
 # %% [markdown]
 # Real groups of the model before RL, at temperature 1.0: on the left what was sampled, on the right what counts.
@@ -92,7 +92,7 @@ advantage = checks.ADVANTAGE.use(advantage)
 # %%
 groups = lab.groups("dpo", prompts=16, temperature=1.0)
 rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
-kept = advantage(rewards, torch.Generator().manual_seed(0))
+kept = balanced(rewards, torch.Generator().manual_seed(0))
 pictures.groups(rewards.tolist(), kept.tolist())
 
 # %% [markdown]
@@ -100,7 +100,7 @@ pictures.groups(rewards.tolist(), kept.tolist())
 
 # %%
 same = torch.tensor([[1.0] * 8, [-1.0] * 8])
-for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", advantage)):
+for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", balanced)):
     print(f"{name}, sum of |advantage| without a difference: {function(same, torch.Generator()).abs().sum():.1f}")
 
 # %% [markdown]
@@ -111,7 +111,7 @@ for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", adv
 # the 60 % stay whose answers are most alike in length.
 
 # %%
-result = lab.stage("grpo", advantage=advantage, temperature=temperature)
+result = lab.stage("grpo", advantage=balanced, temperature=schedule)
 figures.rl_curves(result.metrics)
 
 # %%

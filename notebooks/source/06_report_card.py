@@ -61,11 +61,11 @@ def flips(before, after):
 
 
 # %%
-flips = checks.FLIPS.use(flips)
+count_flips = checks.FLIPS.use(flips)
 lines = []
 for one, two in pairwise(STAGES):
     before, after = ([row["verdict"] for row in lab.answers(stage)] for stage in (one, two))
-    gained, lost = flips(before, after)
+    gained, lost = count_flips(before, after)
     p = stats.mcnemar([verdict == "right" for verdict in before], [verdict == "right" for verdict in after])
     lines.append((f"{figures.STAGES[one]} → {figures.STAGES[two]}", gained, lost, len(before), f"{p:.3g}"))
 HTML(tables.table("Greedy answers to hard. McNemar's test on one seed describes this run, not the recipe.",

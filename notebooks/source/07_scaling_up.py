@@ -89,8 +89,8 @@ def parameters(config):
 
 
 # %%
-parameters = checks.PARAMETERS.use(parameters)
-print(f"{parameters(models.config('phi-4-mini')):,}")
+count_weights = checks.PARAMETERS.use(parameters)
+print(f"{count_weights(models.config('phi-4-mini')):,}")
 
 # %% [markdown]
 # ## What the paper's run took

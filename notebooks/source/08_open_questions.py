@@ -47,13 +47,13 @@ def mixed_share(rewards):
 
 
 # %%
-mixed_share = checks.MIXED_SHARE.use(mixed_share)
+mixed = checks.MIXED_SHARE.use(mixed_share)
 prompts = 120 if lab.numbers.profile == "lab" else 24
 lines, shares = [], []
 for heat in (1.0, 0.6):
     groups = lab.groups("dpo", prompts, heat)
     rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
-    share = mixed_share(rewards)
+    share = mixed(rewards)
     low, high = stats.wilson(share * prompts, prompts)
     shares.append((f"T = {heat}", 100 * share, 100 * low, 100 * high))
     right = float((rewards > 0).float().mean())
