@@ -6,6 +6,7 @@ always one token (columns of digits are what this world is about), the vocabular
 is added unless asked for: twenty constant tokens a prompt would be a fifth of everything a laptop computes.
 """
 
+import re
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -17,6 +18,8 @@ SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END, ENDOFTEXT = "<|end|>", "<|endoftext|>"
 THINK, THINK_END = "<think>", "</think>"
 VOCABULARY = 512  # at most
+THOUGHT = re.compile(r"(?:[-+*/:;,.=\dr]| no | ok|check )+")  # what thoughts about the small world's sums consist of
+STEP = re.compile(r"(?:([^:;=]+)[:=])?(?:(.*);)?([^,]*),?(.*)")  # operation, columns, result, what is left to do
 WORDS = Path(__file__).resolve().parent.parent / "data" / "words.txt"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -56,6 +59,26 @@ def completion_text(work: str | None, answer: str) -> str:
     r"""What an assistant says: the work between <think> tags if there is any, then the boxed answer."""
     thought = f"{THINK}{work}{THINK_END}" if work is not None else ""
     return f"{thought}\\boxed{{{answer}}}"
+
+
+def laid_out(text: str) -> str:
+    """A completion for people: each step of a thought about a sum on its own line (the operation, its columns, its
+    result, what is left to do), then the answer. Any other text only gets a new line after its thought.
+    """
+    thought, end, answer = text.partition(THINK_END)
+    sums = thought.removeprefix(THINK)
+    if not thought.startswith(THINK) or not THOUGHT.fullmatch(sums):
+        return f"{thought}{end}\n{answer}" if end else text
+    rows = []
+    for sentence in sums.removesuffix(".").split("."):
+        if not rows and not re.search("[:;=]", sentence):
+            rows.append(("plan", sentence.replace(",", ", "), "", ""))
+            continue
+        operation, columns, result, left = STEP.fullmatch(sentence).groups(default="")
+        rows.append((operation, columns.replace(",", ", "), f"= {result}", left and f"then {left.replace(',', ', ')}"))
+    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, answer])
 
 
 def build_tokenizer(out: Path) -> PreTrainedTokenizerFast:

@@ -23,6 +23,8 @@ EPILOG = """typical use:
   phi-lab chat --model runs/first/grpo/model      ask the result
   phi-lab report runs/first                       write its report.html again
 """
+CHAT_GREETING = """Ask for a sum in several steps, such as: Compute (84-57+36)/3.   An empty line ends.
+All numbers on the way have to lie between 1 and 99: this model has seen no others."""
 PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 FULL_DISK = ("os error 28", "inline_container.cc")  # safetensors' and torch's words for it, which come without errno
 
@@ -225,7 +227,9 @@ def parser() -> argparse.ArgumentParser:
     talk.add_argument(
         "--model", type=Path, default=None, help="a model folder; by default the shipped final checkpoint"
     )
-    talk.add_argument("--temperature", type=at_least(0.0, float), default=0.6)
+    talk.add_argument(
+        "--temperature", type=at_least(0.0, float), default=0.0, help="0: always the likeliest token; above: by chance"
+    )
     talk.add_argument("question", nargs="*", help="one question; without it, a conversation")
 
     take = command("export", _export, "a trained stage as a folder that loads anywhere, with a model card")
@@ -384,20 +388,29 @@ def _report(options) -> None:
 
 
 def _chat(options) -> None:
-    from phi_lab import chat, models, rollouts, run
+    from phi_lab import chat, models, rollouts, run, verify
+    from phi_lab.domains import arithmetic
 
     folder = options.model or run.SHIPPED / "grpo"
     model, tokenizer = models.load(folder), models.load_tokenizer(folder)
 
     def answer(question: str, turn: int) -> None:
+        gold = arithmetic.computed(question)
+        if gold and gold.outside is not None:
+            world = f"the small world (whole numbers from 1 to {arithmetic.LARGEST})"
+            print(f"note: {gold.outside} lies outside {world}: do not count on the answer")
         group = rollouts.sample(model, tokenizer, [question], samples=1, temperature=options.temperature,
                                 max_new_tokens=256, seed=turn, quiet=True)  # fmt: skip
-        print(group[0][0].text.replace(chat.THINK_END, chat.THINK_END + "\n"))
+        text, judged = group[0][0].text, ""
+        if gold:
+            verdict = verify.verify(text, str(gold.answer)).verdict
+            judged = "   right" if verdict == verify.RIGHT else f"   {verdict}: it is {gold.answer}"
+        print(chat.laid_out(text) + judged)
 
     if options.question:
         answer(" ".join(options.question), 0)
         return
-    print("Ask for a sum in several steps, such as: Compute (47+38)*3-12.   An empty line ends.")
+    print(CHAT_GREETING)
     turn = 0
     while question := _ask_line():
         answer(question, turn)

@@ -1,13 +1,18 @@
-"""The words on the wire: the tokenizer loses nothing, and turns look as Phi-4-mini's."""
+"""The words on the wire: the tokenizer loses nothing, and turns look as Phi-4-mini's. And what `phi-lab chat` says."""
 
+import random
 import re
 import string
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import chat, models
+from phi_lab import chat, cli, models, rollouts
+from phi_lab.domains import arithmetic
 from phi_lab.errors import UserError
 from phi_lab.stages.language_modeling import IGNORE, document
 
@@ -78,3 +83,123 @@ def test_a_document_learns_the_answer_and_where_to_stop(tokenizer, prompt, compl
     assert len(ids) == len(labels) and ids[: len(asked)] == asked
     assert labels[: len(asked)] == [IGNORE] * len(asked)
     assert labels[len(asked) :] == ids[len(asked) :] == [*tokenizer(completion).input_ids, tokenizer.eos_token_id]
+
+
+# ------------------------------------------------------------------ phi-lab chat
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def asked(capsys, question):
+    """What `phi-lab chat` prints for one question."""
+    assert cli.main(["chat", question]) == 0
+    return capsys.readouterr().out
+
+
+def answers(monkeypatch, text):
+    """Whatever `phi-lab chat` asks, the model says `text`."""
+    monkeypatch.setattr(rollouts, "sample", lambda *args, **settings: [[SimpleNamespace(text=text)]])
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_the_world_s_own_expressions_are_computed_and_lie_inside(seed, level):
+    problem = arithmetic.sample(random.Random(seed), level)
+    words = problem.family not in ("expression", "fraction") and not re.fullmatch(r"Find [^a-z]+", problem.prompt)
+    assert arithmetic.computed(problem.prompt) == (None if words else (Fraction(problem.answer), None))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "outside"),
+    [
+        ("Compute 98+1.", 99, None), ("Compute 99+1.", 100, 100), ("compute (47 + 38)*3 - 12", 243, 255),
+        ("120-30", 90, 120), ("What is 12-57?", -45, -45), ("Compute 47-47.", 0, 0), ("Compute 50/4.", "25/2", "25/2"),
+        ("Find 12-(3+4).", 5, None), ("Compute 8/9+9/7 as a fraction.", "137/63", 137), ("Compute 100.", 100, 100),
+        ("What is 3/4+5/6 as a fraction?", "19/12", None), ("What fraction is (9/4+7/5)*2?", "73/10", 146),
+    ],
+)  # fmt: skip
+def test_what_is_typed_is_computed(question, answer, outside):
+    assert arithmetic.computed(question) == (Fraction(answer), None if outside is None else Fraction(outside))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "", "Hello", "Compute .", "Compute 5/0.", "Compute 2**9.", "Compute 7//2.", "Compute 4+.", "Compute (4+5.",
+        "Compute 1 2.", "Compute x+1.", "Compute 007+1.", "Compute ().", "Compute __import__('os').",
+        "Compute " + "(" * 90 + "1" + ")" * 90,
+        "Compute 1.5+2.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_computed(question):
+    assert arithmetic.computed(question) is None
+
+
+def test_readme_s_example_and_the_greeting_s_are_answered_right(capsys, shipped):
+    shipped("grpo")
+    (readme,) = re.findall(r'phi-lab chat "(.+?)"', README.read_text(encoding="utf-8"))
+    (greeting,) = re.findall(r"such as: (.+?\.) ", cli.CHAT_GREETING)
+    for question in {readme, greeting}:
+        assert arithmetic.computed(question).outside is None
+        said = asked(capsys, question)
+        assert said.endswith("}   right\n") and "note:" not in said
+
+
+def test_a_question_outside_the_world_is_announced_before_the_answer(capsys, shipped):
+    shipped("grpo")
+    said = asked(capsys, "Compute 99+1.").splitlines()
+    world = "the small world (whole numbers from 1 to 99)"
+    assert said[0] == f"note: 100 lies outside {world}: do not count on the answer"
+    assert len(said) > 1 and not any("note:" in line for line in said[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (r"<think>12+12:2+2=4,1+1=2;24.</think>\boxed{24}", "\\boxed{24}   right\n"),
+        (r"<think>12+12:2+2=5,1+1=2;25.</think>\boxed{25}", "\\boxed{25}   wrong: it is 24\n"),
+        (r"<think>12+12:2+2=4,", "   unfinished: it is 24\n"),
+    ],
+)
+def test_the_verdict_stands_beside_the_answer(capsys, monkeypatch, shipped, text, end):
+    shipped("grpo")
+    answers(monkeypatch, text)
+    assert asked(capsys, "Compute 12+12.").endswith(end)
+
+
+def test_no_verdict_where_the_question_cannot_be_computed(capsys, monkeypatch, shipped):
+    shipped("grpo")
+    answers(monkeypatch, r"<think>12-5:12-5=7,1-1=0;7.</think>\boxed{7}")
+    said = asked(capsys, "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?")
+    assert said.endswith("=0  = 7\n\\boxed{7}\n")
+
+
+def test_a_thought_is_laid_out_step_by_step():
+    thought = "84-57,+36.84-57:14-7=8 no 14-7=7,8-5-1=2;27.check 27+57:7+7=14,2+5+1=8;84 ok.27,+36.27+36:13,6;63."
+    assert chat.laid_out(f"<think>{thought}</think>\\boxed{{63}}").splitlines() == [
+        "plan         84-57, +36",
+        "84-57        14-7=8 no 14-7=7, 8-5-1=2  = 27",
+        "check 27+57  7+7=14, 2+5+1=8            = 84 ok",
+        "                                        = 27     then +36",
+        "27+36        13, 6                      = 63",
+        "\\boxed{63}",
+    ]
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from(arithmetic.STYLES))
+def test_laying_out_loses_nothing(seed, level, style):
+    rng = random.Random(seed)
+    work, answer = arithmetic.solution(arithmetic.sample(rng, level), style, rng)
+    laid = chat.laid_out(chat.completion_text(work, answer))
+    assert re.findall(r"\d+", laid) == re.findall(r"\d+", work + answer)
+    assert laid.count("\n") == work.count(".")
+
+
+@pytest.mark.parametrize("text", ["", "Four.", r"\boxed{4}", "<think>I think 3.5 is near", "<think>"])
+def test_other_texts_stay_as_they_are(text):
+    assert chat.laid_out(text) == text
+
+
+def test_a_thought_in_words_only_gets_a_new_line():
+    assert chat.laid_out(r"<think>It is 3.5, so 4.</think>\boxed{4}") == "<think>It is 3.5, so 4.</think>\n\\boxed{4}"

@@ -489,12 +489,6 @@ def test_nobody_is_told_of_a_run():
     assert done.stdout.strip() == "True", done.stderr
 
 
-def test_chat_answers(capsys, shipped):
-    shipped("grpo")
-    assert cli.main(["chat", "--temperature", "0", "Compute 12+13."]) == 0
-    assert "</think>\n\\boxed{" in capsys.readouterr().out
-
-
 @pytest.mark.slow
 def test_distill_and_eval_commands(tmp_path, capsys, student):
     assert cli.main(f"distill --teacher script --questions 5 --samples 2 --out {tmp_path}".split()) == 0

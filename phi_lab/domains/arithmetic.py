@@ -13,10 +13,12 @@ plan, and of the columns only the results: 47+38:15,8;85.), `checking` (steps un
 short way is the risky one. That what is needed next stands close by is what lets a tiny model learn this (docs/log.md).
 """
 
+import ast
 import random
 import re
 from fractions import Fraction
 from math import gcd
+from typing import NamedTuple
 
 from phi_lab.domains.problem import Problem
 
@@ -174,17 +176,73 @@ def _fraction(rng: random.Random, level: int) -> Problem:
         top = a * c if level == 2 else apply(operator, a * d, c * b)
         if 0 < top * e <= LARGEST:
             break
-    steps = [("*", b, d), ("*", a, c)]
-    if level > 2:
-        steps[1:] = [("*", c, b), ("*", a, d), (operator, a * d, c * b)]
+    steps = _fraction_steps(a, b, operator, c, d, e)
     text = f"{a}/{b}{operator}{c}/{d}"
     pair = sorted(((a, b), (c, d))) if operator in "+*" else [(a, b), (c, d)]
     key = f"fraction:{pair[0]}{operator}{pair[1]}"
     if level == 4:
-        steps.append(("*", top, e))
         text, key = f"({text})*{e}", f"{key}*{e}"
     prompt = rng.choice(FRACTION_WORDINGS).format(text)
     return Problem("arithmetic", "fraction", level, key, prompt, str(Fraction(top * e, b * d)), tuple(steps))
+
+
+def _fraction_steps(a: int, b: int, operator: str, c: int, d: int, e: int = 1) -> list[tuple[str, int, int]]:
+    """What (a/b operator c/d)*e takes in whole numbers: the denominator first, then what stands above it."""
+    steps = [("*", b, d), ("*", a, c)]
+    if operator != "*":
+        steps[1:] = [("*", c, b), ("*", a, d), (operator, a * d, c * b)]
+    return steps if e == 1 else [*steps, ("*", apply(*steps[-1]), e)]
+
+
+# ------------------------------------------------------------------ questions that somebody types
+
+QUESTION = re.compile(
+    r"(?:compute|find|what is|what fraction is)?([-+*/()0-9 ]{1,100})(?:as a fraction)?[ .?=!]*", re.IGNORECASE
+)
+TWO_FRACTIONS = re.compile(r"(\()?(\d)/(\d)([-+*])(\d)/(\d)(?(1)\)\*(\d))")  # 3/4+5/6 or (3/4+5/6)*2
+OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+
+
+class Computed(NamedTuple):
+    """`answer`: what a question comes to; `outside`: the first number on the way there that the small world does not
+    have (above LARGEST, below 1, or no whole number), or None.
+    """
+
+    answer: Fraction
+    outside: Fraction | None
+
+
+def computed(question: str) -> Computed | None:
+    """Work out an expression that somebody typed, such as "Compute (84-57+36)/3."; None where there is none to read."""
+    if not (match := QUESTION.fullmatch(question.strip())):
+        return None
+    text, numbers = match[1].strip(), []
+    try:
+        answer = _value(ast.parse(text, mode="eval").body, numbers)
+    except (SyntaxError, ValueError, ZeroDivisionError):
+        return None
+    if two := TWO_FRACTIONS.fullmatch(text.replace(" ", "")):  # the world does these in whole numbers
+        _, a, b, operator, c, d, e = two.groups(default="1")
+        steps = _fraction_steps(int(a), int(b), operator, int(c), int(d), int(e))
+        numbers = [number for step in steps for number in (*step[1:], apply(*step))]
+    outside = (number for number in numbers if number != int(number) or not 1 <= number <= LARGEST)
+    return Computed(answer, next(outside, None))
+
+
+def _value(node: ast.expr, numbers: list[Fraction]) -> Fraction:
+    """The value of a parsed expression; appends every operand and every result to `numbers`.
+
+    Raises ValueError for anything but whole numbers, + - * / and parentheses, ZeroDivisionError where it divides by 0.
+    """
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        left, right = _value(node.left, numbers), _value(node.right, numbers)
+        value = left / right if isinstance(node.op, ast.Div) else apply(OPERATORS[type(node.op)], left, right)
+    elif isinstance(node, ast.Constant) and type(node.value) is int:
+        value = Fraction(node.value)
+    else:
+        raise ValueError("not whole numbers, + - * / and parentheses")
+    numbers.append(value)
+    return value
 
 
 # ------------------------------------------------------------------ worked solutions
