@@ -102,6 +102,8 @@ def _steps(compute: float, tokens_a_step: float) -> int:
 def limo(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
     """SFT of the base on its small, good set, without mid-training: "less is more" on a model that is too small.
 
+    Nothing follows from its fall on `easy` yet: SFT of the base on all right answers, as many steps, falls as deep.
+
     The paper (section 2) found that this lowers Phi-4-Mini's accuracy, which is why its recipe starts with
     mid-training.
     """

@@ -9,7 +9,8 @@
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
 # 4,500 times smaller. Nothing here is canned: every number of a model is measured by its cell, or marked as shipped
-# with the course, and accuracies come with a 95 % interval.
+# with the course, and accuracies come with a 95 % interval. What stands below a cell before you run it is the output of
+# the published run; yours will differ.
 #
 # **Two profiles.** `lab` trains for real. `PHI_LAB_PROFILE=smoke make lab` opens the same notebooks with a few steps a
 # stage, to try a cell. A stage that has run is found again and not repeated, also when you have changed your function

@@ -134,8 +134,10 @@ lab.gains("mid")
 # ## What to remember
 #
 # - Packing is about money, not about learning: the same answers, fewer empty squares.
-# - The plateau is the yardstick: more of the same at this rate no longer helps. What more of the same at a falling
-#   rate would still bring is shown beside the next stage, as its control.
+# - The plateau is the yardstick: more of the same at this rate no longer seems to help. Two evaluations without
+#   progress can also be chance: on one and the same seed this rule ended the published run after 1,125 steps, and a
+#   later one after 675, with its loss still falling (docs/results.md). What more of the same at a falling rate would
+#   still bring is shown beside the next stage, as its control.
 # - What is not rehearsed is forgotten: look at `transfer`.
 #
 # ## Three questions

@@ -2,7 +2,8 @@
 # # Fine-tuning: few answers, well written, one a row
 #
 # **Claim.** A compact set of answers, chosen by how they are written, brings more than going on with mid-training for
-# the same compute and with the same falling rate.
+# the same compute and with the same falling rate: so it was in the mean of six published chains. A single run, yours
+# too, may not show it.
 #
 # **Time**: about 190 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
@@ -85,7 +86,7 @@ lab.before_after("mid", "sft")
 # ## Does it stop where it should?
 #
 # Verdicts on `hard` at temperature 0.6. An answer that runs into the limit of tokens is `unfinished`; if fine-tuning
-# teaches stopping, that piece shrinks. (On the seed of this page there is nothing to shrink: mid-training stops where
+# teaches stopping, that piece shrinks. (In the published run there was nothing to shrink: mid-training stopped where
 # it should already. Not packing is followed here as a rule of the paper; what it is good for is not shown.)
 
 # %%
@@ -139,10 +140,10 @@ lab.gains("sft")
 # - Stage 1 is about quantity, stage 2 about which answers and in which form.
 # - Much of the rung is more training at a falling rate: the control has that too. What the control lacks is the choice.
 #   A rung without its control says little.
-# - Compare the greedy answers in the report as well: on the seed of this page the control's are nearly as good (89
-#   against 90 %), its *sampled* ones seven points worse. So it is in the mean of six chains, too.
-# - A loss is not an accuracy: the control's validation loss is the lower one. The validation set holds all of the
-#   teacher's ways of writing, and fine-tuning has turned away from some.
+# - Compare the greedy answers in the report as well: in the published run the control's were nearly as good (89
+#   against 90 %), its *sampled* ones seven points worse, as in the mean of six chains. Yours may differ in both.
+# - A loss is not an accuracy: in the published run the control's validation loss was the lower one. The
+#   validation set holds all of the teacher's ways of writing, and fine-tuning has turned away from some.
 # - Within a kind of question the hard ones come first; single operations are kept on purpose, for `easy`.
 #
 # ## Three questions

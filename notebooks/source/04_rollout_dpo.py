@@ -96,7 +96,8 @@ result = lab.stage("dpo", pair=pairing)
 figures.dpo_curves(result.metrics)
 
 # %% [markdown]
-# Few of the teacher's mistakes are near enough, so training is short: eight steps on the seed of this page.
+# Few of the teacher's mistakes are near enough, so training is short: eight steps in the published run, five
+# in a later one of the same seed.
 #
 # DPO's loss looks at the *difference* only, so it may lower both sides as long as the wrong one falls further. The
 # left curves jump because every step has other pairs; the rewards compare each pair with the model before DPO, so
@@ -206,11 +207,11 @@ lab.gains("dpo")
 #
 # - Both sides are the *teacher's*, so most pairs compare answers that the pupil would never give (off-policy). With
 #   distant ones this stage lowers accuracy here; with the mistakes that the pupil shares it does no harm (docs/log.md).
-# - What it mends here is a way of writing: terse answers, of which fine-tuning lets half in. On the seed of this page
-#   few are left (4 % became 3 %) and `hard` stands still. With all terse answers let in this stage brought three points
+# - What it mends here is a way of writing: terse answers, of which fine-tuning lets half in. In the published run
+#   few were left (4 % became 3 %) and `hard` stood still. With all terse answers let in this stage brought three points
 #   on the seeds of tuning, with none nothing (docs/log.md).
-# - Over six chains it brings less than a point, and chance alone could do that (above). So this rung of our ladder is
-#   *not shown*, and three attempts at it did not change that (docs/results.md).
+# - Over the six published chains it brings less than a point, and chance alone could do that (above). So this rung of
+#   our ladder is *not shown* after five to eight steps, and three attempts at it did not change that (docs/results.md).
 # - The loss sees a difference. Watch the log-probabilities, not only the loss.
 # - The paper's rung here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not
 #   93.6 on MATH-500 for this rung [P]; the reason is unknown [U].

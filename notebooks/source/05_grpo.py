@@ -2,8 +2,8 @@
 # # GRPO: learning from one's own attempts
 #
 # **Claim.** A model can improve on its own answers, with nothing but right or wrong to go by, as long as each group
-# holds both and there is something left to gain. On the seed of this page `hard` rises by three points, and so it does
-# in the mean of six chains. Greedy answers do not gain on this page: what was learned is surer sampling.
+# holds both and there is something left to gain. In the published run `hard` rises by three points, and so it does in
+# the mean of six chains. Its greedy answers do not gain: what was learned there is surer sampling.
 #
 # **Time**: about 140 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
@@ -160,8 +160,8 @@ lab.gains("grpo")
 #   learning happens early.
 # - With as many right as wrong answers kept, the group's mean is 0 and its standard deviation 1: GRPO's own
 #   advantages, plus and minus one [I] (the table's 0.94 divides by n − 1 instead of n).
-# - More of the teacher's answers for the same compute bring nearly as much: GRPO is ahead on four chains of six, which
-#   chance could do, too. What it does not need is a teacher that knows the answers.
+# - More of the teacher's answers for the same compute bring nearly as much: GRPO is ahead on four of the six published
+#   chains, which chance could do, too. What it does not need is a teacher that knows the answers.
 # - The paper measured the three devices and RL together (+7.5 AIME, +1.0 MATH-500 [S2]). Which device carries it is
 #   unknown [U].
 #

@@ -159,8 +159,9 @@ print("written:", lab.write_report())
 #
 # ## What to remember
 #
-# - Which rungs are real, then? Over six chains mid-training, SFT and GRPO are, over the stage before. Rollout DPO is
-#   not shown. SFT beats its control clearly. GRPO's first control is ruined, and the second, SFT again, nearly as good.
+# - Which rungs are real, then? Over the six published chains mid-training, SFT and GRPO are, over the stage before.
+#   Rollout DPO is not shown. SFT beats its control clearly. GRPO's first control is ruined, and the second, SFT again,
+#   nearly as good. Your own run is one more chain, and may look otherwise.
 # - `transfer` fell where the paper's GPQA rose. That part of the ladder does not have the paper's shape.
 # - Look at gains and losses, not at the difference alone.
 # - An interval over problems does not cover seeds, and a run is one seed.
