@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from phi_lab import files, page, stats, verify, verify_reference
-from phi_lab.errors import UserError
+from phi_lab import page, verify, verify_reference
+from phi_lab.core import files, stats
+from phi_lab.core.errors import UserError
 from phi_lab.look import VERDICTS
 
 GROUPS = ("main", "contested", "unboxed")

@@ -23,9 +23,9 @@ from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from phi_lab import benchmarks, chat, distill, models, rollouts, scale, verify_reference
+from phi_lab.core.files import read_rows, write_json
+from phi_lab.core.progress import Bar
 from phi_lab.evaluate import peak_rss_mb
-from phi_lab.files import read_rows, write_json
-from phi_lab.progress import Bar
 from phi_lab.run import DISTILLED, SHIPPED
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages import language_modeling as lm

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from phi_lab import __version__, scale
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 
 EPILOG = """typical use:
   phi-lab run --out runs/first                    climb the whole ladder on this computer, 25 minutes
@@ -293,7 +293,8 @@ def _plan(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import cluster, collect, endpoint, funnel, judge, sources, teachers
+    from phi_lab import cluster, collect, funnel, judge, sources, teachers
+    from phi_lab.core import endpoint
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
@@ -336,7 +337,8 @@ def _query(options) -> None:
 
 
 def _verify(options) -> None:
-    from phi_lab import audit, files, judge
+    from phi_lab import audit, judge
+    from phi_lab.core import files
 
     target = options.out.with_suffix(".html")
     if target == options.out:
@@ -451,7 +453,8 @@ def _notebooks(options) -> None:
 
 
 def _experiment(options) -> None:
-    from phi_lab import chains, experiment, files
+    from phi_lab import chains, experiment
+    from phi_lab.core import files
 
     if options.which == "publish":
         return chains.publish(options.out)

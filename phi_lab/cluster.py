@@ -21,9 +21,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from phi_lab import collect
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, write_json
-from phi_lab.progress import QUIET
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, write_json
+from phi_lab.core.progress import QUIET
 
 
 def ask(order: collect.Order, workers: int, say: Callable[[str], None] = print) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab import benchmarks, distill, figures, models, run, shards, sources, teachers
+from phi_lab.core.endpoint import Endpoint
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import claim
 from phi_lab.domains.problem import Problem
-from phi_lab.endpoint import Endpoint
-from phi_lab.errors import UserError
-from phi_lab.files import claim
 from phi_lab.funnel import Benchmarks, Funnel, Rules
 from phi_lab.judge import Judge, cached, second_opinions
 from phi_lab.scale import INSTRUCTION, Distillation

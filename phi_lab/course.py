@@ -19,11 +19,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from phi_lab import files, report, scale
+from phi_lab import report, scale
 from phi_lab import run as chain
-from phi_lab.errors import UserError
+from phi_lab.core import files
+from phi_lab.core.errors import UserError
+from phi_lab.core.progress import Bar
 from phi_lab.models import DATA
-from phi_lab.progress import Bar
 
 FOLDER = DATA.parent / "notebooks"
 SOURCES = FOLDER / "source"

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from phi_lab.core.files import write_json
 from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import Problem
-from phi_lab.files import write_json
 from phi_lab.funnel import Funnel
 
 LEVELS = (1, 2, 3, 4)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from phi_lab import chains, figures, models, run, scale
 from phi_lab.chains import RUNGS
-from phi_lab.errors import UserError
-from phi_lab.files import append_rows, claim, read_json, read_rows
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import append_rows, claim, read_json, read_rows
 from phi_lab.scale import STAGES, Numbers
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result

@@ -19,8 +19,8 @@ from huggingface_hub.errors import HFValidationError, HTTPError
 from transformers import AutoModelForCausalLM
 
 from phi_lab import models
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, write_json
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, write_json
 from phi_lab.scale import STAGES
 
 

@@ -16,7 +16,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from phi_lab import look, stats
+from phi_lab import look
+from phi_lab.core import stats
 from phi_lab.look import BENCHMARKS, VERDICTS
 
 STAGES = {

@@ -22,8 +22,8 @@ from pathlib import Path
 import dill
 import torch
 
-from phi_lab.errors import UserError
-from phi_lab.progress import Bar
+from phi_lab.core.errors import UserError
+from phi_lab.core.progress import Bar
 from phi_lab.scale import Numbers
 
 PARTS = "parts.dill"

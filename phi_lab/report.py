@@ -11,8 +11,9 @@ own for its shape, with the authors' later and lower re-run of their final model
 import os
 from pathlib import Path
 
-from phi_lab import chains, figures, files, page
-from phi_lab.errors import UserError
+from phi_lab import chains, figures, page
+from phi_lab.core import files
+from phi_lab.core.errors import UserError
 from phi_lab.figures import PAPER, STAGES, protocol
 from phi_lab.look import BENCHMARKS
 

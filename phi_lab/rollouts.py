@@ -25,9 +25,9 @@ from peft import PeftModel
 from transformers import LogitsProcessor, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from phi_lab import chat, models
+from phi_lab.core.errors import UserError
+from phi_lab.core.progress import Bar
 from phi_lab.decode import Phi
-from phi_lab.errors import UserError
-from phi_lab.progress import Bar
 
 SPLIT = 64  # so many jobs or more are done in two halves on a CPU
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)

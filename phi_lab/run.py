@@ -38,10 +38,10 @@ from phi_lab import (
     shards,
     teachers,
 )
+from phi_lab.core.energy import Meter
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.domains.problem import WORLD, Problem
-from phi_lab.energy import Meter
-from phi_lab.errors import UserError
-from phi_lab.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.models import DATA
 from phi_lab.plan import require as require_memory
 from phi_lab.scale import STAGES, Numbers, batch

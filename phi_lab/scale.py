@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import isinf
 from typing import NamedTuple
 
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 
 SCALES = ("cpu", "lora", "qlora", "full")
 PROFILES = ("smoke", "lab")

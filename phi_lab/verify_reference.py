@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from phi_lab import verify_worker
-from phi_lab.progress import Bar
+from phi_lab.core.progress import Bar
 
 DEADLINE = 10.0  # seconds for one case; math-verify's own limits are 5 to parse and 5 to compare
 MEMORY = 2 << 30  # bytes of address space

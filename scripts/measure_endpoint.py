@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 
-from phi_lab import endpoint
+from phi_lab.core import endpoint
 
 FLIGHT = 64
 TEXT = "<think>" + "7+8=15, carry 1. " * 120 + "</think>\\boxed{85}"  # about 2,000 characters

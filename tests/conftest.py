@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 
 from phi_lab import distill, models, run, scale, shards, teachers
-from phi_lab.files import read_rows, write_rows
+from phi_lab.core.files import read_rows, write_rows
 from phi_lab.scale import STAGES
 
 torch.set_num_threads(1)

@@ -6,9 +6,10 @@ import time
 import pytest
 from test_report import HOSTILE, Page
 
-from phi_lab import audit, cli, stats, verify_reference, verify_worker
-from phi_lab.errors import UserError
-from phi_lab.files import read_rows
+from phi_lab import audit, cli, verify_reference, verify_worker
+from phi_lab.core import stats
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_rows
 
 CASES = [
     {"id": "fp", "gold": "2", "response": r"\boxed{2}", "correct": False, "kind": "extraction", "tags": ["a", "b<i>"]},

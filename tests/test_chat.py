@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi_lab import chat, cli, models, rollouts
+from phi_lab.core.errors import UserError
 from phi_lab.domains import arithmetic
-from phi_lab.errors import UserError
 from phi_lab.stages.language_modeling import IGNORE, document
 
 MARKS = (chat.SYSTEM, chat.USER, chat.ASSISTANT, chat.END, chat.ENDOFTEXT, chat.THINK, chat.THINK_END)

@@ -6,9 +6,10 @@ import random
 import nbformat
 import pytest
 
-from phi_lab import chains, course, experiment, figures, files, models, report, run, scale, stats
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, read_rows
+from phi_lab import chains, course, experiment, figures, models, report, run, scale
+from phi_lab.core import files, stats
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, read_rows
 from phi_lab.lab import tables
 from phi_lab.lab.notebook import NO_CHAINS
 from phi_lab.scale import STAGES

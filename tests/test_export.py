@@ -9,8 +9,8 @@ from huggingface_hub.errors import HTTPError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from phi_lab import cli, export, models, run, scale
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, write_json
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, write_json
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from phi_lab import distill
-from phi_lab.files import read_json, read_rows
+from phi_lab.core.files import read_json, read_rows
 from phi_lab.funnel import Benchmarks, Funnel, Rules
 
 

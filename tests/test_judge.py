@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from phi_lab import cli, endpoint, judge
-from phi_lab.errors import UserError
-from phi_lab.files import read_rows
+from phi_lab import cli, judge
+from phi_lab.core import endpoint
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_rows
 
 
 @pytest.fixture

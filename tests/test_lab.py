@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from phi_lab import benchmarks, distill, evaluate, models, public_benchmarks, rollouts, run, scale, shards
-from phi_lab.errors import UserError
-from phi_lab.files import write_json, write_rows
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import write_json, write_rows
 from phi_lab.funnel import Rules
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.stages import grpo

@@ -13,8 +13,8 @@ import torch
 from nbclient import NotebookClient
 
 from phi_lab import cli, course, experiment, launch, models, run, scale
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, read_rows
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, read_rows
 from phi_lab.stages.language_modeling import pack_best_fit
 
 NUMBERS = replace(scale.SMOKE, mid=replace(scale.SMOKE.mid, muon=False))

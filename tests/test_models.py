@@ -7,7 +7,7 @@ from peft import peft_model
 from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
 from phi_lab import chat, models
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 from phi_lab.scale import Hardware
 
 

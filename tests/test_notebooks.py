@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from phi_lab import course
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 from phi_lab.lab import checks
 
 NAMES = (

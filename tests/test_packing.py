@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi_lab import models
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 from phi_lab.scale import Hardware, Training
 from phi_lab.stages import language_modeling as lm
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from phi_lab import models, plan, run, scale
 from phi_lab.cli import main
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
 from phi_lab.scale import Hardware
 from phi_lab.stages import training

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from phi_lab import models
-from phi_lab.files import read_rows
+from phi_lab.core.files import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 

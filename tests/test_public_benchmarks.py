@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import cli, public_benchmarks, rollouts, scale, shards, sources, stats
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, write_rows
+from phi_lab import cli, public_benchmarks, rollouts, scale, shards, sources
+from phi_lab.core import stats
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, write_rows
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 SHORT = scale.Protocol(max_new_tokens=24, samples=3, aime_samples=5, problems=4)

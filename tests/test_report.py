@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from phi_lab import chains
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 from phi_lab.report import LONGEST, write_report
 
 STAGES = ("base", "mid", "sft", "dpo", "grpo")

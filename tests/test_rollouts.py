@@ -9,7 +9,7 @@ import torch
 from mpmath import gammainc
 
 from phi_lab import chat, models, rollouts
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 
 PROMPTS = ["Compute 47+38-12.", "Find 9*7.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?"]
 ENGINES = sorted(set(rollouts.ENGINES) - {"vllm"})

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import benchmarks, cli, evaluate, files, models, run, scale, shards
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, read_rows, write_rows
+from phi_lab import benchmarks, cli, evaluate, models, run, scale, shards
+from phi_lab.core import files
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.scale import STAGES
 from phi_lab.stages import mid_training
 

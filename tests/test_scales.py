@@ -9,8 +9,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from phi_lab import benchmarks, cli, models, run, scale
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, read_rows, write_rows
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, read_rows, write_rows
 
 NUMBERS = [(a, b) for a in range(3, 15) for b in range(2, 6)]
 

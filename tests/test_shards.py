@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from phi_lab import distill, scale, shards, teachers
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 
 PLAN = scale.Distillation(questions=30, validation_questions=0, samples=3)
 ASKED = distill.questions(30, 1)

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from phi_lab import scale, shards, ship
-from phi_lab.errors import UserError
-from phi_lab.files import read_rows, write_json
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_rows, write_json
 from phi_lab.scale import STAGES
 
 CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "numbers": scale.numbers("cpu").row()}

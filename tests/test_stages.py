@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from phi_lab import chat, distill, models, rollouts, scale
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_rows
 from phi_lab.domains import arithmetic
-from phi_lab.errors import UserError
-from phi_lab.files import read_rows
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phi_lab import stats
+from phi_lab.core import stats
 
 
 def test_wilson_against_published_values():

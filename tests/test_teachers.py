@@ -16,8 +16,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import chat, cli, course, endpoint, models, rollouts, run, shards, sources
-from phi_lab.files import read_json, read_rows, write_rows
+from phi_lab import chat, cli, course, models, rollouts, run, shards, sources
+from phi_lab.core import endpoint
+from phi_lab.core.files import read_json, read_rows, write_rows
 
 
 def distil(tmp_path, server, *more):

@@ -14,7 +14,8 @@ from statistics import median
 
 from IPython.display import HTML
 
-from phi_lab import figures, shards, stats, verify
+from phi_lab import figures, shards, verify
+from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import style
 

@@ -16,8 +16,8 @@ from IPython.display import HTML
 from transformers import AutoModelForCausalLM
 
 from phi_lab import models, run, scale
-from phi_lab.errors import UserError
-from phi_lab.files import read_rows
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_rows
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import ask_ten
 from phi_lab.stages.language_modeling import collate, document

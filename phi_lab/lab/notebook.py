@@ -36,10 +36,10 @@ from phi_lab import (
     scale,
     shards,
 )
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import WORLD, Problem
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, read_rows, write_json
 from phi_lab.lab import tables
 from phi_lab.look import Figure
 from phi_lab.scale import LAB, STAGES, Evaluation, Hardware

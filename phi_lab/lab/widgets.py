@@ -13,7 +13,7 @@ import ipywidgets
 import torch
 
 from phi_lab import chat, figures, plan, scale, verify
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 from phi_lab.funnel import Funnel, Rules
 from phi_lab.lab import tables
 from phi_lab.look import VERDICTS, Figure

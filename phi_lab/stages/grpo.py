@@ -36,9 +36,9 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from phi_lab import chat, models, rollouts, scale
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, write_json
 from phi_lab.domains.problem import Problem
-from phi_lab.errors import UserError
-from phi_lab.files import read_json, write_json
 from phi_lab.scale import Reinforcement
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 
 RETRIES = 4  # by the client, with its own growing pauses: 429, 5xx, lost connections
 

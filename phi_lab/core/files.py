@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from phi_lab.errors import UserError
+from phi_lab.core.errors import UserError
 
 
 def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict]:

@@ -9,7 +9,7 @@ correct with `holm` when several arms are compared. `mcnemar` describes two runs
 The paper reports pass@1 without intervals; everything here is this project's addition.
 Counts and shares are plain Python numbers; nothing here draws random numbers.
 
-Try it:  python -c "from phi_lab.stats import wilson; print(wilson(13, 30))"
+Try it:  python -c "from phi_lab.core.stats import wilson; print(wilson(13, 30))"
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What knows nothing of language models: errors, files, statistics, progress, energy, a client for served models."""
