@@ -22,7 +22,8 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from phi_lab import benchmarks, chat, distill, models, rollouts, scale, verify_reference
+from phi_lab import benchmarks, chat, distill, models, rollouts, verify_reference
+from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.progress import Bar
 from phi_lab.evaluate import peak_rss_mb
@@ -73,7 +74,7 @@ class Lab:
         return result.train_tokens / result.seconds
 
     def _fit(self, steps: int) -> Result:
-        numbers = replace(scale.LAB.mid, steps=steps, patience=0, evaluate_every=0)
+        numbers = replace(presets.LAB.mid, steps=steps, patience=0, evaluate_every=0)
         return _silent(lambda: lm.fit(
             models.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", numbers,
             pack=lm.pack_best_fit, packed=True, seed=0, title="ours",
@@ -97,7 +98,7 @@ class Lab:
 
     def sft_bare(self) -> float:
         """The same packed rows and optimizer in the shortest loop."""
-        numbers, model, pad = scale.LAB.mid, models.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
+        numbers, model, pad = presets.LAB.mid, models.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
         packed = lm.pack_best_fit([len(ids) for ids, _ in self.documents], numbers.row_length)[: STEPS * numbers.batch]
         rows, together = lm.rows_dataset(self.documents, packed, pad, numbers.row_length), lm.collate(pad)
         optimizer = Muon(model, 1e-4, 0.01)
@@ -112,14 +113,14 @@ class Lab:
 
     def dpo(self) -> float:
         """Pairs a second, without the choice of wrong rollouts, which TRL has not."""
-        numbers = replace(scale.LAB.dpo, pairs=STEPS * 2 // 3 * scale.LAB.dpo.batch)
+        numbers = replace(presets.LAB.dpo, pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch)
         right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
         return numbers.pairs / _silent(lambda: rollout_dpo.train(
             SHIPPED / "sft", right, wrong, self.folder / "dpo", numbers, seed=0, select=lambda _, __, wrong, ___: wrong
         )).seconds  # fmt: skip
 
     def dpo_trl(self) -> float:
-        numbers = replace(scale.LAB.dpo, pairs=STEPS // 6 * scale.LAB.dpo.batch)
+        numbers = replace(presets.LAB.dpo, pairs=STEPS // 6 * presets.LAB.dpo.batch)
         rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), numbers, 0,
                                       rollout_dpo.pair_closest_length)  # fmt: skip
         arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=numbers.batch)
@@ -131,13 +132,13 @@ class Lab:
 
     def grpo(self) -> float:
         """Steps a second, without the choice of prompts, which TRL has not."""
-        numbers, asked = replace(scale.LAB.grpo, steps=STEPS // 12), distill.questions(200, 1)
+        numbers, asked = replace(presets.LAB.grpo, steps=STEPS // 12), distill.questions(200, 1)
         return numbers.steps / _silent(lambda: grpo.train(
             SHIPPED / "dpo", asked, self.folder / "grpo", numbers, seed=0, select=lambda ask, all, *_: all
         )).seconds  # fmt: skip
 
     def grpo_trl(self) -> float:
-        numbers, asked = scale.LAB.grpo, distill.questions(200, 1)
+        numbers, asked = presets.LAB.grpo, distill.questions(200, 1)
         rows = [{"prompt": chat.prompt_text(problem.prompt), "answer": problem.answer} for problem in asked]
         arguments = GRPOConfig(
             **self.quiet, max_steps=1, num_generations=numbers.group, temperature=numbers.hot, beta=0.0,
@@ -176,7 +177,7 @@ def bench(path: Path | None) -> dict:
         lab.dpo()
         lab.grpo()
         peak = peak_rss_mb()  # of ours: what theirs take comes after
-        same = {"per_device_train_batch_size": scale.LAB.mid.batch, "max_length": scale.LAB.mid.row_length}
+        same = {"per_device_train_batch_size": presets.LAB.mid.batch, "max_length": presets.LAB.mid.row_length}
 
         def ratio(ours: Callable[[], float], theirs: Callable[[], float]) -> dict:
             """`RUNS` pairs of rates, in turn: ours/theirs as median, lowest and highest, and the rates' medians."""
@@ -217,7 +218,7 @@ def bench(path: Path | None) -> dict:
 
 def _ladder_seconds(rates: dict[str, float]) -> float:
     """The lab's training at these rates, all of mid-training's steps taken; a run's own seconds are in ladder.json."""
-    lab, tokens = scale.LAB, 100  # of a mean answer with its question
+    lab, tokens = presets.LAB, 100  # of a mean answer with its question
     read = lab.mid.steps * lab.mid.batch * lab.mid.row_length + lab.sft.steps * lab.sft.batch * tokens
     probes = lab.grpo.candidates * (1 + 0.3 * (lab.grpo.probes - 1)) * tokens  # three of ten fail at first
     return (read / rates["sft_vs_bare_loop"] + lab.dpo.pairs / rates["dpo_vs_trl"]

@@ -15,13 +15,13 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab import benchmarks, distill, figures, models, run, shards, sources, teachers
+from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim
 from phi_lab.domains.problem import Problem
 from phi_lab.funnel import Benchmarks, Funnel, Rules
 from phi_lab.judge import Judge, cached, second_opinions
-from phi_lab.scale import INSTRUCTION, Distillation
 from phi_lab.verify import extract
 
 TEACHERS = ("model", "script", "endpoint", "traces")

@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from phi_lab import benchmarks, models, rollouts
+from phi_lab.config.presets import Evaluation
 from phi_lab.core import stats
 from phi_lab.core.files import claim, read_json, read_rows, write_rows
-from phi_lab.scale import Evaluation
 from phi_lab.verify import verify_many
 
 

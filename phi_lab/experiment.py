@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from phi_lab import chains, figures, models, run, scale
+from phi_lab import chains, figures, models, run
 from phi_lab.chains import RUNGS
+from phi_lab.config import presets
+from phi_lab.config.presets import STAGES, Numbers
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, claim, read_json, read_rows
-from phi_lab.scale import STAGES, Numbers
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
 
@@ -30,7 +31,7 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str]
     A stopped queue goes on where it was: finished steps and finished chains are found again. Raises UserError as
     `run.chain` does.
     """
-    path, numbers = out / "chains.jsonl", scale.numbers("cpu", profile)
+    path, numbers = out / "chains.jsonl", presets.numbers("cpu", profile)
     claim(out / "numbers.json", {"numbers": numbers.row()}, "chains of other numbers are another ladder: choose --out")
     done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
     for place, seed in enumerate(seeds):
@@ -70,7 +71,7 @@ def control(
         data = run.training_data(out, numbers, seed, say)
         right, wrong, held = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
         if before == "base":
-            plan = replace(scale.TEACHER, steps=_steps(rung.compute, scale.TEACHER.batch * scale.TEACHER.row_length))
+            plan = replace(presets.TEACHER, steps=_steps(rung.compute, presets.TEACHER.batch * presets.TEACHER.row_length))
             return base.train_more(student, folder, plan, seed)
         if before == "mid":
             steps = _steps(rung.compute, numbers.mid.batch * numbers.mid.row_length)

@@ -19,9 +19,9 @@ from huggingface_hub.errors import HFValidationError, HTTPError
 from transformers import AutoModelForCausalLM
 
 from phi_lab import models
+from phi_lab.config.presets import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
-from phi_lab.scale import STAGES
 
 
 def export(run: Path, out: Path, stage: str | None = None, push: str | None = None, scores: Path | None = None) -> Path:

@@ -22,9 +22,9 @@ from pathlib import Path
 import dill
 import torch
 
+from phi_lab.config.presets import Numbers
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
-from phi_lab.scale import Numbers
 
 PARTS = "parts.dill"
 LOG = "launch.log"

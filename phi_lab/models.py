@@ -26,8 +26,8 @@ from transformers import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils.logging import disable_progress_bar
 
+from phi_lab.config.presets import LAPTOP, Hardware
 from phi_lab.core.errors import UserError
-from phi_lab.scale import LAPTOP, Hardware
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedConfig
 
 from phi_lab import models
+from phi_lab.config.presets import VLLM_SHARE, Hardware, Numbers, batch
 from phi_lab.core.errors import UserError
-from phi_lab.scale import VLLM_SHARE, Hardware, Numbers, batch
 
 # Of the card's peak in training with activation checkpointing, by adapter: measured at rows of 2,048 and 16,384.
 MFU = {None: 0.35, "lora": 0.255, "qlora": 0.205}

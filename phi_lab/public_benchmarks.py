@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from phi_lab import chat, models, rollouts, shards, sources
+from phi_lab.config.presets import Protocol
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, write_json
 from phi_lab.domains.problem import Problem
-from phi_lab.scale import Protocol
 from phi_lab.shards import Answer, Chunk, Place
 
 NAMES = ("math500", "aime24", "aime25", "amc23", "gsm8k", "gpqa-diamond", "olympiadbench")

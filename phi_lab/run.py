@@ -24,27 +24,15 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import (
-    __version__,
-    chat,
-    distill,
-    evaluate,
-    funnel,
-    launch,
-    models,
-    report,
-    rollouts,
-    scale,
-    shards,
-    teachers,
-)
+from phi_lab import __version__, chat, distill, evaluate, funnel, launch, models, report, rollouts, shards, teachers
+from phi_lab.config import presets
+from phi_lab.config.presets import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.models import DATA
 from phi_lab.plan import require as require_memory
-from phi_lab.scale import STAGES, Numbers, batch
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, share
 
@@ -73,7 +61,7 @@ def chain(
     disk, and GPUs that are too few or too many for what trains on them.
     """
     stages = between(start, stop)
-    numbers = scale.numbers(scale_name, profile)
+    numbers = presets.numbers(scale_name, profile)
     launcher = launch.usual(numbers) if launcher is None else launcher
     processes = launch.count(launcher)
     numbers = settle(numbers, model, data or (out / "data" / ADOPTED).exists(), processes)
@@ -131,7 +119,7 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
             f"the scale {numbers.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
             f"none; phi-lab plan --scale {numbers.scale} says which"
         )
-    return scale.without_gpu(numbers, "cpu" if config.model_type == "phi3" else "hf")
+    return presets.without_gpu(numbers, "cpu" if config.model_type == "phi3" else "hf")
 
 
 def between(start: str, stop: str) -> tuple[str, ...]:
@@ -179,10 +167,10 @@ def run_stage(
     folder = out / stage
     if stage == "base":
         say("base and teacher: training")
-        result = finished(folder) or record(folder, lambda: base.train_base(folder, scale.BASE, seed), say)
+        result = finished(folder) or record(folder, lambda: base.train_base(folder, presets.BASE, seed), say)
         teacher = out / "teacher"
         if not finished(teacher):
-            record(teacher, lambda: base.train_teacher(result.model, teacher, scale.TEACHER, seed), say)
+            record(teacher, lambda: base.train_teacher(result.model, teacher, presets.TEACHER, seed), say)
         return result
     student = student_for(stage, out, numbers)
     claim_student(folder, student)
@@ -224,7 +212,7 @@ def train_launched(
     GPUs with too little memory: behind a launcher of somebody's own nobody has counted before.
     """
     config = read_json(out / "config.json")
-    numbers, seed, folder, data = scale.restored(config["numbers"]), config["seed"], out / stage, out / "data"
+    numbers, seed, folder, data = presets.restored(config["numbers"]), config["seed"], out / stage, out / "data"
     if stage not in STAGES[1:]:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
     share(batch(numbers, stage))
@@ -364,7 +352,7 @@ def adopt(folder: Path, out: Path) -> None:
     wrong = read_rows(folder / "wrong.jsonl", ("id", "domain", "prompt", "completion"))
     for row in [*right, *wrong]:
         if row["domain"] not in WORLD:
-            row["prompt"] = chat.instructed(scale.INSTRUCTION, row["prompt"])
+            row["prompt"] = chat.instructed(presets.INSTRUCTION, row["prompt"])
     write_rows(data / "right.jsonl", [row for row in right if row["id"] not in held])
     write_rows(data / "validation.jsonl", [row for row in right if row["id"] in held])
     write_rows(data / "wrong.jsonl", wrong)

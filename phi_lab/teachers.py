@@ -19,10 +19,10 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from phi_lab import chat, models, rollouts
+from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
 from phi_lab.domains import arithmetic
-from phi_lab.scale import INSTRUCTION, Distillation
 from phi_lab.shards import Answer, Chunk, Place, Teacher
 
 

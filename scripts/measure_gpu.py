@@ -23,7 +23,8 @@ from pathlib import Path
 import torch
 from transformers import masking_utils
 
-from phi_lab import models, plan, scale
+from phi_lab import models, plan
+from phi_lab.config import presets
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages import training
 
@@ -50,7 +51,7 @@ def random_model(name: str, folder: Path) -> Path:
     return folder
 
 
-def sharded_alone(hardware: scale.Hardware) -> dict:
+def sharded_alone(hardware: presets.Hardware) -> dict:
     """`training.arguments` as several processes have them."""
     processes, training.processes = training.processes, lambda: 2
     try:
@@ -64,7 +65,7 @@ def measure(case: str, where: Path) -> dict:
     adapter, length, *rest = case.split("-")
     length, name = int(length), "phi-nano" if "nano" in rest else "phi-4-mini"
     rows = next((int(one[4:]) for one in rest if one.startswith("rows")), max(1, 8192 // length))
-    base = {"full": scale.FULL, "lora": scale.LORA, "qlora": scale.QLORA}[adapter].mid.hardware
+    base = {"full": presets.FULL, "lora": presets.LORA, "qlora": presets.QLORA}[adapter].mid.hardware
     hardware = replace(
         base, attention="sdpa" if "sdpa" in rest else base.attention, liger="plain" not in rest,
         checkpointing="kept" not in rest, sharded="fsdp" in rest, rows=rows,
@@ -74,7 +75,7 @@ def measure(case: str, where: Path) -> dict:
         lm.machine = sharded_alone
     student = random_model(name, where / name)
     batch = TOKENS // length
-    numbers = scale.Training(learning_rate=1e-5, batch=batch, row_length=length, steps=STEPS, muon=False,
+    numbers = presets.Training(learning_rate=1e-5, batch=batch, row_length=length, steps=STEPS, muon=False,
                              hardware=hardware)  # fmt: skip
     chance = torch.Generator().manual_seed(0)
     vocabulary = models.config(name).vocab_size

@@ -12,9 +12,10 @@ import served
 import torch
 from hypothesis import settings
 
-from phi_lab import distill, models, run, scale, shards, teachers
+from phi_lab import distill, models, run, shards, teachers
+from phi_lab.config import presets
+from phi_lab.config.presets import STAGES
 from phi_lab.core.files import read_rows, write_rows
-from phi_lab.scale import STAGES
 
 torch.set_num_threads(1)
 # The same examples every time: a stranger's `make test` passes or fails as ours does.
@@ -47,15 +48,15 @@ def shipped():
     return folder
 
 
-SMOKE = scale.SMOKE
+SMOKE = presets.SMOKE
 TINY = replace(
     SMOKE,
-    distillation=scale.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
+    distillation=presets.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
     mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
     sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
     dpo=replace(SMOKE.dpo, pairs=8, batch=4, plausible=1e9, own_questions=6),
     grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
-    evaluation=scale.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
+    evaluation=presets.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
 )
 
 
@@ -69,13 +70,13 @@ def tiny(tmp_path_factory, shipped):
     assert shipped_rows.is_file(), f"{shipped_rows} is part of the course and missing: phi-lab ship"
     write_rows(few / "rollouts.jsonl.gz", read_rows(shipped_rows)[:200])
     with pytest.MonkeyPatch.context() as patched:
-        real = scale.numbers
+        real = presets.numbers
 
         def numbers(name, profile):
             found = real(name, profile)
             return replace(TINY, profile=profile) if found.scale == "cpu" else found
 
-        patched.setattr(scale, "numbers", numbers)
+        patched.setattr(presets, "numbers", numbers)
         patched.setattr(run, "DISTILLED", few)
         yield TINY
 
@@ -97,7 +98,7 @@ def server(monkeypatch):
 def data(tmp_path_factory):
     """right, wrong and validation rollouts, distilled from the script; wrong answers are spoilt right ones."""
     folder = tmp_path_factory.mktemp("data")
-    plan = scale.Distillation(questions=24, validation_questions=6, samples=4)
+    plan = presets.Distillation(questions=24, validation_questions=6, samples=4)
     for split, count in (("train", 24), ("validation", 6)):
         asked = distill.questions(count, 1, split)
         whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from phi_lab import bench, cli, scale
+from phi_lab import bench, cli
+from phi_lab.config import presets
 
 RATIOS = (
     "rollouts_vs_generate", "rollouts_vs_generate_single", "rollouts_vs_roofline", "sft_vs_trl_packing",
@@ -17,12 +18,12 @@ RATIOS = (
 @pytest.mark.slow
 def test_every_figure_is_measured(tmp_path, monkeypatch):
     small = replace(
-        scale.LAB,
-        mid=replace(scale.LAB.mid, batch=2),
-        dpo=replace(scale.LAB.dpo, batch=2),
-        grpo=replace(scale.LAB.grpo, prompts=2, group=4, max_new_tokens=24),
+        presets.LAB,
+        mid=replace(presets.LAB.mid, batch=2),
+        dpo=replace(presets.LAB.dpo, batch=2),
+        grpo=replace(presets.LAB.grpo, prompts=2, group=4, max_new_tokens=24),
     )
-    monkeypatch.setattr(scale, "LAB", small)
+    monkeypatch.setattr(presets, "LAB", small)
     monkeypatch.setattr(bench, "RUNS", 2)
     monkeypatch.setattr(bench, "STEPS", 12)
     monkeypatch.setattr(bench, "TRLS_OWN", {"per_device_train_batch_size": 2, "max_length": 64})

@@ -6,13 +6,14 @@ import random
 import nbformat
 import pytest
 
-from phi_lab import chains, course, experiment, figures, models, report, run, scale
+from phi_lab import chains, course, experiment, figures, models, report, run
+from phi_lab.config import presets
+from phi_lab.config.presets import STAGES
 from phi_lab.core import files, stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.lab import tables
 from phi_lab.lab.notebook import NO_CHAINS
-from phi_lab.scale import STAGES
 
 ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
 
@@ -56,7 +57,7 @@ def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, s
 
 
 def test_chains_of_other_numbers_are_another_ladder(tmp_path):
-    files.write_json(tmp_path / "numbers.json", {"numbers": scale.numbers("cpu", "lab").row()})
+    files.write_json(tmp_path / "numbers.json", {"numbers": presets.numbers("cpu", "lab").row()})
     with pytest.raises(UserError, match="chains of other numbers"):
         experiment.ladder(tmp_path, range(1), profile="smoke")
     assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]

@@ -8,7 +8,8 @@ import yaml
 from huggingface_hub.errors import HTTPError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from phi_lab import cli, export, models, run, scale
+from phi_lab import cli, export, models, run
+from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 
@@ -17,7 +18,7 @@ from phi_lab.core.files import read_json, write_json
 def finished(tmp_path, shipped):
     """A run folder with two stages, as far as an export looks into it."""
     folder = tmp_path / "run"
-    run.open_folder(folder, scale.SMOKE, 3)
+    run.open_folder(folder, presets.SMOKE, 3)
     for stage in ("mid", "sft"):
         shutil.copytree(shipped(stage), folder / stage / "model")
         write_json(folder / stage / "done.json", {})
@@ -121,7 +122,7 @@ def test_a_model_that_is_no_phi_keeps_its_configuration(tmp_path, finished, toke
 
 def test_a_gpu_scale_is_written_in_bfloat16_with_its_base_and_public_scores(tmp_path, finished):
     config = read_json(finished / "config.json")
-    config |= {"scale": "lora", "numbers": scale.LORA.row()}
+    config |= {"scale": "lora", "numbers": presets.LORA.row()}
     write_json(finished / "config.json", config)
     score = {"benchmark": "aime25", "problems": 30, "samples": 64, "accuracy": 0.25, "ci_low": 0.2, "ci_high": 0.3}
     write_json(tmp_path / "scores" / "scores.json", [score])

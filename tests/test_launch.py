@@ -12,12 +12,13 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from phi_lab import cli, course, experiment, launch, models, run, scale
+from phi_lab import cli, course, experiment, launch, models, run
+from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.stages.language_modeling import pack_best_fit
 
-NUMBERS = replace(scale.SMOKE, mid=replace(scale.SMOKE.mid, muon=False))
+NUMBERS = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
 
 
 def opened(folder, data):
@@ -32,10 +33,10 @@ def opened(folder, data):
 
 
 def test_numbers_come_back_from_a_config():
-    for name in scale.SCALES:
-        for profile in scale.PROFILES:
-            one = scale.numbers(name, profile)
-            assert scale.restored(json.loads(json.dumps(one.row()))) == one
+    for name in presets.SCALES:
+        for profile in presets.PROFILES:
+            one = presets.numbers(name, profile)
+            assert presets.restored(json.loads(json.dumps(one.row()))) == one
 
 
 @pytest.mark.slow
@@ -114,22 +115,22 @@ def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
 
 
 def test_who_launches_what(monkeypatch):
-    assert launch.usual(scale.FULL) == launch.usual(scale.LAB) == launch.local(1) == () and launch.count(()) == 1
+    assert launch.usual(presets.FULL) == launch.usual(presets.LAB) == launch.local(1) == () and launch.count(()) == 1
     assert launch.count(launch.local(3)) == 3 and launch.count(["srun", "torchrun"]) is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [launch.count(launch.usual(one)) for one in (scale.FULL, scale.LORA, scale.LAB)] == [4, 1, 1]
-    assert launch.usual(scale.LORA) == (*launch.TORCHRUN, "1")  # one process that sees one GPU
+    assert [launch.count(launch.usual(one)) for one in (presets.FULL, presets.LORA, presets.LAB)] == [4, 1, 1]
+    assert launch.usual(presets.LORA) == (*launch.TORCHRUN, "1")  # one process that sees one GPU
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert launch.usual(scale.LAB) == ()
+    assert launch.usual(presets.LAB) == ()
 
 
 def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts(tmp_path):
     with pytest.raises(UserError, match="^mid: 8 a step cannot be divided among 3 processes$"):
         run.chain(tmp_path / "run", launcher=launch.local(3))
-    for profile in scale.PROFILES:  # on the machines that people rent
+    for profile in presets.PROFILES:  # on the machines that people rent
         for stage in ("mid", "sft", "dpo", "grpo"):
-            assert run.batch(scale.numbers("full", profile), stage) % 8 == 0
+            assert run.batch(presets.numbers("full", profile), stage) % 8 == 0
     assert not (tmp_path / "run").exists()
 
 
@@ -166,7 +167,7 @@ def test_more_processes_than_gpus_are_told_before_anything_starts(tmp_path, data
 
 def test_each_launched_process_counts_the_memory_before_it_loads(tmp_path, data, student, gpus, monkeypatch, capsys):
     """Behind a launcher of somebody's own the starting process does not know how many there are."""
-    numbers = replace(scale.LORA, model=str(student))
+    numbers = replace(presets.LORA, model=str(student))
     run.open_folder(tmp_path / "run", numbers, 0)
     shutil.copytree(opened(tmp_path / "small", data) / "data", tmp_path / "run" / "data")
     gpus(4, gb=0.01)
@@ -222,7 +223,7 @@ def test_a_full_run_asks_for_the_disk_of_its_checkpoints(tmp_path, student, monk
     """Three checkpoints of mid-training, with Adam's moments, and its model: 40 bytes a weight."""
     monkeypatch.setattr(models, "parameters", lambda folder: 1 << 30)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, free << 20))
-    numbers, free = replace(scale.FULL, model=str(student)), 300 + 40 * 1024 - 1
+    numbers, free = replace(presets.FULL, model=str(student)), 300 + 40 * 1024 - 1
     with pytest.raises(UserError, match="less than 41,260 MB free"):
         run.open_folder(tmp_path / "run", numbers, 0)
     free += 1

@@ -7,8 +7,8 @@ from peft import peft_model
 from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
 from phi_lab import chat, models
+from phi_lab.config.presets import Hardware
 from phi_lab.core.errors import UserError
-from phi_lab.scale import Hardware
 
 
 def test_phi_4_mini_has_the_published_number_of_parameters():

@@ -8,7 +8,7 @@ import torch
 from transformers import masking_utils
 
 from phi_lab import models, run
-from phi_lab.scale import Hardware
+from phi_lab.config.presets import Hardware
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi_lab import models
+from phi_lab.config.presets import Hardware, Training
 from phi_lab.core.errors import UserError
-from phi_lab.scale import Hardware, Training
 from phi_lab.stages import language_modeling as lm
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)

@@ -9,24 +9,25 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from phi_lab import models, plan, run, scale
+from phi_lab import models, plan, run
 from phi_lab.cli import main
+from phi_lab.config import presets
+from phi_lab.config.presets import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
-from phi_lab.scale import Hardware
 from phi_lab.stages import training
 
 
 def test_a_gpu_that_is_too_small_is_one_line():
     phi = models.config("phi-4-mini")
-    plan.require(scale.LORA, phi, 1, 85e9)
-    plan.require(scale.QLORA, phi, 1, 25.7e9)
+    plan.require(presets.LORA, phi, 1, 85e9)
+    plan.require(presets.QLORA, phi, 1, 25.7e9)
     with pytest.raises(UserError, match=r"^mid at the scale full takes about \d+ GB on each of 2 GPUs, and there"):
-        plan.require(scale.FULL, phi, 2, 25.7e9)
-    plan.require(scale.FULL, phi, 8, 85e9)
+        plan.require(presets.FULL, phi, 2, 25.7e9)
+    plan.require(presets.FULL, phi, 8, 85e9)
     other = SimpleNamespace(name_or_path="other", **{name: 64 for name in plan.FIELDS if name != "vocab_size"})
     with pytest.raises(UserError, match=r"other/config\.json: no vocab_size"):
-        plan.require(scale.LORA, other, 1, 85e9)
+        plan.require(presets.LORA, other, 1, 85e9)
 
 
 @pytest.mark.parametrize("name", ["phi-nano", "phi-4-mini"])
@@ -88,7 +89,7 @@ ON_AN_H200 = [
 
 @pytest.mark.parametrize(("adapter", "row", "rows", "kept", "speed", "memory"), ON_AN_H200)
 def test_plan_is_within_fifteen_percent_of_what_an_h200_did(adapter, row, rows, kept, speed, memory):
-    one = {None: scale.FULL, "lora": scale.LORA, "qlora": scale.QLORA}[adapter].mid.hardware
+    one = {None: presets.FULL, "lora": presets.LORA, "qlora": presets.QLORA}[adapter].mid.hardware
     hardware, shape, card = replace(one, checkpointing=not kept), plan.Shape("phi-4-mini"), plan.CARDS["h200"]
     if speed:
         assert plan.training_speed(shape, hardware, card, row) == pytest.approx(speed, rel=0.15)
@@ -99,7 +100,7 @@ def test_plan_is_within_fifteen_percent_of_what_an_h200_did(adapter, row, rows, 
 
 def test_the_papers_run_takes_about_the_papers_time():
     """128 x H100 for two days, by its model card."""
-    rows = plan.plan(scale.FULL, "h100", 128)
+    rows = plan.plan(presets.FULL, "h100", 128)
     assert 24 < sum(row["hours"] for row in rows) < 72
     assert all(row["fits"] for row in rows)
     assert rows[0]["tokens"] == pytest.approx(150e9, rel=0.01)
@@ -108,7 +109,7 @@ def test_the_papers_run_takes_about_the_papers_time():
 
 
 def test_more_gpus_need_less_memory_each_and_less_time():
-    few, many = (plan.plan(scale.FULL, "h200", gpus)[0] for gpus in (2, 16))
+    few, many = (plan.plan(presets.FULL, "h200", gpus)[0] for gpus in (2, 16))
     assert many["hours"] < few["hours"] / 7
     for part in ("weights", "gradients", "optimizer"):
         assert many["memory"][part] == pytest.approx(few["memory"][part] / 8, abs=0.02)
@@ -142,7 +143,7 @@ def test_a_batch_that_gpus_cannot_share_is_said_with_a_number_that_can(capsys):
 
 @pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
 def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
-    numbers = scale.numbers(scale_name)
+    numbers = presets.numbers(scale_name)
     for gpus in (1, 2, 3, 6, 16, 24, 32, 48, 96, 128, 256):
         monkeypatch.setenv("WORLD_SIZE", str(gpus))
         for row in plan.plan(numbers, "h200", gpus):
@@ -155,7 +156,7 @@ def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
 
 def test_the_plan_has_the_passes_that_the_stages_have():
     """A pass is `Hardware.rows`, however much memory there is: rows, pairs of two, rollouts."""
-    shape, full = plan.Shape("phi-4-mini"), scale.numbers("full")
+    shape, full = plan.Shape("phi-4-mini"), presets.numbers("full")
     many = {stage: replace(getattr(full, stage), hardware=replace(full.mid.hardware, rows=3)) for stage in plan.UNITS}
     many["dpo"] = replace(many["dpo"], longest=5000)
     for numbers, passes in (
@@ -172,7 +173,7 @@ def test_the_plan_has_the_passes_that_the_stages_have():
 
 
 def test_the_longest_pair_of_dpo_is_planned():
-    numbers = scale.numbers("full")
+    numbers = presets.numbers("full")
     for longest, row in ((16384, 16384), (4096, 4096), (0, numbers.mid.row_length)):  # 0: as mid-training has them
         changed = replace(numbers, dpo=replace(numbers.dpo, longest=longest))
         assert plan.plan(changed, "h100", 8)[2]["row"] == row
@@ -185,23 +186,23 @@ def test_the_longest_pair_of_dpo_is_planned():
 def test_vllm_beside_a_trainer_samples_in_its_share():
     """An H100: 0.3 x 85 GB less 7.67 of weights hold ten answers of 12,800 tokens of 128 KiB, not 42."""
     shape, card, answer = plan.Shape("phi-4-mini"), plan.CARDS["h100"], 12_800 * 131_072
-    speed = plan.sampling(shape, scale.FULL.grpo.hardware, card, 25_600)
+    speed = plan.sampling(shape, presets.FULL.grpo.hardware, card, 25_600)
     assert speed == pytest.approx(10 / ((2 * 3_836_021_760 + 10 * answer) / (0.5 * 3.35e12)), rel=1e-6)
-    (row,) = [row for row in plan.plan(scale.FULL, "h100", 8) if row["stage"] == "grpo"]
+    (row,) = [row for row in plan.plan(presets.FULL, "h100", 8) if row["stage"] == "grpo"]
     assert row["hours"] > row["sampled_tokens"] / speed / 8 / 3600
     with pytest.raises(UserError, match=r"no answer of 4,096 tokens fits into 0\.0 GB beside the weights"):
-        plan.sampling(shape, scale.LORA.grpo.hardware, plan.CARDS["rtx4090"], 4096)
-    row = plan.plan(scale.LORA, "rtx4090", 1)[3]
+        plan.sampling(shape, presets.LORA.grpo.hardware, plan.CARDS["rtx4090"], 4096)
+    row = plan.plan(presets.LORA, "rtx4090", 1)[3]
     assert not row["fits"] and "no answer of 4,096 tokens fits" in row["reason"]
 
 
 def test_generate_samples_in_half_of_what_is_free():
     """As `rollouts` has it: the longest answers in float32, and half of the time is waiting for the last one."""
     shape, card = plan.Shape("phi-4-mini"), plan.CARDS["rtx4090"]
-    weights = plan.memory(shape, scale.QLORA.grpo.hardware, 1, 1)["weights"]
+    weights = plan.memory(shape, presets.QLORA.grpo.hardware, 1, 1)["weights"]
     rows = int((0.92 * card.memory - weights) / 2 / (4096 * 262_144))
     seconds = (weights + rows * 4096 * 262_144 / 2) / (0.5 * card.bandwidth)
-    assert plan.sampling(shape, scale.QLORA.grpo.hardware, card, 4096) == pytest.approx(rows / 2 / seconds)
+    assert plan.sampling(shape, presets.QLORA.grpo.hardware, card, 4096) == pytest.approx(rows / 2 / seconds)
 
 
 @pytest.mark.parametrize(("arguments", "line"), [
@@ -222,7 +223,7 @@ def test_an_answer_that_fits_nowhere_is_told():
 @pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
 def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
     """vLLM's share of a card counts in both: beside the trainer, and as room for the weights and one answer."""
-    numbers, verdicts = scale.numbers(scale_name), set()
+    numbers, verdicts = presets.numbers(scale_name), set()
     for name, card in plan.CARDS.items():
         for gpus in (1, 4, 16):
             fits = all(row["fits"] for row in plan.plan(numbers, name, gpus))
@@ -236,7 +237,7 @@ def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
 
 
 def test_beside_vllm_a_trainer_has_what_is_left():
-    numbers, shape = scale.numbers("lora"), plan.Shape("phi-4-mini")
+    numbers, shape = presets.numbers("lora"), plan.Shape("phi-4-mini")
     assert plan._room(numbers, "sft", shape, 100e9) == pytest.approx(92e9)
     assert plan._room(numbers, "grpo", shape, 100e9) == pytest.approx(62e9)
     assert plan._room(numbers, "grpo", shape, 26e9) == 0  # 7.8 GB hold the weights and no answer of 4,096 tokens

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import cli, public_benchmarks, rollouts, scale, shards, sources
+from phi_lab import cli, public_benchmarks, rollouts, shards, sources
+from phi_lab.config import presets
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_rows
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-SHORT = scale.Protocol(max_new_tokens=24, samples=3, aime_samples=5, problems=4)
+SHORT = presets.Protocol(max_new_tokens=24, samples=3, aime_samples=5, problems=4)
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def test_the_model_is_asked_as_the_authors_ask(tmp_path, sets, shipped, monkeypa
     measure(shipped, tmp_path / "out", ["math500"])
     ((prompts, *settings),) = asked
     assert settings == [0.6, 0.95, 24]
-    assert prompts[:3] == [f"{scale.INSTRUCTION}\n\nWhat is 0+0?"] * 3 and len(prompts) == 12
-    usual = scale.Protocol()
+    assert prompts[:3] == [f"{presets.INSTRUCTION}\n\nWhat is 0+0?"] * 3 and len(prompts) == 12
+    usual = presets.Protocol()
     assert (usual.temperature, usual.top_p, usual.max_new_tokens, usual.samples, usual.aime_samples) == (
         0.6, 0.95, 32768, 8, 64,
     )  # fmt: skip

@@ -11,10 +11,11 @@ from contextlib import suppress
 
 import pytest
 
-from phi_lab import distill, scale, shards, teachers
+from phi_lab import distill, shards, teachers
+from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 
-PLAN = scale.Distillation(questions=30, validation_questions=0, samples=3)
+PLAN = presets.Distillation(questions=30, validation_questions=0, samples=3)
 ASKED = distill.questions(30, 1)
 WHOSE = {"name": "script", "samples": 3, "temperature": 1.0, "seed": 1}
 

@@ -13,7 +13,8 @@ from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import chat, distill, models, rollouts, scale
+from phi_lab import chat, distill, models, rollouts
+from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.domains import arithmetic
@@ -21,11 +22,11 @@ from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
 
-MID = scale.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, evaluate_every=2, patience=3)
-STILL = scale.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, evaluate_every=2, patience=3)
-SFT = scale.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
-DPO = scale.Preference(learning_rate=1e-3, batch=4, pairs=16, plausible=math.inf, pairs_a_question=2)
-GRPO = scale.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
+MID = presets.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, evaluate_every=2, patience=3)
+STILL = presets.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, evaluate_every=2, patience=3)
+SFT = presets.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
+DPO = presets.Preference(learning_rate=1e-3, batch=4, pairs=16, plausible=math.inf, pairs_a_question=2)
+GRPO = presets.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
 
 
 def both(folder):
@@ -95,7 +96,7 @@ def stage_of(data):
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_adapters_go_through_all_four_stages(tmp_path, student, stage_of, adapter):
     """Each stage trains a new adapter on the merged model of the one before; what is saved is a plain model."""
-    hardware = scale.Hardware(adapter=adapter, checkpointing=True, rows=4, engine="hf" if adapter == "qlora" else "cpu")
+    hardware = presets.Hardware(adapter=adapter, checkpointing=True, rows=4, engine="hf" if adapter == "qlora" else "cpu")
     for name in ("mid", "sft", "dpo", "grpo"):
         result = stage_of(name, student, tmp_path / name, hardware)
         check_leftovers(result, tmp_path / name)
@@ -112,7 +113,7 @@ def test_adapters_go_through_all_four_stages(tmp_path, student, stage_of, adapte
 
 @pytest.mark.slow
 def test_base_and_teacher_learn(tmp_path, tokenizer):
-    numbers = scale.Training(learning_rate=8e-3, batch=4, row_length=320, steps=10, documents=300, warmup=0.1)
+    numbers = presets.Training(learning_rate=8e-3, batch=4, row_length=320, steps=10, documents=300, warmup=0.1)
     result = base.train_base(tmp_path / "base", numbers, seed=0)
     check_leftovers(result, tmp_path / "base")
     asked = distill.questions(20, 1)
@@ -196,7 +197,7 @@ def test_a_plateau_that_never_comes_leaves_the_last_steps_to_the_cooldown():
 
 @pytest.mark.slow
 def test_the_best_weights_are_kept_when_training_makes_it_worse(tmp_path, student, data):
-    wild = scale.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, evaluate_every=1, patience=3)
+    wild = presets.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, evaluate_every=1, patience=3)
     held = read_rows(data / "validation-right.jsonl")
     result = mid_training.train(student, *both(data), tmp_path, wild, seed=0)
     losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
@@ -373,10 +374,10 @@ def test_the_fused_head_has_the_same_loss_and_no_logits(tmp_path, stage_of, stud
         return forward(self, *inputs)
 
     monkeypatch.setattr(torch.nn.Linear, "forward", watched)
-    plain = stage_of("mid", student, tmp_path / "plain", scale.Hardware(rows=4))
+    plain = stage_of("mid", student, tmp_path / "plain", presets.Hardware(rows=4))
     assert any(heads)
     heads.clear()
-    fused = stage_of("mid", student, tmp_path / "fused", scale.Hardware(rows=4, liger=True))
+    fused = stage_of("mid", student, tmp_path / "fused", presets.Hardware(rows=4, liger=True))
     assert heads and not any(heads)
     for one, other in zip(plain.metrics, fused.metrics, strict=True):
         for name in {"loss", "eval_loss"} & set(one):
@@ -479,7 +480,7 @@ def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, dat
 @pytest.mark.slow
 def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, monkeypatch):
     """Sampling, temperature and the random choice of rebalancing all continue; prompts are chosen once."""
-    numbers = scale.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
+    numbers = presets.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
     chosen = []
 
     def select(*asked):
@@ -788,10 +789,10 @@ def test_group_normalised_by_hand():
 
 
 def test_temperature_falls_over_the_first_half():
-    temperature = grpo.anneal(scale.Reinforcement(1e-5, steps=40, prompts=1, group=8, candidates=1))
+    temperature = grpo.anneal(presets.Reinforcement(1e-5, steps=40, prompts=1, group=8, candidates=1))
     assert [temperature(step, 40) for step in (0, 5, 10, 20, 30, 39)] == pytest.approx([1.0, 0.9, 0.8, 0.6, 0.6, 0.6])
-    assert grpo.anneal(scale.Reinforcement(1e-5, 1, 1, 8, 1))(0, 1) == 1.0
-    assert grpo.anneal(scale.Reinforcement(1e-5, 4, 1, 8, 1, annealed=0.0))(3, 4) == pytest.approx(0.6)
+    assert grpo.anneal(presets.Reinforcement(1e-5, 1, 1, 8, 1))(0, 1) == 1.0
+    assert grpo.anneal(presets.Reinforcement(1e-5, 4, 1, 8, 1, annealed=0.0))(3, 4) == pytest.approx(0.6)
 
 
 def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch):
@@ -889,7 +890,7 @@ def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, da
         longest.append(what)
         real(trainer, model, loss, what)
 
-    hardware = scale.Hardware(rows=4)
+    hardware = presets.Hardware(rows=4)
     monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", watched)
     with_it = stage_of(name, student, tmp_path / "with", hardware)
     monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", lambda *_: None)
@@ -919,7 +920,7 @@ def test_a_longest_batch_that_does_not_fit_is_one_line(tmp_path, student, data, 
 
     monkeypatch.setattr(torch.Tensor, "backward", full)
     with pytest.raises(UserError, match=r"rows of \d+ tokens, 4 at once, does not fit.*phi-lab plan"):
-        stage_of("sft", student, tmp_path / "sft", scale.Hardware(rows=4))
+        stage_of("sft", student, tmp_path / "sft", presets.Hardware(rows=4))
 
 
 def test_reward_is_plus_or_minus_one():
@@ -952,7 +953,7 @@ def test_prompts_with_answers_alike_in_length_are_kept():
     def reward(texts, answers):
         return [1.0 if text == "r" else -1.0 for text in texts]
 
-    numbers = scale.Reinforcement(1e-5, steps=1, prompts=1, group=8, candidates=10, probes=8, keep=0.6)
+    numbers = presets.Reinforcement(1e-5, steps=1, prompts=1, group=8, candidates=10, probes=8, keep=0.6)
     chosen = grpo.select_uniform_length(ask, problems[::-1], numbers, 0, reward)
     assert chosen == problems[3:7]
     assert counts == [(10, 1), (9, 7)]
@@ -1021,8 +1022,8 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     """At every step that of -sum(advantage x log-probability) / tokens that count, at the temperature that the step's
     answers were sampled at.
     """
-    parts = scale.Hardware(rows=5)  # several, the last of them smaller
-    numbers = scale.Reinforcement(1e-9, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=6, hardware=parts)
+    parts = presets.Hardware(rows=5)  # several, the last of them smaller
+    numbers = presets.Reinforcement(1e-9, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=6, hardware=parts)
     problems, seen, real = distill.questions(4, 1), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
@@ -1081,7 +1082,7 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
 
         return function
 
-    numbers = scale.Reinforcement(1e-3, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=1)
+    numbers = presets.Reinforcement(1e-3, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=1)
     grpo.train(student, distill.questions(4, 1), tmp_path, numbers, seed=0,
                reward=part("reward", long_word), advantage=part("advantage", grpo.group_normalised),
                temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))  # fmt: skip
@@ -1097,7 +1098,7 @@ def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
         asked.extend(answers[::8])
         return long_word(texts, answers)
 
-    numbers = scale.Reinforcement(1e-3, steps=4, prompts=2, group=8, candidates=4, max_new_tokens=1)
+    numbers = presets.Reinforcement(1e-3, steps=4, prompts=2, group=8, candidates=4, max_new_tokens=1)
     grpo.train(student, problems, tmp_path, numbers, seed=0, reward=reward, select=everything)
     assert len(set(asked[:4])) == len(set(asked[4:])) == 4
 
@@ -1105,7 +1106,7 @@ def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
 @pytest.mark.slow
 def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, monkeypatch):
     """From the shipped DPO checkpoint: enough prompts are sometimes right; what was rewarded becomes more probable."""
-    numbers, student, batches, real = scale.SMOKE.grpo, shipped("dpo"), [], rollouts.sample
+    numbers, student, batches, real = presets.SMOKE.grpo, shipped("dpo"), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
         groups = real(model, tokenizer, prompts, **rest)
@@ -1139,16 +1140,16 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
 @pytest.mark.slow
 def test_every_shipped_checkpoint_trains_in_the_next_stage(tmp_path, shipped, data):
     """Real checkpoints, real data, the smoke profile's own rates: updates, and a loss that does not blow up."""
-    validation, smoke = data / "validation-right.jsonl", scale.SMOKE
+    validation, smoke = data / "validation-right.jsonl", presets.SMOKE
     right = data / "train-right.jsonl"
     rows = read_rows(right)
     short = {"steps": 6, "batch": 4}
     middle = mid_training.train(shipped("base"), right, validation, tmp_path / "mid",
-                                scale.replace(smoke.mid, **short, evaluate_every=3), seed=0)  # fmt: skip
+                                presets.replace(smoke.mid, **short, evaluate_every=3), seed=0)  # fmt: skip
     assert moved(shipped("base"), middle.model) > 0 and loss_on(middle.model, rows) < loss_on(shipped("base"), rows)
-    fine = sft.train(shipped("mid"), right, validation, tmp_path / "sft", scale.replace(smoke.sft, **short), seed=0)
+    fine = sft.train(shipped("mid"), right, validation, tmp_path / "sft", presets.replace(smoke.sft, **short), seed=0)
     assert moved(shipped("mid"), fine.model) > 0 and loss_on(fine.model, rows) < loss_on(shipped("mid"), rows)
     preferred = rollout_dpo.train(shipped("sft"), right, data / "wrong.jsonl", tmp_path / "dpo",
-                                  scale.replace(smoke.dpo, batch=8, pairs=24, plausible=math.inf), seed=0)  # fmt: skip
+                                  presets.replace(smoke.dpo, batch=8, pairs=24, plausible=math.inf), seed=0)  # fmt: skip
     assert moved(shipped("sft"), preferred.model) > 0
     assert [row["loss"] for row in preferred.metrics if "loss" in row][-1] <= math.log(2) + 1e-3

@@ -15,7 +15,8 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from phi_lab import distill, rollouts, scale
+from phi_lab import distill, rollouts
+from phi_lab.config import presets
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 
@@ -68,23 +69,23 @@ def die_in_step_three() -> None:
 
 def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False) -> None:
     """Train the stage for a few steps on CPU hardware."""
-    hardware = scale.Hardware(rows=4, sharded=sharded, checkpointing=sharded)
+    hardware = presets.Hardware(rows=4, sharded=sharded, checkpointing=sharded)
     if sharded:
         shard_without_gpu()
     plain = dict(learning_rate=1e-3, batch=8, row_length=320, steps=4, muon=False, hardware=hardware)
     right, held, wrong = (data / f"{name}.jsonl" for name in ("train-right", "validation-right", "wrong"))
     if stage == "mid":
-        numbers = scale.Training(**plain, evaluate_every=2)
+        numbers = presets.Training(**plain, evaluate_every=2)
         mid_training.train(student, right, held, out, numbers, seed=0, pack=two_batches)
     elif stage == "sft":
-        sft.train(student, right, held, out, scale.Training(**plain, documents=40), seed=0)
+        sft.train(student, right, held, out, presets.Training(**plain, documents=40), seed=0)
     elif stage == "dpo":
         few = replace(hardware, rows=2)  # passes add up to a batch
-        numbers = scale.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=few)
+        numbers = presets.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=few)
         rollout_dpo.train(student, right, wrong, out, numbers, seed=0)
     else:
         rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
-        numbers = scale.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
+        numbers = presets.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
                                       muon=False, hardware=hardware)  # fmt: skip
         grpo.train(student, distill.questions(8, 1), out, numbers, seed=0, reward=odd,
                    select=lambda ask, problems, *_: problems)  # fmt: skip

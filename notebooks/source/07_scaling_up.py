@@ -15,7 +15,8 @@ import torch
 from IPython.display import HTML
 from transformers import AutoModelForCausalLM
 
-from phi_lab import models, run, scale
+from phi_lab import models, run
+from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.lab import Lab, checks, tables, widgets
@@ -31,7 +32,7 @@ except UserError as error:
 # %% [markdown]
 # ## The dial
 #
-# Every number of every stage at each scale, beside the paper's. The names are those of `phi_lab/scale.py`, which says
+# Every number of every stage at each scale, beside the paper's. The names are those of `phi_lab/config/presets.py`, which says
 # what each one means and in which unit; 0 is off. "–" means that nobody there has such a number, "unknown" that no
 # source gives the paper's; the marks are explained in notebook 00, sections are those of arXiv 2504.21233 by our notes,
 # and K is read as 1,024 [I].
@@ -51,10 +52,10 @@ TITLES = {
     "evaluation": "Evaluation after each stage",
     "hardware": "The machine, for every stage",
 }
-scales = {name: scale.numbers(name) for name in scale.SCALES}
+scales = {name: presets.numbers(name) for name in presets.SCALES}
 page = ""
 for part, title in TITLES.items():
-    rows = scale.beside_the_paper(part, scales.values())
+    rows = presets.beside_the_paper(part, scales.values())
     page += f"<h3>{title}</h3>" + tables.table("", ("number", *scales, "the paper", "source"), rows)
 HTML(page)
 
@@ -151,7 +152,7 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 def one_step(adapter):
     """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
     torch.manual_seed(0)
-    model, tokenizer = models.load(run.SHIPPED / "base", scale.Hardware(adapter=adapter)), models.load_tokenizer()
+    model, tokenizer = models.load(run.SHIPPED / "base", presets.Hardware(adapter=adapter)), models.load_tokenizer()
     rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
     batch = collate(tokenizer.pad_token_id)(
         [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]

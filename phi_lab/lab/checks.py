@@ -22,7 +22,8 @@ import torch
 from IPython import get_ipython
 from IPython.display import HTML, display
 
-from phi_lab import models, scale
+from phi_lab import models
+from phi_lab.config import presets
 from phi_lab.lab.exercises import flips, mixed_share, parameters, share_right
 from phi_lab.look import GREEN, ORANGE, RED
 from phi_lab.page import text
@@ -303,7 +304,7 @@ def _advantage_fault(rewards: torch.Tensor, got: torch.Tensor, kept: Sequence[in
 
 
 def _temperature(attempt):
-    wanted = grpo.anneal(scale.LAB.grpo)
+    wanted = grpo.anneal(presets.LAB.grpo)
     for steps in (30, 31, 100):
         for step in (0, steps // 4, steps // 3, steps // 2, steps // 2 + 1, 3 * steps // 4, steps - 1):
             got, right = ask(attempt, step, steps), wanted(step, steps)
@@ -344,7 +345,7 @@ PACK = Check("pack", pack_best_fit, _pack)
 UNPACKED = Check("one_per_row", one_per_row, _unpacked)
 PAIR = Check("pair", rollout_dpo.pair_closest_length, _pair)
 ADVANTAGE = Check("advantage", grpo.rebalance, _advantage)
-TEMPERATURE = Check("temperature", grpo.anneal(scale.LAB.grpo), _temperature)
+TEMPERATURE = Check("temperature", grpo.anneal(presets.LAB.grpo), _temperature)
 FLIPS = Check("flips", flips, _flips)
 PARAMETERS = Check("parameters", parameters, _parameters)
 MIXED_SHARE = Check("mixed_share", mixed_share, _mixed_share)

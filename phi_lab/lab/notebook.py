@@ -22,27 +22,15 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import (
-    benchmarks,
-    chains,
-    distill,
-    experiment,
-    figures,
-    launch,
-    models,
-    report,
-    rollouts,
-    run,
-    scale,
-    shards,
-)
+from phi_lab import benchmarks, chains, distill, experiment, figures, launch, models, report, rollouts, run, shards
+from phi_lab.config import presets
+from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.lab import tables
 from phi_lab.look import Figure
-from phi_lab.scale import LAB, STAGES, Evaluation, Hardware
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
 from phi_lab.teachers import script
@@ -66,9 +54,9 @@ class Lab:
         profile, seed = os.environ.get("PHI_LAB_PROFILE", "lab"), os.environ.get("PHI_LAB_SEED", "0")
         if not seed.isdecimal():
             raise UserError(f"PHI_LAB_SEED={seed!r} is not a number: unset it, or write for example PHI_LAB_SEED=1")
-        scale.numbers("cpu", profile)  # or it raises: there is no such profile, and so no folder of it
+        presets.numbers("cpu", profile)  # or it raises: there is no such profile, and so no folder of it
         self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
-        numbers = scale.numbers(scale_name or usual_scale(self.out), profile)
+        numbers = presets.numbers(scale_name or usual_scale(self.out), profile)
         own, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
         processes = os.environ.get("PHI_LAB_PROCESSES", "")
         if processes and not (processes.isdecimal() and int(processes)):
@@ -330,8 +318,8 @@ def usual_scale(out: Path) -> str:
     Raises UserError where PHI_LAB_SCALE is no scale.
     """
     wanted, config = os.environ.get("PHI_LAB_SCALE"), out / "config.json"
-    if wanted and wanted not in scale.SCALES:
-        raise UserError(f"PHI_LAB_SCALE={wanted!r} is no scale: unset it, or choose one of {', '.join(scale.SCALES)}")
+    if wanted and wanted not in presets.SCALES:
+        raise UserError(f"PHI_LAB_SCALE={wanted!r} is no scale: unset it, or choose one of {', '.join(presets.SCALES)}")
     return wanted or (read_json(config)["numbers"]["scale"] if config.exists() else "cpu")
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 import torch
 
-from phi_lab import chat, figures, plan, scale, verify
+from phi_lab import chat, figures, plan, verify
+from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.funnel import Funnel, Rules
 from phi_lab.lab import tables
@@ -204,7 +205,7 @@ def rebalancing(size: int = 8) -> ipywidgets.Widget:
 
 def plan_text(scale_name: str, card: str, gpus: int) -> str:
     """`phi-lab plan` as text, or in one line why there is no plan."""
-    numbers = scale.numbers(scale_name)
+    numbers = presets.numbers(scale_name)
     try:
         return plan.table(numbers, plan.plan(numbers, card, gpus), card, gpus)
     except UserError as error:
@@ -213,7 +214,7 @@ def plan_text(scale_name: str, card: str, gpus: int) -> str:
 
 def planner() -> ipywidgets.Widget:
     """Choose a scale, a card and how many of them."""
-    which = ipywidgets.Dropdown(options=scale.SCALES[1:], value="qlora", description="scale")
+    which = ipywidgets.Dropdown(options=presets.SCALES[1:], value="qlora", description="scale")
     card = ipywidgets.Dropdown(options=list(plan.CARDS), value="rtx4090", description="GPU")
     gpus = ipywidgets.SelectionSlider(options=[2**i for i in range(11)], value=1, description="how many", **SLOW)
     return _live(lambda: f"<pre>{text(plan_text(which.value, card.value, gpus.value))}</pre>", which, card, gpus)

@@ -15,9 +15,9 @@ from itertools import accumulate
 from pathlib import Path
 
 from phi_lab import chat, models
+from phi_lab.config.presets import Training
 from phi_lab.core.progress import Bar
 from phi_lab.domains import arithmetic, logic
-from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 

@@ -35,11 +35,12 @@ from transformers import PreTrainedModel, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import chat, models, rollouts, scale
+from phi_lab import chat, models, rollouts
+from phi_lab.config import presets
+from phi_lab.config.presets import Reinforcement
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.domains.problem import Problem
-from phi_lab.scale import Reinforcement
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,
@@ -245,7 +246,7 @@ def _vllm(longest: int) -> dict:
     if server := os.environ.get("PHI_LAB_VLLM"):
         return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server,
                 "vllm_importance_sampling_correction": False}  # fmt: skip
-    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": scale.VLLM_SHARE,
+    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": presets.VLLM_SHARE,
             "vllm_max_model_length": longest, "vllm_importance_sampling_correction": False}  # fmt: skip
 
 

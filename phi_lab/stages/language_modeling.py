@@ -17,8 +17,8 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 from trl import SFTConfig, SFTTrainer
 
 from phi_lab import chat, models
+from phi_lab.config.presets import Training
 from phi_lab.core.errors import UserError
-from phi_lab.scale import Training
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,

@@ -31,9 +31,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 from trl import DPOConfig, DPOTrainer
 
 from phi_lab import chat, models
+from phi_lab.config.presets import Preference
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.scale import Preference
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import (
     Recorder,

@@ -17,10 +17,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from phi_lab.config.presets import Training
 from phi_lab.core.files import read_rows
 from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import WORLD
-from phi_lab.scale import Training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 

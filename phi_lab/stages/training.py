@@ -17,10 +17,10 @@ from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, Trai
 from transformers.trainer_utils import get_last_checkpoint
 
 from phi_lab import models
+from phi_lab.config.presets import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, write_rows
 from phi_lab.core.progress import Bar
-from phi_lab.scale import Hardware
 
 WAIT = 7 * 24 * 3600  # seconds that a process waits for the others: to choose GRPO's prompts takes them hours
 
