@@ -22,11 +22,12 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from phi_lab import benchmarks, chat, distill, models, rollouts, verify_reference
+from phi_lab import benchmarks, distill, rollouts, verify_reference
 from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.progress import Bar
 from phi_lab.evaluate import peak_rss_mb
+from phi_lab.model import chat, checkpoints
 from phi_lab.run import DISTILLED, SHIPPED
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages import language_modeling as lm
@@ -45,7 +46,7 @@ class Lab:
     """The same model, rows and prompts for both sides. Methods give useful tokens, pairs, steps or texts a second."""
 
     def __init__(self, folder: Path):
-        self.folder, self.tokenizer = folder, models.load_tokenizer()
+        self.folder, self.tokenizer = folder, checkpoints.load_tokenizer()
         distill.training_sets(read_rows(DISTILLED / "rollouts.jsonl.gz")[:8000], folder)
         self.right = read_rows(folder / "right.jsonl")
         self.documents = [lm.document(self.tokenizer, row["prompt"], row["completion"]) for row in self.right]
@@ -60,14 +61,14 @@ class Lab:
         asked = [problem["prompt"] for problem in self.hard[:prompts]]
         began = time.perf_counter()
         groups = rollouts.sample(
-            models.load(SHIPPED / "sft"), self.tokenizer, asked, samples=samples, temperature=1.0, max_new_tokens=256,
+            checkpoints.load(SHIPPED / "sft"), self.tokenizer, asked, samples=samples, temperature=1.0, max_new_tokens=256,
             seed=0, engine=engine, quiet=True,
         )  # fmt: skip
         return sum(len(one.ids) for group in groups for one in group) / (time.perf_counter() - began)
 
     def roofline(self) -> float:
         """Tokens a second if a rollout were matrix products alone, as fast as large ones."""
-        return gflops() * 1e9 / (2 * sum(weight.numel() for weight in models.load(SHIPPED / "sft").parameters()))
+        return gflops() * 1e9 / (2 * sum(weight.numel() for weight in checkpoints.load(SHIPPED / "sft").parameters()))
 
     def sft(self) -> float:
         result = self._fit(STEPS)
@@ -76,7 +77,7 @@ class Lab:
     def _fit(self, steps: int) -> Result:
         numbers = replace(presets.LAB.mid, steps=steps, patience=0, evaluate_every=0)
         return _silent(lambda: lm.fit(
-            models.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", numbers,
+            checkpoints.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", numbers,
             pack=lm.pack_best_fit, packed=True, seed=0, title="ours",
         ))  # fmt: skip
 
@@ -91,14 +92,14 @@ class Lab:
         text = [{"prompt": chat.prompt_text(row["prompt"]), "completion": row["completion"]} for row in self.right]
         arguments = SFTConfig(**self.quiet, max_steps=steps, packing=True, **rows)
         trainer = _silent(lambda: SFTTrainer(
-            models.load(SHIPPED / "mid"), arguments, train_dataset=Dataset.from_list(text),
+            checkpoints.load(SHIPPED / "mid"), arguments, train_dataset=Dataset.from_list(text),
             processing_class=self.tokenizer,
         ))  # fmt: skip
         return steps * arguments.per_device_train_batch_size * arguments.max_length / _seconds(trainer)
 
     def sft_bare(self) -> float:
         """The same packed rows and optimizer in the shortest loop."""
-        numbers, model, pad = presets.LAB.mid, models.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
+        numbers, model, pad = presets.LAB.mid, checkpoints.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
         packed = lm.pack_best_fit([len(ids) for ids, _ in self.documents], numbers.row_length)[: STEPS * numbers.batch]
         rows, together = lm.rows_dataset(self.documents, packed, pad, numbers.row_length), lm.collate(pad)
         optimizer = Muon(model, 1e-4, 0.01)
@@ -125,7 +126,7 @@ class Lab:
                                       rollout_dpo.pair_closest_length)  # fmt: skip
         arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=numbers.batch)
         seconds = _timed(lambda: _silent(lambda: _plain(DPOTrainer(  # which reads the pairs, as ours does
-            models.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
+            checkpoints.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
             processing_class=self.tokenizer,
         )).train()))  # fmt: skip
         return numbers.pairs / seconds
@@ -145,7 +146,7 @@ class Lab:
             per_device_train_batch_size=numbers.prompts * numbers.group, max_completion_length=numbers.max_new_tokens,
         )  # fmt: skip
         trainer = _silent(lambda: GRPOTrainer(
-            models.load(SHIPPED / "dpo"), args=arguments,
+            checkpoints.load(SHIPPED / "dpo"), args=arguments,
             reward_funcs=lambda completions, answer, **_: grpo.verified(completions, answer),
             train_dataset=Dataset.from_list(rows), processing_class=self.tokenizer,
         ))  # fmt: skip

@@ -12,12 +12,13 @@ import os
 import random
 from pathlib import Path
 
-from phi_lab import chat, sources
+from phi_lab import sources
 from phi_lab.config.presets import INSTRUCTION
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.domains import arithmetic, logic
-from phi_lab.models import DATA
+from phi_lab.model import chat
+from phi_lab.model.checkpoints import DATA
 
 FOLDER = DATA / "benchmarks"
 NAMES = ("easy", "hard", "transfer")

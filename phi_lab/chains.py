@@ -18,7 +18,7 @@ from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.look import BENCHMARKS, Figure
-from phi_lab.models import DATA
+from phi_lab.model.checkpoints import DATA
 
 RUNGS = STAGES[1:]
 PUBLISHED = DATA / "chains.jsonl"

@@ -362,14 +362,15 @@ def _verify(options) -> None:
 
 
 def _eval(options) -> None:
-    from phi_lab import evaluate, models, public_benchmarks
+    from phi_lab import evaluate, public_benchmarks
+    from phi_lab.model import checkpoints
 
     if options.sets:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     if options.benchmarks:
         protocol = public_benchmarks.usual(presets.Protocol(), options.samples, options.problems, options.max_tokens)
         names = options.benchmarks.replace(",", " ").split()
-        rows = public_benchmarks.measure(models.find(options.model), names, options.out, protocol, options.seed,
+        rows = public_benchmarks.measure(checkpoints.find(options.model), names, options.out, protocol, options.seed,
                                          options.engine or public_benchmarks.engine())  # fmt: skip
         print(public_benchmarks.table(rows, options.name))
         return
@@ -391,11 +392,12 @@ def _report(options) -> None:
 
 
 def _chat(options) -> None:
-    from phi_lab import chat, models, rollouts, run, verify
+    from phi_lab import rollouts, run, verify
     from phi_lab.domains import arithmetic
+    from phi_lab.model import chat, checkpoints
 
     folder = options.model or run.SHIPPED / "grpo"
-    model, tokenizer = models.load(folder), models.load_tokenizer(folder)
+    model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
 
     def answer(question: str, turn: int) -> None:
         gold = arithmetic.computed(question)

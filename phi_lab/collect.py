@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import benchmarks, distill, figures, models, run, shards, sources, teachers
+from phi_lab import benchmarks, distill, figures, run, shards, sources, teachers
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
@@ -22,6 +22,7 @@ from phi_lab.core.files import claim
 from phi_lab.domains.problem import Problem
 from phi_lab.funnel import Benchmarks, Funnel, Rules
 from phi_lab.judge import Judge, cached, second_opinions
+from phi_lab.model import checkpoints
 from phi_lab.verify import extract
 
 TEACHERS = ("model", "script", "endpoint", "traces")
@@ -126,7 +127,7 @@ def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> It
 
 def _whose(order: Order) -> str:
     if order.teacher == "model":
-        return models.fingerprint(order.folder or run.TEACHER)
+        return checkpoints.fingerprint(order.folder or run.TEACHER)
     return f"{order.whom.model} at {order.whom.base_url}" if order.teacher == "endpoint" else order.teacher
 
 

@@ -25,7 +25,7 @@ from phi_lab.config import presets
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
-from phi_lab.models import DATA
+from phi_lab.model.checkpoints import DATA
 
 FOLDER = DATA.parent / "notebooks"
 SOURCES = FOLDER / "source"

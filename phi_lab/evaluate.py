@@ -12,10 +12,11 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from phi_lab import benchmarks, models, rollouts
+from phi_lab import benchmarks, rollouts
 from phi_lab.config.presets import Evaluation
 from phi_lab.core import stats
 from phi_lab.core.files import claim, read_json, read_rows, write_rows
+from phi_lab.model import checkpoints
 from phi_lab.verify import verify_many
 
 
@@ -28,7 +29,7 @@ def evaluate(
     with `again` the files are made anew; other numbers or another seed always raise it, and so does a set that cannot
     be read, before the model is loaded.
     """
-    known, about = out / f"{name}.json", {"model": models.fingerprint(model), "seed": seed, "numbers": asdict(numbers)}
+    known, about = out / f"{name}.json", {"model": checkpoints.fingerprint(model), "seed": seed, "numbers": asdict(numbers)}
     if again and known.exists() and read_json(known)["model"] != about["model"]:
         for path in [*out.glob(f"{name}.*.jsonl"), known]:
             path.unlink()
@@ -41,7 +42,7 @@ def evaluate(
     }
     if not missing:
         return
-    network, tokenizer = models.load_to_sample(model, numbers.engine), models.load_tokenizer(model)
+    network, tokenizer = checkpoints.load_to_sample(model, numbers.engine), checkpoints.load_tokenizer(model)
     for benchmark, problems in missing.items():
         samples = numbers.samples if benchmark == "hard" else 1
         rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, numbers.temperature, seed, 0)]

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from phi_lab import chains, figures, models, run
+from phi_lab import chains, figures, run
 from phi_lab.chains import RUNGS
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, claim, read_json, read_rows
+from phi_lab.model import checkpoints
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
 
@@ -89,7 +90,7 @@ def control(
         chooser = run.student_for("dpo", out, numbers)
 
         def same(_, *rest):
-            return rollout_dpo.select_plausible(models.load(chooser), *rest)
+            return rollout_dpo.select_plausible(checkpoints.load(chooser), *rest)
 
         return rollout_dpo.train(student, right, wrong, folder, plan, seed=seed, select=same)
 
@@ -130,7 +131,7 @@ def chain_row(folder: Path) -> dict:
             accuracy.setdefault(name, {})[row["benchmark"]] = round(row["accuracy"], 5)
             seconds += row["seconds"] if row["benchmark"] == "hard" else 0
     made = {
-        name: models.fingerprint(folder / name / "model") for name in accuracy if (folder / name / "model").is_dir()
+        name: checkpoints.fingerprint(folder / name / "model") for name in accuracy if (folder / name / "model").is_dir()
     }
     return {
         "seed": config["seed"], "git_commit": config["git_commit"], "seconds": round(seconds), "models": made,

@@ -18,10 +18,10 @@ from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, HTTPError
 from transformers import AutoModelForCausalLM
 
-from phi_lab import models
 from phi_lab.config.presets import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
+from phi_lab.model import checkpoints
 
 
 def export(run: Path, out: Path, stage: str | None = None, push: str | None = None, scores: Path | None = None) -> Path:
@@ -37,13 +37,13 @@ def export(run: Path, out: Path, stage: str | None = None, push: str | None = No
         raise UserError(f"{run}: no finished stage{f' {stage}' if stage else ''}; it has {', '.join(done) or 'none'}")
     stage = stage or done[-1]
     public = read_json(scores / "scores.json") if scores else []
-    if scores and read_json(scores / "protocol.json")["model"] != models.fingerprint(run / stage / "model"):
+    if scores and read_json(scores / "protocol.json")["model"] != checkpoints.fingerprint(run / stage / "model"):
         raise UserError(f"{scores}: the scores of another model than {run / stage / 'model'}")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
     dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
     AutoModelForCausalLM.from_pretrained(run / stage / "model", dtype=dtype).save_pretrained(out)
-    models.load_tokenizer(run / stage / "model").save_pretrained(out)
+    checkpoints.load_tokenizer(run / stage / "model").save_pretrained(out)
     _also_for_older_readers(out)
     (out / "README.md").write_text(card(stage, config, ladder, public))
     if push:

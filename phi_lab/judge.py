@@ -17,11 +17,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from phi_lab import chat
 from phi_lab.core import endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows
 from phi_lab.core.progress import Bar
+from phi_lab.model import chat
 
 VOTES = ("right", "wrong", "none")
 ASKED = ("wrong", "unparsed")  # verdicts of the rules that get a second opinion

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
-from phi_lab import chat, models, rollouts, shards, sources
+from phi_lab import rollouts, shards, sources
 from phi_lab.config.presets import Protocol
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, write_json
 from phi_lab.domains.problem import Problem
+from phi_lab.model import chat, checkpoints
 from phi_lab.shards import Answer, Chunk, Place
 
 NAMES = ("math500", "aime24", "aime25", "amc23", "gsm8k", "gpqa-diamond", "olympiadbench")
@@ -54,9 +55,9 @@ def measure(
     for name in names:
         found = sources.problems(name, Path(copies) if copies else None, measured=True)
         asked[name] = list({problem.id: problem for problem, _ in found}.values())  # what is there twice counts once
-    whose = {"model": models.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
+    whose = {"model": checkpoints.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
     claim(out / "protocol.json", whose, "choose another --out")
-    network, tokenizer = models.load_to_sample(model, engine), models.load_tokenizer(model)
+    network, tokenizer = checkpoints.load_to_sample(model, engine), checkpoints.load_tokenizer(model)
     rows = []
     for name in names:
         samples = protocol.aime_samples if name.startswith("aime") else protocol.samples

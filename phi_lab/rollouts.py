@@ -24,10 +24,10 @@ import torch
 from peft import PeftModel
 from transformers import LogitsProcessor, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from phi_lab import chat, models
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 from phi_lab.decode import Phi
+from phi_lab.model import chat, checkpoints
 
 SPLIT = 64  # so many jobs or more are done in two halves on a CPU
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)
@@ -323,7 +323,7 @@ def _sample_vllm(model, jobs, temperature, top_p, max_new_tokens, seed, stops, t
             detokenize=False, seed=(seed * 1_000_003 + place) % 2**31,  # a seed of its own, or samples were all alike
         ) for place in range(len(jobs))
     ]  # fmt: skip
-    longest = max(max(map(len, jobs)) + max_new_tokens, models.least_context(model))
+    longest = max(max(map(len, jobs)) + max_new_tokens, checkpoints.least_context(model))
     longest = min(-(-longest // 4096) * 4096, model.config.max_position_embeddings)  # so that calls share an engine
     engine = _vllm_engine(model.name_or_path, longest)
     answers = engine.generate([TokensPrompt(prompt_token_ids=job) for job in jobs], settings, use_tqdm=False)

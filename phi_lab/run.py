@@ -24,14 +24,15 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__, chat, distill, evaluate, funnel, launch, models, report, rollouts, shards, teachers
+from phi_lab import __version__, distill, evaluate, funnel, launch, report, rollouts, shards, teachers
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.domains.problem import WORLD, Problem
-from phi_lab.models import DATA
+from phi_lab.model import chat, checkpoints
+from phi_lab.model.checkpoints import DATA
 from phi_lab.plan import require as require_memory
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, share
@@ -107,13 +108,13 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
             + numbers.distillation.command(model or numbers.model)
         )
     numbers = replace(numbers, model=model or numbers.model)
-    base = models.find(numbers.model)
+    base = checkpoints.find(numbers.model)
     config = AutoConfig.from_pretrained(base)
     if torch.cuda.is_available():
         if processes:
             require_memory(numbers, config, processes, torch.cuda.get_device_properties(0).total_memory)
         return numbers
-    count = models.parameters(base)
+    count = checkpoints.parameters(base)
     if count > SMALL:
         raise UserError(
             f"the scale {numbers.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
@@ -145,7 +146,7 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
         raise UserError(f"{out} is not empty and has no config.json: choose another --out")
     room = ROOM_MB
     if numbers.scale != "cpu":
-        room += BYTES_A_WEIGHT * models.parameters(models.find(numbers.model)) >> 20
+        room += BYTES_A_WEIGHT * checkpoints.parameters(checkpoints.find(numbers.model)) >> 20
     if shutil.disk_usage(out).free < room << 20:
         raise UserError(f"less than {room:,} MB free for {out}: make room or choose another --out")
     packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -224,7 +225,7 @@ def train_launched(
     if finished(folder):
         return
     if numbers.scale != "cpu" and torch.cuda.is_available():
-        room = torch.cuda.get_device_properties(models.device()).total_memory
+        room = torch.cuda.get_device_properties(checkpoints.device()).total_memory
         require_memory(numbers, AutoConfig.from_pretrained(student), training.processes(), room)
     given = launch.parts(folder, parts)
 
@@ -252,7 +253,7 @@ def candidates(data: Path, count: int, seed: int) -> list[Problem]:
 
 def claim_student(folder: Path, student: Path) -> None:
     """Note whom a stage starts from; raises UserError in a folder that started from somebody else."""
-    claim(folder / "student.json", {"weights": models.fingerprint(student)}, f"delete {folder} to train it again")
+    claim(folder / "student.json", {"weights": checkpoints.fingerprint(student)}, f"delete {folder} to train it again")
 
 
 def finished(folder: Path) -> Result | None:
@@ -293,7 +294,7 @@ def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
     if numbers.scale != "cpu":
         if before != "base":
             raise UserError(f"no checkpoint of {before} in {out}: run --from {before} first")
-        return models.find(numbers.model)
+        return checkpoints.find(numbers.model)
     if not (shipped / "config.json").is_file():
         raise UserError(f"no checkpoint of {before} in {out} or in {shipped}: run --from {before} first")
     return shipped
@@ -309,7 +310,7 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
     if (data / ADOPTED).exists():
         return data
     teacher = own.model if own else TEACHER
-    claim(data / "teacher.json", {"weights": models.fingerprint(teacher)}, f"delete {data} to ask this teacher")
+    claim(data / "teacher.json", {"weights": checkpoints.fingerprint(teacher)}, f"delete {data} to ask this teacher")
     if (data / "funnel.json").exists():
         return data
     plan = numbers.distillation
@@ -380,7 +381,7 @@ def measure(
     if not model.is_dir():
         if numbers.scale != "cpu" and name != "base":
             raise UserError(f"{out / name}: no model; train {name} before it is measured")
-        model = SHIPPED / name if numbers.scale == "cpu" else models.find(numbers.model)
+        model = SHIPPED / name if numbers.scale == "cpu" else checkpoints.find(numbers.model)
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]

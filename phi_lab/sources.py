@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from phi_lab import chat, verify
+from phi_lab import verify
 from phi_lab.core.errors import UserError
 from phi_lab.domains.problem import Problem
+from phi_lab.model import chat
 
 PROMPTS = ("problem", "question", "prompt")
 ANSWERS = ("answer", "final_answer", "correct", "ground_truth_solution", "solution")

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from phi_lab import chat, models, rollouts
+from phi_lab import rollouts
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
 from phi_lab.domains import arithmetic
+from phi_lab.model import chat, checkpoints
 from phi_lab.shards import Answer, Chunk, Place, Teacher
 
 
@@ -33,7 +34,7 @@ def counter(name: str = "") -> PreTrainedTokenizerFast:
     Raises UserError where there is none.
     """
     if not name or Path(name).is_dir():
-        return models.load_tokenizer(name or models.TOKENIZER)
+        return checkpoints.load_tokenizer(name or checkpoints.TOKENIZER)
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:  # HTTP errors, a missing cache, a name that is none, code of its own
@@ -43,7 +44,7 @@ def counter(name: str = "") -> PreTrainedTokenizerFast:
 
 def script(numbers: Distillation, seed: int) -> Teacher:
     """Worked solutions in a random style; every one is right."""
-    tokenizer = models.load_tokenizer()
+    tokenizer = checkpoints.load_tokenizer()
 
     def answers(chunk: Chunk) -> Iterator[Answer]:
         rng = random.Random(seed * 1_000_003 + chunk.first)
@@ -58,7 +59,7 @@ def script(numbers: Distillation, seed: int) -> Teacher:
 
 def model(folder: Path, numbers: Distillation, seed: int) -> Teacher:
     """Samples of the model in `folder`."""
-    network, tokenizer = models.load(folder), models.load_tokenizer(folder)
+    network, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
 
     def answers(chunk: Chunk) -> Iterator[Answer]:
         groups = rollouts.sample(

@@ -23,8 +23,9 @@ from pathlib import Path
 import torch
 from transformers import masking_utils
 
-from phi_lab import models, plan
+from phi_lab import plan
 from phi_lab.config import presets
+from phi_lab.model import checkpoints
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages import training
 
@@ -44,10 +45,10 @@ def random_model(name: str, folder: Path) -> Path:
     if not (folder / "config.json").exists():
         torch.set_default_dtype(torch.bfloat16)
         torch.manual_seed(0)
-        with models.device():
-            model = models.AutoModelForCausalLM.from_config(models.config(name))
+        with checkpoints.device():
+            model = checkpoints.AutoModelForCausalLM.from_config(checkpoints.config(name))
         torch.set_default_dtype(torch.float32)
-        models.save(model, models.load_tokenizer(), folder)
+        checkpoints.save(model, checkpoints.load_tokenizer(), folder)
     return folder
 
 
@@ -78,14 +79,14 @@ def measure(case: str, where: Path) -> dict:
     numbers = presets.Training(learning_rate=1e-5, batch=batch, row_length=length, steps=STEPS, muon=False,
                              hardware=hardware)  # fmt: skip
     chance = torch.Generator().manual_seed(0)
-    vocabulary = models.config(name).vocab_size
+    vocabulary = checkpoints.config(name).vocab_size
     documents = []
     part = length // 4 if "packed" in rest else length  # else attention over a whole row, the dearest case
     for _ in range(batch * STEPS * length // part):
         ids = torch.randint(5, vocabulary, (part,), generator=chance).tolist()
         documents.append((ids, ids))
     began = time.perf_counter()
-    model = models.load(student, hardware)
+    model = checkpoints.load(student, hardware)
     loaded = time.perf_counter() - began
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     ends, profile = [], None
@@ -111,11 +112,11 @@ def measure(case: str, where: Path) -> dict:
     config = lm.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
     lm.SFTConfig = lambda **words: config(**{**words, "save_strategy": "no"})
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
-        logged = lm.fit(model, models.load_tokenizer(student), documents, [], Path(folder), numbers,
+        logged = lm.fit(model, checkpoints.load_tokenizer(student), documents, [], Path(folder), numbers,
                        pack=lm.pack_best_fit, packed=True, seed=0, title=case)  # fmt: skip
     steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
     seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])
-    shape = plan.Shape(models.config(name))
+    shape = plan.Shape(checkpoints.config(name))
     planned = sum(plan.memory(shape, hardware, 1, rows * length).values())
     return {
         "case": case, "tokens_per_second": round(TOKENS / seconds), "seconds_a_step": round(seconds, 3),

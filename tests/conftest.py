@@ -12,10 +12,11 @@ import served
 import torch
 from hypothesis import settings
 
-from phi_lab import distill, models, run, shards, teachers
+from phi_lab import distill, run, shards, teachers
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core.files import read_rows, write_rows
+from phi_lab.model import checkpoints
 
 torch.set_num_threads(1)
 # The same examples every time: a stranger's `make test` passes or fails as ours does.
@@ -25,14 +26,14 @@ settings.load_profile("course")
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return models.load_tokenizer()
+    return checkpoints.load_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def student(tmp_path_factory, tokenizer):
     """Folder of a phi-nano with random weights."""
     folder = tmp_path_factory.mktemp("student")
-    models.save(models.build("phi-nano", len(tokenizer), 0), tokenizer, folder)
+    checkpoints.save(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer, folder)
     return folder
 
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import chat, cli, models, rollouts
+from phi_lab import cli, rollouts
 from phi_lab.core.errors import UserError
 from phi_lab.domains import arithmetic
+from phi_lab.model import chat, checkpoints
 from phi_lab.stages.language_modeling import IGNORE, document
 
 MARKS = (chat.SYSTEM, chat.USER, chat.ASSISTANT, chat.END, chat.ENDOFTEXT, chat.THINK, chat.THINK_END)
@@ -43,8 +44,8 @@ def test_tags_and_turns_are_single_tokens_wherever_they_stand(tokenizer):
         (token,) = tokenizer(mark).input_ids
         assert tokenizer(f"a{mark}7").input_ids == [*tokenizer("a").input_ids, token, *tokenizer("7").input_ids]
     assert tokenizer.eos_token == chat.END and tokenizer.pad_token == chat.ENDOFTEXT
-    assert tokenizer.eos_token_id == models.config("phi-nano").eos_token_id
-    assert tokenizer.pad_token_id == models.config("phi-nano").pad_token_id
+    assert tokenizer.eos_token_id == checkpoints.config("phi-nano").eos_token_id
+    assert tokenizer.pad_token_id == checkpoints.config("phi-nano").pad_token_id
 
 
 @given(st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="<")))
@@ -62,13 +63,13 @@ def test_the_template_writes_system_turns_and_finished_conversations(tokenizer):
 
 def test_building_it_again_gives_the_shipped_tokenizer(tmp_path):
     chat.build_tokenizer(tmp_path)
-    for shipped in models.TOKENIZER.iterdir():
+    for shipped in checkpoints.TOKENIZER.iterdir():
         assert (tmp_path / shipped.name).read_bytes() == shipped.read_bytes(), shipped.name
 
 
 def test_no_tokenizer(tmp_path):
     with pytest.raises(UserError, match="tokenizer.json is missing"):
-        models.load_tokenizer(tmp_path)
+        checkpoints.load_tokenizer(tmp_path)
 
 
 def test_completion_text():

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from phi_lab import decode, models, rollouts
+from phi_lab import decode, rollouts
 from phi_lab.decode import Phi
+from phi_lab.model import checkpoints
 
 WIDE = {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 64}
 
@@ -32,7 +33,7 @@ def test_exponentials_of_small_differences_are_exact_to_rounding():
 @pytest.fixture(params=[{}, WIDE], ids=["two heads a group", "three heads a group"])
 def phi(request, tokenizer):
     """Random weights, but large, as in test_rollouts; a part of each head is not rotated."""
-    config = models.config("phi-nano", len(tokenizer))
+    config = checkpoints.config("phi-nano", len(tokenizer))
     for name, value in request.param.items():
         setattr(config, name, value)
     torch.manual_seed(1)
@@ -84,7 +85,7 @@ def test_an_idle_row_changes_nothing_for_the_others(phi, compiled):
 
 def test_where_nothing_is_compiled_the_rollouts_are_the_same(shipped, monkeypatch):
     """As on a GPU, through refills and filled gaps."""
-    model, tokenizer = models.load(shipped("grpo")), models.load_tokenizer(shipped("grpo"))
+    model, tokenizer = checkpoints.load(shipped("grpo")), checkpoints.load_tokenizer(shipped("grpo"))
     monkeypatch.setitem(rollouts.SLOTS, "cpu", 20)  # refilled when three are free
     prompts = [f"Compute {number}+{3 * number}-7." for number in range(12)]
     found, grown = [], []

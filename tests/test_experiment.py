@@ -6,7 +6,7 @@ import random
 import nbformat
 import pytest
 
-from phi_lab import chains, course, experiment, figures, models, report, run
+from phi_lab import chains, course, experiment, figures, report, run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core import files, stats
@@ -14,6 +14,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.lab import tables
 from phi_lab.lab.notebook import NO_CHAINS
+from phi_lab.model import checkpoints
 
 ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
 
@@ -34,7 +35,7 @@ def test_a_chain_is_one_row_with_every_arm(queue):
         if entry["temperature"] > 0 and entry["pass_at_k"] is None:
             name = entry["stage"] if entry["arm"] == "main" else f"{entry['stage']}-{entry['arm']}"
             assert row["accuracy"][name][entry["benchmark"]] == pytest.approx(entry["accuracy"], abs=1e-5)
-    assert row["models"]["sft-control"] == models.fingerprint(queue / "seed-3" / "sft-control" / "model")
+    assert row["models"]["sft-control"] == checkpoints.fingerprint(queue / "seed-3" / "sft-control" / "model")
     made = {name: weights for name, weights in row["models"].items() if not name.startswith("dpo")}  # dpo: one step
     assert len(set(made.values())) == len(made) == 8  # every arm was trained to something of its own
 
@@ -188,7 +189,7 @@ def shown(name):
 
 def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
     """All of them from the committed rows, and from nothing else."""
-    published, root = chains.published(), models.DATA.parent
+    published, root = chains.published(), checkpoints.DATA.parent
     files.write_json(tmp_path / "ladder.json", [])
     page = report.write_report(tmp_path).read_text()
     stages = {"02_mid_training": "mid", "03_sft": "sft", "04_rollout_dpo": "dpo", "05_grpo": "grpo"}

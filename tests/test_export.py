@@ -8,10 +8,11 @@ import yaml
 from huggingface_hub.errors import HTTPError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from phi_lab import cli, export, models, run
+from phi_lab import cli, export, run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
+from phi_lab.model import checkpoints
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_a_model_that_is_no_phi_keeps_its_configuration(tmp_path, finished, toke
     folder = finished / "sft" / "model"
     shutil.rmtree(folder)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    models.save(LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)), tokenizer, folder)
+    checkpoints.save(LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)), tokenizer, folder)
     out = export.export(finished, tmp_path / "llama")
     assert read_json(out / "config.json").keys() == read_json(folder / "config.json").keys()
     assert read_json(out / "tokenizer_config.json")["tokenizer_class"] == "TokenizersBackend"
@@ -126,7 +127,7 @@ def test_a_gpu_scale_is_written_in_bfloat16_with_its_base_and_public_scores(tmp_
     write_json(finished / "config.json", config)
     score = {"benchmark": "aime25", "problems": 30, "samples": 64, "accuracy": 0.25, "ci_low": 0.2, "ci_high": 0.3}
     write_json(tmp_path / "scores" / "scores.json", [score])
-    write_json(tmp_path / "scores" / "protocol.json", {"model": models.fingerprint(finished / "mid" / "model")})
+    write_json(tmp_path / "scores" / "protocol.json", {"model": checkpoints.fingerprint(finished / "mid" / "model")})
     out = export.export(finished, tmp_path / "phi", "mid", scores=tmp_path / "scores")
     assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.bfloat16
     text = (out / "README.md").read_text()

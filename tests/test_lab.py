@@ -9,12 +9,13 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab import benchmarks, distill, evaluate, models, public_benchmarks, rollouts, run, shards
+from phi_lab import benchmarks, distill, evaluate, public_benchmarks, rollouts, run, shards
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
 from phi_lab.funnel import Rules
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
+from phi_lab.model import checkpoints
 from phi_lab.stages import grpo
 
 WORKED = [
@@ -288,11 +289,11 @@ def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch)
     model.to = where.append  # by hand: monkeypatch would keep the model
     monkeypatch.setattr(run, "run_stage", lambda *_, **__: where.append("training"))
     lora.stage("mid")
-    assert where == [models.CPU, "training"]
+    assert where == [checkpoints.CPU, "training"]
     del model
     gc.collect()
     lora.stage("mid")
-    assert where == [models.CPU, "training", "training"], "nothing but the reader keeps it"
+    assert where == [checkpoints.CPU, "training", "training"], "nothing but the reader keeps it"
 
 
 def test_public_sets_are_asked_with_the_instruction_of_public_benchmarks(place, asked, student):
@@ -309,7 +310,7 @@ def test_a_set_that_cannot_be_read_is_told_before_a_model_is_loaded(place, stude
     def never(*_):
         raise AssertionError("loaded a model")
 
-    monkeypatch.setattr(models, "load_to_sample", never)
+    monkeypatch.setattr(checkpoints, "load_to_sample", never)
     numbers = presets.Evaluation(problems=2, sets=("easy", "math500", "gpqa-diamond"))
     with pytest.raises(UserError, match=r"no gpqa-diamond\.jsonl"):
         evaluate.evaluate(student, "x", place / "evals", numbers, 0)
@@ -348,7 +349,7 @@ def test_again_forgets_a_stage_and_what_came_after(lab):
 def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
     data = lab.out / "data"
     shards.write(data / "rollouts" / "000000.parquet", ROWS[:1])
-    write_json(data / "teacher.json", {"weights": models.fingerprint(run.TEACHER)})
+    write_json(data / "teacher.json", {"weights": checkpoints.fingerprint(run.TEACHER)})
     write_json(data / "funnel.json", {"rollouts": 4})
     monkeypatch.setattr(run, "DISTILLED", tmp_path)
     write_rows(tmp_path / "rollouts.jsonl.gz", ROWS[1:])
@@ -358,7 +359,7 @@ def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
 
 
 def test_the_script_answers_the_first_questions_of_the_run(lab):
-    write_json(lab.out / "data" / "teacher.json", {"weights": models.fingerprint(run.TEACHER)})
+    write_json(lab.out / "data" / "teacher.json", {"weights": checkpoints.fingerprint(run.TEACHER)})
     write_json(lab.out / "data" / "funnel.json", {})
     rows = lab.scripted(3)
     assert [row["id"] for row in rows[::8]] == [problem.id for problem in distill.questions(3, 0)]
@@ -371,15 +372,15 @@ def test_the_script_says_that_it_knows_only_the_small_world(lora, capsys):
 
 
 def test_any_model_can_be_asked_the_ten_problems(student):
-    rows = notebook.ask_ten(models.load(student), models.load_tokenizer())
+    rows = notebook.ask_ten(checkpoints.load(student), checkpoints.load_tokenizer())
     assert len(rows) == 10 and all(row["verdict"] and row["tokens"] and row["answer"] for row in rows)
 
 
 def test_a_path_is_shown_from_the_top_of_the_course(tmp_path):
-    assert notebook.short(models.DATA / "teacher") == "data/teacher"
+    assert notebook.short(checkpoints.DATA / "teacher") == "data/teacher"
     assert notebook.short(tmp_path / "run") == "run"
 
 
 def test_heat_is_shown_where_the_model_is_least_certain(student):
-    page = widgets.heat_table(models.load(student), models.load_tokenizer(), "Compute 1+1.", "<think>1+1=2.</think>")
+    page = widgets.heat_table(checkpoints.load(student), checkpoints.load_tokenizer(), "Compute 1+1.", "<think>1+1=2.</think>")
     assert page.count("T = ") == 4 and json.dumps("entropy, nats")[1:-1] in page

@@ -12,10 +12,11 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from phi_lab import cli, course, experiment, launch, models, run
+from phi_lab import cli, course, experiment, launch, run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
+from phi_lab.model import checkpoints
 from phi_lab.stages.language_modeling import pack_best_fit
 
 NUMBERS = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
@@ -186,7 +187,7 @@ def test_launched_processes_that_cannot_share_a_batch_end_before_they_look_at_da
     """Behind a launcher of somebody's own only they know their number."""
     run.open_folder(tmp_path / "run", NUMBERS, 0)  # and no data
     monkeypatch.setenv("WORLD_SIZE", "3")
-    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("it loads"))
+    monkeypatch.setattr(checkpoints, "load", lambda *_, **__: pytest.fail("it loads"))
     with pytest.raises(UserError, match="^a batch of 8 cannot be divided among 3 processes: choose a divisor of it$"):
         run.train_launched("mid", tmp_path / "run")
 
@@ -221,7 +222,7 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
 
 def test_a_full_run_asks_for_the_disk_of_its_checkpoints(tmp_path, student, monkeypatch):
     """Three checkpoints of mid-training, with Adam's moments, and its model: 40 bytes a weight."""
-    monkeypatch.setattr(models, "parameters", lambda folder: 1 << 30)
+    monkeypatch.setattr(checkpoints, "parameters", lambda folder: 1 << 30)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, free << 20))
     numbers, free = replace(presets.FULL, model=str(student)), 300 + 40 * 1024 - 1
     with pytest.raises(UserError, match="less than 41,260 MB free"):

@@ -6,28 +6,28 @@ import torch
 from peft import peft_model
 from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
-from phi_lab import chat, models
 from phi_lab.config.presets import Hardware
 from phi_lab.core.errors import UserError
+from phi_lab.model import chat, checkpoints
 
 
 def test_phi_4_mini_has_the_published_number_of_parameters():
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(models.config("phi-4-mini"))
+        model = AutoModelForCausalLM.from_config(checkpoints.config("phi-4-mini"))
     assert isinstance(model, Phi3ForCausalLM)
     assert sum(weight.numel() for weight in model.parameters()) == 3_836_021_760
 
 
 @pytest.mark.parametrize("name", ["phi-nano", "phi-micro", "phi-4-mini"])
 def test_every_size_is_phi(name):
-    config = models.config(name)
+    config = checkpoints.config(name)
     assert config.num_attention_heads % config.num_key_value_heads == 0
     assert config.num_key_value_heads < config.num_attention_heads  # grouped queries
     assert config.rope_parameters["partial_rotary_factor"] == 0.75
     assert config.tie_word_embeddings
     if name == "phi-4-mini":
         return
-    model = models.build(name, 514, 0)
+    model = checkpoints.build(name, 514, 0)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     head = config.hidden_size // config.num_attention_heads
     cosine, _ = model.model.rotary_emb(torch.zeros(1, 1, config.hidden_size), torch.arange(3)[None])
@@ -39,13 +39,13 @@ def test_every_size_is_phi(name):
 @pytest.fixture
 def long_roped(tmp_path, tokenizer):
     """A phi-nano whose rotary embedding changes beyond 32 tokens, as Phi-4-mini's does beyond 4,096."""
-    model = models.build("phi-nano", len(tokenizer), 5)
+    model = checkpoints.build("phi-nano", len(tokenizer), 5)
     model.config.rope_parameters = {
         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 32.0,
         "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)], "original_max_position_embeddings": 32,
     }  # fmt: skip
     model.config.original_max_position_embeddings = 32
-    models.save(model, tokenizer, tmp_path / "long")
+    checkpoints.save(model, tokenizer, tmp_path / "long")
     return tmp_path / "long"
 
 
@@ -63,35 +63,35 @@ def test_longrope_keeps_to_the_long_factors(long_roped):
 
     alone, packed = alone_and_packed(AutoModelForCausalLM.from_pretrained(long_roped, dtype=torch.float32))
     assert (alone - packed).abs().max() > 1e-3  # the trap
-    one_way, packed_one_way = alone_and_packed(models.load(long_roped))
+    one_way, packed_one_way = alone_and_packed(checkpoints.load(long_roped))
     assert torch.allclose(one_way, packed_one_way, atol=1e-5) and torch.allclose(one_way, packed, atol=1e-5)
-    assert models.least_context(models.load(long_roped)) == 33
-    assert models.least_context(models.build("phi-nano", 514, 0)) == 0
+    assert checkpoints.least_context(checkpoints.load(long_roped)) == 33
+    assert checkpoints.least_context(checkpoints.build("phi-nano", 514, 0)) == 0
 
 
 def test_the_seed_makes_the_weights():
-    first, same, other = (models.build("phi-nano", 514, seed).state_dict() for seed in (1, 1, 2))
+    first, same, other = (checkpoints.build("phi-nano", 514, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
 def test_what_is_saved_loads_anywhere(tmp_path, tokenizer):
-    model = models.build("phi-nano", len(tokenizer), 3)
-    models.save(model, tokenizer, tmp_path)
+    model = checkpoints.build("phi-nano", len(tokenizer), 3)
+    checkpoints.save(model, tokenizer, tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
-    assert models.load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
-    assert models.load_tokenizer(tmp_path).chat_template == chat.CHAT_TEMPLATE
+    assert checkpoints.load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+    assert checkpoints.load_tokenizer(tmp_path).chat_template == chat.CHAT_TEMPLATE
 
 
 def test_wrong_names_are_the_users(tmp_path, student):
     with pytest.raises(UserError, match="unknown model 'phi-5'.*phi-nano"):
-        models.config("phi-5")
+        checkpoints.config("phi-5")
     with pytest.raises(UserError, match="config.json is missing"):
-        models.load(tmp_path / "nowhere")
+        checkpoints.load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="unknown adapter 'dora'"):
-        models.load(student, Hardware(adapter="dora"))
+        checkpoints.load(student, Hardware(adapter="dora"))
 
 
 def state(model):
@@ -100,7 +100,7 @@ def state(model):
 
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_adapters_train_and_the_base_stays(adapter, student, tokenizer):
-    model = models.load(student, Hardware(adapter=adapter))
+    model = checkpoints.load(student, Hardware(adapter=adapter))
     ids = tokenizer(chat.prompt_text("Compute 12+13.") + r"\boxed{25}", return_tensors="pt").input_ids
     with torch.no_grad():
         first = model(input_ids=ids).logits
@@ -127,18 +127,18 @@ def test_adapters_train_and_the_base_stays(adapter, student, tokenizer):
 
 def test_a_base_in_4_bits_is_merged_in_the_computer_s_memory(student, tokenizer, tmp_path, monkeypatch):
     """On the GPU a whole base would have to find room beside the trained model."""
-    model = models.load(student, Hardware(adapter="qlora"))
+    model = checkpoints.load(student, Hardware(adapter="qlora"))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.fill_(0.01)
     asked, real = [], peft_model.load_peft_weights
-    monkeypatch.setattr(models, "device", lambda: torch.device("meta"))  # whatever is moved there loses its weights
+    monkeypatch.setattr(checkpoints, "device", lambda: torch.device("meta"))  # whatever is moved there loses its weights
     monkeypatch.setattr(peft_model, "infer_device", lambda: "meta")
     monkeypatch.setattr(
         peft_model, "load_peft_weights", lambda *names, **how: asked.append(how["device"]) or real(*names, **how)
     )
-    models.save(model, tokenizer, tmp_path)
+    checkpoints.save(model, tokenizer, tmp_path)
     assert asked == ["cpu"]
     merged, base = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in (tmp_path, student))
     layer = model.base_model.model.model.layers[0].mlp.down_proj
@@ -148,11 +148,11 @@ def test_a_base_in_4_bits_is_merged_in_the_computer_s_memory(student, tokenizer,
 
 
 def test_all_weights_train_without_an_adapter(student):
-    assert all(weight.requires_grad for weight in models.load(student).parameters())
+    assert all(weight.requires_grad for weight in checkpoints.load(student).parameters())
 
 
 def test_a_step_of_8_bit_adamw(tokenizer):
-    model = models.build("phi-nano", len(tokenizer), 0)
+    model = checkpoints.build("phi-nano", len(tokenizer), 0)
     before = state(model)
     optimiser = bitsandbytes.optim.AdamW8bit(model.parameters(), lr=1e-3)
     ids = tokenizer(chat.prompt_text("Compute 12+13."), return_tensors="pt").input_ids

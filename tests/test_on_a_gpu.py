@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import masking_utils
 
-from phi_lab import models, run
+from phi_lab import run
 from phi_lab.config.presets import Hardware
+from phi_lab.model import checkpoints
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -27,7 +28,7 @@ def packed(lengths: tuple[int, ...], seed: int) -> dict[str, torch.Tensor]:
 
 def test_flex_attention_sees_what_torchs_own_attention_sees():
     """In packed rows, forward and backward; and no document sees its neighbour."""
-    flex, own = (models.load(run.SHIPPED / "sft", Hardware(attention=name)) for name in ("flex_attention", "sdpa"))
+    flex, own = (checkpoints.load(run.SHIPPED / "sft", Hardware(attention=name)) for name in ("flex_attention", "sdpa"))
     for seed, lengths in enumerate(PACKINGS):
         batch = packed(lengths, seed)
         with torch.no_grad():
@@ -46,7 +47,7 @@ def test_flex_attention_sees_what_torchs_own_attention_sees():
 
 def test_mask_of_a_long_row_is_made_in_seconds():
     """torch before 2.13 compiled a sort for it, for minutes."""
-    config = models.config("phi-4-mini")
+    config = checkpoints.config("phi-4-mini")
     config._attn_implementation = "flex_attention"
     mask = masking_utils.create_sliding_window_causal_mask(
         config=config, inputs_embeds=torch.zeros(1, 16384, 4, device="cuda"), attention_mask=None,

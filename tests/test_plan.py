@@ -9,17 +9,18 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from phi_lab import models, plan, run
+from phi_lab import plan, run
 from phi_lab.cli import main
 from phi_lab.config import presets
 from phi_lab.config.presets import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
+from phi_lab.model import checkpoints
 from phi_lab.stages import training
 
 
 def test_a_gpu_that_is_too_small_is_one_line():
-    phi = models.config("phi-4-mini")
+    phi = checkpoints.config("phi-4-mini")
     plan.require(presets.LORA, phi, 1, 85e9)
     plan.require(presets.QLORA, phi, 1, 25.7e9)
     with pytest.raises(UserError, match=r"^mid at the scale full takes about \d+ GB on each of 2 GPUs, and there"):
@@ -33,7 +34,7 @@ def test_a_gpu_that_is_too_small_is_one_line():
 @pytest.mark.parametrize("name", ["phi-nano", "phi-4-mini"])
 def test_sizes_are_those_of_the_real_modules(name):
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(models.config(name))
+        model = AutoModelForCausalLM.from_config(checkpoints.config(name))
         adapted = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
     sizes = [
         sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad is one) for one in (True, False)
@@ -57,7 +58,7 @@ def test_memory_is_within_five_percent_of_what_an_h200_used(checkpointing, token
 def test_precisions_are_those_of_the_real_modules(adapter):
     """What peft's preparation casts to float32 is counted so: QLoRA's embedding, norms, and all that flows between."""
     hardware = Hardware(adapter=adapter, dtype="bfloat16" if adapter else "float32", checkpointing=True)
-    model, widths = models.load(run.SHIPPED / "base", hardware), {}
+    model, widths = checkpoints.load(run.SHIPPED / "base", hardware), {}
     shape = plan.Shape(model.config)
     for name, module in model.named_modules():
         if name.endswith(("layers.1", "layers.1.self_attn.qkv_proj")):
@@ -177,10 +178,10 @@ def test_the_longest_pair_of_dpo_is_planned():
     for longest, row in ((16384, 16384), (4096, 4096), (0, numbers.mid.row_length)):  # 0: as mid-training has them
         changed = replace(numbers, dpo=replace(numbers.dpo, longest=longest))
         assert plan.plan(changed, "h100", 8)[2]["row"] == row
-    plan.require(numbers, models.config("phi-4-mini"), 2, 85e9)
+    plan.require(numbers, checkpoints.config("phi-4-mini"), 2, 85e9)
     longer = replace(numbers, dpo=replace(numbers.dpo, longest=40_000))
     with pytest.raises(UserError, match=r"^dpo at the scale full takes about"):
-        plan.require(longer, models.config("phi-4-mini"), 2, 85e9)
+        plan.require(longer, checkpoints.config("phi-4-mini"), 2, 85e9)
 
 
 def test_vllm_beside_a_trainer_samples_in_its_share():
@@ -229,10 +230,10 @@ def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
             fits = all(row["fits"] for row in plan.plan(numbers, name, gpus))
             verdicts.add(fits)
             if fits:
-                plan.require(numbers, models.config("phi-4-mini"), gpus, card.memory)
+                plan.require(numbers, checkpoints.config("phi-4-mini"), gpus, card.memory)
             else:
                 with pytest.raises(UserError, match="GB on each of"):
-                    plan.require(numbers, models.config("phi-4-mini"), gpus, card.memory)
+                    plan.require(numbers, checkpoints.config("phi-4-mini"), gpus, card.memory)
     assert verdicts == ({True} if scale_name == "qlora" else {True, False})
 
 

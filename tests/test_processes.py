@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from phi_lab import models
 from phi_lab.core.files import read_rows
+from phi_lab.model import checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,7 @@ def trained(stage, count, student, data, out, *words):
         return None
     assert done.returncode == 0, done.stderr[-3000:]
     rows = read_rows(out / "metrics.jsonl")
-    weights = torch.cat([weight.flatten() for weight in models.load(out / "model").parameters()])
+    weights = torch.cat([weight.flatten() for weight in checkpoints.load(out / "model").parameters()])
     return rows, weights
 
 
@@ -35,7 +35,7 @@ def trained(stage, count, student, data, out, *words):
 @pytest.mark.parametrize("words", [(), ("sharded",)], ids=["copies", "sharded"])
 @pytest.mark.parametrize("stage", ["mid", "sft", "dpo", "grpo"])
 def test_two_processes_equal_one(student, data, tmp_path, stage, words):
-    start = torch.cat([weight.flatten() for weight in models.load(student).parameters()])
+    start = torch.cat([weight.flatten() for weight in checkpoints.load(student).parameters()])
     one, alone = trained(stage, 1, student, data, tmp_path / "one")
     two, together = trained(stage, 2, student, data, tmp_path / "two", *words)
     assert len(one) == len(two) > 0
@@ -53,14 +53,14 @@ def test_two_processes_equal_one(student, data, tmp_path, stage, words):
 @pytest.mark.slow
 def test_a_sharded_reference_turns_as_the_model_does(student, data, tmp_path):
     """Batches are shorter than LongRoPE's original context here, where another loader would take the short factors."""
-    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    model, tokenizer = checkpoints.load(student), checkpoints.load_tokenizer(student)
     model.config.rope_parameters = {
         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 2.0,
         "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)],
         "original_max_position_embeddings": 512,
     }  # fmt: skip
     model.config.original_max_position_embeddings = 512
-    models.save(model, tokenizer, tmp_path / "long")
+    checkpoints.save(model, tokenizer, tmp_path / "long")
     rows, _ = trained("dpo", 2, tmp_path / "long", data, tmp_path / "out", "sharded")
     assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)  # nothing has moved yet: both are one model
 

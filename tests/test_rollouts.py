@@ -8,8 +8,9 @@ import pytest
 import torch
 from mpmath import gammainc
 
-from phi_lab import chat, models, rollouts
+from phi_lab import rollouts
 from phi_lab.core.errors import UserError
+from phi_lab.model import chat, checkpoints
 
 PROMPTS = ["Compute 47+38-12.", "Find 9*7.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?"]
 ENGINES = sorted(set(rollouts.ENGINES) - {"vllm"})
@@ -18,7 +19,7 @@ ENGINES = sorted(set(rollouts.ENGINES) - {"vllm"})
 @pytest.fixture(scope="module")
 def peaky(tokenizer):
     """Random weights, but large: a near-uniform model would forgive any mistake in attention or norms."""
-    model = models.build("phi-nano", len(tokenizer), 5).eval()
+    model = checkpoints.build("phi-nano", len(tokenizer), 5).eval()
     torch.manual_seed(5)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -53,7 +54,7 @@ def test_log_probabilities_of_every_token(peaky, tokenizer, engine, temperature)
 
 
 def test_log_probabilities_of_a_shipped_model(shipped):
-    model, tokenizer = models.load(shipped("grpo")).eval(), models.load_tokenizer(shipped("grpo"))
+    model, tokenizer = checkpoints.load(shipped("grpo")).eval(), checkpoints.load_tokenizer(shipped("grpo"))
     groups = rollouts.sample(
         model, tokenizer, PROMPTS, samples=4, temperature=1.0, max_new_tokens=150, seed=2, quiet=True
     )
@@ -250,7 +251,7 @@ def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped,
     package = SimpleNamespace(LLM=LLM, SamplingParams=dict, TokensPrompt=lambda prompt_token_ids: prompt_token_ids)
     monkeypatch.setitem(sys.modules, "vllm", package)
     rollouts.forget_engine()
-    model = models.load_to_sample(shipped("grpo"), "vllm")
+    model = checkpoints.load_to_sample(shipped("grpo"), "vllm")
     assert model.device.type == "meta"  # shapes only: vLLM reads the weights
     asked = {"samples": 2, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 9, "engine": "vllm", "quiet": True}
     groups = rollouts.sample(model, tokenizer, PROMPTS[:2], seed=3, **asked)
@@ -282,6 +283,6 @@ def test_without_vllm_one_line_says_what_to_install(peaky, tokenizer, monkeypatc
 
 def test_answers_at_once_fit_into_half_of_the_free_memory():
     """Keys and values of Phi-4-mini are 256 KiB a token in float32: 4,352 tokens an answer, 14 GB free."""
-    phi = models.config("phi-4-mini", 200064)
+    phi = checkpoints.config("phi-4-mini", 200064)
     assert rollouts._rows(phi, 4352, 14 * 2**30, 1024) == 6  # 6.6 times 1,088 MiB are 7 GiB
     assert rollouts._rows(phi, 4352, 2**20, 1024) == 1 and rollouts._rows(phi, 100, 80 * 2**30, 1024) == 1024

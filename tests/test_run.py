@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import benchmarks, cli, evaluate, models, run, shards
+from phi_lab import benchmarks, cli, evaluate, run, shards
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
+from phi_lab.model import checkpoints
 from phi_lab.stages import mid_training
 
 LADDER = ["stage", "arm", "benchmark", "n", "correct", "accuracy", "ci_low", "ci_high", "temperature", "k", "pass_at_k",
@@ -144,7 +145,7 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
     def never(*arguments, **rest):
         raise AssertionError("worked again on what was finished")
 
-    for module, name in ((mid_training, "train"), (shards, "_finish"), (evaluate, "_answers"), (models, "build")):
+    for module, name in ((mid_training, "train"), (shards, "_finish"), (evaluate, "_answers"), (checkpoints, "build")):
         monkeypatch.setattr(module, name, never)
     before = everything(finished)
     run.chain(finished, profile="smoke", seed=5, say=lambda line: None)

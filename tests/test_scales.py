@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from phi_lab import benchmarks, cli, models, run
+from phi_lab import benchmarks, cli, run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
+from phi_lab.model import checkpoints
 
 NUMBERS = [(a, b) for a in range(3, 15) for b in range(2, 6)]
 
@@ -127,11 +128,11 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
     before = place / "base"
     for stage in presets.STAGES[1:]:
         folder = out / stage / "model"
-        assert read_json(out / stage / "student.json")["weights"] == models.fingerprint(before), "stages are chained"
+        assert read_json(out / stage / "student.json")["weights"] == checkpoints.fingerprint(before), "stages are chained"
         assert (folder / "adapter" / "adapter_model.safetensors").is_file() == (name != "full")
-        assert models.parameters(folder) == models.parameters(before)
+        assert checkpoints.parameters(folder) == checkpoints.parameters(before)
         before = folder
-    assert models.fingerprint(out / "grpo" / "model") != models.fingerprint(place / "base")
+    assert checkpoints.fingerprint(out / "grpo" / "model") != checkpoints.fingerprint(place / "base")
     said = {row["id"] for row in read_rows(out / "evals" / "grpo.transfer.jsonl")}
     assert len(said) == 8 and all(one.startswith("gpqa-diamond-") for one in said)
     assert "report.html" in {path.name for path in out.iterdir()}
@@ -145,13 +146,13 @@ def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, mo
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
              "intermediate_size": 128, "vocab_size": len(tokenizer), "max_position_embeddings": 1024}  # fmt: skip
     ends = {"bos_token_id": 0, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    models.save(LlamaForCausalLM(LlamaConfig(**sizes, **ends)), tokenizer, tmp_path / "llama")
+    checkpoints.save(LlamaForCausalLM(LlamaConfig(**sizes, **ends)), tokenizer, tmp_path / "llama")
     words = [word if word != str(place / "base") else str(tmp_path / "llama") for word in command(place, "lora")]
     assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
     before = tmp_path / "llama"
     for stage in ("mid", "sft", "dpo"):  # of answers that are never right GRPO learns nothing
         after = tmp_path / "run" / stage / "model"
-        assert models.fingerprint(after) != models.fingerprint(before)
+        assert checkpoints.fingerprint(after) != checkpoints.fingerprint(before)
         before = after
     assert read_json(tmp_path / "run" / "config.json")["numbers"]["evaluation"]["engine"] == "hf"
 
@@ -178,7 +179,7 @@ def test_bad_input_is_one_line_before_anything_is_loaded(place, tmp_path, capsys
     def unreachable(*_, **__):
         raise OSError("no connection")
 
-    monkeypatch.setattr(models, "snapshot_download", unreachable)
+    monkeypatch.setattr(checkpoints, "snapshot_download", unreachable)
     monkeypatch.setenv("PHI_LAB_SETS", "")  # which --sets would leave behind for other tests
     assert "--data SET" in refused(capsys, ["run", "--scale", "lora", "--out", out])
     asked = ["run", "--scale", "lora", "--data", place / "set", "--out", out]
@@ -203,9 +204,9 @@ def test_bad_input_is_one_line_before_anything_is_loaded(place, tmp_path, capsys
 
 
 def test_another_models_chat_template_is_its_own(tokenizer):
-    from phi_lab import chat
+    from phi_lab.model import chat
 
-    other = models.load_tokenizer()
+    other = checkpoints.load_tokenizer()
     other.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{{ '[assistant]' }}"
     assert chat.asked(other, "Compute 1+1.") == "[user]Compute 1+1.[assistant]"
     other.chat_template = None

@@ -13,11 +13,12 @@ from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import chat, distill, models, rollouts
+from phi_lab import distill, rollouts
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.domains import arithmetic
+from phi_lab.model import chat, checkpoints
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
@@ -35,7 +36,7 @@ def both(folder):
 
 
 def weights(folder):
-    return {name: value.clone() for name, value in models.load(folder).state_dict().items()}
+    return {name: value.clone() for name, value in checkpoints.load(folder).state_dict().items()}
 
 
 def moved(before, after):
@@ -54,7 +55,7 @@ def log_probabilities(model, tokenizer, prompt, completion, temperature=1.0):
 
 
 def loss_on(folder, rows):
-    model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+    model, tokenizer = checkpoints.load(folder).eval(), checkpoints.load_tokenizer(folder)
     with torch.no_grad():
         said = torch.cat([log_probabilities(model, tokenizer, row["prompt"], row["completion"]) for row in rows])
     return -said.mean().item()
@@ -118,7 +119,7 @@ def test_base_and_teacher_learn(tmp_path, tokenizer):
     check_leftovers(result, tmp_path / "base")
     asked = distill.questions(20, 1)
     rows = [{"prompt": problem.prompt, "completion": f"\\boxed{{{problem.answer}}}"} for problem in asked]
-    models.save(models.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
+    checkpoints.save(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
     assert moved(tmp_path / "start", result.model) > 0.01
     assert loss_on(result.model, rows) < loss_on(tmp_path / "start", rows) - 0.5
     taught = base.train_teacher(result.model, tmp_path / "teacher", numbers, seed=0)
@@ -149,7 +150,7 @@ def test_sft_learns_also_where_to_stop(tmp_path, student, data):
     assert loss_on(result.model, rows) < loss_on(student, rows) - 0.5
     stops = {}
     for folder in (student, result.model):
-        model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+        model, tokenizer = checkpoints.load(folder).eval(), checkpoints.load_tokenizer(folder)
         with torch.no_grad():
             last = [log_probabilities(model, tokenizer, row["prompt"], row["completion"])[-1] for row in rows]
         stops[folder] = torch.stack(last).mean().item()
@@ -279,7 +280,7 @@ def stepped(student):
     ids = torch.randint(492, (16, 60), generator=torch.Generator().manual_seed(0))
 
     def run(steps, state=None, model=None):
-        model = model or models.load(student)
+        model = model or checkpoints.load(student)
         optimizer = Muon(model, lr=1e-2, weight_decay=0.0)
         if state:
             optimizer.load_state_dict(state)
@@ -293,7 +294,7 @@ def stepped(student):
 
 
 def test_muon_moves_matrices_in_all_directions_and_the_rest_as_adamw(student, stepped):
-    before, (model, _) = models.load(student), stepped(1)
+    before, (model, _) = checkpoints.load(student), stepped(1)
     for (name, old), new in zip(before.named_parameters(), model.parameters(), strict=True):
         update = (new - old).detach()
         if old.ndim == 2 and "embed" not in name:
@@ -351,7 +352,7 @@ def test_muon_goes_on_from_its_saved_state(stepped):
 
 
 def test_a_schedule_reaches_both_parts_of_muon(student):
-    optimizer = Muon(models.load(student), lr=1e-2, weight_decay=0.0)
+    optimizer = Muon(checkpoints.load(student), lr=1e-2, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     optimizer.step()
     schedule.step()
@@ -543,7 +544,7 @@ def test_pairs_are_of_one_question_in_trls_columns(tokenizer):
 
 def test_only_mistakes_that_the_student_might_make_are_paired(student, data):
     """The log-probability of a whole answer with its stop token, whatever shares its batch, decides."""
-    model, tokenizer = models.load(student).eval(), models.load_tokenizer(student)
+    model, tokenizer = checkpoints.load(student).eval(), checkpoints.load_tokenizer(student)
     rows = read_rows(data / "wrong.jsonl")
     with torch.no_grad():
         wanted = [log_probabilities(model, tokenizer, row["prompt"], row["completion"]).sum().item() for row in rows]
@@ -565,7 +566,7 @@ def test_dpo_counts_what_it_reads_to_choose_and_to_score(tmp_path, student, data
 
     numbers = replace(DPO, pairs=10**6, batch=16, plausible=plausible)
     result = rollout_dpo.train(student, *files, tmp_path, numbers, seed=0, pair=pair)
-    answered, tokenizer = {row["id"] for row in read_rows(files[0])}, models.load_tokenizer(student)
+    answered, tokenizer = {row["id"] for row in read_rows(files[0])}, checkpoints.load_tokenizer(student)
 
     def tokens(rows):
         return sum(len(lm.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
@@ -577,7 +578,7 @@ def test_dpo_counts_what_it_reads_to_choose_and_to_score(tmp_path, student, data
 
 
 def test_dpo_leaves_out_what_is_too_long(tmp_path, student, data):
-    seen, files, tokenizer = [], (data / "train-right.jsonl", data / "wrong.jsonl"), models.load_tokenizer(student)
+    seen, files, tokenizer = [], (data / "train-right.jsonl", data / "wrong.jsonl"), checkpoints.load_tokenizer(student)
 
     def pair(right, wrong, count, rng):
         seen.extend([*right, *wrong])
@@ -632,7 +633,7 @@ def test_dpo_starts_at_ln_2_and_prefers_right_answers(tmp_path, student, data):
     assert moved(student, result.model) > 0.001
 
     def margins(folder):
-        model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+        model, tokenizer = checkpoints.load(folder).eval(), checkpoints.load_tokenizer(folder)
         with torch.no_grad():
             return torch.stack(
                 [
@@ -660,7 +661,7 @@ def test_dpo_log_probabilities_are_those_of_whole_answers(tmp_path, student, dat
     result = rollout_dpo.train(
         student, data / "train-right.jsonl", data / "wrong.jsonl", tmp_path, numbers, seed=0, pair=pair
     )
-    model, tokenizer = models.load(student).eval(), models.load_tokenizer(student)
+    model, tokenizer = checkpoints.load(student).eval(), checkpoints.load_tokenizer(student)
     for side, name in enumerate(("logps/chosen", "logps/rejected")):
         with torch.no_grad():
             rows = [two[side] for two in used]
@@ -690,7 +691,7 @@ def test_dpo_by_length_is_dpo(tmp_path, student, data):
 def test_tokens_are_counted_to_the_last_step(tmp_path, student, data):
     """Not to the last step that was logged, every tenth."""
     numbers = replace(MID, steps=13, patience=0, evaluate_every=0, batch=2)
-    right, model, tokenizer = read_rows(both(data)[0]), models.load(student), models.load_tokenizer(student)
+    right, model, tokenizer = read_rows(both(data)[0]), checkpoints.load(student), checkpoints.load_tokenizer(student)
     documents = [lm.document(tokenizer, row["prompt"], row["completion"]) for row in right]
     result = lm.fit(model, tokenizer, documents, [], tmp_path, numbers, pack=lm.pack_best_fit, packed=True, seed=0,
                     title="13 steps")  # fmt: skip
@@ -703,7 +704,7 @@ def test_a_question_read_once_gives_what_two_rows_give(student, trained):
     """Chosen and rejected answers behind one reading of their question: TRL's own head over a row each is the judge,
     for what it returns, for the gradient, and for an answer whose neighbour is another one.
     """
-    model, one = models.load(student), torch.Generator().manual_seed(0)
+    model, one = checkpoints.load(student), torch.Generator().manual_seed(0)
     add_fused_lm_head(model, outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
     asked, said = torch.tensor([9, 4, 12]), torch.tensor([[20, 7, 1], [3, 25, 1]])
     width = int((asked + said).max())
@@ -798,7 +799,7 @@ def test_temperature_falls_over_the_first_half():
 def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch):
     """A planted mismatch: every log-probability is 0.2 nats off. The true ones are within 1e-4."""
     folder, problems, _ = seven
-    model, tokenizer = models.load(folder), models.load_tokenizer(folder)
+    model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
     asked = [chat.prompt_ids(tokenizer, problem.prompt) for problem in problems]
     groups = rollouts.sample(model, tokenizer, [problem.prompt for problem in problems], samples=1, temperature=0.7,
                              max_new_tokens=12, seed=0, quiet=True)  # fmt: skip
@@ -871,7 +872,7 @@ def test_without_vllm_grpo_says_so_before_anything_is_loaded(tmp_path, seven, mo
     import sys
 
     monkeypatch.setitem(sys.modules, "vllm", None)
-    monkeypatch.setattr(models, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(checkpoints, "load", lambda *_: pytest.fail("loaded"))
     numbers = replace(GRPO, hardware=replace(GRPO.hardware, engine="vllm"))
     with pytest.raises(UserError, match="the engine vllm needs a GPU and pip install"):
         grpo.train(seven[0], seven[1], tmp_path, numbers, seed=0)
@@ -895,14 +896,14 @@ def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, da
     with_it = stage_of(name, student, tmp_path / "with", hardware)
     monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", lambda *_: None)
     without = stage_of(name, student, tmp_path / "without", hardware)
-    assert models.fingerprint(with_it.model) == models.fingerprint(without.model)
+    assert checkpoints.fingerprint(with_it.model) == checkpoints.fingerprint(without.model)
     for row in with_it.metrics + without.metrics:
         row.pop("seconds")
     assert with_it.metrics == without.metrics
     (what,) = longest
     if name == "sft":
         rows = sft.choose(read_rows(data / "train-right.jsonl"), SFT.documents, 0)
-        tokenizer = models.load_tokenizer(student)
+        tokenizer = checkpoints.load_tokenizer(student)
         most = max(len(lm.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
         assert what == f"rows of {most} tokens, 4 at once"
     if name == "grpo":
@@ -985,13 +986,13 @@ def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
 def seven(tmp_path_factory, tokenizer):
     """A random model that begins an answer with "7" now and then."""
     folder, problems = tmp_path_factory.mktemp("seven"), distill.questions(4, 1)
-    model = models.build("phi-nano", len(tokenizer), 0).eval()
+    model = checkpoints.build("phi-nano", len(tokenizer), 0).eval()
     (token,) = tokenizer("7").input_ids
     with torch.no_grad():
         asked = [torch.tensor([chat.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
         hidden = torch.stack([model.model(ids).last_hidden_state[0, -1] for ids in asked]).mean(0)
         model.lm_head.weight[token] = hidden * math.log(0.3 * len(tokenizer)) / hidden.square().sum()
-    models.save(model, tokenizer, folder)
+    checkpoints.save(model, tokenizer, folder)
     return folder, problems, token
 
 
@@ -1002,7 +1003,7 @@ def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
                         reward=lambda texts, answers: [1.0 if text == "7" else -1.0 for text in texts])  # fmt: skip
 
     def probability(where):
-        model, tokenizer = models.load(where).eval(), models.load_tokenizer(where)
+        model, tokenizer = checkpoints.load(where).eval(), checkpoints.load_tokenizer(where)
         with torch.no_grad():
             asked = [torch.tensor([chat.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]
             logits = [model(ids).logits[0, -1] for ids in asked]
@@ -1034,7 +1035,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     result = grpo.train(student, problems, tmp_path, numbers, seed=2, reward=long_word, advantage=advantage,
                         select=everything, temperature=lambda step, steps: (0.7, 1.6)[step])  # fmt: skip
     assert [temperature for temperature, _, _ in seen] == [0.7, 1.6]
-    model, tokenizer = models.load(student), models.load_tokenizer(student)
+    model, tokenizer = checkpoints.load(student), checkpoints.load_tokenizer(student)
     for step, ((temperature, prompts, groups), metrics) in enumerate(zip(seen, result.metrics, strict=True)):
         assert sorted(prompts) == sorted(problem.prompt for problem in problems)
         rewards = torch.tensor([long_word([one.text for one in group], []) for group in groups])
@@ -1123,7 +1124,7 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
     answers = {problem.prompt: problem.answer for problem in problems}
 
     def objective(folder):
-        model, tokenizer = models.load(folder).eval(), models.load_tokenizer(folder)
+        model, tokenizer = checkpoints.load(folder).eval(), checkpoints.load_tokenizer(folder)
         total = 0.0
         with torch.no_grad():
             for prompts, groups in batches:

@@ -16,9 +16,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import chat, cli, course, models, rollouts, run, shards, sources
+from phi_lab import cli, course, rollouts, run, shards, sources
 from phi_lab.core import endpoint
 from phi_lab.core.files import read_json, read_rows, write_rows
+from phi_lab.model import chat, checkpoints
 
 
 def distil(tmp_path, server, *more):
@@ -45,7 +46,7 @@ def good(handler, body):
 @pytest.fixture
 def teacher_server(server):
     """The shipped teacher behind a real server."""
-    network, tokenizer, lock = models.load(run.TEACHER), models.load_tokenizer(run.TEACHER), threading.Lock()
+    network, tokenizer, lock = checkpoints.load(run.TEACHER), checkpoints.load_tokenizer(run.TEACHER), threading.Lock()
 
     def behave(handler, body):
         question = body["messages"][0]["content"].partition("\n\n")[0]

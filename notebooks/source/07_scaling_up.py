@@ -15,12 +15,13 @@ import torch
 from IPython.display import HTML
 from transformers import AutoModelForCausalLM
 
-from phi_lab import models, run
+from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import ask_ten
+from phi_lab.model import checkpoints
 from phi_lab.stages.language_modeling import collate, document
 
 lab = Lab()
@@ -68,7 +69,7 @@ HTML(page)
 
 # %%
 with torch.device("meta"):
-    big = AutoModelForCausalLM.from_config(models.config("phi-4-mini"))
+    big = AutoModelForCausalLM.from_config(checkpoints.config("phi-4-mini"))
 counted = sum(weight.numel() for weight in big.parameters())
 small = sum(weight.numel() for weight in lab.model("base")[0].parameters())
 print(f"phi-4-mini: {counted:,} parameters; published: 3,836,021,760; equal: {counted == 3_836_021_760}")
@@ -91,7 +92,7 @@ def parameters(config):
 
 # %%
 count_weights = checks.PARAMETERS.use(parameters)
-print(f"{count_weights(models.config('phi-4-mini')):,}")
+print(f"{count_weights(checkpoints.config('phi-4-mini')):,}")
 
 # %% [markdown]
 # ## What the paper's run took
@@ -152,7 +153,7 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 def one_step(adapter):
     """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
     torch.manual_seed(0)
-    model, tokenizer = models.load(run.SHIPPED / "base", presets.Hardware(adapter=adapter)), models.load_tokenizer()
+    model, tokenizer = checkpoints.load(run.SHIPPED / "base", presets.Hardware(adapter=adapter)), checkpoints.load_tokenizer()
     rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
     batch = collate(tokenizer.pad_token_id)(
         [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]
@@ -181,8 +182,8 @@ HTML(tables.table("", ("what trains", "trained parameters", "weights in memory",
 # and it cannot teach arithmetic.
 
 # %%
-tokenizer = models.load_tokenizer()
-before = ask_ten(models.load(run.SHIPPED / "base"), tokenizer)
+tokenizer = checkpoints.load_tokenizer()
+before = ask_ten(checkpoints.load(run.SHIPPED / "base"), tokenizer)
 after = ask_ten(steps["LoRA"][0].merge_and_unload(), tokenizer)
 same = sum(one["completion"] == two["completion"] for one, two in zip(before, after, strict=True))
 print(f"{same} of 10 answers are the same, word for word")

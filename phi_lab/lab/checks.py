@@ -22,10 +22,10 @@ import torch
 from IPython import get_ipython
 from IPython.display import HTML, display
 
-from phi_lab import models
 from phi_lab.config import presets
 from phi_lab.lab.exercises import flips, mixed_share, parameters, share_right
 from phi_lab.look import GREEN, ORANGE, RED
+from phi_lab.model import checkpoints
 from phi_lab.page import text
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages.language_modeling import one_per_row, pack_best_fit
@@ -325,7 +325,7 @@ def _flips(attempt):
 
 def _parameters(attempt):
     for name in ("phi-nano", "phi-4-mini"):
-        config = models.config(name)
+        config = checkpoints.config(name)
         got, wanted = ask(attempt, config), parameters(config)
         if got != wanted:
             return f"for {name} it gave {got:,}, and a count of the weights gives {wanted:,}: {got - wanted:+,}"

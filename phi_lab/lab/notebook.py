@@ -22,7 +22,7 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, chains, distill, experiment, figures, launch, models, report, rollouts, run, shards
+from phi_lab import benchmarks, chains, distill, experiment, figures, launch, report, rollouts, run, shards
 from phi_lab.config import presets
 from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
@@ -31,12 +31,13 @@ from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.lab import tables
 from phi_lab.look import Figure
+from phi_lab.model import checkpoints
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
 from phi_lab.teachers import script
 from phi_lab.verify import verify_many
 
-ROOT = models.DATA.parent
+ROOT = checkpoints.DATA.parent
 NO_CHAINS = "No independent chains are published with this version of the course."
 FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}
 
@@ -164,7 +165,7 @@ class Lab:
         if (self.out / stage / "model").is_dir():
             return self.out / stage / "model"
         if self.numbers.scale != "cpu":
-            return models.find(self.numbers.model)
+            return checkpoints.find(self.numbers.model)
         return run.TEACHER if stage == "teacher" else run.SHIPPED / stage
 
     def model(self, stage: str):
@@ -174,13 +175,13 @@ class Lab:
         Raises UserError where there is none.
         """
         folder = self.folder(stage)
-        model = models.load(folder, Hardware(dtype=self.numbers.mid.hardware.dtype))
+        model = checkpoints.load(folder, Hardware(dtype=self.numbers.mid.hardware.dtype))
         self._shown.add(model)
-        return model, models.load_tokenizer(folder)
+        return model, checkpoints.load_tokenizer(folder)
 
     def _make_room(self) -> None:
         for model in self._shown:
-            model.to(models.CPU)
+            model.to(checkpoints.CPU)
         rollouts.forget_engine()
 
     def metrics(self, stage: str) -> list[dict]:
@@ -226,7 +227,7 @@ class Lab:
 
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
-        tokenizer = models.load_tokenizer(self.folder("base"))
+        tokenizer = checkpoints.load_tokenizer(self.folder("base"))
         return [len(language_modeling.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
 
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
@@ -243,7 +244,7 @@ class Lab:
         seed, plan, folder = self.seed + 70_000, self.numbers.evaluation, self.folder(stage)
         asked = self._natural(prompts, seed) or distill.questions(prompts, seed, levels=levels)
         found = rollouts.sample(
-            models.load_to_sample(folder, plan.engine), models.load_tokenizer(folder),
+            checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder),
             [problem.prompt for problem in asked], samples=size, temperature=temperature,
             max_new_tokens=plan.max_new_tokens, seed=self.seed, title=f"{stage} at {temperature}", engine=plan.engine,
         )  # fmt: skip
@@ -298,7 +299,7 @@ class Lab:
             greedy = {row["id"]: row for row in self.answers(stage)}
             return [{**problem, **greedy[problem["id"]]} for problem in ten_problems(self.numbers.evaluation)]
         folder, plan = self.folder(stage), self.numbers.evaluation
-        return ask_ten(models.load_to_sample(folder, plan.engine), models.load_tokenizer(folder), numbers=plan)
+        return ask_ten(checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder), numbers=plan)
 
     def before_after(self, before: str, after: str) -> HTML:
         """The ten problems as two stages answer them, side by side; a stage without a model is named instead."""

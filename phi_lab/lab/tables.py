@@ -6,8 +6,9 @@ of a model enters through `page.text` only: it is shown, never interpreted.
 
 from collections.abc import Iterable, Sequence
 
-from phi_lab import chat, verify
+from phi_lab import verify
 from phi_lab.look import VERDICTS
+from phi_lab.model import chat
 from phi_lab.page import text
 
 CELL = "text-align:left;vertical-align:top;padding:.35em .9em .35em 0"

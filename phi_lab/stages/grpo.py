@@ -35,12 +35,13 @@ from transformers import PreTrainedModel, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import chat, models, rollouts
+from phi_lab import rollouts
 from phi_lab.config import presets
 from phi_lab.config.presets import Reinforcement
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.domains.problem import Problem
+from phi_lab.model import chat, checkpoints
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,
@@ -146,12 +147,12 @@ def train(
 
     problems: candidates, of which `select` keeps some. advantage, reward, temperature: see the functions above.
     """
-    tokenizer, vllm = models.load_tokenizer(student), numbers.hardware.engine == "vllm"
+    tokenizer, vllm = checkpoints.load_tokenizer(student), numbers.hardware.engine == "vllm"
     if vllm:
         rollouts.require_vllm()
-    model = models.load(student, numbers.hardware)
+    model = checkpoints.load(student, numbers.hardware)
     longest = max(len(chat.prompt_ids(tokenizer, problem.prompt)) for problem in problems) + numbers.max_new_tokens
-    longest = max(longest, models.least_context(model))
+    longest = max(longest, checkpoints.least_context(model))
     started = time.perf_counter()
     schedule = temperature or anneal(numbers)
     arguments = GRPOConfig(
@@ -371,7 +372,7 @@ def require_parity(model: PreTrainedModel, asked, said, temperature: float) -> N
         trap = "; with LongRoPE both must choose the same factors, below and above 4,096 tokens"
         raise UserError(
             f"sampler and trainer differ by {found:.3f} nats a token (at most {PARITY} is rounding): "
-            f"nothing is trained{trap if models.longrope(model) else ''}"
+            f"nothing is trained{trap if checkpoints.longrope(model) else ''}"
         )
 
 

@@ -16,9 +16,9 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from phi_lab import chat, models
 from phi_lab.config.presets import Training
 from phi_lab.core.errors import UserError
+from phi_lab.model import chat, checkpoints
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,
@@ -121,11 +121,11 @@ def fit_rows(
     packed: bool, seed: int, title: str,
 ) -> Result:  # fmt: skip
     """`fit` of the model in `student` on rollouts: rows with `prompt` and `completion`."""
-    tokenizer = models.load_tokenizer(student)
+    tokenizer = checkpoints.load_tokenizer(student)
     documents, held = (
         [document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, validation)
     )
-    model = models.load(student, numbers.hardware)
+    model = checkpoints.load(student, numbers.hardware)
     return fit(model, tokenizer, documents, held, out, numbers, pack=pack, packed=packed, seed=seed, title=title)
 
 

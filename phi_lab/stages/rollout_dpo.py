@@ -30,10 +30,10 @@ from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
-from phi_lab import chat, models
 from phi_lab.config.presets import Preference
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
+from phi_lab.model import chat, checkpoints
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import (
     Recorder,
@@ -142,7 +142,7 @@ def train(
     before training, so no second model stays in memory.
     """
     columns, started = ("id", "prompt", "completion", "tokens"), time.perf_counter()
-    model, tokenizer = models.load(student, numbers.hardware), models.load_tokenizer(student)
+    model, tokenizer = checkpoints.load(student, numbers.hardware), checkpoints.load_tokenizer(student)
     rows = read_rows(right, columns)
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
@@ -176,7 +176,7 @@ def train(
     trainer = _Trainer(
         model=model,
         # sharded, TRL scores with a second model; one that it loads itself would choose LongRoPE's factors anew
-        ref_model=models.load(student, numbers.hardware) if arguments.fsdp_plugin_args else None,
+        ref_model=checkpoints.load(student, numbers.hardware) if arguments.fsdp_plugin_args else None,
         args=arguments,
         train_dataset=pairs,
         processing_class=tokenizer,

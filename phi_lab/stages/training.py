@@ -16,11 +16,11 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from phi_lab import models
 from phi_lab.config.presets import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, write_rows
 from phi_lab.core.progress import Bar
+from phi_lab.model import checkpoints
 
 WAIT = 7 * 24 * 3600  # seconds that a process waits for the others: to choose GRPO's prompts takes them hours
 
@@ -182,7 +182,7 @@ def finish(
     """
     whole = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None  # from all shards
     if trainer.is_world_process_zero():
-        models.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model", whole)
+        checkpoints.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model", whole)
         shutil.rmtree(out / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     trained = recorder.read(trainer.state) if train_tokens is None else train_tokens

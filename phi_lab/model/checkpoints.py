@@ -31,7 +31,7 @@ from phi_lab.core.errors import UserError
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 TOKENIZER = DATA / "tokenizer"
 CPU = torch.device("cpu")
 

@@ -20,7 +20,7 @@ THINK, THINK_END = "<think>", "</think>"
 VOCABULARY = 512  # at most
 THOUGHT = re.compile(r"(?:[-+*/:;,.=\dr]| no | ok|check )+")  # what thoughts about the small world's sums consist of
 STEP = re.compile(r"(?:([^:;=]+)[:=])?(?:(.*);)?([^,]*),?(.*)")  # operation, columns, result, what is left to do
-WORDS = Path(__file__).resolve().parent.parent / "data" / "words.txt"
+WORDS = Path(__file__).resolve().parents[2] / "data" / "words.txt"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
