@@ -392,9 +392,10 @@ def _report(options) -> None:
 
 
 def _chat(options) -> None:
-    from phi_lab import rollouts, run, verify
+    from phi_lab import run, verify
     from phi_lab.domains import arithmetic
     from phi_lab.model import chat, checkpoints
+    from phi_lab.sampling import rollouts
 
     folder = options.model or run.SHIPPED / "grpo"
     model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import cli, rollouts
+from phi_lab import cli
 from phi_lab.core.errors import UserError
 from phi_lab.domains import arithmetic
 from phi_lab.model import chat, checkpoints
+from phi_lab.sampling import rollouts
 from phi_lab.stages.language_modeling import IGNORE, document
 
 MARKS = (chat.SYSTEM, chat.USER, chat.ASSISTANT, chat.END, chat.ENDOFTEXT, chat.THINK, chat.THINK_END)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from phi_lab import decode, rollouts
-from phi_lab.decode import Phi
 from phi_lab.model import checkpoints
+from phi_lab.sampling import decode, rollouts
+from phi_lab.sampling.decode import Phi
 
 WIDE = {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 64}
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from mpmath import gammainc
 
-from phi_lab import rollouts
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
+from phi_lab.sampling import rollouts
 
 PROMPTS = ["Compute 47+38-12.", "Find 9*7.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?"]
 ENGINES = sorted(set(rollouts.ENGINES) - {"vllm"})

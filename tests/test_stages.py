@@ -13,12 +13,13 @@ from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import distill, rollouts
+from phi_lab import distill
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.domains import arithmetic
 from phi_lab.model import chat, checkpoints
+from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal

@@ -15,8 +15,9 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from phi_lab import distill, rollouts
+from phi_lab import distill
 from phi_lab.config import presets
+from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 

@@ -22,7 +22,7 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, chains, distill, experiment, figures, launch, report, rollouts, run, shards
+from phi_lab import benchmarks, chains, distill, experiment, figures, launch, report, run, shards
 from phi_lab.config import presets
 from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
@@ -32,6 +32,7 @@ from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.lab import tables
 from phi_lab.look import Figure
 from phi_lab.model import checkpoints
+from phi_lab.sampling import rollouts
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
 from phi_lab.teachers import script

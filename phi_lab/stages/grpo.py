@@ -9,7 +9,7 @@ each has its device here, a plain function that a learner can replace:
 3. training wants hot sampling, evaluation cool -> `anneal`: temperature 1.0 -> 0.6 linearly over half of the steps.
 
 TRL's GRPOTrainer does the optimisation. The temperature is moved for sampling and for the log-probabilities together,
-or the importance ratios would be wrong. Rollouts come from `phi_lab.rollouts`, or on GPUs from the vLLM that TRL keeps
+or the importance ratios would be wrong. Rollouts come from `phi_lab.sampling.rollouts`, or on GPUs from the vLLM that TRL keeps
 beside the trainer; where PHI_LAB_VLLM is set, from the server at that URL (a `vllm serve` of the stage's student, as
 TRL's documentation has it). vLLM has not run here. Deviations from TRL's defaults: rows with zero advantage are dropped
 before the forward pass (they have no gradient, only cost), no KL term, one update a batch.
@@ -35,13 +35,13 @@ from transformers import PreTrainedModel, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import rollouts
 from phi_lab.config import presets
 from phi_lab.config.presets import Reinforcement
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.domains.problem import Problem
 from phi_lab.model import chat, checkpoints
+from phi_lab.sampling import rollouts
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,

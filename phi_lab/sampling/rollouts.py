@@ -1,7 +1,7 @@
 """Sampling answers: one seam, three engines.
 
 `cpu` is ours. `model.generate` spends most of a tiny model's time on bookkeeping, so here a rollout is a plain loop
-over Phi's own weights (`phi_lab/decode.py`): prompts are prefilled once and shared by all their samples, keys and
+over Phi's own weights (`phi_lab/sampling/decode.py`): prompts are prefilled once and shared by all their samples, keys and
 values live in a fixed cache, a finished row makes room for the next question at once, attention is compiled and reads
 of each row what is there, sampling is one cumulative sum, and two halves of a large batch grow at once, in a thread
 each. `hf` is `model.generate`, slower and the reference: the tests hold both to the same distribution. `vllm` is for
@@ -26,8 +26,8 @@ from transformers import LogitsProcessor, PretrainedConfig, PreTrainedModel, Pre
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
-from phi_lab.decode import Phi
 from phi_lab.model import chat, checkpoints
+from phi_lab.sampling.decode import Phi
 
 SPLIT = 64  # so many jobs or more are done in two halves on a CPU
 SLOTS = {"cpu": 128, "cuda": 1024}  # rows that are sampled at once; the CPU's chosen by measurement (docs/log.md)

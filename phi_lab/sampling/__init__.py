@@ -1,0 +1,1 @@
+"""Rollouts: sampled answers of a model, by one function on CPU, GPU or vLLM."""
