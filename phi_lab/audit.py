@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from phi_lab import page, verify, verify_reference
+from phi_lab import verify, verify_reference
 from phi_lab.core import files, stats
 from phi_lab.core.errors import UserError
-from phi_lab.look import VERDICTS
+from phi_lab.report import html
+from phi_lab.report.plot_style import VERDICTS
 
 GROUPS = ("main", "contested", "unboxed")
 LONGEST = 20_000  # characters that math-verify gets to read: its patterns take minutes on longer ones
@@ -141,24 +142,24 @@ def write_page(target: Path, rows: Sequence[dict], skipped: Sequence[str] = ()) 
         f"{said.count('timeout'):,} took longer than {verify_reference.DEADLINE:g} seconds and count as not right."
     )
     order = sorted(groups, key=lambda name: GROUPS.index(name.split(",")[0]))
-    cells = [[page.text(name), *map(_cell, groups[name].values())] for name in order]
+    cells = [[html.text(name), *map(_cell, groups[name].values())] for name in order]
     counts = Counter((row["verdict"], label(row)) for row in rows)
     verdicts = [[v, *(f"{counts[v, label]:,}" for label in (True, False, None))] for v in VERDICTS]
     misses = sorted(filter(_miss, labelled), key=lambda row: GROUPS.index(group(row)))
     body = [
         f"<h1>Verifier audit</h1><p>{len(rows):,} cases, {len(labelled):,} with a label, {len(misses):,} misses.</p>",
-        *(f'<p class="wrong">Not in these numbers: {page.text(line)}</p>' for line in skipped),
+        *(f'<p class="wrong">Not in these numbers: {html.text(line)}</p>' for line in skipped),
         "<h2>Agreement</h2>",
-        page.table("Counts, with shares and their 95 % intervals. False positives are of the answers that are wrong, "
+        html.table("Counts, with shares and their 95 % intervals. False positives are of the answers that are wrong, "
                    "false negatives of those that are right.", ["cases", *next(iter(groups.values()))], cells)
         + f'<p class="soft">{about}</p>' if cells else "<p>No case has a label (expected or correct).</p>",
-        "<h2>Verdicts</h2>", page.table("", ["verdict", "labelled right", "labelled wrong", "no label"], verdicts),
+        "<h2>Verdicts</h2>", html.table("", ["verdict", "labelled right", "labelled wrong", "no label"], verdicts),
         "<h2>Misses</h2>",
         _misses("False positives: accepted, but wrong", [r for r in misses if _right(r)], theirs),
         *(_misses(f"False negatives: right, but judged {v}", [r for r in misses if r["verdict"] == v and not _right(r)],
                   theirs) for v in VERDICTS),
     ]  # fmt: skip
-    files.replace(Path(target), page.frame("Verifier audit", "".join(body)).encode("utf-8", "replace"))
+    files.replace(Path(target), html.frame("Verifier audit", "".join(body)).encode("utf-8", "replace"))
 
 
 def _text(row: dict) -> str:
@@ -183,16 +184,16 @@ def _misses(title: str, rows: Sequence[dict], theirs: dict[int, str]) -> str:
 
     def shown(value: object) -> str:
         text = str(value)
-        return f'<pre style="text-align:left;margin:0">{page.text(text[:300])}{"…" if len(text) > 300 else ""}</pre>'
+        return f'<pre style="text-align:left;margin:0">{html.text(text[:300])}{"…" if len(text) > 300 else ""}</pre>'
 
     def line(row: dict) -> list[str]:
         said = {name: row[name] for name in ABOUT if row.get(name)}
         about = "; ".join(f"{k} {', '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in said.items())
-        what = f"{page.text(row['id'])}<small>{group(row)}; {page.text(about)}</small>"
+        what = f"{html.text(row['id'])}<small>{group(row)}; {html.text(about)}</small>"
         read = "–" if row["extracted"] is None else shown(row["extracted"])
         other = theirs.get(id(row), "too long")
-        return [what, shown(row["gold"]), read, row["verdict"], other, page.text(row.get("judge", "–"))]
+        return [what, shown(row["gold"]), read, row["verdict"], other, html.text(row.get("judge", "–"))]
 
     more = f" The first {SHOWN} of them." if len(rows) > SHOWN else ""
     head = ["case", "gold", "what was read", "verdict", "math-verify", "judge"]
-    return f"<h3>{title}: {len(rows):,}</h3>" + page.table(more, head, map(line, rows[:SHOWN]))
+    return f"<h3>{title}: {len(rows):,}</h3>" + html.table(more, head, map(line, rows[:SHOWN]))

@@ -386,7 +386,7 @@ def _eval(options) -> None:
 
 
 def _report(options) -> None:
-    from phi_lab import report
+    from phi_lab.report import report
 
     print(report.write_report(options.folder))
 
@@ -457,14 +457,15 @@ def _notebooks(options) -> None:
 
 
 def _experiment(options) -> None:
-    from phi_lab import chains, experiment
+    from phi_lab import experiment
     from phi_lab.core import files
+    from phi_lab.report import replications
 
     if options.which == "publish":
-        return chains.publish(options.out)
+        return replications.publish(options.out)
     seeds = range(options.first, options.first + options.seeds)
     path = experiment.ladder(options.out, seeds, profile=options.profile)
-    print(chains.summary(files.read_rows(path)))
+    print(replications.summary(files.read_rows(path)))
     print(path)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import benchmarks, distill, figures, run, shards, sources, teachers
+from phi_lab import benchmarks, distill, run, shards, sources, teachers
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
@@ -23,6 +23,7 @@ from phi_lab.domains.problem import Problem
 from phi_lab.funnel import Benchmarks, Funnel, Rules
 from phi_lab.judge import Judge, cached, second_opinions
 from phi_lab.model import checkpoints
+from phi_lab.report import figures
 from phi_lab.verify import extract
 
 TEACHERS = ("model", "script", "endpoint", "traces")

@@ -4,7 +4,7 @@ Anyone can draw a rising curve by stopping the first stage early. So beside each
 that the stage started from, trained on as the stage before would have trained it, with the same seed, for the FLOPs
 that the stage took (sampling and scoring included, see `Result.compute`). A rung counts when it beats that. GRPO has
 a second one, because to go on with Rollout DPO for that long ruins the model: the same start, trained on as in SFT. One
-chain is one observation (`phi_lab.chains`): its own distillation sample, its own training, its own controls.
+chain is one observation (`phi_lab.report.replications`): its own distillation sample, its own training, its own controls.
 
     phi-lab experiment ladder --seeds 6 --out runs/ladder
     phi-lab experiment publish --out runs/ladder    # into README, docs/results.md and their picture
@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from phi_lab import chains, figures, run
-from phi_lab.chains import RUNGS
+from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, claim, read_json, read_rows
 from phi_lab.model import checkpoints
+from phi_lab.report import figures, replications
+from phi_lab.report.replications import RUNGS
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
 
@@ -46,7 +47,7 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str]
         control("grpo", folder, numbers, seed, say, before="sft")
         limo(folder, numbers, seed, say)
         append_rows(path, [chain_row(folder)])
-        chains.write_summary(path)
+        replications.write_summary(path)
     return path
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__, distill, evaluate, funnel, launch, report, shards, teachers
+from phi_lab import __version__, distill, evaluate, funnel, launch, shards, teachers
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
@@ -34,6 +34,7 @@ from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.model import chat, checkpoints
 from phi_lab.model.checkpoints import DATA
 from phi_lab.plan import require as require_memory
+from phi_lab.report import report
 from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, share

@@ -6,7 +6,7 @@ import random
 import nbformat
 import pytest
 
-from phi_lab import chains, course, experiment, figures, report, run
+from phi_lab import course, experiment, run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core import files, stats
@@ -15,6 +15,7 @@ from phi_lab.core.files import read_json, read_rows
 from phi_lab.lab import tables
 from phi_lab.lab.notebook import NO_CHAINS
 from phi_lab.model import checkpoints
+from phi_lab.report import figures, replications, report
 
 ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
 
@@ -123,7 +124,7 @@ def some(count):
 
 def test_rungs_are_paired_over_chains_and_corrected():
     made = some(6)
-    found = chains.rungs(made)
+    found = replications.rungs(made)
     assert [row["stage"] for row in found] == [*STAGES[1:], "grpo-sft"]
     hard = {name: [chain["accuracy"][name]["hard"] for chain in made] for name in made[0]["accuracy"]}
     for before, row in zip(STAGES, found[:-1], strict=False):
@@ -133,11 +134,11 @@ def test_rungs_are_paired_over_chains_and_corrected():
     assert [row["p_holm"] for row in found[:-1]] == stats.holm([row["over"].p for row in found[:-1]])
     assert [row["control_p_holm"] for row in found] == stats.holm([row["control"].p for row in found])
     assert [row["p_holm"] < 0.05 for row in found[:-1]] == [True, True, False, True]
-    text = chains.summary(made)
+    text = replications.summary(made)
     assert all(f"| {name} |" in text for name in hard) and "p, Holm" in text
-    assert "p, Holm" not in chains.summary(made[:1])  # one chain shows means only
+    assert "p, Holm" not in replications.summary(made[:1])  # one chain shows means only
     with pytest.raises(UserError, match="two are needed"):
-        chains.rungs(made[:1])
+        replications.rungs(made[:1])
 
 
 def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
@@ -152,7 +153,7 @@ def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
     (height,) = again.get_ydata()
     assert height == pytest.approx(25 * sum(chain["accuracy"]["grpo-sft"]["hard"] for chain in made))
     over, beside = (container.lines[0].get_xdata() for container in figures.chains(made).axes[1].containers)
-    _, sft, dpo, grpo, second = chains.rungs(made)
+    _, sft, dpo, grpo, second = replications.rungs(made)
     assert list(over) == pytest.approx([100 * row["over"].mean for row in (sft, dpo, grpo)])  # as the table, in points
     assert list(beside) == pytest.approx([100 * row["control"].mean for row in (sft, dpo, second)])
     _, _, (whiskers,) = axes.containers[0].lines
@@ -160,7 +161,7 @@ def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
     same = stats.paired_t([100 * chain["accuracy"]["mid"]["hard"] for chain in made], [0.0] * 4)
     assert (low, high) == pytest.approx((same.low, same.high))
     files.write_rows(tmp_path / "chains.jsonl", made)
-    chains.write_summary(tmp_path / "chains.jsonl")
+    replications.write_summary(tmp_path / "chains.jsonl")
     assert (tmp_path / "chains.svg").stat().st_size > 5000
     assert (tmp_path / "summary.md").read_text().startswith("| arm | easy | hard")
 
@@ -170,14 +171,14 @@ def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
     for name in ("docs", "data", "queue"):
         (tmp_path / name).mkdir()
     files.write_rows(tmp_path / "queue" / "chains.jsonl", made[::-1])
-    for name in chains.PAGES:
-        (tmp_path / name).write_text(f"above\n{chains.MARKS[0]}old{chains.MARKS[1]}\nbelow\n")
-    chains.publish(tmp_path / "queue", tmp_path)
+    for name in replications.PAGES:
+        (tmp_path / name).write_text(f"above\n{replications.MARKS[0]}old{replications.MARKS[1]}\nbelow\n")
+    replications.publish(tmp_path / "queue", tmp_path)
     assert read_rows(tmp_path / "data" / "chains.jsonl") == made
-    for name in chains.PAGES:
-        marked = chains.summary(made).join(chains.MARKS)
+    for name in replications.PAGES:
+        marked = replications.summary(made).join(replications.MARKS)
         assert (tmp_path / name).read_text() == f"above\n{marked}\nbelow\n"
-    assert chains.fingerprint(made) in (tmp_path / "docs" / "ladder.svg").read_text()
+    assert replications.fingerprint(made) in (tmp_path / "docs" / "ladder.svg").read_text()
 
 
 def shown(name):
@@ -189,35 +190,35 @@ def shown(name):
 
 def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
     """All of them from the committed rows, and from nothing else."""
-    published, root = chains.published(), checkpoints.DATA.parent
+    published, root = replications.published(), checkpoints.DATA.parent
     files.write_json(tmp_path / "ladder.json", [])
     page = report.write_report(tmp_path).read_text()
     stages = {"02_mid_training": "mid", "03_sft": "sft", "04_rollout_dpo": "dpo", "05_grpo": "grpo"}
     if not published:
-        for name in chains.PAGES:
-            assert "".join(chains.MARKS) in (root / name).read_text()
+        for name in replications.PAGES:
+            assert "".join(replications.MARKS) in (root / name).read_text()
         assert all(NO_CHAINS in shown(name) for name in (*stages, "06_report_card"))
         assert "none are published" in page
         return
-    for name in chains.PAGES:
-        assert chains.summary(published).join(chains.MARKS) in (root / name).read_text(), "phi-lab experiment publish"
-    assert chains.fingerprint(published) in (root / "docs" / "ladder.svg").read_text()
-    head, *rungs = chains.rungs_table(published)
+    for name in replications.PAGES:
+        assert replications.summary(published).join(replications.MARKS) in (root / name).read_text(), "phi-lab experiment publish"
+    assert replications.fingerprint(published) in (root / "docs" / "ladder.svg").read_text()
+    head, *rungs = replications.rungs_table(published)
     for name, stage in stages.items():
         lines = [line for line in rungs if line[0].split(",")[0] == stage]
         assert tables.table("", head, lines) in shown(name), f"{name} was executed with other chains"
-    for head, *lines in (chains.rungs_table(published), chains.means_table(published)):
+    for head, *lines in (replications.rungs_table(published), replications.means_table(published)):
         assert tables.table("", head, lines) in shown("06_report_card"), "06 was executed with other chains"
-    for line in [*chains.rungs_table(published), *chains.means_table(published)]:
+    for line in [*replications.rungs_table(published), *replications.means_table(published)]:
         assert all(html.escape(cell) in page for cell in line)
 
 
-@pytest.mark.parametrize(("count", "page", "says"), [(1, chains.MARKS, "two are needed"), (2, "", "are missing")])
+@pytest.mark.parametrize(("count", "page", "says"), [(1, replications.MARKS, "two are needed"), (2, "", "are missing")])
 def test_what_cannot_be_published_changes_nothing(tmp_path, count, page, says):
     (tmp_path / "docs").mkdir()
     files.write_rows(tmp_path / "chains.jsonl", some(count))
-    for name in chains.PAGES:
+    for name in replications.PAGES:
         (tmp_path / name).write_text("".join(page))
     with pytest.raises(UserError, match=says):
-        chains.publish(tmp_path, tmp_path)
-    assert all((tmp_path / name).read_text() == "".join(page) for name in chains.PAGES)
+        replications.publish(tmp_path, tmp_path)
+    assert all((tmp_path / name).read_text() == "".join(page) for name in replications.PAGES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from phi_lab import figures, look
+from phi_lab.report import figures, plot_style
 
 
 def rung(stage, benchmark, accuracy, arm="main", temperature=0.6, pass_at_k=None):
@@ -62,7 +62,7 @@ def test_ladder_bears_an_accuracy_rounded_out_of_its_interval():
 
 
 def test_ladder_labels_keep_apart():
-    rows = [rung("base", name, 0.5 + i / 100) for i, name in enumerate(look.BENCHMARKS)]
+    rows = [rung("base", name, 0.5 + i / 100) for i, name in enumerate(plot_style.BENCHMARKS)]
     heights = [t.xy[1] for t in figures.ladder(rows, paper=False).axes[0].texts]
     assert np.diff(sorted(heights)).min() > 6
 
@@ -103,7 +103,7 @@ def test_lengths_counts_every_answer_in_its_own_panel():
     assert [sum(p.get_height() for p in axes.patches) for axes in figure.axes] == [4, 1]
     assert figure.axes[0].get_title(loc="left") == "right: 4 answers, median 25 tokens"
     assert list(figure.axes[0].lines[0].get_xdata()) == [25, 25]
-    assert to_hex(figure.axes[1].patches[0].get_facecolor()) == look.VERDICTS["wrong"]
+    assert to_hex(figure.axes[1].patches[0].get_facecolor()) == plot_style.VERDICTS["wrong"]
     titles = [axes.get_title(loc="left") for axes in figures.lengths(rows, by="style").axes]
     assert [title.split(":")[0] for title in titles] == ["checking", "terse"]
     assert texts(figures.lengths([]).axes[0]) == ["no rollouts"]
@@ -119,7 +119,7 @@ def test_loss_curve_marks_best_and_stop():
     assert list(lines["best: 1.200 at 20"].get_ydata()) == [1.2]
     assert "stopped at step 30" in texts(axes)
     assert axes.get_title(loc="left") == "Mid-training"
-    assert "mathdefault" not in look.to_svg(figures.loss_curve(rows, "Mid-training"), "x")  # a formula, shown raw
+    assert "mathdefault" not in plot_style.to_svg(figures.loss_curve(rows, "Mid-training"), "x")  # a formula, shown raw
     assert "no loss was logged" in texts(figures.loss_curve([], "none").axes[0])
 
 
@@ -163,7 +163,7 @@ def test_packing_draws_documents_end_to_end():
     assert [p.get_width() for p in axes.patches] == [10, 5, 3, 10, 4]
     assert [p.get_x() for p in axes.patches] == [0, 0, 5, 0, 0]
     documents = [to_hex(axes.patches[i].get_facecolor()) for i in (1, 2, 4)]
-    assert len({*documents, look.LINE}) == 4
+    assert len({*documents, plot_style.LINE}) == 4
     assert axes.get_title(loc="left") == "3 documents in 2 rows: 60 % used"
     many = figures.packing([[5]] * 30, row_length=10).axes[0]
     assert len(many.patches) == 48 and "the first 24 drawn" in many.get_title(loc="left")
@@ -192,11 +192,11 @@ def test_figures_show_themselves_sharply_and_leave_no_trace():
 
 def test_svg_is_sound_themed_unique_and_the_same_twice():
     hostile = FUNNEL | {"steps": [FUNNEL["steps"][0] | {"why": "</svg><script>alert(1)</script>&"}]}
-    first, second = (look.to_svg(figures.funnel(hostile), "one") for _ in range(2))
+    first, second = (plot_style.to_svg(figures.funnel(hostile), "one") for _ in range(2))
     assert first == second
     root = ElementTree.fromstring(first)
     assert "script" not in {element.tag.split("}")[-1] for element in root.iter()}
-    assert "var(--ink)" in first and look.INK not in first
+    assert "var(--ink)" in first and plot_style.INK not in first
     ids = {element.get("id") for element in root.iter()} - {None}
     assert ids and all(name.startswith("one-") for name in ids)
     for target in re.findall(r'(?:url\(#|href="#)([^)"]+)', first):

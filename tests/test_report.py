@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from phi_lab import chains
 from phi_lab.core.errors import UserError
-from phi_lab.report import LONGEST, write_report
+from phi_lab.report import replications
+from phi_lab.report.report import LONGEST, write_report
 
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \" ' \ud800 \x00"
-CHAINS = bool(chains.published())  # one more picture on every page
+CHAINS = bool(replications.published())  # one more picture on every page
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
 

@@ -14,10 +14,11 @@ from statistics import median
 
 from IPython.display import HTML
 
-from phi_lab import figures, shards, verify
+from phi_lab import shards, verify
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import style
+from phi_lab.report import figures
 
 lab = Lab()
 lab.before_after("base", "teacher")

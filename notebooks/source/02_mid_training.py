@@ -9,8 +9,8 @@
 # %%
 from IPython.display import HTML
 
-from phi_lab import figures
 from phi_lab.lab import Lab, checks, tables
+from phi_lab.report import figures
 from phi_lab.stages.language_modeling import one_per_row, pack_best_fit
 from phi_lab.stages.rollout_dpo import log_probabilities
 

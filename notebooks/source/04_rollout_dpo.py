@@ -12,10 +12,10 @@ from collections import defaultdict
 
 from IPython.display import HTML
 
-from phi_lab import figures
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import style
+from phi_lab.report import figures
 from phi_lab.stages import rollout_dpo
 
 lab = Lab()

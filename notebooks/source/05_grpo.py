@@ -11,9 +11,9 @@
 import torch
 from IPython.display import HTML
 
-from phi_lab import figures
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, widgets
+from phi_lab.report import figures
 from phi_lab.stages import grpo
 
 lab = Lab()

@@ -11,11 +11,11 @@ from itertools import pairwise
 
 from IPython.display import HTML
 
-from phi_lab import figures
 from phi_lab.config.presets import STAGES
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, tables
-from phi_lab.look import BENCHMARKS
+from phi_lab.report import figures
+from phi_lab.report.plot_style import BENCHMARKS
 
 lab = Lab()
 lab

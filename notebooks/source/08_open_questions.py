@@ -9,10 +9,10 @@
 import torch
 from IPython.display import HTML
 
-from phi_lab import figures
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import ask_ten
+from phi_lab.report import figures
 
 lab = Lab()
 

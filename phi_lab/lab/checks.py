@@ -24,9 +24,9 @@ from IPython.display import HTML, display
 
 from phi_lab.config import presets
 from phi_lab.lab.exercises import flips, mixed_share, parameters, share_right
-from phi_lab.look import GREEN, ORANGE, RED
 from phi_lab.model import checkpoints
-from phi_lab.page import text
+from phi_lab.report.html import text
+from phi_lab.report.plot_style import GREEN, ORANGE, RED
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages.language_modeling import one_per_row, pack_best_fit
 

@@ -22,7 +22,7 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, chains, distill, experiment, figures, launch, report, run, shards
+from phi_lab import benchmarks, distill, experiment, launch, run, shards
 from phi_lab.config import presets
 from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
@@ -30,8 +30,9 @@ from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.domains import arithmetic
 from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.lab import tables
-from phi_lab.look import Figure
 from phi_lab.model import checkpoints
+from phi_lab.report import figures, replications, report
+from phi_lab.report.plot_style import Figure
 from phi_lab.sampling import rollouts
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
@@ -274,22 +275,22 @@ class Lab:
 
     def chains(self) -> Figure | HTML:
         """The published ladder: independent chains and their controls."""
-        rows = chains.published()
+        rows = replications.published()
         return figures.chains(rows) if rows else HTML(NO_CHAINS)
 
     def gains(self, *stages: str) -> HTML:
         """What stages (all without a name) bring on `hard` over the published chains, and beside their controls."""
-        if not (rows := chains.published()):
+        if not (rows := replications.published()):
             return HTML(NO_CHAINS)
-        head, *lines = chains.rungs_table(rows)
+        head, *lines = replications.rungs_table(rows)
         says = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
         return HTML(tables.table(says, head, [line for line in lines if line[0].split(",")[0] in (stages or STAGES)]))
 
     def means(self) -> HTML:
         """Every arm of the published chains on every benchmark."""
-        if not (rows := chains.published()):
+        if not (rows := replications.published()):
             return HTML(NO_CHAINS)
-        head, *lines = chains.means_table(rows)
+        head, *lines = replications.means_table(rows)
         return HTML(tables.table(f"Means over {len(rows)} independent chains.", head, lines))
 
     def ten(self, stage: str) -> list[dict]:

@@ -7,9 +7,9 @@ of a model enters through `page.text` only: it is shown, never interpreted.
 from collections.abc import Iterable, Sequence
 
 from phi_lab import verify
-from phi_lab.look import VERDICTS
 from phi_lab.model import chat
-from phi_lab.page import text
+from phi_lab.report.html import text
+from phi_lab.report.plot_style import VERDICTS
 
 CELL = "text-align:left;vertical-align:top;padding:.35em .9em .35em 0"
 WORK = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-size:.9em;max-width:32em"

@@ -12,14 +12,15 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 import torch
 
-from phi_lab import figures, plan, verify
+from phi_lab import plan, verify
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.funnel import Funnel, Rules
 from phi_lab.lab import tables
-from phi_lab.look import VERDICTS, Figure
 from phi_lab.model import chat
-from phi_lab.page import text
+from phi_lab.report import figures
+from phi_lab.report.html import text
+from phi_lab.report.plot_style import VERDICTS, Figure
 from phi_lab.stages import grpo
 
 SLOW = {"continuous_update": False}

@@ -11,11 +11,11 @@ own for its shape, with the authors' later and lower re-run of their final model
 import os
 from pathlib import Path
 
-from phi_lab import chains, figures, page
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
-from phi_lab.figures import PAPER, STAGES, protocol
-from phi_lab.look import BENCHMARKS
+from phi_lab.report import figures, html, replications
+from phi_lab.report.figures import PAPER, STAGES, protocol
+from phi_lab.report.plot_style import BENCHMARKS
 
 _COSTS = {"seconds": "seconds", "train_tokens": "tokens", "peak_rss_mb": "peak memory, MB"}
 _TITLE = ("scale", "profile", "seed")  # what config.json says under the title
@@ -38,7 +38,7 @@ def write_report(run_dir: Path) -> Path:
             _head(config or {}, rows),
             _ladder(rows),
             "<h2>Independent chains</h2>",
-            _chains(chains.published()),
+            _chains(replications.published()),
             "<h2>Distillation</h2>",
             _funnel(_read(run / "data" / "funnel.json")),
             "<h2>Training</h2>",
@@ -48,14 +48,14 @@ def write_report(run_dir: Path) -> Path:
             "<h2>Cost</h2>",
             _cost(rows),
             "<h2>Configuration</h2>",
-            page.settings(config) if config else _missing("config.json"),
+            html.settings(config) if config else _missing("config.json"),
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run}: a file of this run has an unexpected form: {error!r}") from error
     target, partial = run / "report.html", run / "report.html.partial"
     try:
         # Model text from JSON may hold lone surrogates, which UTF-8 has no bytes for.
-        partial.write_bytes(page.frame("phi-lab report", "".join(parts)).encode("utf-8", "replace"))
+        partial.write_bytes(html.frame("phi-lab report", "".join(parts)).encode("utf-8", "replace"))
         os.replace(partial, target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror})") from error
@@ -69,7 +69,7 @@ def _read(path: Path):
 
 
 def _missing(what: str) -> str:
-    return f'<p class="soft">Not in this run: {page.text(what)}.</p>'
+    return f'<p class="soft">Not in this run: {html.text(what)}.</p>'
 
 
 def _arms(rows: list[dict]) -> list[tuple[str, str]]:
@@ -80,11 +80,11 @@ def _arms(rows: list[dict]) -> list[tuple[str, str]]:
 
 
 def _name(stage: str, arm: str = "main") -> str:
-    return STAGES[stage] if arm == "main" else f"{STAGES[stage]}, arm “{page.text(arm)}”"
+    return STAGES[stage] if arm == "main" else f"{STAGES[stage]}, arm “{html.text(arm)}”"
 
 
 def _head(config: dict, rows: list[dict]) -> str:
-    said = page.text(" · ".join(f"{key} {config[key]}" for key in _TITLE if key in config))
+    said = html.text(" · ".join(f"{key} {config[key]}" for key in _TITLE if key in config))
     tiles = ""
     for benchmark in BENCHMARKS:
         shown = [row for row in rows if row["benchmark"] == benchmark and row["arm"] == "main"]
@@ -116,20 +116,20 @@ def _ladder(rows: list[dict]) -> str:
     columns = [[f"{value:.1f} %" for value in values] for _, values in PAPER.values()]
     theirs = zip(STAGES.values(), *columns, strict=True)
     counts = sorted({(row["benchmark"], row["n"]) for row in rows if protocol(row) == "sampled"})
-    sizes = ", ".join(f"{page.text(name)} {n:,}" for name, n in counts)
+    sizes = ", ".join(f"{html.text(name)} {n:,}" for name, n in counts)
     says = "Accuracy with 95 % intervals; beside it the paper's, for its shape. Hollow: other arms."
     return (
         "<h2>The ladder</h2>"
-        + page.picture(figures.ladder(rows), "ladder", says)
+        + html.picture(figures.ladder(rows), "ladder", says)
         + '<div class="two">'
-        + page.table(f"This run, 95 % intervals. Samples: {sizes}.", ["stage", *BENCHMARKS], own)
-        + page.table(
+        + html.table(f"This run, 95 % intervals. Samples: {sizes}.", ["stage", *BENCHMARKS], own)
+        + html.table(
             "The paper (arXiv 2504.21233): another model, other benchmarks; compare the shape.",
             ["stage", *(title for title, _ in PAPER.values())], theirs,
         )
         + f'</div><p class="soft">The same authors later measured their final model over more '
         f"samples and found less: {RERUN}.</p>"
-        + page.table(
+        + html.table(
             "Besides: greedy answers, and the chance that one of k sampled answers is right.",
             ["stage", *(f"{name}, greedy" for name in BENCHMARKS), "hard, pass@k"], other,
         )
@@ -141,15 +141,15 @@ def _chains(rows: list[dict]) -> str:
     if not rows:
         return _missing("independent chains; none are published with this version")
     means, rungs = (
-        [[page.text(cell) for cell in line] for line in table]
-        for table in (chains.means_table(rows), chains.rungs_table(rows))
+        [[html.text(cell) for cell in line] for line in table]
+        for table in (replications.means_table(rows), replications.rungs_table(rows))
     )
     says = f"{len(rows)} seeds, each from distillation to GRPO; published with the course, not part of this run."
     gains = "What each stage brings, with 95 % intervals over chains; p by a paired t-test, corrected by Holm."
     return (
-        page.picture(figures.chains(rows), "chains", says)
-        + page.table(gains, rungs[0], rungs[1:])
-        + page.table("Means over chains; every arm.", means[0], means[1:])
+        html.picture(figures.chains(rows), "chains", says)
+        + html.table(gains, rungs[0], rungs[1:])
+        + html.table("Means over chains; every arm.", means[0], means[1:])
     )
 
 
@@ -157,7 +157,7 @@ def _funnel(counts: dict | None) -> str:
     if counts is None:
         return _missing("data/funnel.json")
     says = "How many of the teacher's rollouts survive each filter. Pale: what a filter removes."
-    return page.picture(figures.funnel(counts), "funnel", says)
+    return html.picture(figures.funnel(counts), "funnel", says)
 
 
 def _training(stage: str, metrics: list[dict] | None) -> str:
@@ -173,7 +173,7 @@ def _training(stage: str, metrics: list[dict] | None) -> str:
     else:
         figure, last = figures.loss_curve(metrics, "Loss"), metrics[-1]
         says = f"{last['step']:,} steps, {last['tokens']:,} tokens, {last['seconds']:,.0f} seconds."
-    return head + page.picture(figure, stage, says)
+    return head + html.picture(figure, stage, says)
 
 
 def _ten(ten: list[dict] | None) -> str:
@@ -186,23 +186,23 @@ def _ten(ten: list[dict] | None) -> str:
             return "–"
         found = item["completions"][stage]["verdict"]
         sign, colour = ("✓", "right") if found == "right" else ("✗", "wrong")
-        return f'<span class="{colour}">{sign} {page.text(found)}</span>'
+        return f'<span class="{colour}">{sign} {html.text(found)}</span>'
 
     def answers(item: dict) -> str:
         shown = ""
         for stage in filter(item["completions"].__contains__, stages):
             said = item["completions"][stage]["completion"]
             more = f"\n… and {len(said) - LONGEST:,} characters more" if len(said) > LONGEST else ""
-            said = page.text(said[:LONGEST] + more)
+            said = html.text(said[:LONGEST] + more)
             shown += f"<p>{STAGES[stage]}: {verdict(item, stage)}</p><pre>{said}</pre>"
-        summary = f"{page.text(item['prompt'])} <b>Answer: {page.text(item['answer'])}</b>"
+        summary = f"{html.text(item['prompt'])} <b>Answer: {html.text(item['answer'])}</b>"
         return f"<details><summary>{summary}</summary>{shown}</details>"
 
-    asked = [f"{page.text(i['prompt'][:100])}<small>{page.text(i['id'])}</small>" for i in ten]
+    asked = [f"{html.text(i['prompt'][:100])}<small>{html.text(i['id'])}</small>" for i in ten]
     marks = [[verdict(item, stage) for stage in stages] for item in ten]
     lines = ([first, *rest] for first, rest in zip(asked, marks, strict=True))
     names = ["problem", *(STAGES[stage] for stage in stages)]
-    table = page.table("The same hard problems after each stage.", names, lines)
+    table = html.table("The same hard problems after each stage.", names, lines)
     return table + "<h3>What the models wrote</h3>" + "".join(map(answers, ten))
 
 
@@ -220,4 +220,4 @@ def _cost(rows: list[dict]) -> str:
     head = ["stage", *_COSTS.values(), "joules of the processors"]
     if not any("joules" in row for row in rows):  # most machines do not say
         head, lines = head[:-1], [line[:-1] for line in lines]
-    return page.table("What each stage took to train.", head, lines)
+    return html.table("What each stage took to train.", head, lines)

@@ -10,7 +10,7 @@ Used by `phi_lab.report`:  phi-lab report RUN_FOLDER
 import html
 from collections.abc import Iterable
 
-from phi_lab.look import Figure, to_svg
+from phi_lab.report.plot_style import Figure, to_svg
 
 STYLE = """
 :root{color-scheme:light dark;--page:#fefefe;--ink:#1c2430;--soft:#5b6675;--line:#d5dbe3;

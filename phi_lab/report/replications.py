@@ -12,13 +12,13 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from phi_lab import figures
 from phi_lab.config.presets import STAGES
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
-from phi_lab.look import BENCHMARKS, Figure
 from phi_lab.model.checkpoints import DATA
+from phi_lab.report import figures
+from phi_lab.report.plot_style import BENCHMARKS, Figure
 
 RUNGS = STAGES[1:]
 PUBLISHED = DATA / "chains.jsonl"

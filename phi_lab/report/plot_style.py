@@ -4,7 +4,7 @@ The colours are Okabe and Ito's, which colour-blind readers can tell apart; a se
 own marker, panel or direct label, so that nothing rests on colour alone. Nothing here touches
 pyplot's global state, and no label is read as TeX: text from a run folder may hold any character.
 
-Try it:  python -c "from phi_lab.look import panels; print(panels(1, 2, (6, 3)))"
+Try it:  python -c "from phi_lab.report.plot_style import panels; print(panels(1, 2, (6, 3)))"
 """
 
 import io

@@ -1,0 +1,1 @@
+"""Figures, tables and pages: the report of a run, and the page about independent replications."""
