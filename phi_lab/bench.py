@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from phi_lab import benchmarks, distill, verify_reference
+from phi_lab import benchmarks, distill
 from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.progress import Bar
@@ -34,7 +34,7 @@ from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon
 from phi_lab.stages.training import Result
-from phi_lab.verify import verify
+from phi_lab.verify import reference, verify
 
 RUNS = 3
 STEPS = 36  # of our SFT in one measurement; two thirds of them of Rollout DPO, a twelfth of GRPO
@@ -167,8 +167,8 @@ class Lab:
 
     def math_verify(self, long: bool) -> float:
         pairs = self.texts(long)[:: 5 if long else 3]
-        verify_reference.ask(pairs[:1])  # the time to start a process is no part of it
-        return len(pairs) / _timed(lambda: _silent(lambda: verify_reference.ask(pairs)))
+        reference.ask(pairs[:1])  # the time to start a process is no part of it
+        return len(pairs) / _timed(lambda: _silent(lambda: reference.ask(pairs)))
 
 
 def bench(path: Path | None) -> dict:

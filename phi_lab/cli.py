@@ -294,8 +294,9 @@ def _plan(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import cluster, collect, funnel, judge, sources, teachers
+    from phi_lab import cluster, collect, funnel, sources, teachers
     from phi_lab.core import endpoint
+    from phi_lab.verify import judge
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
@@ -338,8 +339,8 @@ def _query(options) -> None:
 
 
 def _verify(options) -> None:
-    from phi_lab import audit, judge
     from phi_lab.core import files
+    from phi_lab.verify import audit, judge
 
     target = options.out.with_suffix(".html")
     if target == options.out:

@@ -21,10 +21,10 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim
 from phi_lab.domains.problem import Problem
 from phi_lab.funnel import Benchmarks, Funnel, Rules
-from phi_lab.judge import Judge, cached, second_opinions
 from phi_lab.model import checkpoints
 from phi_lab.report import figures
 from phi_lab.verify import extract
+from phi_lab.verify.judge import Judge, cached, second_opinions
 
 TEACHERS = ("model", "script", "endpoint", "traces")
 COUNTED = ("endpoint", "traces")  # those whose tokens are counted here

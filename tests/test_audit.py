@@ -6,10 +6,11 @@ import time
 import pytest
 from test_report import HOSTILE, Page
 
-from phi_lab import audit, cli, verify_reference, verify_worker
+from phi_lab import cli
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
+from phi_lab.verify import audit, reference, worker
 
 CASES = [
     {"id": "fp", "gold": "2", "response": r"\boxed{2}", "correct": False, "kind": "extraction", "tags": ["a", "b<i>"]},
@@ -89,7 +90,7 @@ def test_the_page_needs_nothing_and_runs_nothing(page):
 
 
 def test_votes_stand_beside_misses(written, tmp_path, monkeypatch):
-    monkeypatch.setattr(verify_reference, "ask", lambda pairs: ["right" for _ in pairs])
+    monkeypatch.setattr(reference, "ask", lambda pairs: ["right" for _ in pairs])
     rows = [{**row, "judge": "none<b>"} for row in read_rows(written) if row["id"] == "fn"]
     audit.write_page(tmp_path / "a.html", rows)
     says = Page((tmp_path / "a.html").read_text()).says()
@@ -98,7 +99,7 @@ def test_votes_stand_beside_misses(written, tmp_path, monkeypatch):
 
 def test_without_labels_and_in_large_sets(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(verify_reference, "ask", lambda pairs: [asked.append(pair) or "wrong" for pair in pairs])
+    monkeypatch.setattr(reference, "ask", lambda pairs: [asked.append(pair) or "wrong" for pair in pairs])
     bare = [{"id": 1, "gold": "1", "response": "1", "verdict": "right", "extracted": "1"}]
     audit.write_page(tmp_path / "a.html", bare)
     assert "No case has a label" in Page((tmp_path / "a.html").read_text()).says() and asked == []
@@ -113,7 +114,7 @@ def test_without_labels_and_in_large_sets(tmp_path, monkeypatch):
 
 
 def test_files_that_cannot_be_read(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(verify_reference, "ask", lambda pairs: ["right" for _ in pairs])
+    monkeypatch.setattr(reference, "ask", lambda pairs: ["right" for _ in pairs])
     good, bad = write(tmp_path / "good.jsonl", CASES[:1]), write(tmp_path / "bad.jsonl", [{"id": 1}])
     out = str(tmp_path / "out.jsonl")
     assert cli.main(["verify", "--cases", str(bad), "--cases", str(good), "--out", out]) == 0
@@ -131,7 +132,7 @@ def test_files_that_cannot_be_read(tmp_path, capsys, monkeypatch):
 def test_math_verify_is_asked_in_a_child_that_can_be_stopped(tmp_path):
     trap = tmp_path / "trap"
     start = time.monotonic()
-    said = verify_reference.ask(
+    said = reference.ask(
         [
             (r"\boxed{\frac{38}{24}}", "19/12"),
             (r"\boxed{(x+1)^2}", "x^2+2x+1"),  # sympy loads its units here, which parses their names
@@ -148,9 +149,9 @@ def test_math_verify_is_asked_in_a_child_that_can_be_stopped(tmp_path):
 
 
 def test_a_child_that_does_not_start_is_told(monkeypatch):
-    monkeypatch.setattr(verify_worker.sys, "executable", "/bin/false")
+    monkeypatch.setattr(worker.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="does not start"):
-        verify_reference.ask([("1", "1")])
+        reference.ask([("1", "1")])
 
 
 def test_a_file_of_cases_is_judged(tmp_path):

@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-from phi_lab import cli, judge
+from phi_lab import cli
 from phi_lab.core import endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
+from phi_lab.verify import judge
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_a_missing_client_is_told(whom, monkeypatch):
     with pytest.raises(UserError, match=r"openai package.*\[endpoint\]"):
         judge.second_opinions([row()], whom())
     assert votes([row("right")], whom()) == [None]  # not needed, not asked for
-    look = "import sys, phi_lab.cli, phi_lab.judge; sys.exit('openai' in sys.modules)"
+    look = "import sys, phi_lab.cli, phi_lab.verify.judge; sys.exit('openai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look]).returncode == 0
 
 

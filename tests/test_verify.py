@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import audit, verify_math, verify_value, verify_worker
-from phi_lab.verify import Verdict, equal, extract, verify, verify_many
-from phi_lab.verify_text import hostile, number
+from phi_lab.verify import Verdict, audit, compare, equal, extract, value, verify, verify_many
+from phi_lab.verify import worker as verify_worker
+from phi_lab.verify.text import hostile, number
 
 CASES = Path(os.environ.get("PHI_LAB_CASES", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -215,7 +215,7 @@ def test_model_text_never_reaches_eval(monkeypatch):
     from sympy import sympify
     from sympy.parsing import sympy_parser
 
-    verify_value._parser()  # its own imports use exec and eval, on their own text
+    value._parser()  # its own imports use exec and eval, on their own text
     reached = []
 
     def forbidden(text, *args, **kwargs):
@@ -230,7 +230,7 @@ def test_model_text_never_reaches_eval(monkeypatch):
             continue
         with monkeypatch.context() as patch:
             patch.setattr(builtins, "eval", forbidden)
-            result = verify_math.compare(a, b)
+            result = compare.compare(a, b)
         assert bool(result) is (case["verdict"] == "right"), case["why"]
     with pytest.raises(AssertionError, match="evaluates"):
         sympify("1+1")  # the guard does stand where sympify would pass
@@ -239,7 +239,7 @@ def test_model_text_never_reaches_eval(monkeypatch):
 
 def test_the_worker_closes_the_roads_itself():
     code = (
-        "from phi_lab.verify_worker import harden; harden()\n"
+        "from phi_lab.verify.worker import harden; harden()\n"
         "import sympy\n"
         "for road in (sympy.sympify, sympy.parse_expr, sympy.Number):\n"
         "    try: road('2')\n"

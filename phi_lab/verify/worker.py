@@ -35,7 +35,7 @@ MAX_WORKERS = max(1, min(8, os.cpu_count() or 1))
 
 class _Worker:
     def __init__(self, program):
-        path = str(Path(__file__).resolve().parents[1])
+        path = str(Path(__file__).resolve().parents[2])
         env = dict(os.environ, PYTHONPATH=os.pathsep.join([path, os.environ.get("PYTHONPATH", "")]))
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from {program} import main; main()"],
@@ -112,12 +112,12 @@ class Pool:
             self.idle.pop().close()
 
 
-_pool = Pool("phi_lab.verify_worker")
+_pool = Pool("phi_lab.verify.worker")
 
 
 def _forget():
     global _pool
-    _pool = Pool("phi_lab.verify_worker")  # after a fork the workers are the parent's
+    _pool = Pool("phi_lab.verify.worker")  # after a fork the workers are the parent's
 
 
 if hasattr(os, "register_at_fork"):
@@ -140,7 +140,7 @@ def main():
 
 def _rules():
     harden()
-    from phi_lab.verify_math import compare
+    from phi_lab.verify.compare import compare
 
     return compare
 

@@ -11,8 +11,8 @@ base subscript counts, and variables keep their case.
 
 import re
 
-from phi_lab.verify_text import clean, closes, number, same_number
-from phi_lab.verify_value import same_value
+from phi_lab.verify.text import clean, closes, number, same_number
+from phi_lab.verify.value import same_value
 
 _UNITS = """km kilometer kilometre; cm centimeter centimetre; mm millimeter millimetre; m meter metre; mi mile;
 in inch inche; ft foot feet; yd yard; kg kilogram kilo; mg milligram; g gram; lb pound; oz ounce; l liter litre;

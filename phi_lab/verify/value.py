@@ -7,7 +7,7 @@ to `eval`, `sympify` or `parse_expr`; a parsed expression is never printed: that
 import re
 from functools import cache
 
-from phi_lab.verify_text import braced, number
+from phi_lab.verify.text import braced, number
 
 
 @cache

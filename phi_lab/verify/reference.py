@@ -1,4 +1,4 @@
-"""What math-verify itself says, to stand beside this project's own verdict (`phi_lab.audit`).
+"""What math-verify itself says, to stand beside this project's own verdict (`phi_lab.verify.audit`).
 
 The paper's checker is math-verify as it comes: it reads the whole completion. It can hang (big powers, long texts)
 and hands text to sympy's `parse_expr`, which evaluates it. So it runs in the verifier's kind of worker, with a
@@ -10,8 +10,8 @@ Source: github.com/huggingface/Math-Verify.
 import re
 from collections.abc import Iterable
 
-from phi_lab import verify_worker
 from phi_lab.core.progress import Bar
+from phi_lab.verify import worker
 
 DEADLINE = 10.0  # seconds for one case; math-verify's own limits are 5 to parse and 5 to compare
 MEMORY = 2 << 30  # bytes of address space
@@ -21,7 +21,7 @@ ARITHMETIC = re.compile(r"[\d\s.+\-*/^()×÷]*")
 def ask(pairs: Iterable[tuple[str, str]], seconds: float = DEADLINE) -> list[str]:
     """math-verify's verdicts on (text, gold) pairs: right, wrong, unparsed, or timeout (`seconds` each are over,
     or the child died). Raises RuntimeError where the child does not start."""
-    pairs, pool = list(pairs), verify_worker.Pool("phi_lab.verify_reference")
+    pairs, pool = list(pairs), worker.Pool("phi_lab.verify.reference")
     said = []
     with Bar(len(pairs), "math-verify", " cases") as bar:
         try:
@@ -35,7 +35,7 @@ def ask(pairs: Iterable[tuple[str, str]], seconds: float = DEADLINE) -> list[str
 
 def main() -> None:
     """The child's side."""
-    verify_worker.serve(_math_verify, MEMORY)
+    worker.serve(_math_verify, MEMORY)
 
 
 def _math_verify():

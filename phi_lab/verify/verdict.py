@@ -3,7 +3,7 @@
 `verify` extracts the answer (`extract`: never one inside `<think>`), compares numbers as exact
 fractions in microseconds (`verify_text.number`), and asks a bounded worker process about everything
 else (`verify_worker`, `verify_math`). Where the paper uses Math-Verify and a GPT-4o-mini second
-opinion, this has its own rules around math-verify's LaTeX parser, and `phi_lab.judge`.
+opinion, this has its own rules around math-verify's LaTeX parser, and `phi_lab.verify.judge`.
 
     phi-lab verify --cases FILE --jobs N --out FILE
 """
@@ -12,9 +12,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from phi_lab import verify_worker
-from phi_lab.verify_extract import UNPARSED, choice, extract, find, several
-from phi_lab.verify_text import hostile, number, same_number
+from phi_lab.verify import worker
+from phi_lab.verify.extraction import UNPARSED, choice, extract, find, several
+from phi_lab.verify.text import hostile, number, same_number
 
 __all__ = ["Verdict", "equal", "extract", "verify", "verify_many"]
 _SEVERAL = re.compile(r"[,;]|\\pm|\b(?:and|or)\b")  # a gold that asks for several answers
@@ -48,7 +48,7 @@ def _judge(answer, gold):
         return RIGHT if quick else WRONG
     if hostile(answer) or hostile(gold):
         return UNPARSED
-    return verify_worker.ask(answer, gold)
+    return worker.ask(answer, gold)
 
 
 def verify(text: str, gold: str) -> Verdict:
@@ -80,5 +80,5 @@ def equal(a: str, b: str) -> bool:
 def verify_many(pairs, jobs=None) -> list[Verdict]:
     """Verdicts on (text, gold) pairs, in their order; `jobs` at once (default: the cores)."""
     pairs = list(pairs)
-    with ThreadPoolExecutor(jobs or verify_worker.MAX_WORKERS) as threads:
+    with ThreadPoolExecutor(jobs or worker.MAX_WORKERS) as threads:
         return list(threads.map(lambda pair: verify(*pair), pairs))

@@ -2,7 +2,7 @@
 
 Agreement alone hides which way a checker errs: a false positive pays a wrong answer (reward hacking starts
 there), a false negative throws a right one away. So both are counted with 95 % Wilson intervals, beside
-math-verify's own verdicts on the same texts and the judge's votes where there are any (`phi_lab.judge`).
+math-verify's own verdicts on the same texts and the judge's votes where there are any (`phi_lab.verify.judge`).
 
     phi-lab verify --cases FILE --out judged.jsonl         writes judged.jsonl and judged.html
 """
@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from phi_lab import verify, verify_reference
+from phi_lab import verify
 from phi_lab.core import files, stats
 from phi_lab.core.errors import UserError
 from phi_lab.report import html
 from phi_lab.report.plot_style import VERDICTS
+from phi_lab.verify import reference
 
 GROUPS = ("main", "contested", "unboxed")
 LONGEST = 20_000  # characters that math-verify gets to read: its patterns take minutes on longer ones
@@ -128,7 +129,7 @@ def write_page(target: Path, rows: Sequence[dict], skipped: Sequence[str] = ()) 
     labelled = [row for row in rows if label(row) is not None]
     asked = labelled if len(labelled) <= WHOLE else list(filter(_miss, labelled))
     short = [row for row in asked if len(_text(row)) <= LONGEST]
-    said = verify_reference.ask((_text(row), row["gold"]) for row in short)
+    said = reference.ask((_text(row), row["gold"]) for row in short)
     theirs = {id(row): verdict for row, verdict in zip(short, said, strict=True)}
     groups = {name: value for name, value in summary(rows).items() if name.startswith(GROUPS)}
     if asked is labelled:
@@ -139,7 +140,7 @@ def write_page(target: Path, rows: Sequence[dict], skipped: Sequence[str] = ()) 
         f"math-verify judged {len(short):,} of {len(labelled):,} labelled cases"
         f"{'' if asked is labelled else ', the misses only'}; "
         f"{len(asked) - len(short):,} are longer than {LONGEST:,} characters and were left out, "
-        f"{said.count('timeout'):,} took longer than {verify_reference.DEADLINE:g} seconds and count as not right."
+        f"{said.count('timeout'):,} took longer than {reference.DEADLINE:g} seconds and count as not right."
     )
     order = sorted(groups, key=lambda name: GROUPS.index(name.split(",")[0]))
     cells = [[html.text(name), *map(_cell, groups[name].values())] for name in order]
