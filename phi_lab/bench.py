@@ -22,12 +22,13 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from phi_lab import benchmarks, distill
+from phi_lab import distill
 from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.progress import Bar
 from phi_lab.evaluate import peak_rss_mb
 from phi_lab.model import chat, checkpoints
+from phi_lab.problems import benchmarks
 from phi_lab.run import DISTILLED, SHIPPED
 from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo, rollout_dpo

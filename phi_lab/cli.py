@@ -294,8 +294,9 @@ def _plan(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import cluster, collect, funnel, sources, teachers
+    from phi_lab import cluster, collect, funnel, teachers
     from phi_lab.core import endpoint
+    from phi_lab.problems import sources
     from phi_lab.verify import judge
 
     if options.teacher == "endpoint" and not options.teacher_url:
@@ -394,8 +395,8 @@ def _report(options) -> None:
 
 def _chat(options) -> None:
     from phi_lab import run, verify
-    from phi_lab.domains import arithmetic
     from phi_lab.model import chat, checkpoints
+    from phi_lab.problems import arithmetic
     from phi_lab.sampling import rollouts
 
     folder = options.model or run.SHIPPED / "grpo"

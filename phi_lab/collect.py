@@ -14,14 +14,15 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import benchmarks, distill, run, shards, sources, teachers
+from phi_lab import distill, run, shards, teachers
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim
-from phi_lab.domains.problem import Problem
 from phi_lab.funnel import Benchmarks, Funnel, Rules
 from phi_lab.model import checkpoints
+from phi_lab.problems import benchmarks, sources
+from phi_lab.problems.problem import Problem
 from phi_lab.report import figures
 from phi_lab.verify import extract
 from phi_lab.verify.judge import Judge, cached, second_opinions

@@ -17,9 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from phi_lab.core.files import write_json
-from phi_lab.domains import arithmetic
-from phi_lab.domains.problem import Problem
 from phi_lab.funnel import Funnel
+from phi_lab.problems import arithmetic
+from phi_lab.problems.problem import Problem
 
 LEVELS = (1, 2, 3, 4)
 LEVEL_SHARE = (30, 20, 25, 25)

@@ -12,11 +12,11 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from phi_lab import benchmarks
 from phi_lab.config.presets import Evaluation
 from phi_lab.core import stats
 from phi_lab.core.files import claim, read_json, read_rows, write_rows
 from phi_lab.model import checkpoints
+from phi_lab.problems import benchmarks
 from phi_lab.sampling import rollouts
 from phi_lab.verify import verify_many
 

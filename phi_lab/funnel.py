@@ -19,8 +19,8 @@ import numpy as np
 import regex
 from rensa import RMinHash
 
-from phi_lab.domains.problem import WORLD
 from phi_lab.model import chat
+from phi_lab.problems.problem import WORLD
 
 VERDICTS = ("right", "wrong", "unfinished", "unparsed", "timeout")
 SHOWN = 20  # contaminated questions that the card quotes

@@ -30,10 +30,10 @@ from phi_lab.config.presets import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
-from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.model import chat, checkpoints
 from phi_lab.model.checkpoints import DATA
 from phi_lab.plan import require as require_memory
+from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
 from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
@@ -416,7 +416,7 @@ def measure(
 
 def ten_problems(out: Path) -> list[dict]:
     """The same ten hard problems as every measured stage answered them greedily."""
-    from phi_lab import benchmarks
+    from phi_lab.problems import benchmarks
 
     hard = read_json(out / "config.json")["numbers"]["evaluation"]["sets"][1]
     ten = [{**problem, "completions": {}} for problem in benchmarks.load(hard)[:10]]

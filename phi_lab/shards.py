@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim
 from phi_lab.core.progress import Bar
-from phi_lab.domains.problem import Problem
+from phi_lab.problems.problem import Problem
 from phi_lab.verify import verify_many
 
 CHUNK = 250  # questions a shard

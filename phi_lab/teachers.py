@@ -21,8 +21,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
-from phi_lab.domains import arithmetic
 from phi_lab.model import chat, checkpoints
+from phi_lab.problems import arithmetic
 from phi_lab.sampling import rollouts
 from phi_lab.shards import Answer, Chunk, Place, Teacher
 

@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from phi_lab import distill, shards
-from phi_lab.domains.problem import Problem
 from phi_lab.evaluate import peak_rss_mb
 from phi_lab.funnel import Benchmarks, Funnel, Rules
+from phi_lab.problems.problem import Problem
 
 WORDS = "train river apple total nine speed blue market square angle seven price line coin water path half tree".split()
 SAMPLES = 8

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from phi_lab import cli
 from phi_lab.core.errors import UserError
-from phi_lab.domains import arithmetic
 from phi_lab.model import chat, checkpoints
+from phi_lab.problems import arithmetic
 from phi_lab.sampling import rollouts
 from phi_lab.stages.language_modeling import IGNORE, document
 

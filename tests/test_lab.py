@@ -9,13 +9,14 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab import benchmarks, distill, evaluate, public_benchmarks, run, shards
+from phi_lab import distill, evaluate, public_benchmarks, run, shards
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
 from phi_lab.funnel import Rules
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.model import checkpoints
+from phi_lab.problems import benchmarks
 from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo
 

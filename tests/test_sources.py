@@ -1,7 +1,7 @@
 """Sets whose rows need more than a look for columns. The other sets: tests/test_teachers.py."""
 
-from phi_lab import sources
 from phi_lab.core.files import write_rows
+from phi_lab.problems import sources
 
 
 def test_gpqa_becomes_letters_in_an_order_of_its_own(tmp_path):

@@ -17,8 +17,8 @@ from phi_lab import distill
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.domains import arithmetic
 from phi_lab.model import chat, checkpoints
+from phi_lab.problems import arithmetic
 from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import benchmarks, distill, shards, teachers
+from phi_lab import distill, shards, teachers
 from phi_lab.config.presets import Distillation
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.domains import arithmetic, logic
 from phi_lab.model import chat
+from phi_lab.problems import arithmetic, benchmarks, logic
 from phi_lab.run import DISTILLED
 from phi_lab.stages import base, language_modeling
 

@@ -23,10 +23,10 @@
 # %%
 from IPython.display import HTML
 
-from phi_lab import benchmarks
 from phi_lab.lab import Lab, checks, tables
 from phi_lab.lab.notebook import ask_ten
 from phi_lab.model import checkpoints
+from phi_lab.problems import benchmarks
 
 SCALE = None  # "cpu", "lora", "qlora" or "full"; None: what PHI_LAB_SCALE says, or "cpu"
 lab = Lab(SCALE)

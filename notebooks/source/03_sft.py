@@ -12,8 +12,8 @@ from collections import Counter
 
 from IPython.display import HTML
 
-from phi_lab.domains import arithmetic
 from phi_lab.lab import Lab, checks, pictures, tables
+from phi_lab.problems import arithmetic
 from phi_lab.report import figures
 from phi_lab.stages import sft
 from phi_lab.stages.rollout_dpo import log_probabilities

@@ -22,15 +22,15 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import benchmarks, distill, experiment, launch, run, shards
+from phi_lab import distill, experiment, launch, run, shards
 from phi_lab.config import presets
 from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
-from phi_lab.domains import arithmetic
-from phi_lab.domains.problem import WORLD, Problem
 from phi_lab.lab import tables
 from phi_lab.model import checkpoints
+from phi_lab.problems import arithmetic, benchmarks
+from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import figures, replications, report
 from phi_lab.report.plot_style import Figure
 from phi_lab.sampling import rollouts

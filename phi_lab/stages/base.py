@@ -16,8 +16,8 @@ from pathlib import Path
 
 from phi_lab.config.presets import Training
 from phi_lab.core.progress import Bar
-from phi_lab.domains import arithmetic, logic
 from phi_lab.model import chat, checkpoints
+from phi_lab.problems import arithmetic, logic
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 

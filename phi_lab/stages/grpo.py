@@ -39,8 +39,8 @@ from phi_lab.config import presets
 from phi_lab.config.presets import Reinforcement
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
-from phi_lab.domains.problem import Problem
 from phi_lab.model import chat, checkpoints
+from phi_lab.problems.problem import Problem
 from phi_lab.sampling import rollouts
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from phi_lab.config.presets import Training
 from phi_lab.core.files import read_rows
-from phi_lab.domains import arithmetic
-from phi_lab.domains.problem import WORLD
+from phi_lab.problems import arithmetic
+from phi_lab.problems.problem import WORLD
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 

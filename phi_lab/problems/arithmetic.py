@@ -20,7 +20,7 @@ from fractions import Fraction
 from math import gcd
 from typing import NamedTuple
 
-from phi_lab.domains.problem import Problem
+from phi_lab.problems.problem import Problem
 
 STYLES = ("terse", "checking", "backtracking")
 CHECKED = 0.4  # share of steps that a checking solution undoes

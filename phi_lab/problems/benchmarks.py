@@ -5,20 +5,19 @@ each, all from the benchmark split, so no problem of theirs is ever trained on, 
 (tests/test_world.py proves it). What may be trained on is a step: the columns of a longer problem can be those of an
 easy one, as every sum is made of the same hundred sums of digits.
 
-    python -m phi_lab.benchmarks        # writes data/benchmarks again, byte for byte
+    python -m phi_lab.problems.benchmarks        # writes data/benchmarks again, byte for byte
 """
 
 import os
 import random
 from pathlib import Path
 
-from phi_lab import sources
 from phi_lab.config.presets import INSTRUCTION
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
-from phi_lab.domains import arithmetic, logic
 from phi_lab.model import chat
 from phi_lab.model.checkpoints import DATA
+from phi_lab.problems import arithmetic, logic, sources
 
 FOLDER = DATA / "benchmarks"
 NAMES = ("easy", "hard", "transfer")

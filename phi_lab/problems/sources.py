@@ -15,8 +15,8 @@ from pathlib import Path
 
 from phi_lab import verify
 from phi_lab.core.errors import UserError
-from phi_lab.domains.problem import Problem
 from phi_lab.model import chat
+from phi_lab.problems.problem import Problem
 
 PROMPTS = ("problem", "question", "prompt")
 ANSWERS = ("answer", "final_answer", "correct", "ground_truth_solution", "solution")

@@ -6,7 +6,7 @@ that we can watch what a recipe for arithmetic does to it. Answers are single di
 
 import random
 
-from phi_lab.domains.problem import Problem
+from phi_lab.problems.problem import Problem
 
 
 def sample(rng: random.Random, level: int) -> Problem:

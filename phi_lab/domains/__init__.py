@@ -1,1 +1,0 @@
-"""Families of problems that can be generated, solved and checked without anybody's help."""

@@ -1,0 +1,1 @@
+"""Where problems come from: the small world, its benchmarks, published sets."""
