@@ -22,10 +22,10 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from phi_lab import distill
 from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.progress import Bar
+from phi_lab.distill import training_sets
 from phi_lab.evaluate import peak_rss_mb
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import benchmarks
@@ -49,7 +49,7 @@ class Lab:
 
     def __init__(self, folder: Path):
         self.folder, self.tokenizer = folder, checkpoints.load_tokenizer()
-        distill.training_sets(read_rows(DISTILLED / "rollouts.jsonl.gz")[:8000], folder)
+        training_sets.training_sets(read_rows(DISTILLED / "rollouts.jsonl.gz")[:8000], folder)
         self.right = read_rows(folder / "right.jsonl")
         self.documents = [lm.document(self.tokenizer, row["prompt"], row["completion"]) for row in self.right]
         self.hard = benchmarks.load("hard")
@@ -135,13 +135,13 @@ class Lab:
 
     def grpo(self) -> float:
         """Steps a second, without the choice of prompts, which TRL has not."""
-        numbers, asked = replace(presets.LAB.grpo, steps=STEPS // 12), distill.questions(200, 1)
+        numbers, asked = replace(presets.LAB.grpo, steps=STEPS // 12), training_sets.questions(200, 1)
         return numbers.steps / _silent(lambda: grpo.train(
             SHIPPED / "dpo", asked, self.folder / "grpo", numbers, seed=0, select=lambda ask, all, *_: all
         )).seconds  # fmt: skip
 
     def grpo_trl(self) -> float:
-        numbers, asked = presets.LAB.grpo, distill.questions(200, 1)
+        numbers, asked = presets.LAB.grpo, training_sets.questions(200, 1)
         rows = [{"prompt": chat.prompt_text(problem.prompt), "answer": problem.answer} for problem in asked]
         arguments = GRPOConfig(
             **self.quiet, max_steps=1, num_generations=numbers.group, temperature=numbers.hot, beta=0.0,

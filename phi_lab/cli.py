@@ -294,14 +294,14 @@ def _plan(options) -> None:
 
 
 def _distill(options) -> None:
-    from phi_lab import cluster, collect, funnel, teachers
     from phi_lab.core import endpoint
+    from phi_lab.distill import cluster, funnel, jobs, teachers
     from phi_lab.problems import sources
     from phi_lab.verify import judge
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
-    order = collect.Order(
+    order = jobs.Order(
         out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
         plan=presets.Distillation(options.questions, 0, samples=options.samples, temperature=options.temperature,
                                 max_new_tokens=options.max_tokens),
@@ -320,7 +320,7 @@ def _distill(options) -> None:
         keep_clear_of=options.keep_clear_of, command=sys.argv[1:],
     )  # fmt: skip
     many = partial(cluster.ask, workers=options.workers)
-    counts = collect.collect(order, ask=many if options.workers > 1 else collect.ask)
+    counts = jobs.collect(order, ask=many if options.workers > 1 else jobs.ask)
     print(f"{counts['rollouts']} rollouts to {counts['questions']} questions: {counts['verdicts']}")
     for step in counts["steps"]:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
@@ -329,7 +329,7 @@ def _distill(options) -> None:
 
 
 def _query(options) -> None:
-    from phi_lab import shards
+    from phi_lab.distill import shards
 
     inside = [options.folder / name for name in ("rollouts", "data/rollouts")]
     rows = shards.query(next((one for one in inside if one.is_dir()), options.folder), options.sql)

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import torch
 
-from phi_lab import shards
 from phi_lab.config.presets import Protocol
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, write_json
+from phi_lab.distill import shards
+from phi_lab.distill.shards import Answer, Chunk, Place
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import sources
 from phi_lab.problems.problem import Problem
 from phi_lab.sampling import rollouts
-from phi_lab.shards import Answer, Chunk, Place
 
 NAMES = ("math500", "aime24", "aime25", "amc23", "gsm8k", "gpqa-diamond", "olympiadbench")
 AT_ONCE = 512  # samples between two writes to disk, so at most these are lost

@@ -24,12 +24,13 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__, distill, evaluate, funnel, launch, shards, teachers
+from phi_lab import __version__, evaluate, launch
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
+from phi_lab.distill import funnel, shards, teachers, training_sets
 from phi_lab.model import chat, checkpoints
 from phi_lab.model.checkpoints import DATA
 from phi_lab.plan import require as require_memory
@@ -247,7 +248,7 @@ def candidates(data: Path, count: int, seed: int) -> list[Problem]:
     rows = [row for name in ("right", "wrong") for row in read_rows(data / f"{name}.jsonl")]
     asked = {row["id"]: row for row in rows if row["domain"] not in WORLD and "answer" in row}
     if not asked:
-        return distill.questions(count, seed + 50_000)
+        return training_sets.questions(count, seed + 50_000)
     chosen = random.Random(seed).sample(sorted(asked), min(count, len(asked)))
     return [Problem(row["domain"], "text", row["level"], name, row["prompt"], row["answer"])
             for name, row in ((name, asked[name]) for name in chosen)]  # fmt: skip
@@ -318,8 +319,8 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
     plan = numbers.distillation
     count = plan.questions + (plan.shipped if own else 0)
     say(f"distillation: {count} questions, {plan.samples} rollouts each")
-    for folder, asked in (("validation", distill.questions(plan.validation_questions, seed, "validation")),
-                          ("rollouts", distill.questions(count, seed))):  # fmt: skip
+    for folder, asked in (("validation", training_sets.questions(plan.validation_questions, seed, "validation")),
+                          ("rollouts", training_sets.questions(count, seed))):  # fmt: skip
         shards.roll(teachers.model(teacher, plan, seed), asked, data / folder, name="model", samples=plan.samples,
                     temperature=plan.temperature, seed=seed)  # fmt: skip
     held = funnel.Funnel().sift(shards.rows(data / "validation"))
@@ -327,7 +328,7 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
     rows = shards.rows(data / "rollouts")
     if not own:
         rows = itertools.chain(rows, shipped_rollouts(plan.shipped, {problem.id for problem in asked}))
-    counts = distill.training_sets(rows, data, about="Sampled by `phi-lab run` from its teacher model.")
+    counts = training_sets.training_sets(rows, data, about="Sampled by `phi-lab run` from its teacher model.")
     say(f"distillation: {counts['steps'][-1]['kept']:,} of {counts['rollouts']:,} rollouts kept")
     return data
 
@@ -455,10 +456,10 @@ def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], Non
 
     def train(folder: Path) -> Result:
         plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
-        asked = distill.questions(plan.questions, seed + 90_000, levels=(3, 4))
+        asked = training_sets.questions(plan.questions, seed + 90_000, levels=(3, 4))
         shards.roll(teachers.model(student, plan, seed), asked, folder / "rollouts", name="student",
                     samples=plan.samples, temperature=plan.temperature, seed=seed)  # fmt: skip
-        distill.training_sets(shards.rows(folder / "rollouts"), folder, about="Sampled from the student itself.")
+        training_sets.training_sets(shards.rows(folder / "rollouts"), folder, about="Sampled from the student itself.")
         right, wrong = folder / "right.jsonl", folder / "wrong.jsonl"
         return rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from phi_lab import shards
 from phi_lab.config.presets import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_rows
+from phi_lab.distill import shards
 from phi_lab.export import accuracy_table
 from phi_lab.model.checkpoints import DATA
 from phi_lab.problems.benchmarks import NAMES

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from phi_lab import distill, shards
+from phi_lab.distill import shards, training_sets
+from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
 from phi_lab.evaluate import peak_rss_mb
-from phi_lab.funnel import Benchmarks, Funnel, Rules
 from phi_lab.problems.problem import Problem
 
 WORDS = "train river apple total nine speed blue market square angle seven price line coin water path half tree".split()
@@ -47,7 +47,7 @@ def main(rollouts: int, folder: Path) -> None:
                 temperature=1.0, seed=0)  # fmt: skip
     rolled = time.perf_counter()
     funnel = Funnel(Rules(near=0.9), Benchmarks(("held", problem.prompt) for problem in questions(500)))
-    report = distill.training_sets(shards.rows(folder / "rollouts"), folder, funnel)
+    report = training_sets.training_sets(shards.rows(folder / "rollouts"), folder, funnel)
     ended = time.perf_counter()
     size = sum(path.stat().st_size for path in (folder / "rollouts").iterdir())
     print(f"{rollouts:,} rollouts: journals, verdicts and shards {rollouts / (rolled - began):,.0f} a second, "

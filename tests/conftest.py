@@ -12,10 +12,11 @@ import served
 import torch
 from hypothesis import settings
 
-from phi_lab import distill, run, shards, teachers
+from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core.files import read_rows, write_rows
+from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.model import checkpoints
 
 torch.set_num_threads(1)
@@ -101,10 +102,10 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     plan = presets.Distillation(questions=24, validation_questions=6, samples=4)
     for split, count in (("train", 24), ("validation", 6)):
-        asked = distill.questions(count, 1, split)
+        asked = training_sets.questions(count, 1, split)
         whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}
         shards.roll(teachers.script(plan, 1), asked, folder / split, **whose)
-        distill.training_sets(shards.rows(folder / split), folder)
+        training_sets.training_sets(shards.rows(folder / split), folder)
         (folder / "right.jsonl").rename(folder / f"{split}-right.jsonl")
     rows = read_rows(folder / "train-right.jsonl")
     for row in rows:

@@ -6,9 +6,9 @@ import tracemalloc
 
 import pytest
 
-from phi_lab import distill
 from phi_lab.core.files import read_json, read_rows
-from phi_lab.funnel import Benchmarks, Funnel, Rules
+from phi_lab.distill import training_sets
+from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
 
 
 def row(question=0, sample=0, completion=None, verdict="right", **more):
@@ -119,7 +119,7 @@ def test_the_same_question_in_nearly_the_same_words():
 def test_sets_funnel_and_card_agree_to_the_row(tmp_path):
     rng = random.Random(0)
     rows = [row(q, s, verdict=rng.choice(["right", "wrong", "unparsed"])) for q in range(50) for s in range(4)]
-    report = distill.training_sets(iter(rows), tmp_path, about="Made up.")
+    report = training_sets.training_sets(iter(rows), tmp_path, about="Made up.")
     right, wrong = (read_rows(tmp_path / f"{name}.jsonl") for name in ("right", "wrong"))
     assert report == read_json(tmp_path / "funnel.json")
     assert len(right) == report["steps"][-1]["kept"] == sum(r["verdict"] == "right" for r in rows)

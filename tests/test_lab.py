@@ -9,11 +9,12 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab import distill, evaluate, public_benchmarks, run, shards
+from phi_lab import evaluate, public_benchmarks, run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
-from phi_lab.funnel import Rules
+from phi_lab.distill import shards, training_sets
+from phi_lab.distill.funnel import Rules
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
@@ -364,7 +365,7 @@ def test_the_script_answers_the_first_questions_of_the_run(lab):
     write_json(lab.out / "data" / "teacher.json", {"weights": checkpoints.fingerprint(run.TEACHER)})
     write_json(lab.out / "data" / "funnel.json", {})
     rows = lab.scripted(3)
-    assert [row["id"] for row in rows[::8]] == [problem.id for problem in distill.questions(3, 0)]
+    assert [row["id"] for row in rows[::8]] == [problem.id for problem in training_sets.questions(3, 0)]
     assert len(rows) == 24 and {row["verdict"] for row in rows} == {"right"}
 
 

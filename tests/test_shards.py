@@ -11,12 +11,12 @@ from contextlib import suppress
 
 import pytest
 
-from phi_lab import distill, shards, teachers
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
+from phi_lab.distill import shards, teachers, training_sets
 
 PLAN = presets.Distillation(questions=30, validation_questions=0, samples=3)
-ASKED = distill.questions(30, 1)
+ASKED = training_sets.questions(30, 1)
 WHOSE = {"name": "script", "samples": 3, "temperature": 1.0, "seed": 1}
 
 

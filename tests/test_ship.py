@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 
-from phi_lab import shards, ship
+from phi_lab import ship
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_json
+from phi_lab.distill import shards
 
 CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "numbers": presets.numbers("cpu").row()}
 ROLLOUT = {"id": "a", "sample": 0, "level": 3, "verdict": "right", "temperature": 0.8, "completion": "x"}

@@ -13,10 +13,10 @@ from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab import distill
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
+from phi_lab.distill import training_sets
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
 from phi_lab.sampling import rollouts
@@ -89,7 +89,7 @@ def stage_of(data):
             pair = data / "train-right.jsonl", data / "wrong.jsonl"
             return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware), seed=0)
         numbers = replace(GRPO, steps=2, hardware=hardware, muon=False)
-        return grpo.train(student, distill.questions(4, 1), out, numbers, seed=0, reward=long_word, select=everything)
+        return grpo.train(student, training_sets.questions(4, 1), out, numbers, seed=0, reward=long_word, select=everything)
 
     return stage
 
@@ -118,7 +118,7 @@ def test_base_and_teacher_learn(tmp_path, tokenizer):
     numbers = presets.Training(learning_rate=8e-3, batch=4, row_length=320, steps=10, documents=300, warmup=0.1)
     result = base.train_base(tmp_path / "base", numbers, seed=0)
     check_leftovers(result, tmp_path / "base")
-    asked = distill.questions(20, 1)
+    asked = training_sets.questions(20, 1)
     rows = [{"prompt": problem.prompt, "completion": f"\\boxed{{{problem.answer}}}"} for problem in asked]
     checkpoints.save(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
     assert moved(tmp_path / "start", result.model) > 0.01
@@ -490,7 +490,7 @@ def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, mon
         return chosen[-1]
 
     def run(out):
-        return grpo.train(student, distill.questions(6, 1), out, numbers, seed=3, reward=long_word, select=select)
+        return grpo.train(student, training_sets.questions(6, 1), out, numbers, seed=3, reward=long_word, select=select)
 
     whole = run(tmp_path / "whole")
     resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=12)
@@ -935,7 +935,7 @@ def test_reward_is_plus_or_minus_one():
 def test_prompts_with_answers_alike_in_length_are_kept():
     """Ten prompts whose spread grows; three will not do. The most even 60 % of the rest stay, and a prompt that is
     answered well at once costs one rollout."""
-    problems, counts = distill.questions(10, 3), []
+    problems, counts = training_sets.questions(10, 3), []
     special = {
         problems[0].id: "rrrrrrrr",
         problems[1].id: "wwwwwwww",
@@ -977,7 +977,7 @@ def everything(ask, problems, numbers, seed, reward):
 @pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
 @pytest.mark.parametrize("value", [1.0, -1.0])
 def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
-    result = grpo.train(student, distill.questions(4, 1), tmp_path, GRPO, seed=0, advantage=advantage,
+    result = grpo.train(student, training_sets.questions(4, 1), tmp_path, GRPO, seed=0, advantage=advantage,
                         reward=lambda texts, answers: [value] * len(texts))  # fmt: skip
     assert moved(student, result.model) == 0
     assert all(row["zero_variance_share"] == 1 and row["kept_share"] == 0 for row in result.metrics)
@@ -986,7 +986,7 @@ def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
 @pytest.fixture(scope="module")
 def seven(tmp_path_factory, tokenizer):
     """A random model that begins an answer with "7" now and then."""
-    folder, problems = tmp_path_factory.mktemp("seven"), distill.questions(4, 1)
+    folder, problems = tmp_path_factory.mktemp("seven"), training_sets.questions(4, 1)
     model = checkpoints.build("phi-nano", len(tokenizer), 0).eval()
     (token,) = tokenizer("7").input_ids
     with torch.no_grad():
@@ -1026,7 +1026,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     """
     parts = presets.Hardware(rows=5)  # several, the last of them smaller
     numbers = presets.Reinforcement(1e-9, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=6, hardware=parts)
-    problems, seen, real = distill.questions(4, 1), [], rollouts.sample
+    problems, seen, real = training_sets.questions(4, 1), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
         seen.append((rest["temperature"], prompts, groups := real(model, tokenizer, prompts, **rest)))
@@ -1063,7 +1063,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
 def test_grpo_moves_matrices_as_muon_does(tmp_path, student, by_muon):
     """All directions alike; AdamW follows the few that its gradient has. The first of two steps only warms up."""
     numbers = replace(GRPO, steps=2, max_new_tokens=6, muon=by_muon)
-    result = grpo.train(student, distill.questions(4, 1), tmp_path, numbers, seed=0, reward=long_word,
+    result = grpo.train(student, training_sets.questions(4, 1), tmp_path, numbers, seed=0, reward=long_word,
                         advantage=grpo.group_normalised, select=everything)  # fmt: skip
     before, after = weights(student), weights(result.model)
     spreads = []
@@ -1085,7 +1085,7 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
         return function
 
     numbers = presets.Reinforcement(1e-3, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=1)
-    grpo.train(student, distill.questions(4, 1), tmp_path, numbers, seed=0,
+    grpo.train(student, training_sets.questions(4, 1), tmp_path, numbers, seed=0,
                reward=part("reward", long_word), advantage=part("advantage", grpo.group_normalised),
                temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))  # fmt: skip
     assert set(called) == {"reward", "advantage", "temperature", "select"}
@@ -1093,7 +1093,7 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
 
 
 def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
-    problems, asked = distill.questions(4, 1), []
+    problems, asked = training_sets.questions(4, 1), []
     assert len({problem.answer for problem in problems}) == 4
 
     def reward(texts, answers):
@@ -1117,7 +1117,7 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
         return groups
 
     monkeypatch.setattr(rollouts, "sample", sample)
-    problems = distill.questions(numbers.candidates, 50_000, levels=(3, 4))
+    problems = training_sets.questions(numbers.candidates, 50_000, levels=(3, 4))
     result = grpo.train(student, problems, tmp_path, numbers, seed=0)
     mixed = [1 - row["zero_variance_share"] for row in result.metrics]
     assert sum(mixed) / len(mixed) >= 0.3, mixed

@@ -16,9 +16,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import cli, course, run, shards
+from phi_lab import cli, course, run
 from phi_lab.core import endpoint
 from phi_lab.core.files import read_json, read_rows, write_rows
+from phi_lab.distill import shards
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import sources
 from phi_lab.sampling import rollouts

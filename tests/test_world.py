@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import distill, shards, teachers
 from phi_lab.config.presets import Distillation
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
+from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.model import chat
 from phi_lab.problems import arithmetic, benchmarks, logic
 from phi_lab.run import DISTILLED
@@ -504,11 +504,11 @@ def test_base_meets_no_worked_solutions_and_the_teacher_only_arithmetic(tokenize
 
 def test_distillation_asks_different_questions_of_one_split():
     for split in ("train", "validation"):
-        asked = distill.questions(400, 7, split)
+        asked = training_sets.questions(400, 7, split)
         assert {split_of(identity(problem.prompt)) for problem in asked} == {split}
         assert len({identity(problem.prompt) for problem in asked}) == len(asked) == 400
         assert {problem.domain for problem in asked} == {"arithmetic"}
-    assert {problem.level for problem in distill.questions(50, 1, levels=(3, 4))} == {3, 4}
+    assert {problem.level for problem in training_sets.questions(50, 1, levels=(3, 4))} == {3, 4}
 
 
 @pytest.mark.slow
@@ -554,7 +554,7 @@ def test_answers_to_one_hard_prompt_differ_in_length(rows):
 
 
 def test_script_teacher_is_always_right_and_counts_tokens_as_training_does(tokenizer):
-    problems = distill.questions(30, 9)
+    problems = training_sets.questions(30, 9)
     for problem, group in zip(problems, said(problems, 2), strict=True):
         for text, reason, tokens in group:
             work, answer = re.fullmatch(r"<think>(.+)</think>\\boxed\{(.+)\}", text).groups()

@@ -15,8 +15,8 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from phi_lab import distill
 from phi_lab.config import presets
+from phi_lab.distill import training_sets
 from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
@@ -88,7 +88,7 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
         rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
         numbers = presets.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
                                       muon=False, hardware=hardware)  # fmt: skip
-        grpo.train(student, distill.questions(8, 1), out, numbers, seed=0, reward=odd,
+        grpo.train(student, training_sets.questions(8, 1), out, numbers, seed=0, reward=odd,
                    select=lambda ask, problems, *_: problems)  # fmt: skip
 
 

@@ -14,8 +14,9 @@ from statistics import median
 
 from IPython.display import HTML
 
-from phi_lab import shards, verify
+from phi_lab import verify
 from phi_lab.core import stats
+from phi_lab.distill import shards
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import style
 from phi_lab.report import figures

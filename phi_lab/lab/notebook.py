@@ -22,11 +22,13 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import distill, experiment, launch, run, shards
+from phi_lab import experiment, launch, run
 from phi_lab.config import presets
 from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
+from phi_lab.distill import shards, training_sets
+from phi_lab.distill.teachers import script
 from phi_lab.lab import tables
 from phi_lab.model import checkpoints
 from phi_lab.problems import arithmetic, benchmarks
@@ -36,7 +38,6 @@ from phi_lab.report.plot_style import Figure
 from phi_lab.sampling import rollouts
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
-from phi_lab.teachers import script
 from phi_lab.verify import verify_many
 
 ROOT = checkpoints.DATA.parent
@@ -209,7 +210,7 @@ class Lab:
         if self._natural():
             print("the script knows only the small world: its questions are not those of this run's set")
         plan, folder = self.numbers.distillation, self.data() / "script"
-        shards.roll(script(plan, self.seed), distill.questions(questions, self.seed), folder, name="script",
+        shards.roll(script(plan, self.seed), training_sets.questions(questions, self.seed), folder, name="script",
                     samples=plan.samples, temperature=plan.temperature, seed=self.seed)  # fmt: skip
         return list(shards.rows(folder, questions))
 
@@ -244,7 +245,7 @@ class Lab:
         levels: of the small world's questions; those of a set of natural text are drawn from all of it.
         """
         seed, plan, folder = self.seed + 70_000, self.numbers.evaluation, self.folder(stage)
-        asked = self._natural(prompts, seed) or distill.questions(prompts, seed, levels=levels)
+        asked = self._natural(prompts, seed) or training_sets.questions(prompts, seed, levels=levels)
         found = rollouts.sample(
             checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder),
             [problem.prompt for problem in asked], samples=size, temperature=temperature,

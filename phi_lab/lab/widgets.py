@@ -15,7 +15,7 @@ import torch
 from phi_lab import plan, verify
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
-from phi_lab.funnel import Funnel, Rules
+from phi_lab.distill.funnel import Funnel, Rules
 from phi_lab.lab import tables
 from phi_lab.model import chat
 from phi_lab.report import figures

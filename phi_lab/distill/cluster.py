@@ -1,4 +1,4 @@
-"""The same order on many processes or machines: datatrove hands out tasks, `phi_lab.shards` keeps what they bring.
+"""The same order on many processes or machines: datatrove hands out tasks, `phi_lab.distill.shards` keeps what they bring.
 
 Task r of N asks every N-th chunk of questions and writes its shards into the folder that all of them share. Who writes
 a chunk does not change a byte of it, so tasks may die, move to another machine or run twice, and another number of them
@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from phi_lab import collect
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.core.progress import QUIET
+from phi_lab.distill import jobs
 
 
-def ask(order: collect.Order, workers: int, say: Callable[[str], None] = print) -> None:
+def ask(order: jobs.Order, workers: int, say: Callable[[str], None] = print) -> None:
     """What `collect.ask` does, in `workers` processes on this machine.
 
     Raises UserError as it does, and without datatrove.
@@ -45,10 +45,10 @@ def ask(order: collect.Order, workers: int, say: Callable[[str], None] = print) 
         setattr(order.spending, name, sum(read_json(_spent(order.out, rank))[name] for rank in range(workers)))
 
 
-def task(order: collect.Order, data: object, rank: int, world_size: int) -> Iterator:
+def task(order: jobs.Order, data: object, rank: int, world_size: int) -> Iterator:
     """One task, in the form of a datatrove pipeline step. The budget is shared out evenly."""
     mine = replace(order, spending=replace(order.spending, budget=order.spending.budget / world_size))
-    collect.ask(mine, (rank, world_size))
+    jobs.ask(mine, (rank, world_size))
     write_json(_spent(order.out, rank), asdict(mine.spending))
     return iter(())
 
@@ -56,7 +56,7 @@ def task(order: collect.Order, data: object, rank: int, world_size: int) -> Iter
 class _Quiet:
     """A task in a process that shows a bar and our own errors, and no log of datatrove's."""
 
-    def __init__(self, order: collect.Order):
+    def __init__(self, order: jobs.Order):
         self.order = order
 
     def __setstate__(self, state: dict) -> None:  # in the new process, before datatrove's first line

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import distill, run, shards, teachers
+from phi_lab import run
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim
-from phi_lab.funnel import Benchmarks, Funnel, Rules
+from phi_lab.distill import shards, teachers, training_sets
+from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks, sources
 from phi_lab.problems.problem import Problem
@@ -73,7 +74,7 @@ def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
     said: dict[str, list[str]] = {}
     samples = order.plan.samples
     world = order.problems == "world"
-    asked = distill.questions(order.plan.questions, order.seed) if world else _asked(order, said)
+    asked = training_sets.questions(order.plan.questions, order.seed) if world else _asked(order, said)
     many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
     shards.roll(_teacher(order, said, tokenizer), asked, order.out / "rollouts", name=order.teacher, samples=many,
                 temperature=order.plan.temperature, seed=order.seed, part=part)  # fmt: skip
@@ -98,7 +99,7 @@ def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Ord
     if order.judge:
         about += f" Second opinions: {order.judge.model} at {order.judge.base_url}."
         rows = _judged(rows, order.judge, say)
-    report = distill.training_sets(rows, order.out, Funnel(order.rules, held), f"{about}\n\n![The funnel](funnel.png)")
+    report = training_sets.training_sets(rows, order.out, Funnel(order.rules, held), f"{about}\n\n![The funnel](funnel.png)")
     figures.funnel(report).savefig(order.out / "funnel.png", dpi=110)
     if order.teacher == "traces" and lengths:
         share, whose = lengths[True] / lengths.total(), order.tokenizer or "the small world's tokenizer"

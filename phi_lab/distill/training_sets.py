@@ -2,8 +2,8 @@
 
 The paper (section 3, data) samples about eight rollouts a question, verifies final answers, trains on right ones and
 keeps wrong ones for Rollout DPO. Here likewise: `rollouts/` holds everything that was sampled with its verdict
-(`phi_lab.shards`), `right.jsonl` what stages 1 and 2 learn from, `wrong.jsonl` what stage 3 learns against,
-`funnel.json` what each filter removed and why (`phi_lab.funnel`), `README.md` the card of the set.
+(`phi_lab.distill.shards`), `right.jsonl` what stages 1 and 2 learn from, `wrong.jsonl` what stage 3 learns against,
+`funnel.json` what each filter removed and why (`phi_lab.distill.funnel`), `README.md` the card of the set.
 
     phi-lab distill --questions 1500 --out runs/my-run/data
     phi-lab distill --problems gsm8k --teacher endpoint --teacher-url http://localhost:8000/v1 --out runs/gsm8k
@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from phi_lab.core.files import write_json
-from phi_lab.funnel import Funnel
+from phi_lab.distill.funnel import Funnel
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import Problem
 

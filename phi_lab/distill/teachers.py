@@ -21,10 +21,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
+from phi_lab.distill.shards import Answer, Chunk, Place, Teacher
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
 from phi_lab.sampling import rollouts
-from phi_lab.shards import Answer, Chunk, Place, Teacher
 
 
 def counter(name: str = "") -> PreTrainedTokenizerFast:
