@@ -26,7 +26,7 @@ from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.progress import Bar
 from phi_lab.distill import training_sets
-from phi_lab.evaluate import peak_rss_mb
+from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import benchmarks
 from phi_lab.run import DISTILLED, SHIPPED

@@ -364,7 +364,7 @@ def _verify(options) -> None:
 
 
 def _eval(options) -> None:
-    from phi_lab import evaluate, public_benchmarks
+    from phi_lab.evaluate import ladder, public_benchmarks
     from phi_lab.model import checkpoints
 
     if options.sets:
@@ -377,8 +377,8 @@ def _eval(options) -> None:
         print(public_benchmarks.table(rows, options.name))
         return
     numbers = presets.Evaluation(problems=options.problems or 500)
-    evaluate.evaluate(Path(options.model), options.name, options.out, numbers, options.seed)
-    for row in evaluate.ladder_rows(options.name, options.name, "main", options.out, numbers, options.seed, {}):
+    ladder.evaluate(Path(options.model), options.name, options.out, numbers, options.seed)
+    for row in ladder.ladder_rows(options.name, options.name, "main", options.out, numbers, options.seed, {}):
         what = (  # the interval is the accuracy's
             f"{100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
             if row["pass_at_k"] is None

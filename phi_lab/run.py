@@ -24,13 +24,14 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__, evaluate, launch
+from phi_lab import __version__, launch
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
 from phi_lab.distill import funnel, shards, teachers, training_sets
+from phi_lab.evaluate import ladder as evaluate
 from phi_lab.model import chat, checkpoints
 from phi_lab.model.checkpoints import DATA
 from phi_lab.plan import require as require_memory

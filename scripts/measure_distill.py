@@ -14,7 +14,7 @@ from pathlib import Path
 
 from phi_lab.distill import shards, training_sets
 from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
-from phi_lab.evaluate import peak_rss_mb
+from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.problems.problem import Problem
 
 WORDS = "train river apple total nine speed blue market square angle seven price line coin water path half tree".split()

@@ -9,12 +9,13 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab import evaluate, public_benchmarks, run
+from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
 from phi_lab.distill import shards, training_sets
 from phi_lab.distill.funnel import Rules
+from phi_lab.evaluate import ladder, public_benchmarks
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
@@ -302,7 +303,7 @@ def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch)
 def test_public_sets_are_asked_with_the_instruction_of_public_benchmarks(place, asked, student):
     few = {"problems": 2, "max_new_tokens": 4}
     numbers = presets.Evaluation(**few, samples=1, pass_samples=1, sets=("math500", "hard", "transfer"))
-    evaluate.evaluate(student, "x", place / "evals", numbers, 0)
+    ladder.evaluate(student, "x", place / "evals", numbers, 0)
     easy, hard = asked[0][0], asked[2][0]
     assert hard == [problem["prompt"] for problem in benchmarks.load("hard")[:2]]
     public_benchmarks.measure(student, ["math500"], place / "exam", presets.Protocol(**few, samples=1), 0, "cpu")
@@ -316,7 +317,7 @@ def test_a_set_that_cannot_be_read_is_told_before_a_model_is_loaded(place, stude
     monkeypatch.setattr(checkpoints, "load_to_sample", never)
     numbers = presets.Evaluation(problems=2, sets=("easy", "math500", "gpqa-diamond"))
     with pytest.raises(UserError, match=r"no gpqa-diamond\.jsonl"):
-        evaluate.evaluate(student, "x", place / "evals", numbers, 0)
+        ladder.evaluate(student, "x", place / "evals", numbers, 0)
 
 
 def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):

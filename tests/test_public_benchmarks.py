@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import cli, public_benchmarks
+from phi_lab import cli
 from phi_lab.config import presets
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_rows
 from phi_lab.distill import shards
+from phi_lab.evaluate import public_benchmarks
 from phi_lab.problems import sources
 from phi_lab.sampling import rollouts
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import cli, evaluate, run
+from phi_lab import cli, run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.distill import shards
+from phi_lab.evaluate import ladder as evaluate
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
 from phi_lab.stages import mid_training

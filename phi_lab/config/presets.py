@@ -194,7 +194,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How public benchmarks are sampled (`phi_lab.public_benchmarks`): the authors' later protocol."""
+    """How public benchmarks are sampled (`phi_lab.evaluate.public_benchmarks`): the authors' later protocol."""
 
     temperature: float = 0.6
     top_p: float = 0.95

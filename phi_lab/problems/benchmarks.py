@@ -41,7 +41,7 @@ def load(name: str) -> list[dict]:
 
 def question(name: str, prompt: str) -> str:
     """What a model is asked: a problem of the lab's own sets as it stands, one of a public set after the instruction of
-    `phi_lab.public_benchmarks`. A model of the small world answers in a box by itself; one from elsewhere has to be
+    `phi_lab.evaluate.public_benchmarks`. A model of the small world answers in a box by itself; one from elsewhere has to be
     told.
     """
     return prompt if name in NAMES else chat.instructed(INSTRUCTION, prompt)

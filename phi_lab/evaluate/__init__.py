@@ -1,0 +1,1 @@
+"""Accuracy of a model: the ladder's benchmarks, and public ones."""
