@@ -266,7 +266,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options) -> None:
-    from phi_lab import launch, run
+    from phi_lab.pipeline import launch, run
 
     launcher = launch.local(options.processes) if options.processes else None
     try:
@@ -280,13 +280,13 @@ def _run(options) -> None:
 
 
 def _stage(options) -> None:
-    from phi_lab import run
+    from phi_lab.pipeline import run
 
     run.train_launched(options.stage, options.out, options.parts)
 
 
 def _plan(options) -> None:
-    from phi_lab import plan
+    from phi_lab.pipeline import plan
 
     numbers = presets.numbers(options.scale)
     rows = plan.plan(numbers, options.gpu, options.gpus, options.price)
@@ -394,8 +394,9 @@ def _report(options) -> None:
 
 
 def _chat(options) -> None:
-    from phi_lab import run, verify
+    from phi_lab import verify
     from phi_lab.model import chat, checkpoints
+    from phi_lab.pipeline import run
     from phi_lab.problems import arithmetic
     from phi_lab.sampling import rollouts
 
@@ -433,7 +434,7 @@ def _ask_line() -> str:
 
 
 def _export(options) -> None:
-    from phi_lab import export
+    from phi_lab.pipeline import export
 
     out = export.export(options.folder, options.out, options.stage, options.push, options.scores)
     print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
@@ -441,26 +442,26 @@ def _export(options) -> None:
 
 
 def _ship(options) -> None:
-    from phi_lab import ship
+    from phi_lab.pipeline import publish
 
-    ship.ship(options.folder)
+    publish.ship(options.folder)
 
 
 def _course(options) -> None:
-    from phi_lab import course
+    from phi_lab.pipeline import notebooks
 
-    course.run(options.out, options.profile)
+    notebooks.run(options.out, options.profile)
 
 
 def _notebooks(options) -> None:
-    from phi_lab import course
+    from phi_lab.pipeline import notebooks
 
-    course.convert(options.outputs_from)
+    notebooks.convert(options.outputs_from)
 
 
 def _experiment(options) -> None:
-    from phi_lab import experiment
     from phi_lab.core import files
+    from phi_lab.pipeline import experiment
     from phi_lab.report import replications
 
     if options.which == "publish":
@@ -472,6 +473,6 @@ def _experiment(options) -> None:
 
 
 def _bench(options) -> None:
-    from phi_lab import bench
+    from phi_lab.pipeline import bench
 
     bench.bench(options.json)

@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 from transformers import masking_utils
 
-from phi_lab import plan
 from phi_lab.config import presets
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import plan
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages import training
 

@@ -12,12 +12,12 @@ import served
 import torch
 from hypothesis import settings
 
-from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 
 torch.set_num_threads(1)
 # The same examples every time: a stranger's `make test` passes or fails as ours does.

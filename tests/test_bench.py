@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from phi_lab import bench, cli
+from phi_lab import cli
 from phi_lab.config import presets
+from phi_lab.pipeline import bench
 
 RATIOS = (
     "rollouts_vs_generate", "rollouts_vs_generate_single", "rollouts_vs_roofline", "sft_vs_trl_packing",

@@ -13,8 +13,8 @@ import pytest
 import torch
 from IPython.core.autocall import ExitAutocall
 
-from phi_lab import course
 from phi_lab.lab import checks
+from phi_lab.pipeline import notebooks
 from phi_lab.stages import grpo
 from phi_lab.verify import verify
 
@@ -420,8 +420,8 @@ def test_a_forgotten_return_is_told():
 
 def exercises():
     """(cells from the stub on as syntax trees, the check's assignment), one an exercise."""
-    for source in sorted(course.SOURCES.glob("*.py")):
-        trees = [ast.parse(text) for text in course.code(course.build(source))]
+    for source in sorted(notebooks.SOURCES.glob("*.py")):
+        trees = [ast.parse(text) for text in notebooks.code(notebooks.build(source))]
         for place, tree in enumerate(trees):
             for line in tree.body:
                 if isinstance(line, ast.Assign) and re.match(r"checks\.\w+\.use\(", ast.unparse(line.value)):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from phi_lab import run
 from phi_lab.core import energy
 from phi_lab.core.files import read_json
+from phi_lab.pipeline import run
 from phi_lab.stages.training import Result
 
 

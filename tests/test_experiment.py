@@ -6,7 +6,6 @@ import random
 import nbformat
 import pytest
 
-from phi_lab import course, experiment, run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core import files, stats
@@ -15,6 +14,7 @@ from phi_lab.core.files import read_json, read_rows
 from phi_lab.lab import tables
 from phi_lab.lab.notebook import NO_CHAINS
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import experiment, notebooks, run
 from phi_lab.report import figures, replications, report
 
 ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
@@ -183,7 +183,7 @@ def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
 
 def shown(name):
     """What a committed notebook shows, as one text."""
-    page = nbformat.read(course.FOLDER / f"{name}.ipynb", 4)
+    page = nbformat.read(notebooks.FOLDER / f"{name}.ipynb", 4)
     outputs = [output for cell in page.cells for output in cell.get("outputs", []) if "data" in output]
     return "\n".join("".join(output["data"].get("text/html", "")) for output in outputs)
 

@@ -8,11 +8,12 @@ import yaml
 from huggingface_hub.errors import HTTPError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from phi_lab import cli, export, run
+from phi_lab import cli
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import export, run
 
 
 @pytest.fixture

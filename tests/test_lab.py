@@ -9,7 +9,6 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
@@ -18,6 +17,7 @@ from phi_lab.distill.funnel import Rules
 from phi_lab.evaluate import ladder, public_benchmarks
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 from phi_lab.problems import benchmarks
 from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo

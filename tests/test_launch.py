@@ -12,11 +12,12 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from phi_lab import cli, course, experiment, launch, run
+from phi_lab import cli
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import experiment, launch, notebooks, run
 from phi_lab.stages.language_modeling import pack_best_fit
 
 NUMBERS = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
@@ -79,9 +80,9 @@ def test_a_learner_s_function_travels(tmp_path, data):
 
 @pytest.mark.slow
 def test_notebook_02_trains_in_two_processes(tmp_path):
-    page = course.build(course.SOURCES / "02_mid_training.py")
+    page = notebooks.build(notebooks.SOURCES / "02_mid_training.py")
     environment = {**os.environ, "PHI_LAB_RUN": str(tmp_path / "run"), "PHI_LAB_PROCESSES": "2"}
-    NotebookClient(page, timeout=None, resources={"metadata": {"path": str(course.FOLDER)}}).execute(env=environment)
+    NotebookClient(page, timeout=None, resources={"metadata": {"path": str(notebooks.FOLDER)}}).execute(env=environment)
     last = read_rows(tmp_path / "run" / "mid" / "metrics.jsonl")[-1]["step"]
     assert f"ended at step {last}, by " in nbformat.writes(page) and last > 0
     assert (tmp_path / "run" / "mid" / "launch.log").is_file()

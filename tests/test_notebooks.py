@@ -11,9 +11,9 @@ import time
 import nbformat
 import pytest
 
-from phi_lab import course
 from phi_lab.core.errors import UserError
 from phi_lab.lab import checks
+from phi_lab.pipeline import notebooks
 
 NAMES = (
     "00_welcome", "01_distillation", "02_mid_training", "03_sft", "04_rollout_dpo", "05_grpo", "06_report_card",
@@ -34,16 +34,16 @@ def name(request):
 
 @pytest.fixture
 def page(name):
-    return nbformat.read(course.FOLDER / f"{name}.ipynb", 4)
+    return nbformat.read(notebooks.FOLDER / f"{name}.ipynb", 4)
 
 
 def test_there_are_nine_in_order():
-    assert tuple(sorted(path.stem for path in course.SOURCES.glob("*.py"))) == NAMES
-    assert tuple(sorted(path.stem for path in course.FOLDER.glob("*.ipynb"))) == NAMES
+    assert tuple(sorted(path.stem for path in notebooks.SOURCES.glob("*.py"))) == NAMES
+    assert tuple(sorted(path.stem for path in notebooks.FOLDER.glob("*.ipynb"))) == NAMES
 
 
 def test_source_and_notebook_agree(name, page):
-    fresh = course.build(course.SOURCES / f"{name}.py")
+    fresh = notebooks.build(notebooks.SOURCES / f"{name}.py")
     assert [(c.cell_type, c.source) for c in page.cells] == [(c.cell_type, c.source) for c in fresh.cells], (
         "run `make notebooks`"
     )
@@ -53,13 +53,13 @@ def test_source_and_notebook_agree(name, page):
 
 def test_one_scale_for_all_notebooks(name):
     """Notebook 00 has the dial, the others follow it."""
-    code = "\n".join(course.code(course.build(course.SOURCES / f"{name}.py")))
+    code = "\n".join(notebooks.code(notebooks.build(notebooks.SOURCES / f"{name}.py")))
     opened = "lab = Lab(SCALE)" if name == "00_welcome" else "lab = Lab()"
     assert opened in code and ("\nSCALE = " in code) == (name == "00_welcome")
 
 
 def test_code_cells_are_short(page):
-    for text in course.code(page):
+    for text in notebooks.code(page):
         assert len(text.splitlines()) <= 30, text
         assert all(len(line) <= 120 for line in text.splitlines()), text
         ast.parse(text)
@@ -80,9 +80,9 @@ def test_outputs_are_clean(page):
 
 
 def test_every_part_is_there(name, page):
-    text, code = prose(page), "\n".join(course.code(page))
+    text, code = prose(page), "\n".join(notebooks.code(page))
     assert page.cells[0].source.startswith("# ")
-    assert text.count("**Claim.**") == 1 and course.TIME.search(text)
+    assert text.count("**Claim.**") == 1 and notebooks.TIME.search(text)
     remember, questions = text.index("## What to remember"), text.index("## Three questions")
     assert remember < questions and re.findall(r"(?m)^(\d)\. ", text[questions:]) == ["1", "2", "3"]
     assert re.search(r"(Next|Back).*\.ipynb\)", text[questions:])
@@ -95,14 +95,14 @@ def test_every_part_is_there(name, page):
 
 
 def test_every_check_is_used_somewhere():
-    code = "\n".join(text for name in NAMES for text in course.code(course.build(course.SOURCES / f"{name}.py")))
+    code = "\n".join(text for name in NAMES for text in notebooks.code(notebooks.build(notebooks.SOURCES / f"{name}.py")))
     constants = {key for key, value in vars(checks).items() if isinstance(value, checks.Check)}
     assert {found for found in re.findall(r"checks\.([A-Z_]+)\.use", code)} == constants
 
 
 def test_the_paper_s_figures_carry_their_marks():
     for name in NAMES:
-        for line in prose(course.build(course.SOURCES / f"{name}.py")).split("\n\n"):
+        for line in prose(notebooks.build(notebooks.SOURCES / f"{name}.py")).split("\n\n"):
             if re.search(r"\b(AIME|GPQA|MATH-500)\b.*\d\d\.\d", line.replace("\n", " ")):
                 assert re.search(r"\[(V|P|S|S2|M|I|U)\]", line), f"{name}: {line}"
 
@@ -132,23 +132,23 @@ def small(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     (folder / "source").mkdir(parents=True)
     (folder / "source" / "00_tiny.py").write_text(SOURCE)
-    monkeypatch.setattr(course, "FOLDER", folder)
-    monkeypatch.setattr(course, "SOURCES", folder / "source")
-    monkeypatch.setattr(course.report, "write_report", lambda out: out / "report.html")
+    monkeypatch.setattr(notebooks, "FOLDER", folder)
+    monkeypatch.setattr(notebooks, "SOURCES", folder / "source")
+    monkeypatch.setattr(notebooks.report, "write_report", lambda out: out / "report.html")
     return folder
 
 
 def convert(folder, outputs_from=None):
-    course.convert(outputs_from, folder / "source", folder)
+    notebooks.convert(outputs_from, folder / "source", folder)
     return nbformat.read(folder / "00_tiny.ipynb", 4)
 
 
 @pytest.mark.slow
 def test_a_course_runs_once_and_its_outputs_come_back_clean(small, tmp_path, capsys):
     out = tmp_path / "run"
-    course.run(out, "smoke")
+    notebooks.run(out, "smoke")
     assert "[1/1] 00_tiny: about" in capsys.readouterr().out
-    course.run(out, "smoke")
+    notebooks.run(out, "smoke")
     assert "done before" in capsys.readouterr().out
     page = convert(small, out)
     first, second = [cell for cell in page.cells if cell.cell_type == "code"]
@@ -168,7 +168,7 @@ def test_a_course_runs_once_and_its_outputs_come_back_clean(small, tmp_path, cap
 def test_a_failing_notebook_is_one_clear_line_and_a_page(small, tmp_path):
     (small / "source" / "00_tiny.py").write_text(SOURCE.replace("1 + 1", "1 / 0"))
     with pytest.raises(UserError, match="00_tiny stopped at ZeroDivisionError"):
-        course.run(tmp_path / "run", "smoke")
+        notebooks.run(tmp_path / "run", "smoke")
     assert (tmp_path / "run" / "notebooks" / "00_tiny.failed.ipynb").exists()
     assert not (tmp_path / "run" / "notebooks" / "00_tiny.ipynb").exists()
 
@@ -184,7 +184,7 @@ def test_ctrl_c_is_one_clear_line(small, tmp_path):
     )
     command = [sys.executable, "-c", program, str(small), str(tmp_path / "run")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    course_run = subprocess.Popen(command, cwd=course.DATA.parent, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes)
+    course_run = subprocess.Popen(command, cwd=notebooks.DATA.parent, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes)
     course_run.stdout.readline()  # it says which notebook it starts
     time.sleep(8)
     course_run.send_signal(signal.SIGINT)
@@ -207,7 +207,7 @@ def test_clean_drops_what_belongs_to_one_machine():
     widget = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "x"})
     shown = nbformat.v4.new_output("display_data", {"text/html": "see /a/b/c/x.html", "image/png": "/a/b/c/"})
     every = [stream("stdout", "1\n"), stream("stderr", "bar"), widget, stream("stdout", "/a/b/c/d\n"), shown]
-    kept = course.clean(every, ["/a/b/c"])
+    kept = notebooks.clean(every, ["/a/b/c"])
     assert [output.output_type for output in kept] == ["stream", "display_data"]
     assert kept[0].text == "1\nd\n"
     assert kept[1].data == {"text/html": "see x.html", "image/png": "/a/b/c/"}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import masking_utils
 
-from phi_lab import run
 from phi_lab.config.presets import Hardware
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

@@ -9,13 +9,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from phi_lab import plan, run
 from phi_lab.cli import main
 from phi_lab.config import presets
 from phi_lab.config.presets import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import plan, run
 from phi_lab.stages import training
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import cli, run
+from phi_lab import cli
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core import files
@@ -22,6 +22,7 @@ from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.distill import shards
 from phi_lab.evaluate import ladder as evaluate
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 from phi_lab.problems import benchmarks
 from phi_lab.stages import mid_training
 
@@ -489,7 +490,7 @@ def test_python_m_phi_lab():
 @pytest.mark.slow
 def test_nobody_is_told_of_a_run():
     """TRL's trainers report their use to Hugging Face unless this is set before they are imported."""
-    program = "import phi_lab.run; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    program = "import phi_lab.pipeline.run; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "True", done.stderr

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from phi_lab import cli, run
+from phi_lab import cli
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 from phi_lab.problems import benchmarks
 
 NUMBERS = [(a, b) for a in range(3, 15) for b in range(2, 6)]

@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from phi_lab import ship
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.distill import shards
+from phi_lab.pipeline import publish
 
 CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "numbers": presets.numbers("cpu").row()}
 ROLLOUT = {"id": "a", "sample": 0, "level": 3, "verdict": "right", "temperature": 0.8, "completion": "x"}
@@ -21,7 +21,7 @@ def finished(tmp_path, shipped, monkeypatch):
     """A run whose stages hold one model, and a data/ that is empty but for a base."""
     out, data = tmp_path / "run", tmp_path / "data"
     for name, place in (("DATA", "."), ("SHIPPED", "checkpoints"), ("TEACHER", "teacher"), ("DISTILLED", "distilled")):
-        monkeypatch.setattr(ship, name, data / place)
+        monkeypatch.setattr(publish, name, data / place)
         (data / place).mkdir(exist_ok=True, parents=True)
     shutil.copytree(shipped("base"), data / "checkpoints" / "base")
     for stage in STAGES[1:]:
@@ -38,7 +38,7 @@ def finished(tmp_path, shipped, monkeypatch):
 def test_a_run_from_the_shipped_base_leaves_base_and_teacher_alone(finished, shipped):
     out, data = finished
     before = {path.name: path.read_bytes() for path in (data / "checkpoints" / "base").iterdir()}
-    ship.ship(out)
+    publish.ship(out)
     assert {path.name: path.read_bytes() for path in (data / "checkpoints" / "base").iterdir()} == before
     assert not any((data / "teacher").iterdir())
     card = (data / "checkpoints" / "grpo" / "README.md").read_text()
@@ -54,9 +54,9 @@ def test_a_run_from_the_beginning_ships_its_base_and_teacher(finished, shipped):
     out, data = finished
     shutil.copytree(shipped("mid"), out / "base" / "model")
     with pytest.raises(UserError, match="teacher.model has no model.safetensors: finish `phi-lab run --from base"):
-        ship.ship(out)
+        publish.ship(out)
     shutil.copytree(shipped("mid"), out / "teacher" / "model")
-    ship.ship(out)
+    publish.ship(out)
     for target in (data / "checkpoints" / "base", data / "teacher"):
         assert (target / "model.safetensors").read_bytes() == (shipped("mid") / "model.safetensors").read_bytes()
         assert "`phi-lab run --from base --seed 5 --out RUN`" in (target / "README.md").read_text()
@@ -66,5 +66,5 @@ def test_an_unfinished_run_changes_nothing(finished):
     out, data = finished
     (out / "grpo" / "model" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="grpo.model has no model.safetensors"):
-        ship.ship(out)
+        publish.ship(out)
     assert [path.name for path in (data / "checkpoints").iterdir()] == ["base"]

@@ -16,11 +16,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import cli, course, run
+from phi_lab import cli
 from phi_lab.core import endpoint
 from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.distill import shards
 from phi_lab.model import chat, checkpoints
+from phi_lab.pipeline import notebooks, run
 from phi_lab.problems import sources
 from phi_lab.sampling import rollouts
 
@@ -119,8 +120,8 @@ def test_notebook_02_trains_on_a_set_from_an_endpoint(tmp_path, teacher_server, 
     monkeypatch.setenv("PHI_LAB_DATA", str(tmp_path / "set"))
     monkeypatch.setenv("PHI_LAB_PROFILE", "smoke")
     monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "run"))
-    page = course.build(course.SOURCES / "02_mid_training.py")
-    nbclient.NotebookClient(page, timeout=600, resources={"metadata": {"path": str(course.FOLDER)}}).execute()
+    page = notebooks.build(notebooks.SOURCES / "02_mid_training.py")
+    nbclient.NotebookClient(page, timeout=600, resources={"metadata": {"path": str(notebooks.FOLDER)}}).execute()
     kept = read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"]
     right, held = (len(read_rows(tmp_path / "run" / "data" / f"{name}.jsonl")) for name in ("right", "validation"))
     assert right + held == kept and f"{right} right answers" in str(page.cells)

@@ -20,8 +20,8 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.model import chat
+from phi_lab.pipeline.run import DISTILLED
 from phi_lab.problems import arithmetic, benchmarks, logic
-from phi_lab.run import DISTILLED
 from phi_lab.stages import base, language_modeling
 
 SEEDS = st.integers(0, 2**32)

@@ -15,13 +15,13 @@ import torch
 from IPython.display import HTML
 from transformers import AutoModelForCausalLM
 
-from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import ask_ten
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 from phi_lab.stages.language_modeling import collate, document
 
 lab = Lab()

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import run
 from phi_lab.config.presets import INSTRUCTION, Distillation
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
@@ -22,6 +21,7 @@ from phi_lab.core.files import claim
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 from phi_lab.problems import benchmarks, sources
 from phi_lab.problems.problem import Problem
 from phi_lab.report import figures

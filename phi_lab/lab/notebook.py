@@ -22,7 +22,6 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab import experiment, launch, run
 from phi_lab.config import presets
 from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
@@ -31,6 +30,7 @@ from phi_lab.distill import shards, training_sets
 from phi_lab.distill.teachers import script
 from phi_lab.lab import tables
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import experiment, launch, run
 from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import figures, replications, report

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 import torch
 
-from phi_lab import plan, verify
+from phi_lab import verify
 from phi_lab.config import presets
 from phi_lab.core.errors import UserError
 from phi_lab.distill.funnel import Funnel, Rules
 from phi_lab.lab import tables
 from phi_lab.model import chat
+from phi_lab.pipeline import plan
 from phi_lab.report import figures
 from phi_lab.report.html import text
 from phi_lab.report.plot_style import VERDICTS, Figure

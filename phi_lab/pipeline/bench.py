@@ -28,8 +28,8 @@ from phi_lab.core.progress import Bar
 from phi_lab.distill import training_sets
 from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.model import chat, checkpoints
+from phi_lab.pipeline.run import DISTILLED, SHIPPED
 from phi_lab.problems import benchmarks
-from phi_lab.run import DISTILLED, SHIPPED
 from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages import language_modeling as lm

@@ -17,10 +17,10 @@ from phi_lab.config.presets import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_rows
 from phi_lab.distill import shards
-from phi_lab.export import accuracy_table
 from phi_lab.model.checkpoints import DATA
+from phi_lab.pipeline.export import accuracy_table
+from phi_lab.pipeline.run import DISTILLED, SHIPPED, TEACHER
 from phi_lab.problems.benchmarks import NAMES
-from phi_lab.run import DISTILLED, SHIPPED, TEACHER
 
 LIMIT_MB = 30
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__, launch
+from phi_lab import __version__
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
@@ -34,7 +34,8 @@ from phi_lab.distill import funnel, shards, teachers, training_sets
 from phi_lab.evaluate import ladder as evaluate
 from phi_lab.model import chat, checkpoints
 from phi_lab.model.checkpoints import DATA
-from phi_lab.plan import require as require_memory
+from phi_lab.pipeline import launch
+from phi_lab.pipeline.plan import require as require_memory
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
 from phi_lab.sampling import rollouts

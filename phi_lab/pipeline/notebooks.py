@@ -19,12 +19,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from phi_lab import run as chain
 from phi_lab.config import presets
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 from phi_lab.model.checkpoints import DATA
+from phi_lab.pipeline import run as chain
 from phi_lab.report import report
 
 FOLDER = DATA.parent / "notebooks"

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from phi_lab import run
 from phi_lab.config import presets
 from phi_lab.config.presets import STAGES, Numbers
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, claim, read_json, read_rows
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import run
 from phi_lab.report import figures, replications
 from phi_lab.report.replications import RUNGS
 from phi_lab.stages import base, mid_training, rollout_dpo, sft

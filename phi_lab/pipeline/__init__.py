@@ -1,0 +1,1 @@
+"""Whole runs: the chain of stages, experiments, planning, launching, export, notebooks."""
