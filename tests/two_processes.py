@@ -1,4 +1,4 @@
-"""One stage, in as many processes as started this: what tests/test_processes.py compares.
+"""One stage, in as many processes as started this: what tests/pipeline/test_processes.py compares.
 
 torchrun --nproc-per-node 2 tests/two_processes.py STAGE STUDENT DATA OUT [sharded] [killed]
 

@@ -2,7 +2,7 @@
 
 An exercise never blocks. `CHECK.use(mine)` returns the learner's function if it is right, else the reference,
 and the rest of the notebook runs what it returns. An attempt that never ends is interrupted after a few seconds. Every
-check is itself tested: its reference passes, and plausible wrong answers fail (tests/test_checks.py).
+check is itself tested: its reference passes, and plausible wrong answers fail (tests/lab/test_checks.py).
 
 The result goes under another name than the attempt's, so that the cell can be run again:
 

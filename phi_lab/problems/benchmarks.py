@@ -2,7 +2,7 @@
 
 easy: one operation; hard: three or four; transfer: logic, which no stage after pretraining ever sees. 1,000 problems
 each, all from the benchmark split, so no problem of theirs is ever trained on, in whatever wording
-(tests/test_world.py proves it). What may be trained on is a step: the columns of a longer problem can be those of an
+(tests/problems/test_world.py proves it). What may be trained on is a step: the columns of a longer problem can be those of an
 easy one, as every sum is made of the same hundred sums of digits.
 
     python -m phi_lab.problems.benchmarks        # writes data/benchmarks again, byte for byte

@@ -96,7 +96,7 @@ def attend_next(projected, cosine, sine, length, keys, values, seen):
 class Phi:
     """Phi-3's forward pass over a fixed cache, in as few operations as it takes; where the model lives.
 
-    Equal to transformers' own forward to 1e-4 in log-probabilities (tests/test_rollouts.py).
+    Equal to transformers' own forward to 1e-4 in log-probabilities (tests/sampling/test_rollouts.py).
     """
 
     def __init__(self, model: PreTrainedModel):

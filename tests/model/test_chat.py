@@ -89,7 +89,7 @@ def test_a_document_learns_the_answer_and_where_to_stop(tokenizer, prompt, compl
 
 # ------------------------------------------------------------------ phi-lab chat
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def asked(capsys, question):

@@ -19,7 +19,7 @@ from phi_lab.verify import Verdict, audit, compare, equal, extract, value, verif
 from phi_lab.verify import worker as verify_worker
 from phi_lab.verify.text import hostile, number
 
-CASES = Path(os.environ.get("PHI_LAB_CASES", Path(__file__).parents[2] / "shared" / "data"))
+CASES = Path(os.environ.get("PHI_LAB_CASES", Path(__file__).parents[3] / "shared" / "data"))
 
 # One object a line: gold, answer or text (a whole completion), verdict, why, and for a text perhaps extracted.
 WRITTEN = [json.loads(line) for line in (Path(__file__).parent / "verifier_cases.jsonl").open(encoding="utf-8")]
@@ -184,7 +184,7 @@ def test_import_is_light_and_scripts_need_no_main_guard(tmp_path):
         "assert equal('1/2', '0.5') and equal(r'\\sqrt{4}', '2')\n"
         "assert 'sympy' not in sys.modules\n"
     )
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     env = dict(os.environ, PYTHONPATH=root)
     subprocess.run([sys.executable, str(script)], check=True, env=env, timeout=120)
 
@@ -202,7 +202,7 @@ def test_works_in_spawned_processes_and_under_torchrun(tmp_path):
         "        assert pool.map(judge, [2, 3]) == ['right', 'right']\n"
         "    print('rank', os.environ.get('RANK'), judge(5), flush=True)\n"
     )
-    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
     said = subprocess.run(command, check=True, env=env, timeout=240, capture_output=True, text=True).stdout
     assert "rank 0 right" in said and "rank 1 right" in said
@@ -246,7 +246,7 @@ def test_the_worker_closes_the_roads_itself():
         "    except Exception: continue\n"
         "    raise SystemExit(f'open: {road}')\n"
     )
-    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[1]))
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
     subprocess.run([sys.executable, "-c", code], check=True, env=env, timeout=120)
 
 

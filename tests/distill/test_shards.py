@@ -160,7 +160,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import test_shards
-from phi_lab import shards, teachers
+from phi_lab.distill import shards, teachers
 shards.CHUNK = 8
 def slow(chunks, done):
     def one(*answer):

@@ -1,6 +1,6 @@
 """What only a GPU can show; skipped where there is none. Figures are in docs/performance.md, "On a GPU".
 
-python -m pytest tests/test_on_a_gpu.py
+python -m pytest tests/pipeline/test_on_a_gpu.py
 """
 
 import pytest

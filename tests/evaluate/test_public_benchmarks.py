@@ -17,7 +17,7 @@ from phi_lab.evaluate import public_benchmarks
 from phi_lab.problems import sources
 from phi_lab.sampling import rollouts
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SHORT = presets.Protocol(max_new_tokens=24, samples=3, aime_samples=5, problems=4)
 
 

@@ -13,7 +13,7 @@ import torch
 from phi_lab.core.files import read_rows
 from phi_lab.model import checkpoints
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def trained(stage, count, student, data, out, *words):

@@ -178,7 +178,7 @@ def test_a_failing_notebook_is_one_clear_line_and_a_page(small, tmp_path):
 def test_ctrl_c_is_one_clear_line(small, tmp_path):
     (small / "source" / "00_tiny.py").write_text(SOURCE.replace("1 + 1", "import time\n\ntime.sleep(60)"))
     program = (
-        "import pathlib, sys; from phi_lab import cli, course; folder = pathlib.Path(sys.argv[1]);"
+        "import pathlib, sys; from phi_lab import cli; from phi_lab.pipeline import notebooks as course; folder = pathlib.Path(sys.argv[1]);"
         "course.FOLDER, course.SOURCES = folder, folder / 'source';"
         "sys.exit(cli.main(['course', '--profile', 'smoke', '--out', sys.argv[2]]))"
     )
