@@ -153,7 +153,8 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 def one_step(adapter):
     """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
     torch.manual_seed(0)
-    model, tokenizer = checkpoints.load(run.SHIPPED / "base", presets.Hardware(adapter=adapter)), checkpoints.load_tokenizer()
+    model = checkpoints.load(run.SHIPPED / "base", presets.Hardware(adapter=adapter))
+    tokenizer = checkpoints.load_tokenizer()
     rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
     batch = collate(tokenizer.pad_token_id)(
         [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]

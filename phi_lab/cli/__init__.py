@@ -1,5 +1,5 @@
 """The command line."""
 
-from phi_lab.cli.main import main, parser
+from phi_lab.cli.main import CHAT_GREETING, main, parser
 
-__all__ = ["main", "parser"]
+__all__ = ["CHAT_GREETING", "main", "parser"]

@@ -1,5 +1,5 @@
 """The reward: decides whether an answer equals the gold answer, in a worker that can be stopped."""
 
-from phi_lab.verify.verdict import Verdict, equal, extract, verify, verify_many
+from phi_lab.verify.verdict import RIGHT, Verdict, equal, extract, verify, verify_many
 
-__all__ = ["Verdict", "equal", "extract", "verify", "verify_many"]
+__all__ = ["RIGHT", "Verdict", "equal", "extract", "verify", "verify_many"]
