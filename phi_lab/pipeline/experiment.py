@@ -123,7 +123,8 @@ def limo(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = pr
 def chain_row(folder: Path) -> dict:
     """One finished chain as one row: seed, git_commit, seconds, fingerprints of its models, accuracy[name][benchmark].
 
-    Names are those of the stages, with "-own", "-control", "-sft", "-limo" for other arms.
+    Names are those of the stages, with "-own", "-control", "-sft", "-limo" for other arms, and "-shipped" for what the
+    next stage started from where that was no model of this chain.
     """
     config, accuracy, seconds = read_json(folder / "config.json"), {}, 0.0
     for row in read_json(folder / "ladder.json"):

@@ -3,7 +3,8 @@
 A run folder holds config.json (everything needed to repeat it), data/, one folder a stage, evals/, ladder.json,
 ten.json and report.html. Every step that is finished is found again, so a stopped run continues with the same
 command. The `lab` profile climbs from the shipped base; `smoke` starts each stage from the shipped checkpoint before
-it, so that even a two-minute DPO or GRPO meets prompts that are sometimes right and sometimes wrong.
+it, so that even a two-minute DPO or GRPO meets prompts that are sometimes right and sometimes wrong. Such a start is
+measured as well (rows of the arm "shipped" in ladder.json): what the stage brought is the difference to that.
 
     phi-lab run --scale cpu --profile lab --seed 0 --out runs/my-run
 """
@@ -38,6 +39,7 @@ from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require as require_memory
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
+from phi_lab.report.figures import START
 from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, share
@@ -305,6 +307,20 @@ def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
     return shipped
 
 
+def starts_apart(stage: str, out: Path, numbers: Numbers) -> bool:
+    """Whether a stage starts, or started, from the shipped checkpoint of the stage before, while this run has another
+    model of that stage, or has trained from there on and not measured it. Then the two are no chain.
+    """
+    if stage == "base" or numbers.scale != "cpu":
+        return False
+    before = STAGES[STAGES.index(stage) - 1]
+    own, known = out / before / "model", out / stage / "student.json"
+    if not own.is_dir():  # the shipped one stands in the ladder itself, if it was measured
+        return before != "base" and known.exists() and not (out / "evals" / f"{before}.json").exists()
+    begun = read_json(known)["weights"] if known.exists() else checkpoints.fingerprint(student_for(stage, out, numbers))
+    return begun != checkpoints.fingerprint(own) and begun == checkpoints.fingerprint(SHIPPED / before)
+
+
 def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> Path:
     """The distilled training sets of this run, made on first use: questions asked here, and the shipped rollouts.
 
@@ -377,7 +393,8 @@ def shipped_rollouts(questions: int, asked: set[str]) -> list[dict]:
 def measure(
     stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, arm: str = "main"
 ) -> list[dict]:
-    """Evaluate a stage and write its rows into ladder.json and its answers to the ten problems into ten.json.
+    """Evaluate a stage and write its rows into ladder.json and its answers to the ten problems into ten.json. What it
+    started from is measured, too, where `starts_apart`; those rows have the stage before and the arm "shipped".
 
     Raises UserError at a GPU scale for a stage that has no model yet.
     """
@@ -386,7 +403,7 @@ def measure(
     if not model.is_dir():
         if numbers.scale != "cpu" and name != "base":
             raise UserError(f"{out / name}: no model; train {name} before it is measured")
-        model = SHIPPED / name if numbers.scale == "cpu" else checkpoints.find(numbers.model)
+        model = SHIPPED / stage if numbers.scale == "cpu" else checkpoints.find(numbers.model)
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
@@ -414,7 +431,18 @@ def measure(
         )
         + f"; measured in {took:.0f} s"
     )
+    if arm == "main" and stage != "base":
+        _measure_start(stage, out, numbers, seed, say)
     return rows
+
+
+def _measure_start(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None]) -> None:
+    before, ladder = STAGES[STAGES.index(stage) - 1], read_json(out / "ladder.json")
+    if starts_apart(stage, out, numbers):
+        say(f"{stage} started from the shipped {before}, which is measured, too:")
+        measure(before, out, numbers, seed, say, START)
+    elif stale := [row for row in ladder if (row["stage"], row["arm"]) == (before, START)]:  # of an earlier training
+        write_json(out / "ladder.json", [row for row in ladder if row not in stale])
 
 
 def ten_problems(out: Path) -> list[dict]:

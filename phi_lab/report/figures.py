@@ -9,7 +9,8 @@ scale, other benchmarks. Easy, hard and transfer play the parts of MATH-500, AIM
 Try it:  python -c "from phi_lab.report.figures import ladder; ladder([]).savefig('ladder.png')"
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib import rc_context
@@ -30,6 +31,39 @@ PAPER = {  # percent after each stage
 }
 
 
+START = "shipped"  # the arm of rows of ladder.json that measure a shipped checkpoint from which the next stage started
+
+
+def starts(names: Iterable[str]) -> dict[str, str]:
+    """{stage: the stage before} for stages that started from a shipped checkpoint and not from the run's own model of
+    the stage before; `names` are the run's models, those checkpoints among them as "mid-shipped" and so on.
+    """
+    after = dict(pairwise(STAGES))
+    return {after[name.partition("-")[0]]: name.partition("-")[0] for name in names if name.endswith(f"-{START}")}
+
+
+def started(rows: Iterable[dict]) -> dict[str, str]:
+    """`starts` of the rows of ladder.json, in the order of the recipe."""
+    found = starts({f"{row['stage']}-{row['arm']}" for row in rows})
+    return {stage: found[stage] for stage in STAGES if stage in found}
+
+
+def title(name: str) -> str:
+    """What a page calls the model of a stage, of "mid-shipped" and so on, or any other."""
+    stage = name.removesuffix(f"-{START}")
+    return f"shipped {STAGES[stage]}" if stage != name else STAGES.get(name, name)
+
+
+def _pieces(stages: Sequence[str], begun: Mapping[str, str]) -> list[list[int]]:
+    """Places of stages, a list for each chain: a stage that started elsewhere begins another one."""
+    found: list[list[int]] = []
+    for place, stage in enumerate(stages):
+        if not found or stage in begun:
+            found.append([])
+        found[-1].append(place)
+    return found
+
+
 def protocol(row: dict) -> str:
     """How a row of ladder.json was measured: "sampled" (the ladder's own way), "greedy", "pass"."""
     if row["pass_at_k"] is not None:
@@ -42,7 +76,8 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
     """Accuracy (percent) after each stage with 95 % intervals; `rows` are those of ladder.json.
 
     Lines join the sampled rows (see `protocol`) of arm "main"; other arms are hollow marks beside
-    them, with the arm's name. With `paper`, a smaller panel has the published ladder's shape.
+    them, with the arm's name. A stage that started from a shipped checkpoint is joined to that, by a broken line, and
+    not to the stage before. With `paper`, a smaller panel has the published ladder's shape.
     """
     ratios = {"width_ratios": [2.1, 1]} if paper else None
     figure, grid = plot_style.panels(1, 1 + paper, (10, 4.6), sharey=True, gridspec_kw=ratios)
@@ -50,26 +85,30 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
     shown = [stage for stage in STAGES if any(row["stage"] == stage for row in rows)]
     rungs = [row for row in rows if protocol(row) == "sampled"]
     rungs.sort(key=lambda row: shown.index(row["stage"]))
+    begun = started(rows)
     step = 0.012 * max(len(shown), 1)  # benchmarks stand side by side, or intervals would overlap
     right = len(shown) - 1 + step  # the names of the lines stand right of every mark
     for place, (name, (colour, shape)) in enumerate(BENCHMARKS.items()):
         own = [row for row in rungs if row["benchmark"] == name]
+        places = {}
         for number, arm in enumerate(sorted({row["arm"] for row in own}, key=lambda arm: (arm != "main", arm))):
             mine, main = [row for row in own if row["arm"] == arm], arm == "main"
             y = np.array([100 * row["accuracy"] for row in mine])
-            aside = (place - 1) * step + (0 if main else 0.1 + 0.12 * number)
-            x = [shown.index(row["stage"]) + aside for row in mine]
+            aside = (place - 1) * step + (0 if main else 0.5 if arm == START else 0.1 + 0.12 * number)
+            x = np.array([shown.index(row["stage"]) + aside for row in mine])
+            places |= {(row["stage"], arm): point for row, *point in zip(mine, x, y, strict=True)}
             # A rounded accuracy may poke out of its own interval by a hair: not below zero.
             low = np.maximum(0, y - [100 * row["ci_low"] for row in mine])
             high = np.maximum(0, [100 * row["ci_high"] for row in mine] - y)
-            axes.errorbar(
-                x, y, yerr=[low, high], color=colour, marker=shape, capsize=3, elinewidth=1.4,
-                linestyle="-" if main else "none", markerfacecolor=None if main else plot_style.PAGE,
-                label=name if main else f"{name}, arm {arm}",
-            )  # fmt: skip
+            for piece in _pieces([row["stage"] for row in mine], begun if main else {}):
+                axes.errorbar(
+                    x[piece], y[piece], yerr=[low[piece], high[piece]], color=colour, marker=shape, capsize=3,
+                    elinewidth=1.4, linestyle="-" if main else "none", label=name if main else f"{name}, arm {arm}",
+                    markerfacecolor=None if main else plot_style.PAGE,
+                )  # fmt: skip
             if main:
                 ends.append((y[-1], f"{name} {y[-1]:.1f} %", colour))
-            else:
+            elif arm != START:
                 rung = [row for row in own if (row["stage"], row["arm"]) == (mine[-1]["stage"], "main")]
                 below = bool(rung) and rung[0]["accuracy"] > mine[-1]["ci_high"]  # or the name would lie on the line
                 axes.annotate(
@@ -78,9 +117,14 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
                     fontsize=8.5,
                 )  # fmt: skip
                 right = max(right, *x)
+        for stage, before in begun.items():
+            if (stage, "main") in places and (before, START) in places:
+                ends_of = zip(places[before, START], places[stage, "main"], strict=True)
+                axes.plot(*ends_of, color=colour, label=f"{name}, from a shipped checkpoint", **plot_style.DASHED)
     plot_style.end_labels(axes, ends, x=right)
-    axes.set(title="This run", ylabel="right answers, %", ylim=(0, 104))
-    _stage_ticks(axes, shown)
+    broken = ", broken: from a shipped checkpoint" if begun else ""
+    axes.set(title=f"This run{broken}", ylabel="right answers, %", ylim=(0, 104))
+    _stage_ticks(axes, shown, begun)
     if not shown:
         plot_style.empty(axes, "nothing measured yet")
     if paper:
@@ -91,7 +135,7 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
         colours = [colour for colour, _ in BENCHMARKS.values()]
         plot_style.end_labels(side, [(*label, c) for label, c in zip(labels, colours, strict=True)], x=4)
         side.set_title("The paper, 3.8 B parameters")
-        _stage_ticks(side, list(STAGES))
+        _stage_ticks(side, list(STAGES), {})
         side.tick_params(axis="x", labelrotation=35)
         for label in side.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
@@ -111,8 +155,13 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> plot_style.Figure
     values = {
         name: np.array([100 * chain["accuracy"][name][benchmark] for chain in chains]) for name in chains[0]["accuracy"]
     }
+    names = list(STAGES)
+    begun = starts(values)
+    pieces = [[names[place] for place in piece] for piece in _pieces(names, begun)]
     for chain in range(len(chains)):
-        axes.plot([values[stage][chain] for stage in STAGES], color=colour, alpha=0.3, linewidth=1)
+        for piece in pieces:
+            where = [names.index(stage) for stage in piece]
+            axes.plot(where, [values[stage][chain] for stage in piece], color=colour, alpha=0.3, linewidth=1)
     beside = {"color": plot_style.SOFT, "linestyle": "none", "markerfacecolor": plot_style.PAGE}
 
     def means(names: Sequence[str], x: Sequence[float], shown: str, marker: str = "s", **look_of: object) -> None:
@@ -120,20 +169,22 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> plot_style.Figure
         height = [values[name].mean() for name in names]
         axes.errorbar(x, height, yerr=reach, marker=marker, capsize=3, elinewidth=1.4, label=shown, **look_of)
 
-    names = list(STAGES)
     rungs = [stage for stage in names if f"{stage}-control" in values]
-    means(names, range(len(names)), "mean of the chains, 95 %", color=colour)
+    for piece in pieces:
+        means(piece, [names.index(stage) for stage in piece], "mean of the chains, 95 %" if piece is pieces[0] else "",
+              color=colour)  # fmt: skip
     means([f"{stage}-control" for stage in rungs], [names.index(stage) + 0.15 for stage in rungs],
           "stage before, continued at equal compute", **beside)  # fmt: skip
     means(["grpo-sft"], [names.index("grpo") - 0.15], "Rollout DPO's model, SFT again for as long", "D", **beside)
     axes.set(title=f"{len(chains)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
     axes.legend(loc="lower right")
-    _stage_ticks(axes, names)
+    _stage_ticks(axes, names, begun)
 
     side, last = grid[0, 1], [stage for stage in rungs if stage != "mid"]
-    before = [names[names.index(stage) - 1] for stage in last]
+    before = [f"{begun[stage]}-{START}" if stage in begun else names[names.index(stage) - 1] for stage in last]
+    over = "over what it started from" if begun else "over the stage before"
     for shift, shown, others, look_of in (
-        (-0.12, "over the stage before", before, {"color": colour, "linestyle": "none"}),
+        (-0.12, over, before, {"color": colour, "linestyle": "none"}),
         (0.12, "over its control (GRPO: SFT again)", ["sft-control", "dpo-control", "grpo-sft"], beside),
     ):
         gains = [stats.paired_t(values[stage], values[other]) for stage, other in zip(last, others, strict=True)]
@@ -147,8 +198,9 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> plot_style.Figure
     return figure
 
 
-def _stage_ticks(axes: Axes, stages: Sequence[str]) -> None:
-    axes.set_xticks(range(len(stages)), [STAGES[stage] for stage in stages])
+def _stage_ticks(axes: Axes, stages: Sequence[str], begun: Mapping[str, str]) -> None:
+    said = {stage: f"\nstarts from\nshipped {before}" for stage, before in begun.items()}
+    axes.set_xticks(range(len(stages)), [STAGES[stage] + said.get(stage, "") for stage in stages])
     axes.set_xlim(-0.3, max(len(stages) - 1, 1) + 0.3)
 
 

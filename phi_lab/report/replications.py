@@ -34,8 +34,9 @@ def published() -> list[dict]:
 def rungs(rows: list[dict], benchmark: str = "hard") -> list[dict]:
     """What each stage brought, over chains: {"stage", "over": PairedT, "p_holm", "control": PairedT, "control_p_holm"}.
 
-    `over` compares with the stage before, `control` with the stage's control; accuracies are shares. The last row is
-    GRPO beside its second control, "grpo-sft", and has no `over`. Holm's method counts each column's tests.
+    `over` compares with the stage before, or the shipped checkpoint that a stage started from instead; `control` with
+    the stage's control; accuracies are shares. The last row is GRPO beside its second control, "grpo-sft", and has no
+    `over`. Holm's method counts each column's tests.
     Raises UserError with fewer than two chains.
     """
     if len(rows) < 2:
@@ -45,8 +46,9 @@ def rungs(rows: list[dict], benchmark: str = "hard") -> list[dict]:
         return [chain["accuracy"][name][benchmark] for chain in rows]
 
     found = []
+    begun = figures.starts(rows[0]["accuracy"])
     for before, stage in zip(STAGES, RUNGS, strict=False):
-        mine = values(stage)
+        before, mine = f"{before}-{figures.START}" if stage in begun else before, values(stage)
         found.append({"stage": stage, "over": stats.paired_t(mine, values(before)),
                       "control": stats.paired_t(mine, values(f"{stage}-control"))})  # fmt: skip
     found.append({"stage": "grpo-sft", "control": stats.paired_t(values("grpo"), values("grpo-sft"))})
@@ -71,7 +73,8 @@ def rungs_table(rows: list[dict]) -> list[list[str]]:
     """Header and one line a rung: what it gains on `hard` over the stage before and over its control, in points; last
     GRPO beside its second control.
     """
-    lines = [["hard, points", "over the stage before", "p, Holm", "over its control", "p, Holm"]]
+    over = "over what it started from" if figures.starts(rows[0]["accuracy"]) else "over the stage before"
+    lines = [["hard, points", over, "p, Holm", "over its control", "p, Holm"]]
     for row in rungs(rows):
         cells = []
         for t, p in ((row.get("over"), row.get("p_holm")), (row["control"], row["control_p_holm"])):

@@ -14,7 +14,7 @@ from pathlib import Path
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.report import figures, html, replications
-from phi_lab.report.figures import PAPER, STAGES, protocol
+from phi_lab.report.figures import PAPER, STAGES, START, protocol
 from phi_lab.report.plot_style import BENCHMARKS
 
 _COSTS = {"seconds": "seconds", "train_tokens": "tokens", "peak_rss_mb": "peak memory, MB"}
@@ -44,7 +44,7 @@ def write_report(run_dir: Path) -> Path:
             "<h2>Training</h2>",
             *(_training(stage, _read(run / stage / "metrics.jsonl")) for stage in STAGES),
             "<h2>Ten problems through all stages</h2>",
-            _ten(_read(run / "ten.json")),
+            _ten(_read(run / "ten.json"), rows),
             "<h2>Cost</h2>",
             _cost(rows),
             "<h2>Configuration</h2>",
@@ -80,22 +80,40 @@ def _arms(rows: list[dict]) -> list[tuple[str, str]]:
 
 
 def _name(stage: str, arm: str = "main") -> str:
+    if arm == START:
+        return figures.title(f"{stage}-{START}")
     return STAGES[stage] if arm == "main" else f"{STAGES[stage]}, arm “{html.text(arm)}”"
 
 
+def _apart(rows: list[dict]) -> str:
+    """Which stages started from a shipped checkpoint and not from the run's own stage before; nothing for a chain."""
+    names = [STAGES[stage] for stage in figures.started(rows)]
+    if not names:
+        return ""
+    who = f"{', '.join(names[:-1])} and {names[-1]} start" if names[1:] else f"{names[0]} starts"
+    return f"{who} from the shipped checkpoint of the stage before, not from this run's own."
+
+
 def _head(config: dict, rows: list[dict]) -> str:
+    begun = figures.started(rows)
     said = html.text(" · ".join(f"{key} {config[key]}" for key in _TITLE if key in config))
     tiles = ""
     for benchmark in BENCHMARKS:
-        shown = [row for row in rows if row["benchmark"] == benchmark and row["arm"] == "main"]
-        found = {row["stage"]: row["accuracy"] for row in shown if protocol(row) == "sampled"}
-        climb = [stage for stage in STAGES if stage in found]
+        shown = [row for row in rows if row["benchmark"] == benchmark and protocol(row) == "sampled"]
+        found = {(row["stage"], row["arm"]): row["accuracy"] for row in shown}
+        climb: list[tuple[str, str]] = []
+        for stage in STAGES:
+            if (begun.get(stage), START) in found:  # another chain: what came before it is no part of the climb
+                climb = [(begun[stage], START)]
+            if (stage, "main") in found:
+                climb.append((stage, "main"))
         if climb:
             ends = dict.fromkeys((climb[0], climb[-1]))  # one stage only: named once
-            shares = " → ".join(f"{100 * found[stage]:.1f} %" for stage in ends)
-            names = " → ".join(STAGES[stage] for stage in ends)
+            shares = " → ".join(f"{100 * found[end]:.1f} %" for end in ends)
+            names = " → ".join(_name(*end) for end in ends)
             tiles += f'<div>{benchmark}<b>{shares}</b><span class="soft">{names}</span></div>'
-    return f'<h1>phi-lab report</h1><p class="soft">{said}</p><div class="tiles">{tiles}</div>'
+    apart = f"<p>Not one chain: {_apart(rows)} The tiles begin where the last of them started.</p>" if begun else ""
+    return f'<h1>phi-lab report</h1><p class="soft">{said}</p>{apart}<div class="tiles">{tiles}</div>'
 
 
 def _ladder(rows: list[dict]) -> str:
@@ -118,6 +136,8 @@ def _ladder(rows: list[dict]) -> str:
     counts = sorted({(row["benchmark"], row["n"]) for row in rows if protocol(row) == "sampled"})
     sizes = ", ".join(f"{html.text(name)} {n:,}" for name, n in counts)
     says = "Accuracy with 95 % intervals; beside it the paper's, for its shape. Hollow: other arms."
+    if apart := _apart(rows):
+        says += f" Broken lines: {apart}"
     return (
         "<h2>The ladder</h2>"
         + html.picture(figures.ladder(rows), "ladder", says)
@@ -176,7 +196,7 @@ def _training(stage: str, metrics: list[dict] | None) -> str:
     return head + html.picture(figure, stage, says)
 
 
-def _ten(ten: list[dict] | None) -> str:
+def _ten(ten: list[dict] | None, rows: list[dict]) -> str:
     if not ten:
         return _missing("ten.json")
     stages = [stage for stage in STAGES if any(stage in item["completions"] for item in ten)]
@@ -202,13 +222,13 @@ def _ten(ten: list[dict] | None) -> str:
     marks = [[verdict(item, stage) for stage in stages] for item in ten]
     lines = ([first, *rest] for first, rest in zip(asked, marks, strict=True))
     names = ["problem", *(STAGES[stage] for stage in stages)]
-    table = html.table("The same hard problems after each stage.", names, lines)
+    table = html.table(f"The same hard problems after each stage. {_apart(rows)}".strip(), names, lines)
     return table + "<h3>What the models wrote</h3>" + "".join(map(answers, ten))
 
 
 def _cost(rows: list[dict]) -> str:
     lines, total = [], [0.0, 0]
-    for stage, arm in _arms(rows):
+    for stage, arm in [pair for pair in _arms(rows) if pair[1] != START]:
         mine = [row for row in rows if (row["stage"], row["arm"]) == (stage, arm)]
         # Every row of a stage repeats the stage's own cost: take it once.
         seconds, tokens, memory = (max(row[key] or 0 for row in mine) for key in _COSTS)
@@ -220,4 +240,5 @@ def _cost(rows: list[dict]) -> str:
     head = ["stage", *_COSTS.values(), "joules of the processors"]
     if not any("joules" in row for row in rows):  # most machines do not say
         head, lines = head[:-1], [line[:-1] for line in lines]
-    return html.table("What each stage took to train.", head, lines)
+    apart = " What made the shipped checkpoints that stages start from is not counted." if figures.started(rows) else ""
+    return html.table(f"What each stage took to train.{apart}", head, lines)

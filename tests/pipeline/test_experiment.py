@@ -18,6 +18,7 @@ from phi_lab.pipeline import experiment, notebooks, run
 from phi_lab.report import figures, replications, report
 
 ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
+ARMS |= {f"{stage}-shipped" for stage in STAGES[1:-1]}  # what the stages of a smoke run started from
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,20 @@ def test_rungs_are_paired_over_chains_and_corrected():
     assert "p, Holm" not in replications.summary(made[:1])  # one chain shows means only
     with pytest.raises(UserError, match="two are needed"):
         replications.rungs(made[:1])
+
+
+def test_chains_in_smoke_are_compared_with_what_their_stages_started_from():
+    made = some(3)
+    for chain in made:
+        chain["accuracy"]["mid-shipped"] = {"hard": chain["accuracy"]["sft"]["hard"] + 0.01}
+    sft, dpo = replications.rungs(made)[1:3]
+    assert sft["over"].mean == pytest.approx(-0.01) and dpo["over"].mean != pytest.approx(-0.01)
+    assert replications.rungs_table(made)[0][1] == "over what it started from"
+    left, right = figures.chains(made).axes[:2]
+    assert right.containers[0].lines[0].get_xdata()[0] == pytest.approx(-1)
+    assert [label.get_text() for label in left.get_xticklabels()][2].endswith("shipped mid")
+    means = [list(bars.lines[0].get_xdata()) for bars in left.containers if bars.lines[0].get_linestyle() == "-"]
+    assert means == [[0, 1], [2, 3, 4]]
 
 
 def test_the_picture_shows_means_of_chains_and_controls(tmp_path):

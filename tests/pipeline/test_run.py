@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ def test_evals_and_ladder_agree(finished):
     keys = [(row["stage"], row["arm"], row["benchmark"], row["temperature"], row["k"]) for row in ladder]
     wanted = [(name, 0.0, 1) for name in benchmarks.NAMES]
     wanted += [("easy", 0.6, 1), ("hard", 0.6, 2), ("hard", 0.6, 4), ("transfer", 0.6, 1)]
-    arms = [*((stage, "main") for stage in STAGES), ("dpo", "own")]
+    arms = [*((stage, "main") for stage in STAGES), ("dpo", "own"), *((stage, "shipped") for stage in STAGES[1:-1])]
     assert sorted(keys) == sorted((*arm, *row) for arm in arms for row in wanted)
     for row in ladder:
         assert list(row) == LADDER and row["seed"] == 5
@@ -129,7 +130,95 @@ def test_evals_and_ladder_agree(finished):
         assert (row["n"], row["correct"]) == (len(here), right)
         assert row["accuracy"] == pytest.approx(right / len(here))
         assert 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
-        assert (row["train_tokens"] > 0) == (row["stage"] != "base") and row["peak_rss_mb"] > 100
+        trained = row["stage"] != "base" and row["arm"] != "shipped"
+        assert (row["train_tokens"] > 0) == trained and row["peak_rss_mb"] > 100
+
+
+@pytest.mark.slow
+def test_the_model_that_a_smoke_stage_started_from_is_measured(finished):
+    for before, stage in pairwise(STAGES[1:]):
+        measured = read_json(finished / "evals" / f"{before}-shipped.json")["model"]
+        assert measured == read_json(finished / stage / "student.json")["weights"]
+        assert measured == checkpoints.fingerprint(run.SHIPPED / before)
+        assert measured != read_json(finished / "evals" / f"{before}.json")["model"]
+
+
+@pytest.mark.slow
+def test_a_chain_has_no_other_starts(tiny, tmp_path):
+    run.chain(tmp_path, profile="lab", seed=5, stop="sft", say=lambda line: None)
+    arms = {(row["stage"], row["arm"]) for row in read_json(tmp_path / "ladder.json")}
+    assert arms == {(stage, "main") for stage in ("base", "mid", "sft")}
+
+
+@pytest.mark.slow
+def test_a_folder_measured_before_there_were_such_rows_gets_them(finished, tmp_path):
+    old = shutil.copytree(finished, tmp_path / "old")
+    rows = read_json(finished / "ladder.json")
+    files.write_json(old / "ladder.json", [row for row in rows if row["arm"] != "shipped"])
+    for path in (old / "evals").glob("*-shipped.*"):
+        path.unlink()
+    run.chain(old, profile="smoke", seed=5, say=lambda line: None)
+    one, other = ([{name: row[name] for name in row if name not in COST} for row in ladder]
+                  for ladder in (rows, read_json(old / "ladder.json")))  # fmt: skip
+    assert one == other
+    for name in ("sft/model/model.safetensors", "sft/done.json", "evals/mid-shipped.hard.jsonl"):
+        assert (old / name).read_bytes() == (finished / name).read_bytes()
+
+
+def placed(folder, stage, source, begun=None):
+    """A model of a stage as training leaves it in a run folder; begun: the folder of the model it started from."""
+    shutil.copytree(source, folder / stage / "model")
+    files.write_json(folder / stage / "done.json", {"seconds": 1.0, "train_tokens": 1, "forward_tokens": 0})
+    (folder / stage / "metrics.jsonl").touch()
+    if begun:
+        files.write_json(folder / stage / "student.json", {"weights": checkpoints.fingerprint(begun)})
+
+
+def test_a_stage_is_apart_where_it_started_from_another_model_than_the_ladder_s(tmp_path, student, shipped):
+    own = tmp_path / "mid" / "model"
+    placed(tmp_path, "mid", student, shipped("base"))
+    assert not run.starts_apart("mid", tmp_path, SMOKE)  # everything starts from the shipped base
+    assert not run.starts_apart("base", tmp_path, SMOKE)
+    assert run.starts_apart("sft", tmp_path, SMOKE) and not run.starts_apart("sft", tmp_path, presets.LAB)  # untrained
+    placed(tmp_path, "sft", student, own)
+    assert not run.starts_apart("sft", tmp_path, SMOKE)
+    files.write_json(tmp_path / "sft" / "student.json", {"weights": checkpoints.fingerprint(shipped("mid"))})
+    assert run.starts_apart("sft", tmp_path, presets.LAB) and not run.starts_apart("sft", tmp_path, presets.LORA)
+    shutil.rmtree(own)
+    shutil.copytree(shipped("mid"), own)  # the run that was shipped, made again
+    assert not run.starts_apart("sft", tmp_path, presets.LAB)
+
+
+def test_a_run_from_the_middle_measures_its_start_unless_the_ladder_has_it(tmp_path, student, shipped):
+    placed(tmp_path, "dpo", student, shipped("sft"))
+    assert run.starts_apart("dpo", tmp_path, presets.LAB)
+    assert not run.starts_apart("grpo", tmp_path, presets.LAB)
+    files.write_json(tmp_path / "evals" / "sft.json", {})
+    assert not run.starts_apart("dpo", tmp_path, presets.LAB)
+
+
+def test_rows_of_a_start_go_when_the_stage_is_trained_from_the_run_s_own(tmp_path, student, shipped, monkeypatch):
+    def row(name, stage, arm, *_):
+        return [{"stage": stage, "arm": arm, "benchmark": "hard", "temperature": 0.6, "pass_at_k": None,
+                 "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "peak_rss_mb": 1}]  # fmt: skip
+
+    measured = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda model, name, *_, **__: measured.append((name, model)))
+    monkeypatch.setattr(evaluate, "ladder_rows", row)
+    monkeypatch.setattr(run, "ten_problems", lambda out: [])
+    placed(tmp_path, "mid", student, shipped("base"))
+    placed(tmp_path, "sft", student, shipped("mid"))
+
+    def arms():
+        return [(row["stage"], row["arm"]) for row in read_json(tmp_path / "ladder.json")]
+
+    for stage in ("mid", "sft"):
+        run.measure(stage, tmp_path, SMOKE, 0, say=lambda line: None)
+    assert arms() == [("mid", "main"), ("mid", "shipped"), ("sft", "main")]
+    assert measured[-1] == ("mid-shipped", run.SHIPPED / "mid")
+    files.write_json(tmp_path / "sft" / "student.json", {"weights": checkpoints.fingerprint(student)})
+    run.measure("sft", tmp_path, SMOKE, 0, say=lambda line: None)
+    assert arms() == [("mid", "main"), ("sft", "main")]
 
 
 @pytest.mark.slow

@@ -47,6 +47,21 @@ def test_ladder_draws_sampled_rows_in_order_with_their_intervals():
     assert {"easy 95.0 %", "hard 80.0 %", "own"} <= set(texts(axes))
 
 
+def test_a_stage_that_started_from_a_shipped_checkpoint_is_joined_to_that_and_to_nothing_else():
+    rows = [rung("base", "hard", 0.0), rung("mid", "hard", 0.1), rung("sft", "hard", 0.6), rung("dpo", "hard", 0.7)]
+    chain = figures.ladder(rows, paper=False).axes[0]
+    assert [len(line.get_xdata()) for line in chain.lines if line.get_linestyle() == "-"] == [4]
+    axes = figures.ladder([*rows, rung("mid", "hard", 0.65, arm="shipped")], paper=False).axes[0]
+    bars = [container for container in axes.containers if container.get_label() == "hard"]
+    assert [list(bar.lines[0].get_ydata()) for bar in bars] == [pytest.approx([0, 10]), pytest.approx([60, 70])]
+    (broken,) = [line for line in axes.lines if "shipped" in str(line.get_label())]
+    assert list(broken.get_ydata()) == pytest.approx([65, 60]) and broken.get_linestyle() == "--"
+    assert 1 < broken.get_xdata()[0] < broken.get_xdata()[1] == pytest.approx(2, abs=0.1)
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert ticks == ["base", "mid-training", "SFT\nstarts from\nshipped mid", "Rollout DPO"]
+    assert "from a shipped checkpoint" in axes.get_title(loc="left") != chain.get_title(loc="left")
+
+
 def test_ladder_with_the_paper_without_it_and_with_nothing():
     paper = figures.ladder(LADDER).axes[1]
     drawn = [list(line.get_ydata()) for line in paper.lines]

@@ -152,6 +152,25 @@ def test_everything_is_there(page):
     assert "<i>1e-3" in says
 
 
+def test_stages_that_started_from_shipped_checkpoints_are_no_climb(run):
+    """In smoke each stage does; then GRPO is compared with its start and not with the base."""
+    start = [
+        row | {"stage": "dpo", "arm": "shipped", "accuracy": row["accuracy"] - 0.005, "seconds": 0.0, "train_tokens": 0}
+        for row in rows() if row["stage"] == "grpo"
+    ]  # fmt: skip
+    assert "chain:" not in Page(write_report(run).read_text(encoding="utf-8")).says()
+    (run / "ladder.json").write_text(json.dumps([*rows(), *start]), encoding="utf-8")
+    says = Page(write_report(run).read_text(encoding="utf-8")).says()
+    assert "10.0 % → 30.0 %" not in says
+    assert "hard 29.5 % → 30.0 % shipped Rollout DPO → GRPO" in says
+    assert (
+        "Not one chain: GRPO starts from the shipped checkpoint of the stage before, not from this run's own." in says
+    )
+    assert "What made the shipped checkpoints that stages start from is not counted." in says
+    assert "together 1,300 65,000" in says and "shipped Rollout DPO 0 0" not in says
+    assert "The same hard problems after each stage. GRPO starts from" in says
+
+
 def test_joules_are_a_column_where_a_stage_has_them(run):
     assert "joules" not in Page(write_report(run).read_text(encoding="utf-8")).says()
     counted = [row | ({"joules": 12_345} if row["stage"] == "sft" else {}) for row in rows()]
@@ -207,7 +226,7 @@ def test_same_files_same_bytes(run):
     [
         ("ladder.json", None, "ladder.json"),
         ("ladder.json", "[{", "ladder.json"),
-        ("ladder.json", '[{"stage": "mid"}]', "benchmark"),
+        ("ladder.json", '[{"stage": "mid"}]', "arm"),
         ("ladder.json", '{"stage": "mid"}', "unexpected form"),
         ("ten.json", '[{"id": 1}]', "completions"),
         ("mid/metrics.jsonl", '{"step": 1}\n{"st', "metrics.jsonl"),
