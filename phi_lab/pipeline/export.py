@@ -11,6 +11,7 @@ what the folder's configuration needs for them was read in their sources):
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,6 +23,11 @@ from phi_lab.config.presets import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.model import checkpoints
+from phi_lab.report.figures import START
+
+# Problems: a ladder's accuracy on fewer stands in the card's table, with its interval, and not in the hub's metadata.
+# Public benchmarks are there whatever their size.
+LEAST = 500
 
 
 def export(run: Path, out: Path, stage: str | None = None, push: str | None = None, scores: Path | None = None) -> Path:
@@ -45,7 +51,7 @@ def export(run: Path, out: Path, stage: str | None = None, push: str | None = No
     AutoModelForCausalLM.from_pretrained(run / stage / "model", dtype=dtype).save_pretrained(out)
     checkpoints.load_tokenizer(run / stage / "model").save_pretrained(out)
     _also_for_older_readers(out)
-    (out / "README.md").write_text(card(stage, config, ladder, public))
+    (out / "README.md").write_text(card(stage, config, ladder, public, begun_from(run, stage)))
     if push:
         try:
             api = HfApi()
@@ -83,11 +89,27 @@ def _also_for_older_readers(folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", about)
 
 
-def card(stage: str, config: dict, ladder: list[dict], scores: list[dict]) -> str:
-    """The model card: what it is, how it was made, what was measured, with the hub's metadata before it."""
+def begun_from(run: Path, stage: str) -> str | None:
+    """The stage whose shipped checkpoint this run's model of `stage` goes back to; None where it goes back to the base
+    by stages of this run alone.
+    """
+    for before, after in reversed(list(pairwise(STAGES[: STAGES.index(stage) + 1]))):
+        own, student = run / before / "model", run / after / "student.json"
+        if before != "base" and not (own.is_dir() and read_json(student)["weights"] == checkpoints.fingerprint(own)):
+            return before
+    return None
+
+
+def card(stage: str, config: dict, ladder: list[dict], scores: list[dict], begun: str | None = None) -> str:
+    """The model card: what it is, how it was made, what was measured, with the hub's metadata before it.
+
+    begun: the stage from whose shipped checkpoint the run's training began, where that was not the base. Then most of
+    what is measured was learned before the run, and nothing of it is written in the hub's format.
+    """
     measured = [row for row in ladder if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None]
     names = dict(zip(("easy", "hard", "transfer"), config["numbers"]["evaluation"]["sets"], strict=True))
-    found = [(names[row["benchmark"]], row["accuracy"]) for row in measured if row["temperature"] > 0]
+    large = [row for row in measured if row["temperature"] > 0 and row["n"] // row["k"] >= LEAST]
+    found = [(names[row["benchmark"]], row["accuracy"]) for row in large]
     found += [(row["benchmark"], row["accuracy"]) for row in scores]
     base, tiny = config["numbers"]["model"], config["scale"] == "cpu"
     known = None if tiny or Path(base).exists() else base  # a folder of somebody's means nothing on the hub
@@ -96,8 +118,10 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict]) -> st
         license="apache-2.0" if tiny else "mit" if phi else None, language="en", library_name="transformers",
         pipeline_tag="text-generation", base_model=known, tags=["phi-lab", "reasoning", stage],
         model_name=f"phi-lab-{stage}",
-        eval_results=[EvalResult(task_type="text-generation", dataset_type=name, dataset_name=name,
-                                 metric_type="pass@1", metric_value=round(100 * value, 2)) for name, value in found],
+        eval_results=None if begun else [
+            EvalResult(task_type="text-generation", dataset_type=name, dataset_name=name, metric_type="pass@1",
+                       metric_value=round(100 * value, 2)) for name, value in found
+        ] or None,
     )  # fmt: skip
     command = f"phi-lab run --scale {config['scale']} --profile {config['profile']} --seed {config['seed']}"
     lines = [
@@ -107,8 +131,13 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict]) -> st
         "It knows columns of digits and nothing else." if tiny else "Trained on mathematics in English only.", "",
         f"- made by: `{command} --out RUN`, phi_lab {config['phi_lab']}, commit {config['git_commit']}",
         f"- versions: {', '.join(f'{name} {number}' for name, number in config['versions'].items())}", "",
+        *([f"Training began from the checkpoint of {begun} that phi-lab ships, not from the base: what that could do "
+           "already is no work of this run.", ""] if begun else []),
         *accuracy_table(measured, names),
     ]  # fmt: skip
+    start = [row for row in ladder if (row["stage"], row["arm"]) == (begun, START) and row["pass_at_k"] is None]
+    if start:
+        lines += ["", f"That checkpoint of {begun}, on the same problems:", "", *accuracy_table(start, names)]
     if scores:
         lines += ["", "Public benchmarks, temperature 0.6, top-p 0.95:", "",
                   "| benchmark | samples | accuracy | 95 % interval |", "|---|---|---|---|"]  # fmt: skip

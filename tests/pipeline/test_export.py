@@ -24,8 +24,9 @@ def finished(tmp_path, shipped):
     for stage in ("mid", "sft"):
         shutil.copytree(shipped(stage), folder / stage / "model")
         write_json(folder / stage / "done.json", {})
+    write_json(folder / "sft" / "student.json", {"weights": checkpoints.fingerprint(shipped("mid"))})  # the run's own, too
     shutil.copytree(shipped("dpo"), folder / "dpo" / "model")  # saved, but not finished
-    row = {"arm": "main", "pass_at_k": None, "n": 80, "ci_low": 0.1, "ci_high": 0.9, "seed": 3}
+    row = {"arm": "main", "pass_at_k": None, "k": 4, "n": 2000, "ci_low": 0.1, "ci_high": 0.9, "seed": 3}
     write_json(folder / "ladder.json", [
         {**row, "stage": stage, "benchmark": name, "temperature": temperature, "accuracy": accuracy}
         for stage, accuracy in (("mid", 0.25), ("sft", 0.5)) for name in ("easy", "hard") for temperature in (0.0, 0.6)
@@ -52,7 +53,37 @@ def test_the_folder_loads_anywhere_and_its_card_tells_the_run_s_numbers(tmp_path
     assert about["license"] == "apache-2.0" and about["library_name"] == "transformers"
     found = about["model-index"][0]["results"]
     assert {one["dataset"]["name"]: one["metrics"][0]["value"] for one in found} == {"easy": 50.0, "hard": 50.0}
-    assert "| hard | 0.6 | 80 | 50.0 % | 10.0 to 90.0 % |" in text and "--seed 3" in text and "25.0" not in text
+    assert "| hard | 0.6 | 2000 | 50.0 % | 10.0 to 90.0 % |" in text and "--seed 3" in text and "25.0" not in text
+    assert "ships" not in text
+
+
+def test_few_problems_are_in_the_card_s_table_and_not_in_the_hub_s_metadata(tmp_path, finished):
+    ladder = read_json(finished / "ladder.json")
+    write_json(finished / "ladder.json", [row | ({"n": 80} if row["benchmark"] == "hard" else {}) for row in ladder])
+    text = (export.export(finished, tmp_path / "phi") / "README.md").read_text()
+    found = yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]
+    assert [one["dataset"]["name"] for one in found] == ["easy"]
+    assert "| hard | 0.6 | 80 | 50.0 % |" in text
+    write_json(finished / "ladder.json", [row | {"n": 1996} for row in ladder])  # 499 problems, four samples each
+    text = (export.export(finished, tmp_path / "few") / "README.md").read_text()
+    assert "model-index" not in text and "| hard | 0.6 | 1996 | 50.0 % |" in text
+
+
+def test_the_card_of_a_stage_that_started_from_a_shipped_checkpoint_says_so(tmp_path, finished, student):
+    write_json(finished / "sft" / "student.json", {"weights": checkpoints.fingerprint(run.SHIPPED / "mid")})
+    shutil.rmtree(finished / "mid" / "model")
+    shutil.copytree(student, finished / "mid" / "model")  # trained here, and not what SFT started from
+    ladder = read_json(finished / "ladder.json")
+    start = [row | {"arm": "shipped", "accuracy": 0.375} for row in ladder if row["stage"] == "mid"]
+    write_json(finished / "ladder.json", ladder + start)
+    text = (export.export(finished, tmp_path / "phi") / "README.md").read_text()
+    assert "Training began from the checkpoint of mid that phi-lab ships" in text
+    assert "That checkpoint of mid, on the same problems:" in text and "| hard | 0.6 | 2000 | 37.5 % |" in text
+    assert "model-index" not in text and "| hard | 0.6 | 2000 | 50.0 % |" in text
+    text = (export.export(finished, tmp_path / "mid", "mid") / "README.md").read_text()  # that one began from the base
+    assert "model-index" in text and "ships" not in text and "25.0" in text
+    shutil.rmtree(finished / "mid")  # as `--from sft` leaves it
+    assert "checkpoint of mid that phi-lab ships" in (export.export(finished, tmp_path / "2") / "README.md").read_text()
 
 
 LONG = {
