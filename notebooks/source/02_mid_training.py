@@ -109,7 +109,8 @@ lab.before_after("base", "mid")
 # [S2]; a model of this size has no such luck to spare. The rows below are this run's.
 
 # %%
-rows = [row for row in lab.rungs() if figures.protocol(row) == "sampled" and row["stage"] in ("base", "mid")]
+main = [row for row in lab.rungs() if figures.protocol(row) == "sampled" and row["arm"] == "main"]
+rows = [row for row in main if row["stage"] in ("base", "mid")]
 lines = [
     (
         row["benchmark"],

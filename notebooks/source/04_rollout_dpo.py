@@ -15,6 +15,7 @@ from IPython.display import HTML
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import style
+from phi_lab.pipeline.run import arm_name
 from phi_lab.report import figures
 from phi_lab.stages import rollout_dpo
 
@@ -56,7 +57,8 @@ HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 # samples.
 
 # %%
-model, tokenizer = lab.model("sft")
+start = lab.start("dpo")  # in `smoke` the shipped model of SFT, not this folder's
+model, tokenizer = lab.model(start)
 some = [row for row in wrong if row["id"] in both]
 plausibility = {
     "right answers": rollout_dpo.log_probabilities(model, tokenizer, right[:500]),
@@ -131,7 +133,7 @@ else:
 
 # %%
 def gain(rows):
-    before, after = (rollout_dpo.log_probabilities(*lab.model(stage), rows) for stage in ("sft", "dpo"))
+    before, after = (rollout_dpo.log_probabilities(*lab.model(stage), rows) for stage in (start, "dpo"))
     return [now - was for was, now in zip(before, after, strict=True)]
 
 
@@ -158,7 +160,7 @@ lab.ladder("dpo")
 lab.before_after("sft", "dpo")
 
 # %%
-said = {figures.STAGES[stage]: [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in ("sft", "dpo")}
+said = {figures.title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in (start, "dpo")}
 pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
@@ -166,12 +168,12 @@ pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 
 # %%
 WAYS, styles = ("terse", "plain", "checking", "backtracking"), {}
-for stage in ("sft", "dpo"):
+for stage in (start, "dpo"):
     rows = lab.answers(stage, "hard", 0.6)
     found = [style(row["completion"]) for row in rows]
     length = sum(len(row["completion"]) for row in rows) / len(rows)
     shares = [f"{100 * found.count(name) / len(found):.0f} %" for name in WAYS]
-    styles[stage] = (figures.STAGES[stage], *shares, f"{length:.0f}")
+    styles[stage] = (figures.title(stage), *shares, f"{length:.0f}")
 HTML(tables.table("", ("", *WAYS, "characters an answer"), styles.values()))
 
 # %% [markdown]
@@ -189,11 +191,11 @@ pictures.plausibility(
 )
 
 # %%
-lines, arms = [], {"main": "", "own": ", its own rollouts"}
+lines = []
+names = {start: figures.title(start), "dpo": "Rollout DPO", "dpo-own": "Rollout DPO, its own rollouts"}
 for row in lab.rungs():
-    shown = row["stage"] in ("sft", "dpo") and row["arm"] in arms
-    if shown and row["benchmark"] == "hard" and figures.protocol(row) == "sampled":
-        name = figures.STAGES[row["stage"]] + arms[row["arm"]]
+    name = names.get(arm_name(row["stage"], row["arm"]))
+    if name and row["benchmark"] == "hard" and figures.protocol(row) == "sampled":
         lines.append((name, tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"])), f"{row['n']:,}"))
 HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "samples"), lines))
 

@@ -45,8 +45,9 @@ print(f"{numbers.steps} steps of {numbers.prompts} questions x {numbers.group} a
 # certain, and what it would have written there at other temperatures.
 
 # %%
-(said,) = lab.groups("dpo", prompts=1, temperature=1.0, size=1)[0]
-HTML(widgets.heat_table(*lab.model("dpo"), said["prompt"], said["completion"]))
+start = lab.start("grpo")  # in `smoke` the shipped model of Rollout DPO, not this folder's
+(said,) = lab.groups(start, prompts=1, temperature=1.0, size=1)[0]
+HTML(widgets.heat_table(*lab.model(start), said["prompt"], said["completion"]))
 
 
 # %% tags=["exercise"]
@@ -91,7 +92,7 @@ balanced = checks.ADVANTAGE.use(advantage)
 # Real groups of the model before RL, at temperature 1.0: on the left what was sampled, on the right what counts.
 
 # %%
-groups = lab.groups("dpo", prompts=16, temperature=1.0)
+groups = lab.groups(start, prompts=16, temperature=1.0)
 rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
 kept = balanced(rewards, torch.Generator().manual_seed(0))
 pictures.groups(rewards.tolist(), kept.tolist())
@@ -136,7 +137,7 @@ lab.ladder("grpo")
 lab.before_after("dpo", "grpo")
 
 # %%
-before, after = ([row["verdict"] == "right" for row in lab.answers(stage)] for stage in ("dpo", "grpo"))
+before, after = ([row["verdict"] == "right" for row in lab.answers(stage)] for stage in (start, "grpo"))
 gained, lost = (
     sum(b > a for a, b in zip(before, after, strict=True)),
     sum(a > b for a, b in zip(before, after, strict=True)),

@@ -7,13 +7,12 @@
 # it measures all five stages first, which takes three minutes longer.
 
 # %%
-from itertools import pairwise
-
 from IPython.display import HTML
 
 from phi_lab.config.presets import STAGES
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, tables
+from phi_lab.pipeline.run import arm_name
 from phi_lab.report import figures
 from phi_lab.report.plot_style import BENCHMARKS
 
@@ -32,7 +31,8 @@ lab.ladder()
 # least one of k sampled answers is right, on the first 200 problems and without an interval.
 
 # %%
-found = {(row["stage"], row["benchmark"], figures.protocol(row)): row for row in lab.rungs() if row["arm"] == "main"}
+rows = [row for row in lab.rungs() if row["arm"] in ("main", figures.START)]
+found = {(arm_name(row["stage"], row["arm"]), row["benchmark"], figures.protocol(row)): row for row in rows}
 
 
 def cell(stage, benchmark, kind="sampled"):
@@ -41,9 +41,9 @@ def cell(stage, benchmark, kind="sampled"):
 
 
 lines = [
-    (figures.STAGES[stage], *(cell(stage, name) for name in BENCHMARKS), cell(stage, "hard", "greedy"),
+    (lab.name(stage), *(cell(stage, name) for name in BENCHMARKS), cell(stage, "hard", "greedy"),
      tables.percent(found[stage, "hard", "pass"]["pass_at_k"]))
-    for stage in STAGES
+    for stage in dict.fromkeys(name for name, *_ in found)
 ]  # fmt: skip
 k = found["base", "hard", "pass"]["k"]
 HTML(tables.table("", ("stage", *BENCHMARKS, "hard, greedy", f"hard, pass@{k}"), lines))
@@ -64,17 +64,19 @@ def flips(before, after):
 # %%
 count_flips = checks.FLIPS.use(flips)
 lines = []
-for one, two in pairwise(STAGES):
+for two in STAGES[1:]:
+    one = lab.start(two)  # the stage before, in `smoke` its shipped model
     before, after = ([row["verdict"] for row in lab.answers(stage)] for stage in (one, two))
     gained, lost = count_flips(before, after)
     p = stats.mcnemar([verdict == "right" for verdict in before], [verdict == "right" for verdict in after])
-    lines.append((f"{figures.STAGES[one]} → {figures.STAGES[two]}", gained, lost, len(before), f"{p:.3g}"))
+    lines.append((f"{figures.title(one)} → {figures.title(two)}", gained, lost, len(before), f"{p:.3g}"))
 HTML(tables.table("Greedy answers to hard. McNemar's test on one seed describes this run, not the recipe.",
                   ("step", "gained", "lost", "of", "p"), lines))  # fmt: skip
 
 # %%
 rises = []
-for one, two in pairwise(STAGES):
+for two in STAGES[1:]:
+    one = lab.start(two)
     share = {stage: [] for stage in (one, two)}
     for stage in share:
         problems = {}
@@ -82,7 +84,7 @@ for one, two in pairwise(STAGES):
             problems.setdefault(row["id"], []).append(row["verdict"] == "right")
         share[stage] = [sum(hits) / len(hits) for hits in problems.values()]
     change = stats.paired_t(share[two], share[one])
-    rises.append((f"{figures.STAGES[two]}", 100 * change.mean, 100 * change.low, 100 * change.high))
+    rises.append((lab.name(two), 100 * change.mean, 100 * change.low, 100 * change.high))
 figure = pictures.intervals(rises, "Gain over the stage before on hard, points", "")
 clear = [name for name, _, low, high in rises if low > 0]
 print("rungs whose interval lies above zero:", ", ".join(clear) or "none")
@@ -129,7 +131,7 @@ lab.means()
 lab.before_after("base", "grpo")
 
 # %%
-said = {figures.STAGES[stage]: [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in STAGES}
+said = {lab.name(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in STAGES}
 pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
@@ -141,7 +143,9 @@ for stage in STAGES:
     row = found[stage, "hard", "sampled"]
     cost = (f"{row['seconds']:,.0f}", f"{row['train_tokens']:,}") if row["seconds"] else ("–", "–")
     lines.append((figures.STAGES[stage], lab.origin(stage), *cost))
-HTML(tables.table("Training alone, without measuring.", ("stage", "model", "seconds", "tokens trained on"), lines))
+shipped = " and without what made the shipped models that stages started from" if figures.started(rows) else ""
+head = ("stage", "model", "seconds", "tokens trained on")
+HTML(tables.table(f"Training alone, without measuring{shipped}.", head, lines))
 
 # %% [markdown]
 # ## The report

@@ -98,8 +98,8 @@ HTML(
 
 # %%
 lab.measure("base", "grpo")
-rows = [row for row in lab.rungs() if row["stage"] in ("base", "grpo") and row["arm"] == "main"]
-figures.ladder(rows, paper=False)
+shown = (("base", "main"), ("dpo", figures.START), ("grpo", "main"))  # what GRPO started from, if that is no chain
+figures.ladder([row for row in lab.rungs() if (row["stage"], row["arm"]) in shown], paper=False)
 
 # %% [markdown]
 # ## Contribute

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from weakref import WeakSet
 
@@ -77,8 +78,10 @@ class Lab:
         rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
         about = f"Profile {self.numbers.profile}, seed {self.seed}, folder {short(self.out)}."
         if self.numbers.profile == "smoke":
-            start = " from shipped checkpoints" if self.numbers.scale == "cpu" else ""
-            about += f" Smoke takes a few steps{start}: it shows that everything runs, not what it reaches."
+            about += " Smoke takes a few steps: it shows that everything runs, not what it reaches."
+            if self.numbers.scale == "cpu":
+                about += " Each stage starts from the shipped checkpoint of the stage before: what it brought is the "
+                about += "difference to that, and no climb from the first stage to the last."
         return tables.table(about, ("stage", "where its model comes from"), rows)
 
     # ------------------------------------------------------------------ the chain
@@ -107,7 +110,9 @@ class Lab:
             for path in (self.out / "evals").glob(f"{folder.name}.*"):
                 path.unlink()
         if (self.out / "ladder.json").exists():
-            write_json(self.out / "ladder.json", [row for row in self.rungs() if row["stage"] not in gone])
+            kept = [row for row in self.rungs() if row["stage"] not in gone]
+            start = (STAGES[STAGES.index(stage) - 1], figures.START)  # measured for this stage only
+            write_json(self.out / "ladder.json", [row for row in kept if (row["stage"], row["arm"]) != start])
         print(f"forgotten: {', '.join(gone)}")
 
     def measure(self, *stages: str) -> None:
@@ -147,10 +152,22 @@ class Lab:
         from a folder or the hub, and no other model is there before it is trained.
         """
         if (self.out / stage / "model").is_dir():
-            return "trained in this folder"
+            return "trained in this folder" + self.name(stage).removeprefix(figures.title(stage))
         if self.numbers.scale == "cpu":
             return "shipped with the course"
         return self.numbers.model if stage == "base" else "not trained yet"
+
+    def start(self, stage: str) -> str:
+        """Which model a stage starts, or started, from: "mid", or "mid-shipped" where that is the shipped checkpoint
+        and not this run's own. All that looks at models and answers here takes either.
+        """
+        before = STAGES[STAGES.index(stage) - 1]
+        return f"{before}-{figures.START}" if run.starts_apart(stage, self.out, self.numbers) else before
+
+    def name(self, stage: str) -> str:
+        """What a page calls a model: "SFT", or if it started from a shipped one "SFT (from the shipped ...)"."""
+        apart = stage in STAGES and run.starts_apart(stage, self.out, self.numbers)
+        return figures.title(stage) + (f" (from the {figures.title(self.start(stage))})" if apart else "")
 
     def lacks(self, stage: str) -> bool:
         """Whether there is no model of a stage, or of "teacher": at a GPU scale only the base is there from the
@@ -159,7 +176,8 @@ class Lab:
         return self.numbers.scale != "cpu" and stage != "base" and not (self.out / stage / "model").is_dir()
 
     def folder(self, stage: str) -> Path:
-        """Where the model of a stage, or of "teacher", lies: this run's own where there is one, else the shipped one.
+        """Where the model of a stage, of "teacher", or of a `start` lies: this run's own where there is one, else the
+        shipped one.
 
         Raises UserError where there is none.
         """
@@ -169,7 +187,7 @@ class Lab:
             return self.out / stage / "model"
         if self.numbers.scale != "cpu":
             return checkpoints.find(self.numbers.model)
-        return run.TEACHER if stage == "teacher" else run.SHIPPED / stage
+        return run.TEACHER if stage == "teacher" else run.SHIPPED / stage.removesuffix(f"-{figures.START}")
 
     def model(self, stage: str):
         """(model, tokenizer) of a stage, or of "teacher", for a look: it leaves the GPU when the lab next trains or
@@ -271,8 +289,9 @@ class Lab:
 
     def ladder(self, last: str = "grpo") -> Figure:
         """The ladder up to the stage `last`, beside the paper's."""
-        shown = STAGES[: STAGES.index(last) + 1]
-        return figures.ladder([row for row in self.rungs() if row["stage"] in shown])
+        shown, later = STAGES[: STAGES.index(last) + 1], (last, figures.START)  # what the next stage started from
+        rows = [row for row in self.rungs() if row["stage"] in shown and (row["stage"], row["arm"]) != later]
+        return figures.ladder(rows)
 
     def chains(self) -> Figure | HTML:
         """The published ladder: independent chains and their controls."""
@@ -305,8 +324,12 @@ class Lab:
         return ask_ten(checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder), numbers=plan)
 
     def before_after(self, before: str, after: str) -> HTML:
-        """The ten problems as two stages answer them, side by side; a stage without a model is named instead."""
-        names = {stage: figures.STAGES.get(stage, stage) for stage in (before, after)}
+        """The ten problems as two stages answer them, side by side; a stage without a model is named instead. For the
+        stage before `after` stands the model that `after` started from.
+        """
+        if (before, after) in pairwise(STAGES):
+            before = self.start(after)
+        names = {before: figures.title(before), after: self.name(after)}
         missing = "".join(
             f"<p>No model of {names.pop(stage)} here, and none is shipped for {self.numbers.scale}.</p>"
             for stage in (before, after)

@@ -156,6 +156,44 @@ def test_a_lab_opens_its_folder_and_says_where_models_come_from(lab):
     assert lab.origin("mid") == "trained in this folder"
 
 
+@pytest.fixture
+def apart(lab, student):
+    """A lab in smoke whose mid-training and SFT are trained: both from what ships."""
+    for stage, before in (("mid", "base"), ("sft", "mid")):
+        shutil.copytree(student, lab.out / stage / "model")
+        write_json(lab.out / stage / "student.json", {"weights": checkpoints.fingerprint(run.SHIPPED / before)})
+    return lab
+
+
+def test_a_page_compares_a_stage_with_what_it_started_from(apart):
+    starts = [apart.start(stage) for stage in ("mid", "sft", "dpo", "grpo")]
+    assert starts == ["base", "mid-shipped", "sft-shipped", "dpo"]
+    assert apart.folder("mid-shipped") == run.SHIPPED / "mid" and apart.folder("mid") == apart.out / "mid" / "model"
+    assert apart.name("mid") == "mid-training" and apart.name("sft") == "SFT (from the shipped mid-training)"
+    assert apart.origin("sft") == "trained in this folder (from the shipped mid-training)"
+    assert "no climb from the first stage to the last" in apart._repr_html_()
+    problems = notebook.ten_problems(apart.numbers.evaluation)
+    for name, said in (("mid-shipped", 1111), ("mid", 2222), ("sft", 3333)):
+        row = {"temperature": 0.0, "sample": 0, "completion": f"\\boxed{{{said}}}", "verdict": "wrong"}
+        rows = [{**row, "id": problem["id"]} for problem in problems]
+        write_rows(apart.out / "evals" / f"{name}.hard.jsonl", rows)
+    page = apart.before_after("mid", "sft").data
+    assert "1111" in page and "2222" not in page and "3333" in page and "shipped mid-training" in page
+
+
+def test_the_ladder_and_again_know_whose_start_a_row_is(apart):
+    rung = {"benchmark": "hard", "temperature": 0.6, "pass_at_k": None, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    arms = [("base", "main"), ("mid", "main"), ("mid", "shipped"), ("sft", "main"), ("sft", "shipped")]
+    write_json(apart.out / "ladder.json", [{"stage": stage, "arm": arm, **rung} for stage, arm in arms])
+
+    def broken(last):
+        return sum("shipped" in str(line.get_label()) for line in apart.ladder(last).axes[0].lines)
+
+    assert broken("mid") == 0 and broken("sft") == 1
+    apart.again("sft")
+    assert [(row["stage"], row["arm"]) for row in apart.rungs()] == arms[:2]
+
+
 def test_a_folder_of_another_profile_is_refused(lab, monkeypatch):
     monkeypatch.setenv("PHI_LAB_PROFILE", "lab")
     with pytest.raises(UserError, match="config.json"):
@@ -343,7 +381,8 @@ def test_again_forgets_a_stage_and_what_came_after(lab):
         (lab.out / stage).mkdir()
         write_rows(lab.out / "evals" / f"{stage}.hard.jsonl", [])
         write_json(lab.out / "evals" / f"{stage}.json", {})
-    write_json(lab.out / "ladder.json", [{"stage": "base"}, {"stage": "mid"}, {"stage": "sft"}])
+    rows = [{"stage": stage, "arm": "main"} for stage in ("base", "mid", "sft")]
+    write_json(lab.out / "ladder.json", rows)
     lab.again("sft")
     assert (lab.out / "mid").exists() and not (lab.out / "sft").exists() and not (lab.out / "dpo-own").exists()
     assert [row["stage"] for row in lab.rungs()] == ["base", "mid"]

@@ -24,7 +24,7 @@ def finished(tmp_path, shipped):
     for stage in ("mid", "sft"):
         shutil.copytree(shipped(stage), folder / stage / "model")
         write_json(folder / stage / "done.json", {})
-    write_json(folder / "sft" / "student.json", {"weights": checkpoints.fingerprint(shipped("mid"))})  # the run's own, too
+    write_json(folder / "sft" / "student.json", {"weights": checkpoints.fingerprint(shipped("mid"))})  # its own
     shutil.copytree(shipped("dpo"), folder / "dpo" / "model")  # saved, but not finished
     row = {"arm": "main", "pass_at_k": None, "k": 4, "n": 2000, "ci_low": 0.1, "ci_high": 0.9, "seed": 3}
     write_json(folder / "ladder.json", [
