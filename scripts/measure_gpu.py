@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from transformers import masking_utils
 
-from phi_lab.config import presets
+from phi_lab.config import presets, schema
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import plan
 from phi_lab.stages import language_modeling as lm
@@ -52,7 +52,7 @@ def random_model(name: str, folder: Path) -> Path:
     return folder
 
 
-def sharded_alone(hardware: presets.Hardware) -> dict:
+def sharded_alone(hardware: schema.Hardware) -> dict:
     """`training.arguments` as several processes have them."""
     processes, training.processes = training.processes, lambda: 2
     try:
@@ -76,7 +76,7 @@ def measure(case: str, where: Path) -> dict:
         lm.machine = sharded_alone
     student = random_model(name, where / name)
     batch = TOKENS // length
-    numbers = presets.Training(learning_rate=1e-5, batch=batch, row_length=length, steps=STEPS, muon=False,
+    numbers = schema.Training(learning_rate=1e-5, batch=batch, row_length=length, steps=STEPS, muon=False,
                              hardware=hardware)  # fmt: skip
     chance = torch.Generator().manual_seed(0)
     vocabulary = checkpoints.config(name).vocab_size

@@ -12,8 +12,8 @@ import served
 import torch
 from hypothesis import settings
 
-from phi_lab.config import presets
-from phi_lab.config.presets import STAGES
+from phi_lab.config import presets, schema
+from phi_lab.config.schema import STAGES
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.model import checkpoints
@@ -53,12 +53,12 @@ def shipped():
 SMOKE = presets.SMOKE
 TINY = replace(
     SMOKE,
-    distillation=presets.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
+    distillation=schema.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
     mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
     sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
     dpo=replace(SMOKE.dpo, pairs=8, batch=4, plausible=1e9, own_questions=6),
     grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
-    evaluation=presets.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
+    evaluation=schema.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
 )
 
 
@@ -100,7 +100,7 @@ def server(monkeypatch):
 def data(tmp_path_factory):
     """right, wrong and validation rollouts, distilled from the script; wrong answers are spoilt right ones."""
     folder = tmp_path_factory.mktemp("data")
-    plan = presets.Distillation(questions=24, validation_questions=6, samples=4)
+    plan = schema.Distillation(questions=24, validation_questions=6, samples=4)
     for split, count in (("train", 24), ("validation", 6)):
         asked = training_sets.questions(count, 1, split)
         whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}

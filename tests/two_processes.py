@@ -15,7 +15,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from phi_lab.config import presets
+from phi_lab.config import schema
 from phi_lab.distill import training_sets
 from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
@@ -70,23 +70,23 @@ def die_in_step_three() -> None:
 
 def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False) -> None:
     """Train the stage for a few steps on CPU hardware."""
-    hardware = presets.Hardware(rows=4, sharded=sharded, checkpointing=sharded)
+    hardware = schema.Hardware(rows=4, sharded=sharded, checkpointing=sharded)
     if sharded:
         shard_without_gpu()
     plain = dict(learning_rate=1e-3, batch=8, row_length=320, steps=4, muon=False, hardware=hardware)
     right, held, wrong = (data / f"{name}.jsonl" for name in ("train-right", "validation-right", "wrong"))
     if stage == "mid":
-        numbers = presets.Training(**plain, evaluate_every=2)
+        numbers = schema.Training(**plain, evaluate_every=2)
         mid_training.train(student, right, held, out, numbers, seed=0, pack=two_batches)
     elif stage == "sft":
-        sft.train(student, right, held, out, presets.Training(**plain, documents=40), seed=0)
+        sft.train(student, right, held, out, schema.Training(**plain, documents=40), seed=0)
     elif stage == "dpo":
         few = replace(hardware, rows=2)  # passes add up to a batch
-        numbers = presets.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=few)
+        numbers = schema.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=few)
         rollout_dpo.train(student, right, wrong, out, numbers, seed=0)
     else:
         rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
-        numbers = presets.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
+        numbers = schema.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
                                       muon=False, hardware=hardware)  # fmt: skip
         grpo.train(student, training_sets.questions(8, 1), out, numbers, seed=0, reward=odd,
                    select=lambda ask, problems, *_: problems)  # fmt: skip

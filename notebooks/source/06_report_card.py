@@ -9,7 +9,7 @@
 # %%
 from IPython.display import HTML
 
-from phi_lab.config.presets import STAGES
+from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.pipeline.run import arm_name

@@ -15,7 +15,7 @@ import torch
 from IPython.display import HTML
 from transformers import AutoModelForCausalLM
 
-from phi_lab.config import presets
+from phi_lab.config import paper, presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.lab import Lab, checks, tables, widgets
@@ -53,10 +53,10 @@ TITLES = {
     "evaluation": "Evaluation after each stage",
     "hardware": "The machine, for every stage",
 }
-scales = {name: presets.numbers(name) for name in presets.SCALES}
+scales = {name: presets.numbers(name) for name in schema.SCALES}
 page = ""
 for part, title in TITLES.items():
-    rows = presets.beside_the_paper(part, scales.values())
+    rows = paper.beside_the_paper(part, scales.values())
     page += f"<h3>{title}</h3>" + tables.table("", ("number", *scales, "the paper", "source"), rows)
 HTML(page)
 
@@ -153,7 +153,7 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 def one_step(adapter):
     """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
     torch.manual_seed(0)
-    model = checkpoints.load(run.SHIPPED / "base", presets.Hardware(adapter=adapter))
+    model = checkpoints.load(run.SHIPPED / "base", schema.Hardware(adapter=adapter))
     tokenizer = checkpoints.load_tokenizer()
     rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
     batch = collate(tokenizer.pad_token_id)(

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from phi_lab import __version__
-from phi_lab.config import presets
+from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 
 EPILOG = """typical use:
@@ -93,13 +93,13 @@ def parser() -> argparse.ArgumentParser:
         return one
 
     run = command("run", _run, "run the chain of stages and measure each")
-    run.add_argument("--scale", default="cpu", help=f"hardware: {', '.join(presets.SCALES)}")
+    run.add_argument("--scale", default="cpu", help=f"hardware: {', '.join(schema.SCALES)}")
     run.add_argument(
         "--profile", default="lab", help="smoke: two minutes from shipped checkpoints; lab: the whole climb"
     )
     run.add_argument("--seed", type=seed, default=0, help="another seed is another, independent run")
     run.add_argument("--out", type=Path, required=True, help="run folder; an existing one is continued")
-    run.add_argument("--from", dest="start", default="mid", help=f"first stage: {', '.join(presets.STAGES)}")
+    run.add_argument("--from", dest="start", default="mid", help=f"first stage: {', '.join(schema.STAGES)}")
     run.add_argument("--to", dest="stop", default="grpo", help="last stage")
     run.add_argument("--data", type=Path, default=None, help="a `phi-lab distill` folder to train on; none: an own set")
 
@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
                      "torchrun ...' on several nodes: docs/scaling.md")  # fmt: skip
 
     one = command("stage", _stage, "train one stage of a run that is open, in as many processes as torchrun starts")
-    one.add_argument("stage", help=", ".join(presets.STAGES[1:]))
+    one.add_argument("stage", help=", ".join(schema.STAGES[1:]))
     one.add_argument("--out", type=Path, required=True, help="run folder with its data; `phi-lab run` makes one")
     one.add_argument("--parts", default=None, metavar="DIGEST", help=argparse.SUPPRESS)
 
@@ -139,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--teacher-url", metavar="URL", default="", help="OpenAI-compatible; key in OPENAI_API_KEY")
     distil.add_argument("--teacher-model", metavar="NAME", default="teacher", help="as the endpoint calls it")
     distil.add_argument(
-        "--instruction", metavar="TEXT", default=presets.INSTRUCTION, help="after each question; '': none"
+        "--instruction", metavar="TEXT", default=schema.INSTRUCTION, help="after each question; '': none"
     )
     distil.add_argument("--concurrency", type=at_least(1), default=64, help="requests at once")
     distil.add_argument("--timeout", type=at_least(0.1, float), default=600.0, help="seconds for one request")
@@ -303,7 +303,7 @@ def _distill(options) -> None:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
     order = jobs.Order(
         out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
-        plan=presets.Distillation(options.questions, 0, samples=options.samples, temperature=options.temperature,
+        plan=schema.Distillation(options.questions, 0, samples=options.samples, temperature=options.temperature,
                                 max_new_tokens=options.max_tokens),
         instruction=options.instruction,
         whom=endpoint.Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
@@ -370,13 +370,13 @@ def _eval(options) -> None:
     if options.sets:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     if options.benchmarks:
-        protocol = public_benchmarks.usual(presets.Protocol(), options.samples, options.problems, options.max_tokens)
+        protocol = public_benchmarks.usual(schema.Protocol(), options.samples, options.problems, options.max_tokens)
         names = options.benchmarks.replace(",", " ").split()
         rows = public_benchmarks.measure(checkpoints.find(options.model), names, options.out, protocol, options.seed,
                                          options.engine or public_benchmarks.engine())  # fmt: skip
         print(public_benchmarks.table(rows, options.name))
         return
-    numbers = presets.Evaluation(problems=options.problems or 500)
+    numbers = schema.Evaluation(problems=options.problems or 500)
     ladder.evaluate(Path(options.model), options.name, options.out, numbers, options.seed)
     for row in ladder.ladder_rows(options.name, options.name, "main", options.out, numbers, options.seed, {}):
         what = (  # the interval is the accuracy's

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab.config.presets import INSTRUCTION, Distillation
+from phi_lab.config.schema import INSTRUCTION, Distillation
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim

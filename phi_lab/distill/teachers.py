@@ -18,7 +18,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from phi_lab.config.presets import INSTRUCTION, Distillation
+from phi_lab.config.schema import INSTRUCTION, Distillation
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
 from phi_lab.distill.shards import Answer, Chunk, Place, Teacher

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from phi_lab.config.presets import Evaluation
+from phi_lab.config.schema import Evaluation
 from phi_lab.core import stats
 from phi_lab.core.files import claim, read_json, read_rows, write_rows
 from phi_lab.model import checkpoints

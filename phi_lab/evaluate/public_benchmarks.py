@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from phi_lab.config.presets import Protocol
+from phi_lab.config.schema import Protocol
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, write_json

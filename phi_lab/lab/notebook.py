@@ -23,8 +23,9 @@ import datasets
 import transformers
 from IPython.display import HTML
 
-from phi_lab.config import presets
-from phi_lab.config.presets import LAB, STAGES, Evaluation, Hardware
+from phi_lab.config import presets, schema
+from phi_lab.config.presets import LAB
+from phi_lab.config.schema import STAGES, Evaluation, Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.distill import shards, training_sets
@@ -345,8 +346,8 @@ def usual_scale(out: Path) -> str:
     Raises UserError where PHI_LAB_SCALE is no scale.
     """
     wanted, config = os.environ.get("PHI_LAB_SCALE"), out / "config.json"
-    if wanted and wanted not in presets.SCALES:
-        raise UserError(f"PHI_LAB_SCALE={wanted!r} is no scale: unset it, or choose one of {', '.join(presets.SCALES)}")
+    if wanted and wanted not in schema.SCALES:
+        raise UserError(f"PHI_LAB_SCALE={wanted!r} is no scale: unset it, or choose one of {', '.join(schema.SCALES)}")
     return wanted or (read_json(config)["numbers"]["scale"] if config.exists() else "cpu")
 
 

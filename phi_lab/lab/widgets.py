@@ -13,7 +13,7 @@ import ipywidgets
 import torch
 
 from phi_lab import verify
-from phi_lab.config import presets
+from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.distill.funnel import Funnel, Rules
 from phi_lab.lab import tables
@@ -217,7 +217,7 @@ def plan_text(scale_name: str, card: str, gpus: int) -> str:
 
 def planner() -> ipywidgets.Widget:
     """Choose a scale, a card and how many of them."""
-    which = ipywidgets.Dropdown(options=presets.SCALES[1:], value="qlora", description="scale")
+    which = ipywidgets.Dropdown(options=schema.SCALES[1:], value="qlora", description="scale")
     card = ipywidgets.Dropdown(options=list(plan.CARDS), value="rtx4090", description="GPU")
     gpus = ipywidgets.SelectionSlider(options=[2**i for i in range(11)], value=1, description="how many", **SLOW)
     return _live(lambda: f"<pre>{text(plan_text(which.value, card.value, gpus.value))}</pre>", which, card, gpus)

@@ -26,7 +26,7 @@ from transformers import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils.logging import disable_progress_bar
 
-from phi_lab.config.presets import LAPTOP, Hardware
+from phi_lab.config.schema import LAPTOP, Hardware
 from phi_lab.core.errors import UserError
 
 disable_progress_bar()  # loading a tiny model takes a millisecond

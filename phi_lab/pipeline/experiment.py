@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from phi_lab.config import presets
-from phi_lab.config.presets import STAGES, Numbers
+from phi_lab.config.schema import STAGES, Numbers
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, claim, read_json, read_rows
 from phi_lab.model import checkpoints

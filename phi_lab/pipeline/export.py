@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, HTTPError
 from transformers import AutoModelForCausalLM
 
-from phi_lab.config.presets import STAGES
+from phi_lab.config.schema import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.model import checkpoints

@@ -22,7 +22,7 @@ from pathlib import Path
 import dill
 import torch
 
-from phi_lab.config.presets import Numbers
+from phi_lab.config.schema import Numbers
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from phi_lab.config.presets import VLLM_SHARE, Hardware, Numbers, batch
+from phi_lab.config.schema import VLLM_SHARE, Hardware, Numbers, batch
 from phi_lab.core.errors import UserError
 from phi_lab.model import checkpoints
 
@@ -191,9 +191,9 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
     return rows
 
 
-def require(numbers: Numbers, config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
+def require(numbers: Numbers, model_config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
     """Raises UserError where one pass of a stage does not fit on so many GPUs of so much memory."""
-    shape = Shape(config)
+    shape = Shape(model_config)
     for stage in UNITS:
         hardware = getattr(numbers, stage).hardware
         tokens = _passes(numbers, stage, gpus)[0] * _longest(numbers, stage)

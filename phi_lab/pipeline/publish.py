@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from phi_lab.config.presets import STAGES
+from phi_lab.config.schema import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_rows
 from phi_lab.distill import shards

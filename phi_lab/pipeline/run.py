@@ -26,8 +26,8 @@ import torch
 from transformers import AutoConfig
 
 from phi_lab import __version__
-from phi_lab.config import presets
-from phi_lab.config.presets import STAGES, Numbers, batch
+from phi_lab.config import presets, schema
+from phi_lab.config.schema import STAGES, Numbers, batch
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
@@ -116,10 +116,10 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
         )
     numbers = replace(numbers, model=model or numbers.model)
     base = checkpoints.find(numbers.model)
-    config = AutoConfig.from_pretrained(base)
+    model_config = AutoConfig.from_pretrained(base)
     if torch.cuda.is_available():
         if processes:
-            require_memory(numbers, config, processes, torch.cuda.get_device_properties(0).total_memory)
+            require_memory(numbers, model_config, processes, torch.cuda.get_device_properties(0).total_memory)
         return numbers
     count = checkpoints.parameters(base)
     if count > SMALL:
@@ -127,7 +127,7 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
             f"the scale {numbers.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
             f"none; phi-lab plan --scale {numbers.scale} says which"
         )
-    return presets.without_gpu(numbers, "cpu" if config.model_type == "phi3" else "hf")
+    return presets.without_gpu(numbers, "cpu" if model_config.model_type == "phi3" else "hf")
 
 
 def between(start: str, stop: str) -> tuple[str, ...]:
@@ -219,8 +219,8 @@ def train_launched(
     Raises UserError for a run without one of them, a batch that the processes cannot share, more of them than GPUs, and
     GPUs with too little memory: behind a launcher of somebody's own nobody has counted before.
     """
-    config = read_json(out / "config.json")
-    numbers, seed, folder, data = presets.restored(config["numbers"]), config["seed"], out / stage, out / "data"
+    saved = read_json(out / "config.json")
+    numbers, seed, folder, data = schema.restored(saved["numbers"]), saved["seed"], out / stage, out / "data"
     if stage not in STAGES[1:]:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
     share(batch(numbers, stage))
@@ -374,7 +374,7 @@ def adopt(folder: Path, out: Path) -> None:
     wrong = read_rows(folder / "wrong.jsonl", ("id", "domain", "prompt", "completion"))
     for row in [*right, *wrong]:
         if row["domain"] not in WORLD:
-            row["prompt"] = chat.instructed(presets.INSTRUCTION, row["prompt"])
+            row["prompt"] = chat.instructed(schema.INSTRUCTION, row["prompt"])
     write_rows(data / "right.jsonl", [row for row in right if row["id"] not in held])
     write_rows(data / "validation.jsonl", [row for row in right if row["id"] in held])
     write_rows(data / "wrong.jsonl", wrong)

@@ -12,7 +12,7 @@ import os
 import random
 from pathlib import Path
 
-from phi_lab.config.presets import INSTRUCTION
+from phi_lab.config.schema import INSTRUCTION
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.model import chat

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from phi_lab.config.presets import STAGES
+from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows

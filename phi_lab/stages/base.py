@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
-from phi_lab.config.presets import Training
+from phi_lab.config.schema import Training
 from phi_lab.core.progress import Bar
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic, logic

@@ -28,15 +28,15 @@ from pathlib import Path
 from types import MethodType
 
 import torch
+import trl
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab.config import presets
-from phi_lab.config.presets import Reinforcement
+from phi_lab.config import schema
+from phi_lab.config.schema import Reinforcement
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.model import chat, checkpoints
@@ -155,7 +155,7 @@ def train(
     longest = max(longest, checkpoints.least_context(model))
     started = time.perf_counter()
     schedule = temperature or anneal(numbers)
-    arguments = GRPOConfig(
+    arguments = trl.GRPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
         learning_rate=numbers.learning_rate,
         lr_scheduler_type=numbers.schedule, warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0,
@@ -218,7 +218,7 @@ def train(
 # ------------------------------------------------------------------ the seam to TRL
 
 
-def _follow_temperature(trainer: GRPOTrainer) -> None:
+def _follow_temperature(trainer: trl.GRPOTrainer) -> None:
     """Take log-probabilities at the temperature of the step. TRL fixes, when it is built, what its head divides by."""
     model = trainer.model.get_base_model() if isinstance(trainer.model, PeftModel) else trainer.model
     built, heads = model.forward, {}
@@ -247,11 +247,11 @@ def _vllm(longest: int) -> dict:
     if server := os.environ.get("PHI_LAB_VLLM"):
         return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server,
                 "vllm_importance_sampling_correction": False}  # fmt: skip
-    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": presets.VLLM_SHARE,
+    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": schema.VLLM_SHARE,
             "vllm_max_model_length": longest, "vllm_importance_sampling_correction": False}  # fmt: skip
 
 
-class _Trainer(GRPOTrainer):
+class _Trainer(trl.GRPOTrainer):
     """GRPOTrainer whose advantages come from a plain function and whose zero-advantage rows cost nothing."""
 
     advantage: Advantage

@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from phi_lab.config.presets import Training
+from phi_lab.config.schema import Training
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
 from phi_lab.stages.muon import muon

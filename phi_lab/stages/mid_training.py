@@ -11,7 +11,7 @@ a plateau and not a choice. Deviation: the loss covers the answer only; a small 
 
 from pathlib import Path
 
-from phi_lab.config.presets import Training
+from phi_lab.config.schema import Training
 from phi_lab.core.files import read_rows
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result

@@ -26,11 +26,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+import trl
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
-from trl import DPOConfig, DPOTrainer
 
-from phi_lab.config.presets import Preference
+from phi_lab.config.schema import Preference
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.model import chat, checkpoints
@@ -155,7 +155,7 @@ def train(
     steps = max(1, len(rows) // numbers.batch) * numbers.epochs
     mine = share(numbers.batch)
     together = math.gcd(mine, numbers.hardware.rows)  # pairs in one pass; passes of equal size make up the batch
-    arguments = DPOConfig(
+    arguments = trl.DPOConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
         per_device_train_batch_size=mine, learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
@@ -268,7 +268,7 @@ def question_once(
     )
 
 
-class _Trainer(DPOTrainer):
+class _Trainer(trl.DPOTrainer):
     """DPOTrainer that sends pairs of like length through together, so that few positions only pad, reads a question
     once where logits may be held whole, and meets its longest pairs first.
     """

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from phi_lab.config.presets import Training
+from phi_lab.config.schema import Training
 from phi_lab.core.files import read_rows
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD

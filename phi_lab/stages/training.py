@@ -16,7 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from phi_lab.config.presets import Hardware
+from phi_lab.config.schema import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, write_rows
 from phi_lab.core.progress import Bar

@@ -11,11 +11,11 @@ from contextlib import suppress
 
 import pytest
 
-from phi_lab.config import presets
+from phi_lab.config import schema
 from phi_lab.core.errors import UserError
 from phi_lab.distill import shards, teachers, training_sets
 
-PLAN = presets.Distillation(questions=30, validation_questions=0, samples=3)
+PLAN = schema.Distillation(questions=30, validation_questions=0, samples=3)
 ASKED = training_sets.questions(30, 1)
 WHOSE = {"name": "script", "samples": 3, "temperature": 1.0, "seed": 1}
 

@@ -9,7 +9,7 @@ import ipywidgets
 import pytest
 import torch
 
-from phi_lab.config import presets
+from phi_lab.config import schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
 from phi_lab.distill import shards, training_sets
@@ -292,11 +292,11 @@ def test_a_look_at_a_gpu_scale_uses_the_run_s_own_numbers(lora, asked):
     problems = benchmarks.load("aime24")
     rows = lora.ten("base")
     assert [row["id"] for row in rows] == [row["id"] for row in problems[:8]], "smoke measures eight"
-    told = [f"{presets.INSTRUCTION}\n\nAdd {n}." for n in range(8)]
+    told = [f"{schema.INSTRUCTION}\n\nAdd {n}." for n in range(8)]
     assert asked[0][0] == told and (asked[0][1]["engine"], asked[0][1]["max_new_tokens"]) == ("hf", 6)
     groups = lora.groups("base", prompts=3, temperature=1.0, size=2)
     assert [len(group) for group in groups] == [2, 2, 2]
-    known = {f"{presets.INSTRUCTION}\n\nWhat is {n} and 1 together?" for n in range(4)}
+    known = {f"{schema.INSTRUCTION}\n\nWhat is {n} and 1 together?" for n in range(4)}
     assert {prompt for prompt in asked[1][0]} <= known
     assert (asked[1][1]["engine"], asked[1][1]["max_new_tokens"]) == ("hf", 6)
     row = {"temperature": 0.0, "sample": 0, "completion": "measured", "verdict": "wrong"}
@@ -340,11 +340,11 @@ def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch)
 
 def test_public_sets_are_asked_with_the_instruction_of_public_benchmarks(place, asked, student):
     few = {"problems": 2, "max_new_tokens": 4}
-    numbers = presets.Evaluation(**few, samples=1, pass_samples=1, sets=("math500", "hard", "transfer"))
+    numbers = schema.Evaluation(**few, samples=1, pass_samples=1, sets=("math500", "hard", "transfer"))
     ladder.evaluate(student, "x", place / "evals", numbers, 0)
     easy, hard = asked[0][0], asked[2][0]
     assert hard == [problem["prompt"] for problem in benchmarks.load("hard")[:2]]
-    public_benchmarks.measure(student, ["math500"], place / "exam", presets.Protocol(**few, samples=1), 0, "cpu")
+    public_benchmarks.measure(student, ["math500"], place / "exam", schema.Protocol(**few, samples=1), 0, "cpu")
     assert easy == asked[-1][0] and easy[0].startswith("Please reason step by step") and easy[0].endswith("Add 0.")
 
 
@@ -353,7 +353,7 @@ def test_a_set_that_cannot_be_read_is_told_before_a_model_is_loaded(place, stude
         raise AssertionError("loaded a model")
 
     monkeypatch.setattr(checkpoints, "load_to_sample", never)
-    numbers = presets.Evaluation(problems=2, sets=("easy", "math500", "gpqa-diamond"))
+    numbers = schema.Evaluation(problems=2, sets=("easy", "math500", "gpqa-diamond"))
     with pytest.raises(UserError, match=r"no gpqa-diamond\.jsonl"):
         ladder.evaluate(student, "x", place / "evals", numbers, 0)
 

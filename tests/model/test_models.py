@@ -6,7 +6,7 @@ import torch
 from peft import peft_model
 from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
-from phi_lab.config.presets import Hardware
+from phi_lab.config.schema import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from phi_lab.config import presets
-from phi_lab.config.presets import STAGES
+from phi_lab.config.schema import STAGES
 from phi_lab.core import files, stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows

@@ -13,7 +13,7 @@ import torch
 from nbclient import NotebookClient
 
 from phi_lab import cli
-from phi_lab.config import presets
+from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.model import checkpoints
@@ -35,10 +35,10 @@ def opened(folder, data):
 
 
 def test_numbers_come_back_from_a_config():
-    for name in presets.SCALES:
-        for profile in presets.PROFILES:
+    for name in schema.SCALES:
+        for profile in schema.PROFILES:
             one = presets.numbers(name, profile)
-            assert presets.restored(json.loads(json.dumps(one.row()))) == one
+            assert schema.restored(json.loads(json.dumps(one.row()))) == one
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_who_launches_what(monkeypatch):
 def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts(tmp_path):
     with pytest.raises(UserError, match="^mid: 8 a step cannot be divided among 3 processes$"):
         run.chain(tmp_path / "run", launcher=launch.local(3))
-    for profile in presets.PROFILES:  # on the machines that people rent
+    for profile in schema.PROFILES:  # on the machines that people rent
         for stage in ("mid", "sft", "dpo", "grpo"):
             assert run.batch(presets.numbers("full", profile), stage) % 8 == 0
     assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import masking_utils
 
-from phi_lab.config.presets import Hardware
+from phi_lab.config.schema import Hardware
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from phi_lab.cli import main
 from phi_lab.config import presets
-from phi_lab.config.presets import Hardware
+from phi_lab.config.schema import Hardware
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
 from phi_lab.model import checkpoints

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from phi_lab import cli
-from phi_lab.config import presets
-from phi_lab.config.presets import STAGES
+from phi_lab.config import presets, schema
+from phi_lab.config.schema import STAGES
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
@@ -300,7 +300,7 @@ def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(tiny, 
 
 
 def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eval(tmp_path, shipped, student, capsys):
-    numbers = presets.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8)
+    numbers = schema.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8)
     evaluate.evaluate(student, "x", tmp_path, numbers, 0)
     first = read_rows(tmp_path / "x.hard.jsonl")
     with pytest.raises(UserError, match="x.json: model differs"):
@@ -375,10 +375,10 @@ def test_shipped_rollouts_never_repeat_a_question_that_was_asked_here(tmp_path, 
 @pytest.mark.slow
 def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokenizer):
     """`--from base --to base` needs nothing that is shipped but tokenizer and benchmarks."""
-    few = presets.Training(learning_rate=1e-3, batch=2, row_length=256, steps=2, documents=30)
+    few = schema.Training(learning_rate=1e-3, batch=2, row_length=256, steps=2, documents=30)
     monkeypatch.setattr(presets, "BASE", few)
     monkeypatch.setattr(presets, "TEACHER", few)
-    short = replace(tiny, evaluation=presets.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
+    short = replace(tiny, evaluation=schema.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
     monkeypatch.setattr(presets, "numbers", lambda *_: short)
     monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
     out = tmp_path / "run"

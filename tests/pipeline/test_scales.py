@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from phi_lab import cli
-from phi_lab.config import presets
+from phi_lab.config import paper, presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.model import checkpoints
@@ -57,8 +57,8 @@ PARTS = ("distillation", "mid", "sft", "dpo", "grpo", "evaluation", "hardware")
 @pytest.mark.parametrize("part", PARTS)
 def test_every_number_stands_beside_the_papers(part):
     """A row a number, a cell a scale; only what is off in all of them is left out."""
-    scales = [presets.numbers(name) for name in presets.SCALES]
-    rows = {row[0]: row[1:] for row in presets.beside_the_paper(part, scales)}
+    scales = [presets.numbers(name) for name in schema.SCALES]
+    rows = {row[0]: row[1:] for row in paper.beside_the_paper(part, scales)}
     assert all(len(cells) == len(scales) + 2 for cells in rows.values())
     found = [one.mid.hardware if part == "hardware" else getattr(one, part) for one in scales]
     for field in fields(found[0]):
@@ -66,15 +66,15 @@ def test_every_number_stands_beside_the_papers(part):
         if name in rows and all(isinstance(value, int) and value > 1 for value in values) and part != "hardware":
             assert rows[name][: len(scales)] == tuple(f"{value:,}" for value in values)
         assert name in rows or name == "hardware" or not any(values), name
-    for name, (value, source) in presets.PAPER[part].items():
+    for name, (value, source) in paper.PAPER[part].items():
         *_, theirs, said = rows[name.replace("_", " ")]
         assert said == source and source
         assert (theirs == "unknown") == (value is None)
 
 
 def test_the_table_shows_each_kind_of_number():
-    scales = [presets.numbers(name) for name in presets.SCALES]
-    rows = {part: {row[0]: row[1:] for row in presets.beside_the_paper(part, scales)} for part in PARTS}
+    scales = [presets.numbers(name) for name in schema.SCALES]
+    rows = {part: {row[0]: row[1:] for row in paper.beside_the_paper(part, scales)} for part in PARTS}
     assert rows["mid"]["row length"] == ("320", "4,096", "4,096", "16,384", "16,384", "section 3.1 [S]")
     assert rows["distillation"]["problems"][:4] == ("world", "openr1-math", "openr1-math", "openr1-math")
     assert rows["distillation"]["answers"][:4] == ("model", "traces", "traces", "traces")
@@ -91,26 +91,26 @@ def test_the_table_shows_each_kind_of_number():
 
 
 def test_full_takes_the_papers_figures():
-    for part, figures in presets.PAPER.items():
+    for part, figures in paper.PAPER.items():
         ours = asdict(getattr(presets.FULL, "mid" if part == "hardware" else part))
         for name, (value, _) in figures.items():
             assert value is None or name not in ours or ours[name] == value, name
     # 128 GPUs, as the paper had them, can share the batch of every stage
-    assert all(run.batch(presets.FULL, stage) % 128 == 0 for stage in presets.STAGES[1:])
+    assert all(run.batch(presets.FULL, stage) % 128 == 0 for stage in schema.STAGES[1:])
     assert presets.FULL.grpo.prompts * presets.FULL.grpo.group == 1024
 
 
 def test_pairs_have_a_limit_where_a_gpu_has_to_hold_them():
     """An older run's config.json has none."""
     limits = {(name, profile): presets.numbers(name, profile).dpo.longest
-              for name in presets.SCALES for profile in presets.PROFILES}  # fmt: skip
-    assert {limits["cpu", profile] for profile in presets.PROFILES} == {0}
+              for name in schema.SCALES for profile in schema.PROFILES}  # fmt: skip
+    assert {limits["cpu", profile] for profile in schema.PROFILES} == {0}
     assert limits["full", "lab"] == 16384 and limits["lora", "lab"] == limits["qlora", "lab"] == 4096
     assert {limits[name, "smoke"] for name in ("lora", "qlora", "full")} == {1024}
     row = presets.LORA.row()
-    assert presets.restored(row) == presets.LORA
+    assert schema.restored(row) == presets.LORA
     row["dpo"] = {name: value for name, value in row["dpo"].items() if name != "longest"}
-    assert presets.restored(row) == replace(presets.LORA, dpo=replace(presets.LORA.dpo, longest=0))
+    assert schema.restored(row) == replace(presets.LORA, dpo=replace(presets.LORA.dpo, longest=0))
 
 
 @pytest.mark.slow
@@ -120,7 +120,7 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
     out = tmp_path / "run"
     assert cli.main(command(place, name, "--out", out)) == 0
     ladder = read_json(out / "ladder.json")
-    assert [row["stage"] for row in ladder if row["benchmark"] == "easy" and row["temperature"]] == list(presets.STAGES)
+    assert [row["stage"] for row in ladder if row["benchmark"] == "easy" and row["temperature"]] == list(schema.STAGES)
     config = read_json(out / "config.json")["numbers"]
     assert config["model"] == str(place / "base") and config["evaluation"]["sets"] == [
         "math500",
@@ -128,7 +128,7 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
         "gpqa-diamond",
     ]
     before = place / "base"
-    for stage in presets.STAGES[1:]:
+    for stage in schema.STAGES[1:]:
         folder = out / stage / "model"
         assert read_json(out / stage / "student.json")["weights"] == checkpoints.fingerprint(before), "stages are chained"
         assert (folder / "adapter" / "adapter_model.safetensors").is_file() == (name != "full")
@@ -163,7 +163,7 @@ def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):
     run.adopt(place / "set", tmp_path)
     asked = run.candidates(tmp_path / "data", 20, 0)
     assert len(asked) == 20 == len({problem.id for problem in asked})
-    known = {f"{presets.INSTRUCTION}\n\nWhat is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
+    known = {f"{schema.INSTRUCTION}\n\nWhat is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
     assert all(known[problem.prompt] == problem.answer for problem in asked)
     assert asked == run.candidates(tmp_path / "data", 20, 0) != run.candidates(tmp_path / "data", 20, 1)
 

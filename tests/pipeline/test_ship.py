@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from phi_lab.config import presets
-from phi_lab.config.presets import STAGES
+from phi_lab.config.schema import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.distill import shards

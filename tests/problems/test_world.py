@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab.config.presets import Distillation
+from phi_lab.config.schema import Distillation
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.distill import shards, teachers, training_sets

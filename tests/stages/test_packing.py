@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab.config.presets import Hardware, Training
+from phi_lab.config.schema import Hardware, Training
 from phi_lab.core.errors import UserError
 from phi_lab.model import checkpoints
 from phi_lab.stages import language_modeling as lm

@@ -13,7 +13,7 @@ from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from phi_lab.config import presets
+from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.distill import training_sets
@@ -24,11 +24,11 @@ from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
 
-MID = presets.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, evaluate_every=2, patience=3)
-STILL = presets.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, evaluate_every=2, patience=3)
-SFT = presets.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
-DPO = presets.Preference(learning_rate=1e-3, batch=4, pairs=16, plausible=math.inf, pairs_a_question=2)
-GRPO = presets.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
+MID = schema.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, evaluate_every=2, patience=3)
+STILL = schema.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, evaluate_every=2, patience=3)
+SFT = schema.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
+DPO = schema.Preference(learning_rate=1e-3, batch=4, pairs=16, plausible=math.inf, pairs_a_question=2)
+GRPO = schema.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
 
 
 def both(folder):
@@ -98,7 +98,7 @@ def stage_of(data):
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_adapters_go_through_all_four_stages(tmp_path, student, stage_of, adapter):
     """Each stage trains a new adapter on the merged model of the one before; what is saved is a plain model."""
-    hardware = presets.Hardware(adapter=adapter, checkpointing=True, rows=4, engine="hf" if adapter == "qlora" else "cpu")
+    hardware = schema.Hardware(adapter=adapter, checkpointing=True, rows=4, engine="hf" if adapter == "qlora" else "cpu")
     for name in ("mid", "sft", "dpo", "grpo"):
         result = stage_of(name, student, tmp_path / name, hardware)
         check_leftovers(result, tmp_path / name)
@@ -115,7 +115,7 @@ def test_adapters_go_through_all_four_stages(tmp_path, student, stage_of, adapte
 
 @pytest.mark.slow
 def test_base_and_teacher_learn(tmp_path, tokenizer):
-    numbers = presets.Training(learning_rate=8e-3, batch=4, row_length=320, steps=10, documents=300, warmup=0.1)
+    numbers = schema.Training(learning_rate=8e-3, batch=4, row_length=320, steps=10, documents=300, warmup=0.1)
     result = base.train_base(tmp_path / "base", numbers, seed=0)
     check_leftovers(result, tmp_path / "base")
     asked = training_sets.questions(20, 1)
@@ -199,7 +199,7 @@ def test_a_plateau_that_never_comes_leaves_the_last_steps_to_the_cooldown():
 
 @pytest.mark.slow
 def test_the_best_weights_are_kept_when_training_makes_it_worse(tmp_path, student, data):
-    wild = presets.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, evaluate_every=1, patience=3)
+    wild = schema.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, evaluate_every=1, patience=3)
     held = read_rows(data / "validation-right.jsonl")
     result = mid_training.train(student, *both(data), tmp_path, wild, seed=0)
     losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
@@ -376,10 +376,10 @@ def test_the_fused_head_has_the_same_loss_and_no_logits(tmp_path, stage_of, stud
         return forward(self, *inputs)
 
     monkeypatch.setattr(torch.nn.Linear, "forward", watched)
-    plain = stage_of("mid", student, tmp_path / "plain", presets.Hardware(rows=4))
+    plain = stage_of("mid", student, tmp_path / "plain", schema.Hardware(rows=4))
     assert any(heads)
     heads.clear()
-    fused = stage_of("mid", student, tmp_path / "fused", presets.Hardware(rows=4, liger=True))
+    fused = stage_of("mid", student, tmp_path / "fused", schema.Hardware(rows=4, liger=True))
     assert heads and not any(heads)
     for one, other in zip(plain.metrics, fused.metrics, strict=True):
         for name in {"loss", "eval_loss"} & set(one):
@@ -392,7 +392,7 @@ def test_the_fused_head_has_the_same_loss_and_no_logits(tmp_path, stage_of, stud
 def test_sharded_models_do_not_round_what_they_return(tmp_path):
     """accelerate's own policy would: log-probabilities of a long answer would be 16 nats apart."""
     words = {"bf16": True, "use_cpu": True, "fsdp": True, "fsdp_config": {"version": 2}}
-    config = rollout_dpo.DPOConfig(output_dir=str(tmp_path), **words)
+    config = rollout_dpo.trl.DPOConfig(output_dir=str(tmp_path), **words)
     training.keep_outputs_whole(config)
     plugin = FullyShardedDataParallelPlugin(**config.fsdp_plugin_args)
     plugin.set_mixed_precision("bf16")
@@ -482,7 +482,7 @@ def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, dat
 @pytest.mark.slow
 def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, monkeypatch):
     """Sampling, temperature and the random choice of rebalancing all continue; prompts are chosen once."""
-    numbers = presets.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
+    numbers = schema.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
     chosen = []
 
     def select(*asked):
@@ -791,10 +791,10 @@ def test_group_normalised_by_hand():
 
 
 def test_temperature_falls_over_the_first_half():
-    temperature = grpo.anneal(presets.Reinforcement(1e-5, steps=40, prompts=1, group=8, candidates=1))
+    temperature = grpo.anneal(schema.Reinforcement(1e-5, steps=40, prompts=1, group=8, candidates=1))
     assert [temperature(step, 40) for step in (0, 5, 10, 20, 30, 39)] == pytest.approx([1.0, 0.9, 0.8, 0.6, 0.6, 0.6])
-    assert grpo.anneal(presets.Reinforcement(1e-5, 1, 1, 8, 1))(0, 1) == 1.0
-    assert grpo.anneal(presets.Reinforcement(1e-5, 4, 1, 8, 1, annealed=0.0))(3, 4) == pytest.approx(0.6)
+    assert grpo.anneal(schema.Reinforcement(1e-5, 1, 1, 8, 1))(0, 1) == 1.0
+    assert grpo.anneal(schema.Reinforcement(1e-5, 4, 1, 8, 1, annealed=0.0))(3, 4) == pytest.approx(0.6)
 
 
 def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch):
@@ -892,7 +892,7 @@ def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, da
         longest.append(what)
         real(trainer, model, loss, what)
 
-    hardware = presets.Hardware(rows=4)
+    hardware = schema.Hardware(rows=4)
     monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", watched)
     with_it = stage_of(name, student, tmp_path / "with", hardware)
     monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", lambda *_: None)
@@ -922,7 +922,7 @@ def test_a_longest_batch_that_does_not_fit_is_one_line(tmp_path, student, data, 
 
     monkeypatch.setattr(torch.Tensor, "backward", full)
     with pytest.raises(UserError, match=r"rows of \d+ tokens, 4 at once, does not fit.*phi-lab plan"):
-        stage_of("sft", student, tmp_path / "sft", presets.Hardware(rows=4))
+        stage_of("sft", student, tmp_path / "sft", schema.Hardware(rows=4))
 
 
 def test_reward_is_plus_or_minus_one():
@@ -955,7 +955,7 @@ def test_prompts_with_answers_alike_in_length_are_kept():
     def reward(texts, answers):
         return [1.0 if text == "r" else -1.0 for text in texts]
 
-    numbers = presets.Reinforcement(1e-5, steps=1, prompts=1, group=8, candidates=10, probes=8, keep=0.6)
+    numbers = schema.Reinforcement(1e-5, steps=1, prompts=1, group=8, candidates=10, probes=8, keep=0.6)
     chosen = grpo.select_uniform_length(ask, problems[::-1], numbers, 0, reward)
     assert chosen == problems[3:7]
     assert counts == [(10, 1), (9, 7)]
@@ -1024,8 +1024,8 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     """At every step that of -sum(advantage x log-probability) / tokens that count, at the temperature that the step's
     answers were sampled at.
     """
-    parts = presets.Hardware(rows=5)  # several, the last of them smaller
-    numbers = presets.Reinforcement(1e-9, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=6, hardware=parts)
+    parts = schema.Hardware(rows=5)  # several, the last of them smaller
+    numbers = schema.Reinforcement(1e-9, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=6, hardware=parts)
     problems, seen, real = training_sets.questions(4, 1), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
@@ -1084,7 +1084,7 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
 
         return function
 
-    numbers = presets.Reinforcement(1e-3, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=1)
+    numbers = schema.Reinforcement(1e-3, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=1)
     grpo.train(student, training_sets.questions(4, 1), tmp_path, numbers, seed=0,
                reward=part("reward", long_word), advantage=part("advantage", grpo.group_normalised),
                temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))  # fmt: skip
@@ -1100,7 +1100,7 @@ def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
         asked.extend(answers[::8])
         return long_word(texts, answers)
 
-    numbers = presets.Reinforcement(1e-3, steps=4, prompts=2, group=8, candidates=4, max_new_tokens=1)
+    numbers = schema.Reinforcement(1e-3, steps=4, prompts=2, group=8, candidates=4, max_new_tokens=1)
     grpo.train(student, problems, tmp_path, numbers, seed=0, reward=reward, select=everything)
     assert len(set(asked[:4])) == len(set(asked[4:])) == 4
 
