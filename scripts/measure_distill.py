@@ -43,10 +43,10 @@ def teacher(chunks, done) -> None:
 def main(rollouts: int, folder: Path) -> None:
     """Run it and print seconds, rates and the most memory."""
     began = time.perf_counter()
-    shards.roll(teacher, questions(rollouts // SAMPLES), folder / "rollouts", name="made up", samples=SAMPLES,
+    shards.collect_rollouts(teacher, questions(rollouts // SAMPLES), folder / "rollouts", name="made up", samples=SAMPLES,
                 temperature=1.0, seed=0)  # fmt: skip
     rolled = time.perf_counter()
-    funnel = Funnel(Rules(near=0.9), Benchmarks(("held", problem.prompt) for problem in questions(500)))
+    funnel = Funnel(Rules(near_duplicate_threshold=0.9), Benchmarks(("held", problem.prompt) for problem in questions(500)))
     report = training_sets.training_sets(shards.rows(folder / "rollouts"), folder, funnel)
     ended = time.perf_counter()
     size = sum(path.stat().st_size for path in (folder / "rollouts").iterdir())
@@ -60,7 +60,7 @@ def main(rollouts: int, folder: Path) -> None:
         pass
     print(f"the cheap filters alone {len(some) / (time.perf_counter() - began):,.0f} a second")
     began = time.perf_counter()
-    for _ in Funnel(Rules(near=0.9)).sift(some):
+    for _ in Funnel(Rules(near_duplicate_threshold=0.9)).sift(some):
         pass
     print(f"with near-duplicates among answers {len(some) / (time.perf_counter() - began):,.0f} a second")
 

@@ -52,7 +52,7 @@ def random_model(name: str, folder: Path) -> Path:
     return folder
 
 
-def sharded_alone(hardware: schema.Hardware) -> dict:
+def sharded_alone(hardware: schema.HardwareConfig) -> dict:
     """`training.arguments` as several processes have them."""
     processes, training.processes = training.processes, lambda: 2
     try:
@@ -69,14 +69,14 @@ def measure(case: str, where: Path) -> dict:
     base = {"full": presets.FULL, "lora": presets.LORA, "qlora": presets.QLORA}[adapter].mid.hardware
     hardware = replace(
         base, attention="sdpa" if "sdpa" in rest else base.attention, liger="plain" not in rest,
-        checkpointing="kept" not in rest, sharded="fsdp" in rest, rows=rows,
+        gradient_checkpointing="kept" not in rest, fsdp="fsdp" in rest, micro_batch_size=rows,
     )  # fmt: skip
     if "fsdp" in rest:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29511")
         lm.machine = sharded_alone
     student = random_model(name, where / name)
     batch = TOKENS // length
-    numbers = schema.Training(learning_rate=1e-5, batch=batch, row_length=length, steps=STEPS, muon=False,
+    config = schema.LanguageModelingConfig(learning_rate=1e-5, batch_size=batch, row_length=length, steps=STEPS, muon=False,
                              hardware=hardware)  # fmt: skip
     chance = torch.Generator().manual_seed(0)
     vocabulary = checkpoints.config(name).vocab_size
@@ -109,10 +109,10 @@ def measure(case: str, where: Path) -> dict:
 
     training.Recorder.on_step_end = timed
     lm.finish = lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
-    config = lm.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
-    lm.SFTConfig = lambda **words: config(**{**words, "save_strategy": "no"})
+    sft_config = lm.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
+    lm.SFTConfig = lambda **words: sft_config(**{**words, "save_strategy": "no"})
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
-        logged = lm.fit(model, checkpoints.load_tokenizer(student), documents, [], Path(folder), numbers,
+        logged = lm.fit(model, checkpoints.load_tokenizer(student), documents, [], Path(folder), config,
                        pack=lm.pack_best_fit, packed=True, seed=0, title=case)  # fmt: skip
     steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
     seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])

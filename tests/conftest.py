@@ -53,12 +53,12 @@ def shipped():
 SMOKE = presets.SMOKE
 TINY = replace(
     SMOKE,
-    distillation=schema.Distillation(6, validation_questions=3, shipped=2, samples=4, max_new_tokens=160),
-    mid=replace(SMOKE.mid, steps=4, evaluate_every=2, batch=2),
-    sft=replace(SMOKE.sft, steps=3, documents=12, batch=4),
-    dpo=replace(SMOKE.dpo, pairs=8, batch=4, plausible=1e9, own_questions=6),
-    grpo=replace(SMOKE.grpo, steps=2, prompts=3, group=6, candidates=8, max_new_tokens=160),
-    evaluation=schema.Evaluation(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
+    distillation=schema.DistillationConfig(6, validation_questions=3, shipped_questions=2, samples=4, max_new_tokens=160),
+    mid=replace(SMOKE.mid, steps=4, eval_steps=2, batch_size=2),
+    sft=replace(SMOKE.sft, steps=3, documents=12, batch_size=4),
+    dpo=replace(SMOKE.dpo, max_pairs=8, batch_size=4, max_student_nll=1e9, on_policy_questions=6),
+    grpo=replace(SMOKE.grpo, steps=2, prompts_per_step=3, group_size=6, candidate_prompts=8, max_new_tokens=160),
+    evaluation=schema.EvaluationConfig(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
 )
 
 
@@ -72,13 +72,13 @@ def tiny(tmp_path_factory, shipped):
     assert shipped_rows.is_file(), f"{shipped_rows} is part of the course and missing: phi-lab ship"
     write_rows(few / "rollouts.jsonl.gz", read_rows(shipped_rows)[:200])
     with pytest.MonkeyPatch.context() as patched:
-        real = presets.numbers
+        real = presets.run_config
 
-        def numbers(name, profile):
+        def config(name, profile):
             found = real(name, profile)
             return replace(TINY, profile=profile) if found.scale == "cpu" else found
 
-        patched.setattr(presets, "numbers", numbers)
+        patched.setattr(presets, "run_config", config)
         patched.setattr(run, "DISTILLED", few)
         yield TINY
 
@@ -100,11 +100,11 @@ def server(monkeypatch):
 def data(tmp_path_factory):
     """right, wrong and validation rollouts, distilled from the script; wrong answers are spoilt right ones."""
     folder = tmp_path_factory.mktemp("data")
-    plan = schema.Distillation(questions=24, validation_questions=6, samples=4)
+    plan = schema.DistillationConfig(questions=24, validation_questions=6, samples=4)
     for split, count in (("train", 24), ("validation", 6)):
         asked = training_sets.questions(count, 1, split)
         whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}
-        shards.roll(teachers.script(plan, 1), asked, folder / split, **whose)
+        shards.collect_rollouts(teachers.script(plan, 1), asked, folder / split, **whose)
         training_sets.training_sets(shards.rows(folder / split), folder)
         (folder / "right.jsonl").rename(folder / f"{split}-right.jsonl")
     rows = read_rows(folder / "train-right.jsonl")

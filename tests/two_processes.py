@@ -70,25 +70,25 @@ def die_in_step_three() -> None:
 
 def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False) -> None:
     """Train the stage for a few steps on CPU hardware."""
-    hardware = schema.Hardware(rows=4, sharded=sharded, checkpointing=sharded)
+    hardware = schema.HardwareConfig(micro_batch_size=4, fsdp=sharded, gradient_checkpointing=sharded)
     if sharded:
         shard_without_gpu()
     plain = dict(learning_rate=1e-3, batch=8, row_length=320, steps=4, muon=False, hardware=hardware)
     right, held, wrong = (data / f"{name}.jsonl" for name in ("train-right", "validation-right", "wrong"))
     if stage == "mid":
-        numbers = schema.Training(**plain, evaluate_every=2)
-        mid_training.train(student, right, held, out, numbers, seed=0, pack=two_batches)
+        config = schema.LanguageModelingConfig(**plain, eval_steps=2)
+        mid_training.train(student, right, held, out, config, seed=0, pack=two_batches)
     elif stage == "sft":
-        sft.train(student, right, held, out, schema.Training(**plain, documents=40), seed=0)
+        sft.train(student, right, held, out, schema.LanguageModelingConfig(**plain, documents=40), seed=0)
     elif stage == "dpo":
-        few = replace(hardware, rows=2)  # passes add up to a batch
-        numbers = schema.Preference(1e-3, batch=8, pairs=16, plausible=float("inf"), hardware=few)
-        rollout_dpo.train(student, right, wrong, out, numbers, seed=0)
+        few = replace(hardware, micro_batch_size=2)  # passes add up to a batch
+        config = schema.DPOConfig(1e-3, batch_size=8, max_pairs=16, max_student_nll=float("inf"), hardware=few)
+        rollout_dpo.train(student, right, wrong, out, config, seed=0)
     else:
         rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
-        numbers = schema.Reinforcement(1e-3, steps=3, prompts=4, group=8, candidates=8, max_new_tokens=12,
+        config = schema.GRPOConfig(1e-3, steps=3, prompts_per_step=4, group_size=8, candidate_prompts=8, max_new_tokens=12,
                                       muon=False, hardware=hardware)  # fmt: skip
-        grpo.train(student, training_sets.questions(8, 1), out, numbers, seed=0, reward=odd,
+        grpo.train(student, training_sets.questions(8, 1), out, config, seed=0, reward=odd,
                    select=lambda ask, problems, *_: problems)  # fmt: skip
 
 

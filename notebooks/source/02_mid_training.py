@@ -16,7 +16,7 @@ from phi_lab.stages.rollout_dpo import log_probabilities
 
 lab = Lab()
 right = lab.right()
-numbers = lab.numbers.mid
+config = lab.config.mid
 print(f"{len(right):,} right answers to {len({row['id'] for row in right}):,} questions")
 print(right[0]["prompt"], right[0]["completion"], sep="\n")
 
@@ -29,7 +29,7 @@ print(right[0]["prompt"], right[0]["completion"], sep="\n")
 
 # %%
 lengths = lab.lengths(right)[:120]
-room = numbers.row_length
+room = config.row_length
 figures.packing([[lengths[index] for index in row] for row in one_per_row(lengths, room)], room)
 
 # %%
@@ -75,7 +75,7 @@ figures.loss_curve(result.metrics, "Mid-training")
 # %%
 held = [row for row in result.metrics if "eval_loss" in row]
 best, last = min(held, key=lambda row: row["eval_loss"]), result.metrics[-1]
-why = "its limit of steps" if last["step"] >= numbers.steps else "a plateau: the validation loss stopped improving"
+why = "its limit of steps" if last["step"] >= config.steps else "a plateau: the validation loss stopped improving"
 print(f"best validation loss {best['eval_loss']:.3f} nats a token, at step {best['step']}")
 print(f"ended at step {last['step']}, by {why}; {result.train_tokens:,} tokens in {result.seconds:.0f} s")
 

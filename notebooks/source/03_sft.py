@@ -21,7 +21,7 @@ from phi_lab.stages.rollout_dpo import log_probabilities
 
 lab = Lab()
 right = lab.right()
-subset = sft.choose(right, lab.numbers.sft.documents, lab.seed)
+subset = sft.choose(right, lab.config.sft.documents, lab.seed)
 
 # %% [markdown]
 # ## The subset
@@ -63,8 +63,8 @@ def my_one_per_row(lengths, row_length):
 unpacked = checks.UNPACKED.use(my_one_per_row)
 lengths = lab.lengths(subset)[:12]
 figures.packing(
-    [[lengths[index] for index in row] for row in unpacked(lengths, lab.numbers.sft.row_length)],
-    lab.numbers.sft.row_length,
+    [[lengths[index] for index in row] for row in unpacked(lengths, lab.config.sft.row_length)],
+    lab.config.sft.row_length,
 )
 
 # %% [markdown]

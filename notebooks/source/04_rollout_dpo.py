@@ -64,7 +64,7 @@ plausibility = {
     "right answers": rollout_dpo.log_probabilities(model, tokenizer, right[:500]),
     "wrong answers": rollout_dpo.log_probabilities(model, tokenizer, some),
 }
-pictures.plausibility(plausibility, -lab.numbers.dpo.plausible)
+pictures.plausibility(plausibility, -lab.config.dpo.max_student_nll)
 
 # %% [markdown]
 # ## Exercise: which right answer?
@@ -110,7 +110,7 @@ figures.dpo_curves(result.metrics)
 logged = [row for row in result.metrics if "rewards/chosen" in row]
 late = logged[-max(1, len(logged) // 5) :]
 good, bad = (
-    sum(row[f"rewards/{side}"] for row in late) / len(late) / lab.numbers.dpo.beta for side in ("chosen", "rejected")
+    sum(row[f"rewards/{side}"] for row in late) / len(late) / lab.config.dpo.beta for side in ("chosen", "rejected")
 )
 print(
     f"last fifth of training, against the model before it: right answers {good:+.2f} nats, wrong ones {bad:+.2f} nats"
@@ -137,7 +137,7 @@ def gain(rows):
     return [now - was for was, now in zip(before, after, strict=True)]
 
 
-limit = -lab.numbers.dpo.plausible
+limit = -lab.config.dpo.max_student_nll
 near = {row["id"]: row for row, nats in zip(some, plausibility["wrong answers"], strict=True) if nats >= limit}
 pairs = {
     "right and wrong": [(sides[key][0][0], row) for key, row in near.items()],
@@ -184,10 +184,10 @@ HTML(tables.table("", ("", *WAYS, "characters an answer"), styles.values()))
 # verifier tells it; that is half of the way to notebook 05.
 
 # %%
-lab.own_arm()
+lab.on_policy_dpo()
 own = rollout_dpo.log_probabilities(model, tokenizer, lab.own_wrong())
 pictures.plausibility(
-    {"the teacher's mistakes": plausibility["wrong answers"], "its own": own}, -lab.numbers.dpo.plausible
+    {"the teacher's mistakes": plausibility["wrong answers"], "its own": own}, -lab.config.dpo.max_student_nll
 )
 
 # %%

@@ -17,8 +17,8 @@ from phi_lab.report import figures
 from phi_lab.stages import grpo
 
 lab = Lab()
-numbers = lab.numbers.grpo
-print(f"{numbers.steps} steps of {numbers.prompts} questions x {numbers.group} answers, rate {numbers.learning_rate}")
+config = lab.config.grpo
+print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.group_size} answers, rate {config.learning_rate}")
 
 # %% [markdown]
 # So far the model copied and compared. Now it answers each question several times, a program says +1 or −1, and what
@@ -58,7 +58,7 @@ def temperature(step, steps):
 
 # %%
 schedule = checks.TEMPERATURE.use(temperature)
-figures.temperature_schedule(schedule, max(30, numbers.steps))
+figures.temperature_schedule(schedule, max(30, config.steps))
 
 # %%
 widgets.schedule()  # with a running kernel: other schedules

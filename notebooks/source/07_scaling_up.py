@@ -53,10 +53,10 @@ TITLES = {
     "evaluation": "Evaluation after each stage",
     "hardware": "The machine, for every stage",
 }
-scales = {name: presets.numbers(name) for name in schema.SCALES}
+scales = {name: presets.run_config(name) for name in schema.SCALES}
 page = ""
 for part, title in TITLES.items():
-    rows = paper.beside_the_paper(part, scales.values())
+    rows = paper.comparison_table(part, scales.values())
     page += f"<h3>{title}</h3>" + tables.table("", ("number", *scales, "the paper", "source"), rows)
 HTML(page)
 
@@ -153,12 +153,11 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 def one_step(adapter):
     """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
     torch.manual_seed(0)
-    model = checkpoints.load(run.SHIPPED / "base", schema.Hardware(adapter=adapter))
+    model = checkpoints.load(run.SHIPPED / "base", schema.HardwareConfig(adapter=adapter))
     tokenizer = checkpoints.load_tokenizer()
     rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
-    batch = collate(tokenizer.pad_token_id)(
-        [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]
-    )
+    columns = [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]
+    batch = collate(tokenizer.pad_token_id)(columns)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-3)
     before = model(**batch).loss

@@ -163,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--levels", type=at_least(0), nargs=2, default=[0, 99], metavar=("LOW", "HIGH"),
                         help="questions of these levels are kept; 0: of no known level")  # fmt: skip
     distil.add_argument("--per-domain", type=at_least(0), default=0, help="right rollouts of a domain; 0: all")
-    distil.add_argument("--keep-clear-of", nargs="*", default=[], metavar="SET", help="benchmarks, besides the lab's")
+    distil.add_argument("--decontaminate-against", "--keep-clear-of", nargs="*", default=[], metavar="SET", help="benchmarks, besides the lab's")
     distil.add_argument("--judge", metavar="URL", default=None, help="second opinion on what the rules turn down: an "
                         "OpenAI-compatible endpoint; what it calls right counts as right")  # fmt: skip
     distil.add_argument("--judge-model", metavar="NAME", default="gpt-4o-mini", help="a plain chat model (the paper's)")
@@ -288,9 +288,9 @@ def _stage(options) -> None:
 def _plan(options) -> None:
     from phi_lab.pipeline import plan
 
-    numbers = presets.numbers(options.scale)
-    rows = plan.plan(numbers, options.gpu, options.gpus, options.price)
-    print(json.dumps(rows) if options.json else plan.table(numbers, rows, options.gpu, options.gpus))
+    config = presets.run_config(options.scale)
+    rows = plan.plan(config, options.gpu, options.gpus, options.price)
+    print(json.dumps(rows) if options.json else plan.table(config, rows, options.gpu, options.gpus))
 
 
 def _distill(options) -> None:
@@ -301,12 +301,12 @@ def _distill(options) -> None:
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
-    order = jobs.Order(
+    order = jobs.DistillationJob(
         out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
-        plan=schema.Distillation(options.questions, 0, samples=options.samples, temperature=options.temperature,
+        plan=schema.DistillationConfig(options.questions, 0, samples=options.samples, temperature=options.temperature,
                                 max_new_tokens=options.max_tokens),
         instruction=options.instruction,
-        whom=endpoint.Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
+        endpoint=endpoint.Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
                                timeout=options.timeout, tolerance=20),
         judge=options.judge and judge.Judge(
             base_url=options.judge, model=options.judge_model, budget=options.judge_budget,
@@ -315,9 +315,9 @@ def _distill(options) -> None:
         spending=teachers.Spending(*options.price, budget=options.budget), data=options.data,
         tokenizer=options.tokenizer,
         columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
-        rules=funnel.Rules(longest=options.longest, near=options.near, rates=tuple(options.pass_rate),
-                           levels=tuple(options.levels), a_domain=options.per_domain),
-        keep_clear_of=options.keep_clear_of, command=sys.argv[1:],
+        rules=funnel.Rules(max_tokens=options.longest, near_duplicate_threshold=options.near, pass_rate_range=tuple(options.pass_rate),
+                           level_range=tuple(options.levels), max_per_domain=options.per_domain),
+        decontaminate_against=options.decontaminate_against, command=sys.argv[1:],
     )  # fmt: skip
     many = partial(cluster.ask, workers=options.workers)
     counts = jobs.collect(order, ask=many if options.workers > 1 else jobs.ask)
@@ -370,15 +370,15 @@ def _eval(options) -> None:
     if options.sets:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     if options.benchmarks:
-        protocol = public_benchmarks.usual(schema.Protocol(), options.samples, options.problems, options.max_tokens)
+        protocol = public_benchmarks.usual(schema.BenchmarkProtocol(), options.samples, options.problems, options.max_tokens)
         names = options.benchmarks.replace(",", " ").split()
-        rows = public_benchmarks.measure(checkpoints.find(options.model), names, options.out, protocol, options.seed,
+        rows = public_benchmarks.measure(checkpoints.resolve_model(options.model), names, options.out, protocol, options.seed,
                                          options.engine or public_benchmarks.engine())  # fmt: skip
         print(public_benchmarks.table(rows, options.name))
         return
-    numbers = schema.Evaluation(problems=options.problems or 500)
-    ladder.evaluate(Path(options.model), options.name, options.out, numbers, options.seed)
-    for row in ladder.ladder_rows(options.name, options.name, "main", options.out, numbers, options.seed, {}):
+    config = schema.EvaluationConfig(problems=options.problems or 500)
+    ladder.evaluate(Path(options.model), options.name, options.out, config, options.seed)
+    for row in ladder.ladder_rows(options.name, options.name, "main", options.out, config, options.seed, {}):
         what = (  # the interval is the accuracy's
             f"{100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
             if row["pass_at_k"] is None

@@ -9,10 +9,10 @@ from dataclasses import fields
 from math import isinf
 from typing import NamedTuple
 
-from phi_lab.config.schema import STAGES, Hardware, Numbers
+from phi_lab.config.schema import STAGES, HardwareConfig, RunConfig
 
 
-class Figure(NamedTuple):
+class PaperValue(NamedTuple):
     """A figure of the paper, None where it is unknown, and its source: a section of arXiv 2504.21233 by our notes, and
     how sure they are, in the marks of notebook 00.
     """
@@ -21,65 +21,65 @@ class Figure(NamedTuple):
     source: str
 
 
-UNKNOWN = Figure(None, "[U]")
+UNKNOWN = PaperValue(None, "[U]")
 REPORT = "[P] an earlier report, arXiv 2503.01743; the paper's own [U]"
 PAPER = {  # by our names, where we have the number too; K is read as 1,024 [I]
     "distillation": {
-        "questions": Figure(1_600_000, "section 3, data [S2]"), "rollouts": Figure(10_000_000, "section 3, data [S2]"),
-        "samples": Figure(8, "about; model card [P], [S2]"), "teacher": Figure("DeepSeek-R1", "model card [P]"),
-        "problems": Figure(None, "[U]; more than a million, model card [P]"), "keep_clear_of": UNKNOWN,
+        "questions": PaperValue(1_600_000, "section 3, data [S2]"), "rollouts": PaperValue(10_000_000, "section 3, data [S2]"),
+        "samples": PaperValue(8, "about; model card [P], [S2]"), "teacher": PaperValue("DeepSeek-R1", "model card [P]"),
+        "problems": PaperValue(None, "[U]; more than a million, model card [P]"), "decontaminate_against": UNKNOWN,
     },
     "mid": {
-        "row_length": Figure(16384, "section 3.1 [S]"), "batch": Figure(128, "section 3.1 [S]"),
-        "learning_rate": Figure(1e-5, "section 3.1 [S]"), "epochs": Figure(5, "section 3.1 [S]"),
-        "steps": Figure(71_500, "[I] 150 B tokens, model card [P], in steps of 128 x 16,384"),
-        "warmup": Figure(0.1, "section 3.1 [S]"), "packed": Figure(True, "section 3.1 [S2]"),
-        "schedule": UNKNOWN, "weight_decay": UNKNOWN,
+        "row_length": PaperValue(16384, "section 3.1 [S]"), "batch_size": PaperValue(128, "section 3.1 [S]"),
+        "learning_rate": PaperValue(1e-5, "section 3.1 [S]"), "epochs": PaperValue(5, "section 3.1 [S]"),
+        "steps": PaperValue(71_500, "[I] 150 B tokens, model card [P], in steps of 128 x 16,384"),
+        "warmup_ratio": PaperValue(0.1, "section 3.1 [S]"), "packed": PaperValue(True, "section 3.1 [S2]"),
+        "lr_schedule": UNKNOWN, "weight_decay": UNKNOWN,
     },
     "sft": {
-        "row_length": Figure(20480, "section 3.2 [S]"), "batch": Figure(128, "section 3.2 [S]"),
-        "learning_rate": Figure(1e-5, "section 3.2 [S]"), "epochs": Figure(5, "section 3.2 [S]"),
-        "documents": Figure(200_000, REPORT), "warmup": Figure(0.1, "from memory, unchecked"),
-        "packed": Figure(False, "section 3.2 [S2]"), "schedule": UNKNOWN, "weight_decay": UNKNOWN,
+        "row_length": PaperValue(20480, "section 3.2 [S]"), "batch_size": PaperValue(128, "section 3.2 [S]"),
+        "learning_rate": PaperValue(1e-5, "section 3.2 [S]"), "epochs": PaperValue(5, "section 3.2 [S]"),
+        "documents": PaperValue(200_000, REPORT), "warmup_ratio": PaperValue(0.1, "from memory, unchecked"),
+        "packed": PaperValue(False, "section 3.2 [S2]"), "lr_schedule": UNKNOWN, "weight_decay": UNKNOWN,
     },
     "dpo": {
-        "longest": Figure(16384, "section 3.3 [S]"), "batch": UNKNOWN, "pairs": Figure(300_000, REPORT),
-        "learning_rate": Figure(5e-7, "section 3.3 [S2]"), "epochs": Figure(1, "section 3.3 [S2]"), "beta": UNKNOWN,
-        "plausible": UNKNOWN, "pairs_a_question": UNKNOWN,
+        "max_tokens": PaperValue(16384, "section 3.3 [S]"), "batch_size": UNKNOWN, "max_pairs": PaperValue(300_000, REPORT),
+        "learning_rate": PaperValue(5e-7, "section 3.3 [S2]"), "epochs": PaperValue(1, "section 3.3 [S2]"), "beta": UNKNOWN,
+        "max_student_nll": UNKNOWN, "pairs_per_question": UNKNOWN,
     },
     "grpo": {
-        "max_new_tokens": Figure(25600, "section 3.4 [S]"), "learning_rate": Figure(5e-7, "section 3.4 [S]"),
-        "hot": Figure(1.0, "section 3.4 [S2]"), "cool": Figure(0.6, "section 3.4 [S2]"),
-        "annealed": Figure(0.5, "section 3.4 [S2]"), "steps": UNKNOWN, "prompts": UNKNOWN, "group": UNKNOWN,
-        "candidates": UNKNOWN, "probes": UNKNOWN, "keep": UNKNOWN, "epsilon": UNKNOWN, "schedule": UNKNOWN,
+        "max_new_tokens": PaperValue(25600, "section 3.4 [S]"), "learning_rate": PaperValue(5e-7, "section 3.4 [S]"),
+        "temperature_start": PaperValue(1.0, "section 3.4 [S2]"), "temperature_end": PaperValue(0.6, "section 3.4 [S2]"),
+        "anneal_fraction": PaperValue(0.5, "section 3.4 [S2]"), "steps": UNKNOWN, "prompts_per_step": UNKNOWN, "group_size": UNKNOWN,
+        "candidate_prompts": UNKNOWN, "probe_rollouts": UNKNOWN, "keep_fraction": UNKNOWN, "epsilon": UNKNOWN, "lr_schedule": UNKNOWN,
     },
     "evaluation": {
-        "sets": Figure(("math500", "aime24", "gpqa-diamond"), "[P]"), "samples": UNKNOWN,
-        "temperature": Figure(None, "[U]; the model card's example has 0.8 [P]"),
-        "max_new_tokens": Figure(None, "[U]; the model card's example has 32,768 [P]"),
+        "benchmarks": PaperValue(("math500", "aime24", "gpqa-diamond"), "[P]"), "samples": UNKNOWN,
+        "temperature": PaperValue(None, "[U]; the model card's example has 0.8 [P]"),
+        "max_new_tokens": PaperValue(None, "[U]; the model card's example has 32,768 [P]"),
     },
     "hardware": {"optimizer": UNKNOWN},
 }  # fmt: skip
 
 
-def beside_the_paper(part: str, scales: Iterable[Numbers]) -> list[tuple[str, ...]]:
+def comparison_table(part: str, scales: Iterable[RunConfig]) -> list[tuple[str, ...]]:
     """Every number of a part of the scales as text, a row each: its name, one cell a scale, the paper's, the source.
 
     part: a key of PAPER; "hardware" is that of all stages. A number that is off in every scale (0, no or none, and so
     by default) has no row unless the paper has it; "–": nobody there has such a number.
     """
     scales, theirs, rows = list(scales), PAPER[part], []
-    for field in fields(Hardware if part == "hardware" else getattr(scales[0], part)):
+    for field in fields(HardwareConfig if part == "hardware" else getattr(scales[0], part)):
         if field.name == "hardware":
             continue
-        values = [[getattr(one, field.name) for one in _holders(numbers, part)] for numbers in scales]
+        values = [[getattr(one, field.name) for one in _holders(config, part)] for config in scales]
         off = not field.default and all(value == field.default for several in values for value in several)
         if off and field.name not in theirs:
             continue
         rows.append((field.name, *map(_cell, values)))
     known = {row[0] for row in rows}
     rows += [(name, *("–" for _ in scales)) for name in theirs if name not in known]
-    nothing = Figure("–", "")
+    nothing = PaperValue("–", "")
     found = [(row, theirs.get(row[0], nothing)) for row in rows]
     return [
         (name.replace("_", " "), *cells, "unknown" if value is None else _shown(value), source)
@@ -87,9 +87,9 @@ def beside_the_paper(part: str, scales: Iterable[Numbers]) -> list[tuple[str, ..
     ]
 
 
-def _holders(numbers: Numbers, part: str) -> list:
+def _holders(config: RunConfig, part: str) -> list:
     """Who has the numbers of a part: itself, or the hardware of each stage."""
-    return [getattr(numbers, name).hardware for name in STAGES[1:]] if part == "hardware" else [getattr(numbers, part)]
+    return [getattr(config, name).hardware for name in STAGES[1:]] if part == "hardware" else [getattr(config, part)]
 
 
 def _cell(values: list) -> str:

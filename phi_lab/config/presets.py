@@ -6,69 +6,69 @@ from phi_lab.config.schema import (
     PROFILES,
     SCALES,
     STAGES,
-    Distillation,
-    Evaluation,
-    Hardware,
-    Numbers,
-    Preference,
-    Reinforcement,
-    Training,
+    DistillationConfig,
+    DPOConfig,
+    EvaluationConfig,
+    GRPOConfig,
+    HardwareConfig,
+    LanguageModelingConfig,
+    RunConfig,
 )
 from phi_lab.core.errors import UserError
 
-BASE = Training(
-    learning_rate=8e-3, batch=8, row_length=256, steps=3800, documents=145_000, warmup=0.05, evaluate_every=200
+BASE = LanguageModelingConfig(
+    learning_rate=8e-3, batch_size=8, row_length=256, steps=3800, documents=145_000, warmup_ratio=0.05, eval_steps=200
 )
-TEACHER = Training(
-    learning_rate=4e-3, batch=8, row_length=320, steps=1600, documents=53_000, warmup=0.05, evaluate_every=200
+TEACHER = LanguageModelingConfig(
+    learning_rate=4e-3, batch_size=8, row_length=320, steps=1600, documents=53_000, warmup_ratio=0.05, eval_steps=200
 )
-LAB = Numbers(
+LAB = RunConfig(
     scale="cpu", profile="lab", model="phi-nano",
-    distillation=Distillation(questions=2000, validation_questions=100, temperature=0.8),
-    mid=Training(learning_rate=4e-3, batch=8, row_length=320, steps=1500, evaluate_every=75, patience=2, cooldown=75),
-    sft=Training(learning_rate=2e-3, batch=32, row_length=320, steps=160, documents=2048),
-    dpo=Preference(learning_rate=1.5e-4, batch=32, pairs=1280, own_questions=320, hardware=Hardware(rows=4)),
-    grpo=Reinforcement(learning_rate=6e-4, steps=24, prompts=32, group=8, candidates=4000),
-    evaluation=Evaluation(problems=500),
+    distillation=DistillationConfig(questions=2000, validation_questions=100, temperature=0.8),
+    mid=LanguageModelingConfig(learning_rate=4e-3, batch_size=8, row_length=320, steps=1500, eval_steps=75, patience=2, cooldown_steps=75),
+    sft=LanguageModelingConfig(learning_rate=2e-3, batch_size=32, row_length=320, steps=160, documents=2048),
+    dpo=DPOConfig(learning_rate=1.5e-4, batch_size=32, max_pairs=1280, on_policy_questions=320, hardware=HardwareConfig(micro_batch_size=4)),
+    grpo=GRPOConfig(learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4000),
+    evaluation=EvaluationConfig(problems=500),
 )  # fmt: skip
 SMOKE = replace(
     LAB, profile="smoke",
-    distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped=1300),
-    mid=replace(LAB.mid, steps=12, evaluate_every=6, patience=2, cooldown=3, learning_rate=2e-4),
-    sft=replace(LAB.sft, steps=6, documents=96, batch=16),
-    dpo=replace(LAB.dpo, pairs=48, batch=16, own_questions=24),
-    grpo=replace(LAB.grpo, steps=3, prompts=8, candidates=96),
-    evaluation=Evaluation(problems=20, samples=2, pass_problems=10, pass_samples=4),
+    distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped_questions=1300),
+    mid=replace(LAB.mid, steps=12, eval_steps=6, patience=2, cooldown_steps=3, learning_rate=2e-4),
+    sft=replace(LAB.sft, steps=6, documents=96, batch_size=16),
+    dpo=replace(LAB.dpo, max_pairs=48, batch_size=16, on_policy_questions=24),
+    grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
+    evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )  # fmt: skip
 # On GPUs: Phi-4-mini. What the paper says stands in PAPER and is taken as it is at the scale "full". What is unknown
 # there is ours: 128 prompts a step, so that 128 GPUs can share them, as they share the paper's batches. So is
 # everything that an adapter changes: a tenfold rate, as in arXiv 2106.09685 (table 11), and a small batch.
-FULL = Numbers(
+FULL = RunConfig(
     scale="full", profile="lab", model="microsoft/Phi-4-mini-instruct",
-    distillation=Distillation(questions=1_600_000, validation_questions=2000, max_new_tokens=16384,
-                              problems="openr1-math", answers="traces", keep_clear_of=("math500", "aime24")),
-    mid=Training(learning_rate=1e-5, batch=128, row_length=16384, steps=71_500, evaluate_every=1000, patience=2,
-                 cooldown=3500, muon=False, hardware=(GPU := Hardware(
-                     attention="flex_attention", optimizer="adamw_torch_fused", checkpointing=True, liger=True,
-                     sharded=True, engine="vllm", rows=1))),
-    sft=Training(learning_rate=1e-5, batch=128, row_length=20480, steps=7800, documents=200_000, muon=False,
+    distillation=DistillationConfig(questions=1_600_000, validation_questions=2000, max_new_tokens=16384,
+                              problems="openr1-math", teacher_kind="traces", decontaminate_against=("math500", "aime24")),
+    mid=LanguageModelingConfig(learning_rate=1e-5, batch_size=128, row_length=16384, steps=71_500, eval_steps=1000, patience=2,
+                 cooldown_steps=3500, muon=False, hardware=(GPU := HardwareConfig(
+                     attention="flex_attention", optimizer="adamw_torch_fused", gradient_checkpointing=True, liger=True,
+                     fsdp=True, engine="vllm", micro_batch_size=1))),
+    sft=LanguageModelingConfig(learning_rate=1e-5, batch_size=128, row_length=20480, steps=7800, documents=200_000, muon=False,
                  hardware=GPU),
-    dpo=Preference(learning_rate=5e-7, batch=128, pairs=300_000, plausible=float("inf"), longest=16384,
+    dpo=DPOConfig(learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384,
                    hardware=GPU),
-    grpo=Reinforcement(learning_rate=5e-7, steps=300, prompts=128, group=8, candidates=20_000, max_new_tokens=25600,
+    grpo=GRPOConfig(learning_rate=5e-7, steps=300, prompts_per_step=128, group_size=8, candidate_prompts=20_000, max_new_tokens=25600,
                        muon=False, hardware=GPU),
-    evaluation=Evaluation(problems=500, samples=8, max_new_tokens=32768, sets=("math500", "aime24", "gpqa-diamond"),
+    evaluation=EvaluationConfig(problems=500, samples=8, max_new_tokens=32768, benchmarks=("math500", "aime24", "gpqa-diamond"),
                           engine="vllm"),
 )  # fmt: skip
-ONE = replace(GPU, adapter="lora", dtype="bfloat16", sharded=False)
+ONE = replace(GPU, adapter="lora", dtype="bfloat16", fsdp=False)
 LORA = replace(
     FULL, scale="lora",
     distillation=replace(FULL.distillation, questions=10_000, validation_questions=200, max_new_tokens=4000),
-    mid=replace(FULL.mid, learning_rate=1e-4, batch=32, row_length=4096, steps=2000, evaluate_every=200, cooldown=200,
+    mid=replace(FULL.mid, learning_rate=1e-4, batch_size=32, row_length=4096, steps=2000, eval_steps=200, cooldown_steps=200,
                 hardware=ONE),
-    sft=replace(FULL.sft, learning_rate=1e-4, batch=32, row_length=4096, steps=300, documents=5000, hardware=ONE),
-    dpo=replace(FULL.dpo, learning_rate=5e-6, batch=32, pairs=4000, longest=4096, hardware=ONE),
-    grpo=replace(FULL.grpo, learning_rate=1e-5, steps=100, prompts=16, group=8, candidates=1000, max_new_tokens=4096,
+    sft=replace(FULL.sft, learning_rate=1e-4, batch_size=32, row_length=4096, steps=300, documents=5000, hardware=ONE),
+    dpo=replace(FULL.dpo, learning_rate=5e-6, batch_size=32, max_pairs=4000, max_tokens=4096, hardware=ONE),
+    grpo=replace(FULL.grpo, learning_rate=1e-5, steps=100, prompts_per_step=16, group_size=8, candidate_prompts=1000, max_new_tokens=4096,
                  hardware=ONE),
     evaluation=replace(FULL.evaluation, problems=100, samples=4, max_new_tokens=4096),
 )  # fmt: skip
@@ -79,7 +79,7 @@ QLORA = replace(
 )  # fmt: skip
 
 
-def numbers(scale: str = "cpu", profile: str = "lab") -> Numbers:
+def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
     """The numbers of a run. Raises UserError for an unknown scale or profile."""
     if scale not in SCALES:
         raise UserError(f"unknown scale {scale!r}: choose one of {', '.join(SCALES)}")
@@ -91,24 +91,24 @@ def numbers(scale: str = "cpu", profile: str = "lab") -> Numbers:
     return chosen if profile == "lab" else smoke(chosen)
 
 
-def smoke(one: Numbers) -> Numbers:
+def smoke(one: RunConfig) -> RunConfig:
     """A GPU scale in a few steps on short rows: it shows that everything runs, not what it reaches."""
     return replace(
         one, profile="smoke",
-        mid=replace(one.mid, batch=8, row_length=1024, steps=6, evaluate_every=3, patience=2, cooldown=2),
-        sft=replace(one.sft, batch=8, row_length=1024, steps=3, documents=24),
-        dpo=replace(one.dpo, batch=8, pairs=16, longest=1024),
-        grpo=replace(one.grpo, steps=2, prompts=8, group=4, candidates=16, max_new_tokens=256),
+        mid=replace(one.mid, batch_size=8, row_length=1024, steps=6, eval_steps=3, patience=2, cooldown_steps=2),
+        sft=replace(one.sft, batch_size=8, row_length=1024, steps=3, documents=24),
+        dpo=replace(one.dpo, batch_size=8, max_pairs=16, max_tokens=1024),
+        grpo=replace(one.grpo, steps=2, prompts_per_step=8, group_size=4, candidate_prompts=16, max_new_tokens=256),
         evaluation=replace(one.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
     )  # fmt: skip
 
 
-def without_gpu(one: Numbers, engine: str = "cpu") -> Numbers:
+def without_gpu(one: RunConfig, engine: str = "cpu") -> RunConfig:
     """The same numbers for a computer without a GPU: its kernels, optimizer and sampler instead of a GPU's. engine:
     "hf" for models that are no Phi.
     """
 
-    def here(hardware: Hardware) -> Hardware:
+    def here(hardware: HardwareConfig) -> HardwareConfig:
         return replace(
             hardware, dtype="float32", attention="sdpa", optimizer="adamw_torch", liger=False,
             engine="hf" if hardware.adapter == "qlora" else engine,
@@ -117,5 +117,5 @@ def without_gpu(one: Numbers, engine: str = "cpu") -> Numbers:
     stages = {stage: getattr(one, stage) for stage in STAGES[1:]}
     stages = {name: replace(stage, hardware=here(stage.hardware)) for name, stage in stages.items()}
     # the CPU's sampler reads whole weights
-    stages["grpo"] = replace(stages["grpo"], hardware=replace(stages["grpo"].hardware, sharded=False))
+    stages["grpo"] = replace(stages["grpo"], hardware=replace(stages["grpo"].hardware, fsdp=False))
     return replace(one, **stages, evaluation=replace(one.evaluation, engine=engine))

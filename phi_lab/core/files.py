@@ -62,7 +62,7 @@ def write_json(path: Path, content: dict | list) -> None:
     replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def claim(path: Path, content: dict, redo: str) -> None:
+def ensure_same_manifest(path: Path, content: dict, redo: str) -> None:
     """Write what a folder is for, or make sure that it is for the same; `redo` says what to do where it is not.
 
     Raises UserError naming the first difference.

@@ -26,7 +26,7 @@ from phi_lab.core.progress import QUIET
 from phi_lab.distill import jobs
 
 
-def ask(order: jobs.Order, workers: int, say: Callable[[str], None] = print) -> None:
+def ask(order: jobs.DistillationJob, workers: int, say: Callable[[str], None] = print) -> None:
     """What `collect.ask` does, in `workers` processes on this machine.
 
     Raises UserError as it does, and without datatrove.
@@ -45,7 +45,7 @@ def ask(order: jobs.Order, workers: int, say: Callable[[str], None] = print) -> 
         setattr(order.spending, name, sum(read_json(_spent(order.out, rank))[name] for rank in range(workers)))
 
 
-def task(order: jobs.Order, data: object, rank: int, world_size: int) -> Iterator:
+def task(order: jobs.DistillationJob, data: object, rank: int, world_size: int) -> Iterator:
     """One task, in the form of a datatrove pipeline step. The budget is shared out evenly."""
     mine = replace(order, spending=replace(order.spending, budget=order.spending.budget / world_size))
     jobs.ask(mine, (rank, world_size))
@@ -56,7 +56,7 @@ def task(order: jobs.Order, data: object, rank: int, world_size: int) -> Iterato
 class _Quiet:
     """A task in a process that shows a bar and our own errors, and no log of datatrove's."""
 
-    def __init__(self, order: jobs.Order):
+    def __init__(self, order: jobs.DistillationJob):
         self.order = order
 
     def __setstate__(self, state: dict) -> None:  # in the new process, before datatrove's first line

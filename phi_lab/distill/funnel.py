@@ -33,12 +33,12 @@ HOME = regex.compile(r"[\p{Latin}\p{Greek}]")
 class Rules:
     """How strict to be. The small world needs the defaults only."""
 
-    longest: int = 250  # tokens of an answer
-    foreign: float = 0.05  # share of letters that are neither Latin nor Greek
-    near: float = 1.0  # answers to a question that share more of their word triples are one; 1.0: equal ones only
-    rates: tuple[float, float] = (0.0, 1.0)  # of right answers to a question
-    levels: tuple[int, int] = (0, 99)  # of a question; 0 where its set knows none
-    a_domain: int = 0  # right rollouts of one domain at most, the first ones; 0: all
+    max_tokens: int = 250  # tokens of an answer
+    max_non_latin_share: float = 0.05  # share of letters that are neither Latin nor Greek
+    near_duplicate_threshold: float = 1.0  # answers to a question that share more of their word triples are one; 1.0: equal ones only
+    pass_rate_range: tuple[float, float] = (0.0, 1.0)  # of right answers to a question
+    level_range: tuple[int, int] = (0, 99)  # of a question; 0 where its set knows none
+    max_per_domain: int = 0  # right rollouts of one domain at most, the first ones; 0: all
 
 
 STEPS = {
@@ -93,16 +93,16 @@ class Funnel:
         rows = [{**row, "pass_rate": rate, "repeats": repeats(row["completion"])} for row in rows]
         wrong = distinct([row for row in rows if row["verdict"] == "wrong" and not accepted(row)])
         kept = self._drop("right", rows, list(filter(accepted, rows)))
-        kept = self._drop("worked", kept, [row for row in kept if works(row["completion"])])
+        kept = self._drop("worked", kept, [row for row in kept if has_reasoning(row["completion"])])
         kept = self._drop("no repetition", kept, [row for row in kept if not row["repeats"]])
-        kept = self._drop("one script", kept, [row for row in kept if foreign(row["completion"]) <= self.rules.foreign])
-        kept = self._drop("fits", kept, [row for row in kept if row["tokens"] <= self.rules.longest])
+        kept = self._drop("one script", kept, [row for row in kept if foreign(row["completion"]) <= self.rules.max_non_latin_share])
+        kept = self._drop("fits", kept, [row for row in kept if row["tokens"] <= self.rules.max_tokens])
         kept = self._drop("distinct", kept, distinct(kept))
-        kept = self._drop("not alike", kept, apart(kept, self.rules.near))
-        (low, high), (first, last) = self.rules.rates, self.rules.levels
+        kept = self._drop("not alike", kept, drop_near_duplicates(kept, self.rules.near_duplicate_threshold))
+        (low, high), (first, last) = self.rules.pass_rate_range, self.rules.level_range
         fits = low <= rate <= high and first <= rows[0]["level"] <= last
         kept = self._drop("difficulty", kept, kept if fits else [])
-        room = self.rules.a_domain - self.domains[rows[0]["domain"]] if self.rules.a_domain else len(kept)
+        room = self.rules.max_per_domain - self.domains[rows[0]["domain"]] if self.rules.max_per_domain else len(kept)
         kept = self._drop("balance", kept, kept[: max(0, room)])
         self.domains[rows[0]["domain"]] += len(kept)
         return kept, wrong
@@ -129,7 +129,7 @@ def accepted(row: dict) -> bool:
     return row["verdict"] == "right" or row.get("judge") == "right"
 
 
-def works(completion: str) -> bool:
+def has_reasoning(completion: str) -> bool:
     """Whether there is work before the answer."""
     return chat.THINK in completion and len(completion.partition(chat.THINK_END)[0]) > 8
 
@@ -153,7 +153,7 @@ def distinct(rows: list[dict]) -> list[dict]:
     return list({(row["id"], row["completion"]): row for row in reversed(rows)}.values())[::-1]
 
 
-def apart(rows: list[dict], near: float) -> list[dict]:
+def drop_near_duplicates(rows: list[dict], near: float) -> list[dict]:
     """Answers to one question of which no two share more than `near` of their word triples (Jaccard)."""
     if near >= 1:
         return rows

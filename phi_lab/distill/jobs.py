@@ -14,10 +14,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab.config.schema import INSTRUCTION, Distillation
+from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import claim
+from phi_lab.core.files import ensure_same_manifest
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
 from phi_lab.model import checkpoints
@@ -33,15 +33,15 @@ COUNTED = ("endpoint", "traces")  # those whose tokens are counted here
 
 
 @dataclass(frozen=True)
-class Order:
+class DistillationJob:
     """What to distil. `problems`: "world" or what `sources.problems` takes; `data`: a folder with named sets."""
 
     out: Path
-    plan: Distillation
+    plan: DistillationConfig
     seed: int = 0
     teacher: str = "model"
     folder: Path | None = None  # of the model
-    whom: Endpoint | None = None
+    endpoint: Endpoint | None = None
     instruction: str = INSTRUCTION  # to an endpoint, after every question
     tokenizer: str = ""  # folder or name of the one that counts what others have said: `teachers.counter`
     spending: teachers.Spending = field(default_factory=teachers.Spending)
@@ -50,11 +50,11 @@ class Order:
     columns: sources.Columns = sources.Columns()
     judge: Judge | None = None  # asked about what the rules turn down
     rules: Rules = Rules()
-    keep_clear_of: Sequence[str] = ()
+    decontaminate_against: Sequence[str] = ()
     command: Sequence[str] = ()
 
 
-def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
+def ask(order: DistillationJob, part: tuple[int, int] = (0, 1)) -> None:
     """Have the questions answered and verified, in shards under `order.out`; `part` as `shards.roll` takes it.
 
     Raises UserError for an unknown teacher or set, a folder of another order, and as teacher and sources do.
@@ -70,17 +70,17 @@ def ask(order: Order, part: tuple[int, int] = (0, 1)) -> None:
     wanted = {"teacher": whose, "problems": order.problems, "seed": order.seed, "tokenizer": order.tokenizer or None}
     if order.teacher == "endpoint":
         wanted["instruction"] = order.instruction
-    claim(order.out / "distill.json", wanted, "choose another --out")
+    ensure_same_manifest(order.out / "distill.json", wanted, "choose another --out")
     said: dict[str, list[str]] = {}
     samples = order.plan.samples
     world = order.problems == "world"
     asked = training_sets.questions(order.plan.questions, order.seed) if world else _asked(order, said)
     many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
-    shards.roll(_teacher(order, said, tokenizer), asked, order.out / "rollouts", name=order.teacher, samples=many,
+    shards.collect_rollouts(_teacher(order, said, tokenizer), asked, order.out / "rollouts", name=order.teacher, samples=many,
                 temperature=order.plan.temperature, seed=order.seed, part=part)  # fmt: skip
 
 
-def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Order], None] = ask) -> dict:
+def collect(order: DistillationJob, say: Callable[[str], None] = print, ask: Callable[[DistillationJob], None] = ask) -> dict:
     """Ask, verify, filter, draw; returns the funnel. What a stopped order has answered is found again.
 
     `ask` is `cluster.ask` where many processes are to do it. Raises UserError as `ask` and sources do.
@@ -95,7 +95,7 @@ def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Ord
     if order.tokenizer:
         about += f" Tokens are those of {order.tokenizer}."
     lengths: Counter = Counter()
-    rows = _measured(shards.rows(order.out / "rollouts", order.plan.questions), order.rules.longest, lengths)
+    rows = _measured(shards.rows(order.out / "rollouts", order.plan.questions), order.rules.max_tokens, lengths)
     if order.judge:
         about += f" Second opinions: {order.judge.model} at {order.judge.base_url}."
         rows = _judged(rows, order.judge, say)
@@ -103,7 +103,7 @@ def collect(order: Order, say: Callable[[str], None] = print, ask: Callable[[Ord
     figures.funnel(report).savefig(order.out / "funnel.png", dpi=110)
     if order.teacher == "traces" and lengths:
         share, whose = lengths[True] / lengths.total(), order.tokenizer or "the small world's tokenizer"
-        say(f"{100 * share:.0f} % of the traces are longer than {order.rules.longest:,} tokens, as {whose} counts")
+        say(f"{100 * share:.0f} % of the traces are longer than {order.rules.max_tokens:,} tokens, as {whose} counts")
     return report
 
 
@@ -128,23 +128,23 @@ def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> It
     say(f"judge: {dict(counts)}")
 
 
-def _whose(order: Order) -> str:
+def _whose(order: DistillationJob) -> str:
     if order.teacher == "model":
         return checkpoints.fingerprint(order.folder or run.TEACHER)
-    return f"{order.whom.model} at {order.whom.base_url}" if order.teacher == "endpoint" else order.teacher
+    return f"{order.endpoint.model} at {order.endpoint.base_url}" if order.teacher == "endpoint" else order.teacher
 
 
-def _teacher(order: Order, said: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> shards.Teacher:
+def _teacher(order: DistillationJob, said: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> shards.Teacher:
     if order.teacher == "model":
         return teachers.model(order.folder or run.TEACHER, order.plan, order.seed)
     if order.teacher == "script":
         return teachers.script(order.plan, order.seed)
     if order.teacher == "endpoint":
-        return teachers.endpoint(order.whom, order.plan, order.seed, order.spending, tokenizer, order.instruction)
+        return teachers.endpoint(order.endpoint, order.plan, order.seed, order.spending, tokenizer, order.instruction)
     return teachers.traces(said, tokenizer)
 
 
-def _asked(order: Order, said: dict[str, list[str]]) -> Iterator[Problem]:
+def _asked(order: DistillationJob, said: dict[str, list[str]]) -> Iterator[Problem]:
     """A set's problems in turn. `said` is given the traces of each as it comes, and keeps those of two chunks."""
     seen: set[str] = set()
     found = sources.problems(order.problems, order.data, order.columns)
@@ -161,9 +161,9 @@ def _asked(order: Order, said: dict[str, list[str]]) -> Iterator[Problem]:
         yield problem
 
 
-def _held(order: Order) -> Iterator[tuple[str, str]]:
+def _held(order: DistillationJob) -> Iterator[tuple[str, str]]:
     """(benchmark, question) of everything that the set keeps clear of: the shipped benchmarks, and those named."""
     for name in benchmarks.NAMES:
         yield from ((name, row["prompt"]) for row in benchmarks.load(name))
-    for name in order.keep_clear_of:
+    for name in order.decontaminate_against:
         yield from ((name, problem.prompt) for problem, _ in sources.problems(name, order.data))

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import claim
+from phi_lab.core.files import ensure_same_manifest
 from phi_lab.core.progress import Bar
 from phi_lab.problems.problem import Problem
 from phi_lab.verify import verify_many
@@ -41,7 +41,7 @@ COLUMNS = {
 SCHEMA = pa.schema(COLUMNS)
 NONE = "no finished rollouts; `phi-lab distill` makes them"
 
-Place = tuple[int, int]  # question within its chunk, sample
+SampleKey = tuple[int, int]  # question within its chunk, sample
 Answer = tuple[str, str, int]  # text, finish_reason ("stop" or "length"), tokens
 
 
@@ -51,17 +51,17 @@ class Chunk:
 
     problems: list[Problem]
     first: int  # place of the first question in the whole list
-    missing: list[Place]
+    missing: list[SampleKey]
     journal: Path
-    answers: dict[Place, Answer] = field(default_factory=dict)
+    answers: dict[SampleKey, Answer] = field(default_factory=dict)
     tick: Callable[[int], object] = lambda count: None  # for the bar: so many more are being handed on
 
 
 # teacher(chunks, done): for every chunk, done(chunk, place, answer) for each of its missing places, in any order
-Teacher = Callable[[Iterable[Chunk], Callable[[Chunk, Place, Answer], None]], None]
+Teacher = Callable[[Iterable[Chunk], Callable[[Chunk, SampleKey, Answer], None]], None]
 
 
-def roll(
+def collect_rollouts(
     teacher: Teacher, asked: Iterable[Problem], out: Path, *, name: str, samples: int | Callable[[Problem], int],
     temperature: float, seed: int, part: tuple[int, int] = (0, 1),
 ) -> None:  # fmt: skip
@@ -74,7 +74,7 @@ def roll(
     many = samples if callable(samples) else lambda _: samples
     common = {"teacher": name, "temperature": temperature, "seed": seed}
     whose = {**common, "samples": None if callable(samples) else samples}
-    claim(out / "manifest.json", whose, f"choose another folder or delete {out}")
+    ensure_same_manifest(out / "manifest.json", whose, f"choose another folder or delete {out}")
     total = len(asked) * samples // part[1] if isinstance(asked, Sequence) and not callable(samples) else None
     with (
         Bar(total, f"rollouts, {name}", "rollout") as bar,
@@ -104,7 +104,7 @@ def roll(
                 else:  # killed between the last answer and the shard
                     writing.append(finisher.submit(_finish, chunk, common))
 
-        def done(chunk: Chunk, place: Place, answer: Answer) -> None:
+        def done(chunk: Chunk, place: SampleKey, answer: Answer) -> None:
             with chunk.journal.open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps([*place, *answer]) + "\n")
             chunk.answers[place] = answer
@@ -138,7 +138,7 @@ def _open(problems: list[Problem], number: int, many: Callable[[Problem], int], 
     return Chunk(problems, number * CHUNK, missing, journal, answers)
 
 
-def _read_journal(path: Path) -> dict[Place, Answer]:
+def _read_journal(path: Path) -> dict[SampleKey, Answer]:
     """The answers in a journal; a last line that a kill cut short is taken away."""
     content, answers = path.read_bytes() if path.exists() else b"", {}
     *whole, rest = content.split(b"\n")

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from phi_lab.config.schema import INSTRUCTION, Distillation
+from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
-from phi_lab.distill.shards import Answer, Chunk, Place, Teacher
+from phi_lab.distill.shards import Answer, Chunk, SampleKey, Teacher
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
 from phi_lab.sampling import rollouts
@@ -42,34 +42,34 @@ def counter(name: str = "") -> PreTrainedTokenizerFast:
         raise UserError(f"{name}: no such folder, and no tokenizer on the hub ({words}): --tokenizer DIR") from None
 
 
-def script(numbers: Distillation, seed: int) -> Teacher:
+def script(config: DistillationConfig, seed: int) -> Teacher:
     """Worked solutions in a random style; every one is right."""
     tokenizer = checkpoints.load_tokenizer()
 
     def answers(chunk: Chunk) -> Iterator[Answer]:
         rng = random.Random(seed * 1_000_003 + chunk.first)
         for problem in chunk.problems:
-            for _ in range(numbers.samples):
+            for _ in range(config.samples):
                 chunk.tick(1)
                 text = chat.completion_text(*arithmetic.solution(problem, rng.choice(arithmetic.STYLES), rng))
                 yield text, "stop", len(tokenizer(text).input_ids) + 1
 
-    return _whole_chunks(answers, numbers.samples)
+    return _whole_chunks(answers, config.samples)
 
 
-def model(folder: Path, numbers: Distillation, seed: int) -> Teacher:
+def model(folder: Path, config: DistillationConfig, seed: int) -> Teacher:
     """Samples of the model in `folder`."""
     network, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
 
     def answers(chunk: Chunk) -> Iterator[Answer]:
         groups = rollouts.sample(
-            network, tokenizer, [problem.prompt for problem in chunk.problems], samples=numbers.samples,
-            temperature=numbers.temperature, max_new_tokens=numbers.max_new_tokens,
+            network, tokenizer, [problem.prompt for problem in chunk.problems], samples=config.samples,
+            temperature=config.temperature, max_new_tokens=config.max_new_tokens,
             seed=seed * 1_000_003 + chunk.first, tick=chunk.tick,
         )  # fmt: skip
         return ((one.text, one.finish_reason, len(one.ids)) for group in groups for one in group)
 
-    return _whole_chunks(answers, numbers.samples)
+    return _whole_chunks(answers, config.samples)
 
 
 def _whole_chunks(answers: Callable[[Chunk], Iterable[Answer]], samples: int) -> Teacher:
@@ -77,7 +77,7 @@ def _whole_chunks(answers: Callable[[Chunk], Iterable[Answer]], samples: int) ->
     same answers, and only those that are missing are handed on.
     """
 
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
+    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
         for chunk in chunks:
             missing = set(chunk.missing)
             for number, answer in enumerate(answers(chunk)):
@@ -109,7 +109,7 @@ class Spending:
 
 
 def endpoint(
-    whom: service.Endpoint, numbers: Distillation, seed: int, spending: Spending, tokenizer: PreTrainedTokenizerFast,
+    whom: service.Endpoint, config: DistillationConfig, seed: int, spending: Spending, tokenizer: PreTrainedTokenizerFast,
     instruction: str = INSTRUCTION,
 ) -> Teacher:  # fmt: skip
     """One request a rollout; `spending` counts what the server says they took and stops asking when it is spent.
@@ -118,7 +118,7 @@ def endpoint(
     their task by themselves need none.
     """
 
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
+    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
         def requests() -> Iterator[tuple[tuple, dict]]:
             for chunk in chunks:
                 for place in list(chunk.missing):
@@ -127,7 +127,7 @@ def endpoint(
                     problem = chunk.problems[place[0]]
                     yield (chunk, place), {
                         "messages": [{"role": "user", "content": f"{problem.prompt}\n\n{instruction}".strip()}],
-                        "temperature": numbers.temperature, "max_tokens": numbers.max_new_tokens,
+                        "temperature": config.temperature, "max_tokens": config.max_new_tokens,
                         "seed": _seed(seed, problem.id, place[1]),
                     }  # fmt: skip
 
@@ -164,7 +164,7 @@ def reply_text(message) -> str:
 def traces(answers: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerFast) -> Teacher:
     """Published traces as rollouts: by the id of a problem, what others have sampled for it, counted by `tokenizer`."""
 
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
+    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
         for chunk in chunks:
             for place in list(chunk.missing):
                 text = answers[chunk.problems[place[0]].id][place[1]]

@@ -12,9 +12,9 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from phi_lab.config.schema import Evaluation
+from phi_lab.config.schema import EvaluationConfig
 from phi_lab.core import stats
-from phi_lab.core.files import claim, read_json, read_rows, write_rows
+from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_rows
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
 from phi_lab.sampling import rollouts
@@ -22,7 +22,7 @@ from phi_lab.verify import verify_many
 
 
 def evaluate(
-    model: Path, name: str, out: Path, numbers: Evaluation, seed: int, which=benchmarks.NAMES, again: bool = False
+    model: Path, name: str, out: Path, config: EvaluationConfig, seed: int, which=benchmarks.NAMES, again: bool = False
 ) -> None:
     """Write `out/<name>.<benchmark>.jsonl` for each benchmark; files that are there already are kept.
 
@@ -30,40 +30,40 @@ def evaluate(
     with `again` the files are made anew; other numbers or another seed always raise it, and so does a set that cannot
     be read, before the model is loaded.
     """
-    known, about = out / f"{name}.json", {"model": checkpoints.fingerprint(model), "seed": seed, "numbers": asdict(numbers)}
+    known, about = out / f"{name}.json", {"model": checkpoints.fingerprint(model), "seed": seed, "numbers": asdict(config)}
     if again and known.exists() and read_json(known)["model"] != about["model"]:
         for path in [*out.glob(f"{name}.*.jsonl"), known]:
             path.unlink()
-    claim(known, about, "choose another --name or --out")
-    sets = dict(zip(benchmarks.NAMES, numbers.sets, strict=True))
+    ensure_same_manifest(known, about, "choose another --name or --out")
+    sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
     missing = {
-        benchmark: benchmarks.load(sets[benchmark])[: numbers.problems]
+        benchmark: benchmarks.load(sets[benchmark])[: config.problems]
         for benchmark in which
         if not (out / f"{name}.{benchmark}.jsonl").exists()
     }
     if not missing:
         return
-    network, tokenizer = checkpoints.load_to_sample(model, numbers.engine), checkpoints.load_tokenizer(model)
+    network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
     for benchmark, problems in missing.items():
-        samples = numbers.samples if benchmark == "hard" else 1
-        rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, numbers.temperature, seed, 0)]
-        if benchmark == "hard" and numbers.pass_samples > samples:
-            some, more = problems[: numbers.pass_problems], numbers.pass_samples - samples
-            rounds.append((f"pass@{numbers.pass_samples}", some, more, numbers.temperature, seed + 1, samples))
+        samples = config.samples if benchmark == "hard" else 1
+        rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, config.temperature, seed, 0)]
+        if benchmark == "hard" and config.pass_samples > samples:
+            some, more = problems[: config.pass_problems], config.pass_samples - samples
+            rounds.append((f"pass@{config.pass_samples}", some, more, config.temperature, seed + 1, samples))
         rows = []
         for kind, some, count, temperature, own, first in rounds:
             title = f"{name} {benchmark}, {kind}"
             asked = [benchmarks.question(sets[benchmark], problem["prompt"]) for problem in some]
-            found = _answers(network, tokenizer, some, asked, count, temperature, numbers, own, title)
+            found = _answers(network, tokenizer, some, asked, count, temperature, config, own, title)
             rows += [{**row, "sample": row["sample"] + first} for row in found]
         write_rows(out / f"{name}.{benchmark}.jsonl", rows)
-    rollouts.forget_engine()
+    rollouts.release_engine()
 
 
-def _answers(network, tokenizer, problems, asked, samples, temperature, numbers, seed, title) -> list[dict]:
+def _answers(network, tokenizer, problems, asked, samples, temperature, config, seed, title) -> list[dict]:
     groups = rollouts.sample(
-        network, tokenizer, asked, samples=samples, temperature=temperature, max_new_tokens=numbers.max_new_tokens,
-        seed=seed, title=title, engine=numbers.engine,
+        network, tokenizer, asked, samples=samples, temperature=temperature, max_new_tokens=config.max_new_tokens,
+        seed=seed, title=title, engine=config.engine,
     )  # fmt: skip
     flat = [
         (problem, number, one)
@@ -80,22 +80,22 @@ def _answers(network, tokenizer, problems, asked, samples, temperature, numbers,
     ]  # fmt: skip
 
 
-def ladder_rows(name: str, stage: str, arm: str, out: Path, numbers: Evaluation, seed: int, cost: dict) -> list[dict]:
+def ladder_rows(name: str, stage: str, arm: str, out: Path, config: EvaluationConfig, seed: int, cost: dict) -> list[dict]:
     """The rows of ladder.json for one stage and arm, computed from its rows a sample."""
     rows = []
     for benchmark in benchmarks.NAMES:
         by_problem: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
         for row in read_rows(out / f"{name}.{benchmark}.jsonl", ("id", "temperature", "verdict")):
             by_problem[row["temperature"]][row["id"]].append(row["verdict"] == "right")
-        samples = numbers.samples if benchmark == "hard" else 1
-        for temperature, k in ((0.0, 1), (numbers.temperature, samples)):
+        samples = config.samples if benchmark == "hard" else 1
+        for temperature, k in ((0.0, 1), (config.temperature, samples)):
             answers = [hits[:k] for hits in by_problem[temperature].values()]
             rows.append(_row(stage, arm, benchmark, answers, temperature, k, None, seed, cost))
-        if benchmark == "hard" and numbers.pass_samples > samples:
-            k = numbers.pass_samples
-            answers = [hits for hits in by_problem[numbers.temperature].values() if len(hits) == k]
+        if benchmark == "hard" and config.pass_samples > samples:
+            k = config.pass_samples
+            answers = [hits for hits in by_problem[config.temperature].values() if len(hits) == k]
             pass_at_k = sum(stats.pass_at_k(k, sum(hits), k) for hits in answers) / len(answers)
-            rows.append(_row(stage, arm, benchmark, answers, numbers.temperature, k, pass_at_k, seed, cost))
+            rows.append(_row(stage, arm, benchmark, answers, config.temperature, k, pass_at_k, seed, cost))
     return rows
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from phi_lab.config.schema import Protocol
+from phi_lab.config.schema import BenchmarkProtocol
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import claim, write_json
+from phi_lab.core.files import ensure_same_manifest, write_json
 from phi_lab.distill import shards
-from phi_lab.distill.shards import Answer, Chunk, Place
+from phi_lab.distill.shards import Answer, Chunk, SampleKey
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import sources
 from phi_lab.problems.problem import Problem
@@ -39,7 +39,7 @@ PUBLISHED = {  # percent. The paper's table, and the same lab's re-run by this p
 
 
 def measure(
-    model: Path, names: Sequence[str], out: Path, protocol: Protocol, seed: int, engine: str, say=print
+    model: Path, names: Sequence[str], out: Path, protocol: BenchmarkProtocol, seed: int, engine: str, say=print
 ) -> list[dict]:
     """Sample and judge the benchmarks `names`, in shards under `out`; returns a row each and writes scores.json.
 
@@ -58,29 +58,29 @@ def measure(
         found = sources.problems(name, Path(copies) if copies else None, measured=True)
         asked[name] = list({problem.id: problem for problem, _ in found}.values())  # what is there twice counts once
     whose = {"model": checkpoints.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
-    claim(out / "protocol.json", whose, "choose another --out")
+    ensure_same_manifest(out / "protocol.json", whose, "choose another --out")
     network, tokenizer = checkpoints.load_to_sample(model, engine), checkpoints.load_tokenizer(model)
     rows = []
     for name in names:
         samples = protocol.aime_samples if name.startswith("aime") else protocol.samples
         problems = asked[name][: protocol.problems or None]
         teacher = _student(network, tokenizer, name, protocol, seed, engine)
-        shards.roll(teacher, problems, out / name, name=whose["model"], samples=samples,
+        shards.collect_rollouts(teacher, problems, out / name, name=whose["model"], samples=samples,
                     temperature=protocol.temperature, seed=seed)  # fmt: skip
         rows.append(_score(name, list(shards.rows(out / name, len(problems))), samples))
         say(told(rows[-1]))
-    rollouts.forget_engine()
+    rollouts.release_engine()
     write_json(out / "scores.json", rows)
     return rows
 
 
-def _student(network, tokenizer, name: str, protocol: Protocol, seed: int, engine: str) -> shards.Teacher:
+def _student(network, tokenizer, name: str, protocol: BenchmarkProtocol, seed: int, engine: str) -> shards.Teacher:
     """Answers in portions, so that a long measurement loses little when it is stopped."""
 
     def question(problem: Problem) -> str:
-        return chat.instructed(protocol.instruction, problem.prompt)
+        return chat.prepend_instruction(protocol.instruction, problem.prompt)
 
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, Place, Answer], None]) -> None:
+    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
         for chunk in chunks:
             missing = list(chunk.missing)
             for first in range(0, len(missing), AT_ONCE):
@@ -139,7 +139,7 @@ def table(rows: list[dict], name: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def usual(protocol: Protocol, samples: int | None, problems: int | None, max_new_tokens: int | None) -> Protocol:
+def usual(protocol: BenchmarkProtocol, samples: int | None, problems: int | None, max_new_tokens: int | None) -> BenchmarkProtocol:
     """The protocol with what a command line changes of it."""
     changes = {"samples": samples, "aime_samples": samples, "problems": problems, "max_new_tokens": max_new_tokens}
     return replace(protocol, **{name: value for name, value in changes.items() if value})

@@ -25,7 +25,7 @@ from IPython.display import HTML
 
 from phi_lab.config import presets, schema
 from phi_lab.config.presets import LAB
-from phi_lab.config.schema import STAGES, Evaluation, Hardware
+from phi_lab.config.schema import STAGES, EvaluationConfig, HardwareConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.distill import shards, training_sets
@@ -60,20 +60,20 @@ class Lab:
         profile, seed = os.environ.get("PHI_LAB_PROFILE", "lab"), os.environ.get("PHI_LAB_SEED", "0")
         if not seed.isdecimal():
             raise UserError(f"PHI_LAB_SEED={seed!r} is not a number: unset it, or write for example PHI_LAB_SEED=1")
-        presets.numbers("cpu", profile)  # or it raises: there is no such profile, and so no folder of it
+        presets.run_config("cpu", profile)  # or it raises: there is no such profile, and so no folder of it
         self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
-        numbers = presets.numbers(scale_name or usual_scale(self.out), profile)
+        config = presets.run_config(scale_name or usual_scale(self.out), profile)
         own, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
         processes = os.environ.get("PHI_LAB_PROCESSES", "")
         if processes and not (processes.isdecimal() and int(processes)):
             raise UserError(f"PHI_LAB_PROCESSES={processes!r} is not a number of processes: unset it, or write 2")
-        self.launcher = launch.local(int(processes)) if processes else launch.usual(numbers)
+        self.launcher = launch.local(int(processes)) if processes else launch.usual(config)
         has_data = bool(own) or (self.out / "data" / run.ADOPTED).exists()
-        self.numbers, self.seed = run.settle(numbers, model, has_data, launch.count(self.launcher)), int(seed)
+        self.config, self.seed = run.resolve_and_check(config, model, has_data, launch.count(self.launcher)), int(seed)
         self._shown: WeakSet = WeakSet()  # models that were handed out for a look
-        run.open_folder(self.out, self.numbers, self.seed)
+        run.open_folder(self.out, self.config, self.seed)
         if own:
-            run.adopt(ROOT / own, self.out)
+            run.import_dataset(ROOT / own, self.out)
 
     def _repr_html_(self) -> str:
         rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
@@ -89,7 +89,7 @@ class Lab:
 
     def data(self) -> Path:
         """The folder of the distilled training sets, made on first use."""
-        return run.training_data(self.out, self.numbers, self.seed)
+        return run.training_data(self.out, self.config, self.seed)
 
     def stage(self, stage: str, **parts) -> Result:
         """Train one stage, or find it trained. `parts` are your functions: pack=, pair=, advantage=, ..."""
@@ -97,11 +97,11 @@ class Lab:
             print(f'{stage} was trained here before; lab.again("{stage}") forgets it and what came after')
         else:
             before = STAGES[STAGES.index(stage) - 1]
-            print(f"{stage} starts from {short(run.student_for(stage, self.out, self.numbers))} ({before})")
+            print(f"{stage} starts from {short(run.student_for(stage, self.out, self.config))} ({before})")
             if (self.out / stage / "trainer").is_dir():
                 print(f'it was stopped and goes on, by the function it had then; lab.again("{stage}") starts it anew')
         self._make_room()
-        return run.run_stage(stage, self.out, self.numbers, self.seed, launcher=self.launcher, **parts)
+        return run.run_stage(stage, self.out, self.config, self.seed, launcher=self.launcher, **parts)
 
     def again(self, stage: str) -> None:
         """Forget a stage and all that came after it, so that its cell trains it anew."""
@@ -125,22 +125,22 @@ class Lab:
             self.folder(stage)
         self._make_room()
         for stage in stages:
-            run.measure(stage, self.out, self.numbers, self.seed)
+            run.measure(stage, self.out, self.config, self.seed)
 
-    def own_arm(self) -> None:
+    def on_policy_dpo(self) -> None:
         """Train and measure the second arm of Rollout DPO, pairs from the student's own rollouts, where the scale has
         it.
         """
-        if not self.numbers.dpo.own_questions:
-            print(f"the scale {self.numbers.scale} has no second arm of Rollout DPO: it asks the student no questions")
+        if not self.config.dpo.on_policy_questions:
+            print(f"the scale {self.config.scale} has no second arm of Rollout DPO: it asks the student no questions")
             return
         self._make_room()
-        run.run_own_arm(self.out, self.numbers, self.seed)
+        run.run_own_arm(self.out, self.config, self.seed)
 
     def control(self, stage: str) -> None:
         """Train and measure the control of a stage: the stage before, continued at equal compute."""
         self._make_room()
-        experiment.control(stage, self.out, self.numbers, self.seed)
+        experiment.control(stage, self.out, self.config, self.seed)
 
     def write_report(self) -> str:
         """Write report.html; returns its path."""
@@ -156,7 +156,7 @@ class Lab:
             return "trained in this folder" + self.name(stage).removeprefix(figures.title(stage))
         if self.numbers.scale == "cpu":
             return "shipped with the course"
-        return self.numbers.model if stage == "base" else "not trained yet"
+        return self.config.model if stage == "base" else "not trained yet"
 
     def start(self, stage: str) -> str:
         """Which model a stage starts, or started, from: "mid", or "mid-shipped" where that is the shipped checkpoint
@@ -174,7 +174,7 @@ class Lab:
         """Whether there is no model of a stage, or of "teacher": at a GPU scale only the base is there from the
         start.
         """
-        return self.numbers.scale != "cpu" and stage != "base" and not (self.out / stage / "model").is_dir()
+        return self.config.scale != "cpu" and stage != "base" and not (self.out / stage / "model").is_dir()
 
     def folder(self, stage: str) -> Path:
         """Where the model of a stage, of "teacher", or of a `start` lies: this run's own where there is one, else the
@@ -182,12 +182,12 @@ class Lab:
 
         Raises UserError where there is none.
         """
-        if self.lacks(stage):
-            raise UserError(f"{stage}: no model in {short(self.out)}, and none is shipped for {self.numbers.scale}")
+        if self.has_no_model(stage):
+            raise UserError(f"{stage}: no model in {short(self.out)}, and none is shipped for {self.config.scale}")
         if (self.out / stage / "model").is_dir():
             return self.out / stage / "model"
         if self.numbers.scale != "cpu":
-            return checkpoints.find(self.numbers.model)
+            return checkpoints.resolve_model(self.numbers.model)
         return run.TEACHER if stage == "teacher" else run.SHIPPED / stage.removesuffix(f"-{figures.START}")
 
     def model(self, stage: str):
@@ -197,14 +197,14 @@ class Lab:
         Raises UserError where there is none.
         """
         folder = self.folder(stage)
-        model = checkpoints.load(folder, Hardware(dtype=self.numbers.mid.hardware.dtype))
+        model = checkpoints.load(folder, HardwareConfig(dtype=self.config.mid.hardware.dtype))
         self._shown.add(model)
         return model, checkpoints.load_tokenizer(folder)
 
     def _make_room(self) -> None:
         for model in self._shown:
             model.to(checkpoints.CPU)
-        rollouts.forget_engine()
+        rollouts.release_engine()
 
     def metrics(self, stage: str) -> list[dict]:
         """What a stage logged while it trained."""
@@ -219,7 +219,7 @@ class Lab:
         live = [{**row, "source": "sampled here"} for row in shards.rows(self.data() / "rollouts")]
         if self.funnel()["rollouts"] == len(live):
             return live
-        shipped = run.shipped_rollouts(self.numbers.distillation.shipped, {row["id"] for row in live})
+        shipped = run.shipped_rollouts(self.config.distillation.shipped_questions, {row["id"] for row in live})
         return live + [{**row, "source": "shipped"} for row in shipped]
 
     def scripted(self, questions: int) -> list[dict]:
@@ -228,8 +228,8 @@ class Lab:
         """
         if self._natural():
             print("the script knows only the small world: its questions are not those of this run's set")
-        plan, folder = self.numbers.distillation, self.data() / "script"
-        shards.roll(script(plan, self.seed), training_sets.questions(questions, self.seed), folder, name="script",
+        plan, folder = self.config.distillation, self.data() / "script"
+        shards.collect_rollouts(script(plan, self.seed), training_sets.questions(questions, self.seed), folder, name="script",
                     samples=plan.samples, temperature=plan.temperature, seed=self.seed)  # fmt: skip
         return list(shards.rows(folder, questions))
 
@@ -243,7 +243,7 @@ class Lab:
 
     def own_wrong(self) -> list[dict]:
         """The student's own wrong rollouts, from the second arm of Rollout DPO; none at a scale without it."""
-        if not self.numbers.dpo.own_questions:
+        if not self.config.dpo.on_policy_questions:
             return []
         return read_rows(self.out / "dpo-own" / "wrong.jsonl")
 
@@ -255,7 +255,7 @@ class Lab:
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
         """The answers of a stage that its rung counts, one row a sample; what only pass@k needed is left out."""
         rows = read_rows(self.out / "evals" / f"{stage}.{benchmark}.jsonl")
-        samples = self.numbers.evaluation.samples if benchmark == "hard" else 1
+        samples = self.config.evaluation.samples if benchmark == "hard" else 1
         return [row for row in rows if row["temperature"] == temperature and row["sample"] < samples]
 
     def groups(self, stage: str, prompts: int, temperature: float, size: int = 8, levels=(3, 4)) -> list[list[dict]]:
@@ -263,14 +263,14 @@ class Lab:
 
         levels: of the small world's questions; those of a set of natural text are drawn from all of it.
         """
-        seed, plan, folder = self.seed + 70_000, self.numbers.evaluation, self.folder(stage)
+        seed, plan, folder = self.seed + 70_000, self.config.evaluation, self.folder(stage)
         asked = self._natural(prompts, seed) or training_sets.questions(prompts, seed, levels=levels)
         found = rollouts.sample(
             checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder),
             [problem.prompt for problem in asked], samples=size, temperature=temperature,
             max_new_tokens=plan.max_new_tokens, seed=self.seed, title=f"{stage} at {temperature}", engine=plan.engine,
         )  # fmt: skip
-        rollouts.forget_engine()
+        rollouts.release_engine()
         return [
             _judged([{"prompt": problem.prompt, "answer": problem.answer}] * size, group)
             for problem, group in zip(asked, found, strict=True)
@@ -320,9 +320,9 @@ class Lab:
         """
         if (self.out / "evals" / f"{stage}.hard.jsonl").exists():
             greedy = {row["id"]: row for row in self.answers(stage)}
-            return [{**problem, **greedy[problem["id"]]} for problem in ten_problems(self.numbers.evaluation)]
-        folder, plan = self.folder(stage), self.numbers.evaluation
-        return ask_ten(checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder), numbers=plan)
+            return [{**problem, **greedy[problem["id"]]} for problem in ten_problems(self.config.evaluation)]
+        folder, plan = self.folder(stage), self.config.evaluation
+        return ask_ten(checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder), config=plan)
 
     def before_after(self, before: str, after: str) -> HTML:
         """The ten problems as two stages answer them, side by side; a stage without a model is named instead. For the
@@ -332,9 +332,9 @@ class Lab:
             before = self.start(after)
         names = {before: figures.title(before), after: self.name(after)}
         missing = "".join(
-            f"<p>No model of {names.pop(stage)} here, and none is shipped for {self.numbers.scale}.</p>"
+            f"<p>No model of {names.pop(stage)} here, and none is shipped for {self.config.scale}.</p>"
             for stage in (before, after)
-            if self.lacks(stage)
+            if self.has_no_model(stage)
         )
         page = tables.side_by_side(list(names.values()), [self.ten(stage) for stage in names]) if names else ""
         return HTML(page + missing)
@@ -351,24 +351,24 @@ def usual_scale(out: Path) -> str:
     return wanted or (read_json(config)["numbers"]["scale"] if config.exists() else "cpu")
 
 
-def ten_problems(numbers: Evaluation) -> list[dict]:
+def ten_problems(config: EvaluationConfig) -> list[dict]:
     """The first ten of the measured problems of the set that plays `hard`; fewer where fewer are measured."""
-    return benchmarks.load(numbers.sets[1])[: min(10, numbers.problems)]
+    return benchmarks.load(config.benchmarks[1])[: min(10, config.problems)]
 
 
 def ask_ten(
-    model, tokenizer, temperature: float = 0.0, seed: int = 0, numbers: Evaluation = LAB.evaluation
+    model, tokenizer, temperature: float = 0.0, seed: int = 0, config: EvaluationConfig = LAB.evaluation
 ) -> list[dict]:
-    """The ten hard problems, the small world's if `numbers` say nothing else, answered by any model: rows with prompt,
+    """The ten hard problems, the small world's if `config` say nothing else, answered by any model: rows with prompt,
     answer, completion, verdict, tokens.
     """
-    problems = ten_problems(numbers)
-    asked = [benchmarks.question(numbers.sets[1], problem["prompt"]) for problem in problems]
+    problems = ten_problems(config)
+    asked = [benchmarks.question(config.benchmarks[1], problem["prompt"]) for problem in problems]
     found = rollouts.sample(
-        model, tokenizer, asked, samples=1, temperature=temperature, max_new_tokens=numbers.max_new_tokens, seed=seed,
-        quiet=True, engine=numbers.engine,
+        model, tokenizer, asked, samples=1, temperature=temperature, max_new_tokens=config.max_new_tokens, seed=seed,
+        quiet=True, engine=config.engine,
     )  # fmt: skip
-    rollouts.forget_engine()
+    rollouts.release_engine()
     return _judged(problems, [group[0] for group in found])
 
 

@@ -107,7 +107,7 @@ def limits_table(rows: Sequence[dict], limits: Sequence[int] = (250, 150, 100, 7
     """What a limit on an answer's length leaves, and how hard the questions are that are left with an answer."""
     lines = []
     for limit in limits:
-        _, kept = filtered(rows, Rules(longest=limit))
+        _, kept = filtered(rows, Rules(max_tokens=limit))
         levels = Counter({row["id"]: row["level"] for row in kept}.values())
         hard = sum(levels[level] for level in (3, 4)) / max(1, levels.total())
         lines.append((limit, f"{len(kept):,}", f"{levels.total():,}", tables.percent(hard)))
@@ -124,7 +124,7 @@ def filters(rows: Sequence[dict]) -> ipywidgets.Widget:
     picture = ipywidgets.Image(format="png", width=760)
 
     def show(*_) -> None:
-        report, _ = filtered(rows, Rules(longest=longest.value, near=near.value, rates=rates.value))
+        report, _ = filtered(rows, Rules(max_tokens=longest.value, near_duplicate_threshold=near.value, pass_rate_range=rates.value))
         picture.value = figures.funnel(report)._repr_png_()[0]
 
     return _watched(show, picture, longest, near, rates)
@@ -133,26 +133,26 @@ def filters(rows: Sequence[dict]) -> ipywidgets.Widget:
 # ------------------------------------------------------------------ temperature schedule
 
 
-def schedule_figure(hot: float, cool: float, share: float, steps: int = 30) -> Figure:
+def schedule_figure(temperature_start: float, temperature_end: float, share: float, steps: int = 30) -> Figure:
     """The sampling temperature when it falls from hot to cool over a share (0 to 1) of the steps."""
 
     def temperature(step: int, steps: int) -> float:
-        return hot + (cool - hot) * min(1.0, step / max(1.0, share * steps))
+        return temperature_start + (temperature_end - temperature_start) * min(1.0, step / max(1.0, share * steps))
 
     return figures.temperature_schedule(temperature, steps)
 
 
 def schedule() -> ipywidgets.Widget:
     """Move the schedule's three numbers; the paper's are where it starts."""
-    hot, cool = (ipywidgets.FloatSlider(value, min=0.1, max=1.5, step=0.05, description=name, **SLOW)
-                 for name, value in (("hot", 1.0), ("cool", 0.6)))  # fmt: skip
+    temperature_start, temperature_end = (ipywidgets.FloatSlider(value, min=0.1, max=1.5, step=0.05, description=name, **SLOW)
+                 for name, value in (("start", 1.0), ("end", 0.6)))  # fmt: skip
     share = ipywidgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="falls over", **SLOW)
     picture = ipywidgets.Image(format="png", width=560)
 
     def show(*_) -> None:
-        picture.value = schedule_figure(hot.value, cool.value, share.value)._repr_png_()[0]
+        picture.value = schedule_figure(temperature_start.value, temperature_end.value, share.value)._repr_png_()[0]
 
-    return _watched(show, picture, hot, cool, share)
+    return _watched(show, picture, temperature_start, temperature_end, share)
 
 
 def heat_table(model, tokenizer, prompt: str, completion: str, heats: Sequence[float] = (0.3, 0.6, 1.0, 1.5)) -> str:
@@ -208,9 +208,9 @@ def rebalancing(size: int = 8) -> ipywidgets.Widget:
 
 def plan_text(scale_name: str, card: str, gpus: int) -> str:
     """`phi-lab plan` as text, or in one line why there is no plan."""
-    numbers = presets.numbers(scale_name)
+    config = presets.run_config(scale_name)
     try:
-        return plan.table(numbers, plan.plan(numbers, card, gpus), card, gpus)
+        return plan.table(config, plan.plan(config, card, gpus), card, gpus)
     except UserError as error:
         return str(error)
 

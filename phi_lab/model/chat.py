@@ -32,12 +32,12 @@ def prompt_text(question: str) -> str:
     return f"{USER}{question}{END}{ASSISTANT}"
 
 
-def instructed(instruction: str, question: str) -> str:
+def prepend_instruction(instruction: str, question: str) -> str:
     """A question after an instruction, as public benchmarks are asked; an empty instruction leaves it as it is."""
     return f"{instruction}\n\n{question}".strip()
 
 
-def asked(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
+def render_prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
     """The text that `tokenizer`'s model is asked to continue, by its own chat template.
 
     Raises UserError for a tokenizer without one.
@@ -52,7 +52,7 @@ def asked(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
     """Token ids of a question in chat form, up to where the assistant begins."""
-    return tokenizer(asked(tokenizer, question), add_special_tokens=False).input_ids
+    return tokenizer(render_prompt(tokenizer, question), add_special_tokens=False).input_ids
 
 
 def completion_text(work: str | None, answer: str) -> str:

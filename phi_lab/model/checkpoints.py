@@ -26,7 +26,7 @@ from transformers import (
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.utils.logging import disable_progress_bar
 
-from phi_lab.config.schema import LAPTOP, Hardware
+from phi_lab.config.schema import LAPTOP, HardwareConfig
 from phi_lab.core.errors import UserError
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
@@ -95,7 +95,7 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
 
 
-def load(folder: Path | str, hardware: Hardware = LAPTOP) -> PreTrainedModel:
+def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedModel:
     """A causal language model from a local folder, on its device, with a fresh LoRA adapter where `hardware` asks.
 
     Adapters: "lora" (arXiv 2106.09685), "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError where
@@ -126,7 +126,7 @@ def load_to_sample(folder: Path, engine: str) -> PreTrainedModel:
     their shapes.
     """
     if engine != "vllm":
-        return load(folder, Hardware(dtype="bfloat16" if engine == "hf" and torch.cuda.is_available() else "float32"))
+        return load(folder, HardwareConfig(dtype="bfloat16" if engine == "hf" and torch.cuda.is_available() else "float32"))
     _require(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
@@ -156,13 +156,13 @@ def _keep_to_one_rope(model: PreTrainedModel) -> None:
         )
 
 
-def least_context(model: PreTrainedModel) -> int:
+def min_vllm_context(model: PreTrainedModel) -> int:
     """The least max_model_len at which vLLM turns as `load` does; 0 for a model without LongRoPE."""
     rope = longrope(model)
     return rope["original_max_position_embeddings"] + 1 if rope else 0
 
 
-def find(name: str) -> Path:
+def resolve_model(name: str) -> Path:
     """The local folder of a model: `name` itself if it is one, else a download from the hub, or what is left of one.
 
     Raises UserError where there is none, or where it lacks what every stage needs: a tokenizer with a chat template.
@@ -180,7 +180,7 @@ def find(name: str) -> Path:
     return folder
 
 
-def parameters(folder: Path) -> int:
+def count_parameters(folder: Path) -> int:
     """Weights of the model in a folder, counted from its configuration without loading it."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))

@@ -77,9 +77,9 @@ class Lab:
         return result.train_tokens / result.seconds
 
     def _fit(self, steps: int) -> Result:
-        numbers = replace(presets.LAB.mid, steps=steps, patience=0, evaluate_every=0)
+        config = replace(presets.LAB.mid, steps=steps, patience=0, eval_steps=0)
         return _silent(lambda: lm.fit(
-            checkpoints.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", numbers,
+            checkpoints.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", config,
             pack=lm.pack_best_fit, packed=True, seed=0, title="ours",
         ))  # fmt: skip
 
@@ -101,51 +101,51 @@ class Lab:
 
     def sft_bare(self) -> float:
         """The same packed rows and optimizer in the shortest loop."""
-        numbers, model, pad = presets.LAB.mid, checkpoints.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
-        packed = lm.pack_best_fit([len(ids) for ids, _ in self.documents], numbers.row_length)[: STEPS * numbers.batch]
-        rows, together = lm.rows_dataset(self.documents, packed, pad, numbers.row_length), lm.collate(pad)
+        config, model, pad = presets.LAB.mid, checkpoints.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
+        packed = lm.pack_best_fit([len(ids) for ids, _ in self.documents], config.row_length)[: STEPS * config.batch_size]
+        rows, together = lm.rows_dataset(self.documents, packed, pad, config.row_length), lm.collate(pad)
         optimizer = Muon(model, 1e-4, 0.01)
         began = time.perf_counter()
-        for first in range(0, len(rows), numbers.batch):
-            loss = model(**together([rows[i] for i in range(first, first + numbers.batch)]), use_cache=False).loss
+        for first in range(0, len(rows), config.batch_size):
+            loss = model(**together([rows[i] for i in range(first, first + config.batch_size)]), use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        return len(rows) * numbers.row_length / (time.perf_counter() - began)
+        return len(rows) * config.row_length / (time.perf_counter() - began)
 
     def dpo(self) -> float:
         """Pairs a second, without the choice of wrong rollouts, which TRL has not."""
-        numbers = replace(presets.LAB.dpo, pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch)
+        config = replace(presets.LAB.dpo, max_pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch_size)
         right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
-        return numbers.pairs / _silent(lambda: rollout_dpo.train(
-            SHIPPED / "sft", right, wrong, self.folder / "dpo", numbers, seed=0, select=lambda _, __, wrong, ___: wrong
+        return config.max_pairs / _silent(lambda: rollout_dpo.train(
+            SHIPPED / "sft", right, wrong, self.folder / "dpo", config, seed=0, select=lambda _, __, wrong, ___: wrong
         )).seconds  # fmt: skip
 
     def dpo_trl(self) -> float:
-        numbers = replace(presets.LAB.dpo, pairs=STEPS // 6 * presets.LAB.dpo.batch)
-        rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), numbers, 0,
+        config = replace(presets.LAB.dpo, max_pairs=STEPS // 6 * presets.LAB.dpo.batch_size)
+        rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), config, 0,
                                       rollout_dpo.pair_closest_length)  # fmt: skip
-        arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=numbers.batch)
+        arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=config.batch_size)
         seconds = _timed(lambda: _silent(lambda: _plain(DPOTrainer(  # which reads the pairs, as ours does
             checkpoints.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
             processing_class=self.tokenizer,
         )).train()))  # fmt: skip
-        return numbers.pairs / seconds
+        return config.max_pairs / seconds
 
     def grpo(self) -> float:
         """Steps a second, without the choice of prompts, which TRL has not."""
-        numbers, asked = replace(presets.LAB.grpo, steps=STEPS // 12), training_sets.questions(200, 1)
-        return numbers.steps / _silent(lambda: grpo.train(
-            SHIPPED / "dpo", asked, self.folder / "grpo", numbers, seed=0, select=lambda ask, all, *_: all
+        config, asked = replace(presets.LAB.grpo, steps=STEPS // 12), training_sets.questions(200, 1)
+        return config.steps / _silent(lambda: grpo.train(
+            SHIPPED / "dpo", asked, self.folder / "grpo", config, seed=0, select=lambda ask, all, *_: all
         )).seconds  # fmt: skip
 
     def grpo_trl(self) -> float:
-        numbers, asked = presets.LAB.grpo, training_sets.questions(200, 1)
+        config, asked = presets.LAB.grpo, training_sets.questions(200, 1)
         rows = [{"prompt": chat.prompt_text(problem.prompt), "answer": problem.answer} for problem in asked]
         arguments = GRPOConfig(
-            **self.quiet, max_steps=1, num_generations=numbers.group, temperature=numbers.hot, beta=0.0,
-            per_device_train_batch_size=numbers.prompts * numbers.group, max_completion_length=numbers.max_new_tokens,
+            **self.quiet, max_steps=1, num_generations=config.group_size, temperature=config.temperature_start, beta=0.0,
+            per_device_train_batch_size=config.prompts_per_step * config.group_size, max_completion_length=config.max_new_tokens,
         )  # fmt: skip
         trainer = _silent(lambda: GRPOTrainer(
             checkpoints.load(SHIPPED / "dpo"), args=arguments,
@@ -180,7 +180,7 @@ def bench(path: Path | None) -> dict:
         lab.dpo()
         lab.grpo()
         peak = peak_rss_mb()  # of ours: what theirs take comes after
-        same = {"per_device_train_batch_size": presets.LAB.mid.batch, "max_length": presets.LAB.mid.row_length}
+        same = {"per_device_train_batch_size": presets.LAB.mid.batch_size, "max_length": presets.LAB.mid.row_length}
 
         def ratio(ours: Callable[[], float], theirs: Callable[[], float]) -> dict:
             """`RUNS` pairs of rates, in turn: ours/theirs as median, lowest and highest, and the rates' medians."""
@@ -222,9 +222,9 @@ def bench(path: Path | None) -> dict:
 def _ladder_seconds(rates: dict[str, float]) -> float:
     """The lab's training at these rates, all of mid-training's steps taken; a run's own seconds are in ladder.json."""
     lab, tokens = presets.LAB, 100  # of a mean answer with its question
-    read = lab.mid.steps * lab.mid.batch * lab.mid.row_length + lab.sft.steps * lab.sft.batch * tokens
-    probes = lab.grpo.candidates * (1 + 0.3 * (lab.grpo.probes - 1)) * tokens  # three of ten fail at first
-    return (read / rates["sft_vs_bare_loop"] + lab.dpo.pairs / rates["dpo_vs_trl"]
+    read = lab.mid.steps * lab.mid.batch_size * lab.mid.row_length + lab.sft.steps * lab.sft.batch_size * tokens
+    probes = lab.grpo.candidate_prompts * (1 + 0.3 * (lab.grpo.probe_rollouts - 1)) * tokens  # three of ten fail at first
+    return (read / rates["sft_vs_bare_loop"] + lab.dpo.max_pairs / rates["dpo_vs_trl"]
             + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])  # fmt: skip
 
 

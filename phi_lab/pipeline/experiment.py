@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from phi_lab.config import presets
-from phi_lab.config.schema import STAGES, Numbers
+from phi_lab.config.schema import STAGES, RunConfig
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import append_rows, claim, read_json, read_rows
+from phi_lab.core.files import append_rows, ensure_same_manifest, read_json, read_rows
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run
 from phi_lab.report import figures, replications
@@ -33,8 +33,8 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str]
     A stopped queue goes on where it was: finished steps and finished chains are found again. Raises UserError as
     `run.chain` does.
     """
-    path, numbers = out / "chains.jsonl", presets.numbers("cpu", profile)
-    claim(out / "numbers.json", {"numbers": numbers.row()}, "chains of other numbers are another ladder: choose --out")
+    path, config = out / "chains.jsonl", presets.run_config("cpu", profile)
+    ensure_same_manifest(out / "numbers.json", {"numbers": config.row()}, "chains of other numbers are another ladder: choose --out")
     done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
     for place, seed in enumerate(seeds):
         if seed in done:
@@ -43,16 +43,16 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str]
         folder = out / f"seed-{seed}"
         run.chain(folder, profile=profile, seed=seed, say=say)
         for stage in RUNGS:
-            control(stage, folder, numbers, seed, say)
-        control("grpo", folder, numbers, seed, say, before="sft")
-        limo(folder, numbers, seed, say)
+            control(stage, folder, config, seed, say)
+        control("grpo", folder, config, seed, say, before="sft")
+        limo(folder, config, seed, say)
         append_rows(path, [chain_row(folder)])
         replications.write_summary(path)
     return path
 
 
 def control(
-    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, before: str | None = None
+    stage: str, out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print, before: str | None = None
 ) -> None:
     """Train and measure the control of `stage` in a run that has it: the stage before, continued at equal FLOPs.
 
@@ -66,43 +66,43 @@ def control(
     for name, found in ((stage, rung), (before, previous or before in ("base", "mid"))):
         if not found:
             raise UserError(f"{out / name}: no finished stage, and the control of {stage} is measured by it")
-    student = run.student_for(stage, out, numbers)
+    student = run.student_for(stage, out, config)
 
     def train(folder: Path) -> Result:
         say(f"{stage}: {arm}, {before} continued for {rung.compute:,.0f} tokens")
-        data = run.training_data(out, numbers, seed, say)
+        data = run.training_data(out, config, seed, say)
         right, wrong, held = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
         if before == "base":
-            plan = replace(presets.TEACHER, steps=_steps(rung.compute, presets.TEACHER.batch * presets.TEACHER.row_length))
+            plan = replace(presets.TEACHER, steps=_steps(rung.compute, presets.TEACHER.batch_size * presets.TEACHER.row_length))
             return base.train_more(student, folder, plan, seed)
         if before == "mid":
-            steps = _steps(rung.compute, numbers.mid.batch * numbers.mid.row_length)
-            plan = replace(numbers.mid, steps=steps, schedule=numbers.sft.schedule, warmup=numbers.sft.warmup,
-                           learning_rate=numbers.sft.learning_rate, evaluate_every=0, patience=0)  # fmt: skip
+            steps = _steps(rung.compute, config.mid.batch_size * config.mid.row_length)
+            plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, warmup_ratio=config.sft.warmup_ratio,
+                           learning_rate=config.sft.learning_rate, eval_steps=0, patience=0)  # fmt: skip
             return mid_training.train(student, right, held, folder, plan, seed=seed)
         if before == "sft":
             plan = replace(
-                numbers.sft, steps=_steps(rung.compute, previous.train_tokens / previous.metrics[-1]["step"])
+                config.sft, steps=_steps(rung.compute, previous.train_tokens / previous.metrics[-1]["step"])
             )
             return sft.train(student, right, held, folder, plan, seed=seed)
         # the same pairs again: to choose and score them is paid once, whatever the epochs
         left = rung.compute - previous.forward_tokens / 3
-        plan = replace(numbers.dpo, epochs=_steps(left, previous.train_tokens))
-        chooser = run.student_for("dpo", out, numbers)
+        plan = replace(config.dpo, epochs=_steps(left, previous.train_tokens))
+        chooser = run.student_for("dpo", out, config)
 
         def same(_, *rest):
-            return rollout_dpo.select_plausible(checkpoints.load(chooser), *rest)
+            return rollout_dpo.filter_by_student_likelihood(checkpoints.load(chooser), *rest)
 
         return rollout_dpo.train(student, right, wrong, folder, plan, seed=seed, select=same)
 
-    run.run_arm(stage, arm, student, out, numbers, seed, train, say)
+    run.run_arm(stage, arm, student, out, config, seed, train, say)
 
 
 def _steps(compute: float, tokens_a_step: float) -> int:
     return max(1, round(compute / tokens_a_step))
 
 
-def limo(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
+def limo(out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print) -> None:
     """SFT of the base on its small, good set, without mid-training: "less is more" on a model that is too small.
 
     Nothing follows from its fall on `easy` yet: SFT of the base on all right answers, as many steps, falls as deep.
@@ -110,14 +110,14 @@ def limo(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = pr
     The paper (section 2) found that this lowers Phi-4-Mini's accuracy, which is why its recipe starts with
     mid-training.
     """
-    student = run.student_for("mid", out, numbers)
+    student = run.student_for("mid", out, config)
 
     def train(folder: Path) -> Result:
         say("sft: of the base")
-        data = run.training_data(out, numbers, seed, say)
-        return sft.train(student, data / "right.jsonl", data / "validation.jsonl", folder, numbers.sft, seed=seed)
+        data = run.training_data(out, config, seed, say)
+        return sft.train(student, data / "right.jsonl", data / "validation.jsonl", folder, config.sft, seed=seed)
 
-    run.run_arm("sft", "limo", student, out, numbers, seed, train, say)
+    run.run_arm("sft", "limo", student, out, config, seed, train, say)
 
 
 def chain_row(folder: Path) -> dict:

@@ -107,7 +107,7 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict], begun
     what is measured was learned before the run, and nothing of it is written in the hub's format.
     """
     measured = [row for row in ladder if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None]
-    names = dict(zip(("easy", "hard", "transfer"), config["numbers"]["evaluation"]["sets"], strict=True))
+    names = dict(zip(("easy", "hard", "transfer"), config["numbers"]["evaluation"]["benchmarks"], strict=True))
     large = [row for row in measured if row["temperature"] > 0 and row["n"] // row["k"] >= LEAST]
     found = [(names[row["benchmark"]], row["accuracy"]) for row in large]
     found += [(row["benchmark"], row["accuracy"]) for row in scores]

@@ -22,7 +22,7 @@ from pathlib import Path
 import dill
 import torch
 
-from phi_lab.config.schema import Numbers
+from phi_lab.config.schema import RunConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 
@@ -38,11 +38,11 @@ def local(processes: int) -> tuple[str, ...]:
     return (*TORCHRUN, str(processes)) if processes > 1 or torch.cuda.is_available() else ()
 
 
-def usual(numbers: Numbers) -> tuple[str, ...]:
+def usual(config: RunConfig) -> tuple[str, ...]:
     """At a GPU scale a process for each GPU of this machine if it is sharded, else one; on a CPU this process."""
-    if not torch.cuda.is_available() or (numbers.scale == "cpu" and torch.cuda.device_count() == 1):
+    if not torch.cuda.is_available() or (config.scale == "cpu" and torch.cuda.device_count() == 1):
         return ()
-    return local(torch.cuda.device_count() if numbers.mid.hardware.sharded else 1)
+    return local(torch.cuda.device_count() if config.mid.hardware.fsdp else 1)
 
 
 def count(launcher: Sequence[str]) -> int | None:

@@ -76,7 +76,7 @@ def run(out: Path, profile: str = "lab") -> Path:
     Raises UserError when a notebook fails, naming its cell, or `out` belongs to another configuration.
     """
     out = out.resolve()
-    chain.open_folder(out, presets.numbers("cpu", profile), 0)
+    chain.open_folder(out, presets.run_config("cpu", profile), 0)
     sources, began = sorted(SOURCES.glob("*.py")), time.perf_counter()
     plan = {source: int(TIME.search(source.read_text())[1 if profile == "lab" else 2]) for source in sources}
     spent = expected = 0.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig
 
-from phi_lab.config.schema import VLLM_SHARE, Hardware, Numbers, batch
+from phi_lab.config.schema import VLLM_SHARE, HardwareConfig, RunConfig, global_batch_size
 from phi_lab.core.errors import UserError
 from phi_lab.model import checkpoints
 
@@ -72,7 +72,7 @@ class Shape:
         self.cache = 4 * self.layers * one.num_key_value_heads * head  # bytes a token, keys and values in bfloat16
 
 
-def _held(shape: Shape, hardware: Hardware) -> float:
+def _held(shape: Shape, hardware: HardwareConfig) -> float:
     """Bytes of the weights as training holds them."""
     if hardware.adapter == "qlora":  # half a byte and its constants; peft's preparation makes the others float32
         return 0.53 * shape.in_layers + 4 * (shape.weights - shape.in_layers) + 4 * shape.adapter
@@ -80,7 +80,7 @@ def _held(shape: Shape, hardware: Hardware) -> float:
     return width * shape.weights + (4 * shape.adapter if hardware.adapter else 0)
 
 
-def memory(shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> dict[str, float]:
+def memory(shape: Shape, hardware: HardwareConfig, gpus: int, tokens: int) -> dict[str, float]:
     """Bytes on each GPU in a training step with `tokens` in one pass, by part."""
     full = hardware.adapter is None
     trained = shape.weights if full else shape.adapter
@@ -97,26 +97,26 @@ def memory(shape: Shape, hardware: Hardware, gpus: int, tokens: int) -> dict[str
     stream = tokens * shape.hidden * (2 if hardware.adapter == "lora" else 4)
     width = 4 if hardware.adapter == "qlora" else 2
     layer = tokens * (2 * shape.hidden * 4 + width * (2 * shape.hidden + 2 * shape.qkv + 4 * shape.mlp))
-    parts["activations"] = shape.layers * stream + layer if hardware.checkpointing else shape.layers * layer
+    parts["activations"] = shape.layers * stream + layer if hardware.gradient_checkpointing else shape.layers * layer
     gradients = 8 * embedding if full else 0  # of embedding and head, one matrix, before they are added
     # all logits of a pass with their gradient, or by a fused head a few rows of them and a copy of the head
     parts["loss"] = gradients + (2 * embedding if hardware.liger else 8 * tokens * shape.vocabulary)
     return parts
 
 
-def flops(shape: Shape, hardware: Hardware, row: int) -> float:
+def flops(shape: Shape, hardware: HardwareConfig, row: int) -> float:
     """FLOPs a token of training: 6 a weight, 4 where only an adapter trains, and attention over half of a row
     (arXiv 2204.02311, appendix B). What checkpointing repeats is in the measured `MFU`.
     """
     return (6 if hardware.adapter is None else 4) * shape.weights + 6 * shape.layers * shape.hidden * row
 
 
-def training_speed(shape: Shape, hardware: Hardware, card: Card, row: int) -> float:
+def training_speed(shape: Shape, hardware: HardwareConfig, card: Card, row: int) -> float:
     """Tokens a second of one GPU in training on rows of so many tokens."""
     return MFU[hardware.adapter] * card.flops / flops(shape, hardware, row)
 
 
-def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> float:
+def sampling(shape: Shape, hardware: HardwareConfig, card: Card, longest: int) -> float:
     """Tokens a second of one GPU in answers of up to `longest`. vLLM, which has a trainer beside it, has its share of
     the memory (`VLLM_SHARE`), another engine the card.
 
@@ -137,25 +137,25 @@ def sampling(shape: Shape, hardware: Hardware, card: Card, longest: int) -> floa
     return busy * at_once / step
 
 
-def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None) -> list[dict]:
+def plan(config: RunConfig, card_name: str, gpus: int, price: float | None = None) -> list[dict]:
     """One row a stage: `stage`, `tokens` trained on, `sampled_tokens`, `tokens_per_second` of training, `hours`,
     `price`, `row` (tokens of the longest), `batch`, `rows_a_pass`, `passes`, `memory` by part in GB on each GPU,
     `total_gb`, `fits`, `reason` why not.
 
-    A GPU is a process and takes an even share of each batch, in passes of the stage's own `Hardware.rows`: batch =
+    A GPU is a process and takes an even share of each batch, in passes of the stage's own `HardwareConfig.micro_batch_size`: batch =
     rows_a_pass x passes x GPUs, all in rows, where a pair is two and a prompt as many as its group. Raises UserError
     for an unknown card and for the scale cpu.
     """
     if card_name not in CARDS:
         raise UserError(f"unknown GPU {card_name!r}: choose one of {', '.join(CARDS)}")
-    if numbers.scale == "cpu":
+    if config.scale == "cpu":
         raise UserError("the scale cpu needs no GPU: choose --scale lora, qlora or full")
     card, shape = CARDS[card_name], Shape("phi-4-mini")
     rows = []
     for stage in UNITS:
-        one, sampled, filled = getattr(numbers, stage), 0, FILLED
-        hardware, row, whole = one.hardware, _longest(numbers, stage), batch(numbers, stage) * _rows(numbers, stage)
-        trained, count = whole, one.pairs * one.epochs // one.batch if stage == "dpo" else one.steps
+        one, sampled, filled = getattr(config, stage), 0, FILLED
+        hardware, row, whole = one.hardware, _longest(config, stage), global_batch_size(config, stage) * _rows(config, stage)
+        trained, count = whole, one.max_pairs * one.epochs // one.batch_size if stage == "dpo" else one.steps
         if stage == "mid":
             filled = 1.0  # packed
         elif stage == "dpo":  # and the reference's forward pass, a third, before
@@ -163,12 +163,12 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
         elif stage == "grpo":
             trained = whole // 2  # about half of the rollouts count
             # at most: a candidate that is right at once is asked no more
-            sampled = (one.steps * whole + one.candidates * one.probes) * row * FILLED
-        together, passes = _passes(numbers, stage, gpus)
-        room = _room(numbers, stage, shape, card.memory)
-        parts = memory(shape, hardware, gpus if hardware.sharded else 1, together * row)
+            sampled = (one.steps * whole + one.candidate_prompts * one.probe_rollouts) * row * FILLED
+        together, passes = _passes(config, stage, gpus)
+        room = _room(config, stage, shape, card.memory)
+        parts = memory(shape, hardware, gpus if hardware.fsdp else 1, together * row)
         needed = sum(parts.values())
-        reasons = [_undivided(numbers, stage, gpus)]
+        reasons = [_undivided(config, stage, gpus)]
         if needed > room:
             reasons.append(f"it takes {needed / 1e9:.1f} GB, and {room / 1e9:.1f} of {card.memory / 1e9:.1f} are free")
         tokens = count * trained * row * filled
@@ -191,87 +191,87 @@ def plan(numbers: Numbers, card_name: str, gpus: int, price: float | None = None
     return rows
 
 
-def require(numbers: Numbers, model_config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
+def require(config: RunConfig, model_config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
     """Raises UserError where one pass of a stage does not fit on so many GPUs of so much memory."""
     shape = Shape(model_config)
     for stage in UNITS:
-        hardware = getattr(numbers, stage).hardware
-        tokens = _passes(numbers, stage, gpus)[0] * _longest(numbers, stage)
-        needed = sum(memory(shape, hardware, gpus if hardware.sharded else 1, tokens).values())
-        room = _room(numbers, stage, shape, bytes_each)
+        hardware = getattr(config, stage).hardware
+        tokens = _passes(config, stage, gpus)[0] * _longest(config, stage)
+        needed = sum(memory(shape, hardware, gpus if hardware.fsdp else 1, tokens).values())
+        room = _room(config, stage, shape, bytes_each)
         if needed > room:
             raise UserError(
-                f"{stage} at the scale {numbers.scale} takes about {needed / 1e9:.0f} GB on each of {gpus} GPUs, and "
+                f"{stage} at the scale {config.scale} takes about {needed / 1e9:.0f} GB on each of {gpus} GPUs, and "
                 f"there are {room / 1e9:.0f} of {bytes_each / 1e9:.0f} free for it: another --scale, or more GPUs; "
                 "`phi-lab plan` says which"
             )
 
 
-def _rows(numbers: Numbers, stage: str) -> int:
+def _rows(config: RunConfig, stage: str) -> int:
     """Rows in one of a stage's `UNITS`."""
-    return {"dpo": 2, "grpo": numbers.grpo.group}.get(stage, 1)
+    return {"dpo": 2, "grpo": config.grpo.group_size}.get(stage, 1)
 
 
-def _longest(numbers: Numbers, stage: str) -> int:
+def _longest(config: RunConfig, stage: str) -> int:
     """Tokens of the longest row of a stage. GRPO's prompts, short beside their answers, are left out."""
     if stage == "dpo":
-        return numbers.dpo.longest or numbers.mid.row_length
-    return numbers.grpo.max_new_tokens if stage == "grpo" else getattr(numbers, stage).row_length
+        return config.dpo.max_tokens or config.mid.row_length
+    return config.grpo.max_new_tokens if stage == "grpo" else getattr(config, stage).row_length
 
 
-def _passes(numbers: Numbers, stage: str, gpus: int) -> tuple[int, int]:
+def _passes(config: RunConfig, stage: str, gpus: int) -> tuple[int, int]:
     """Rows in one forward and backward pass on a GPU, and passes a step: as the stages have it."""
-    rows, mine = getattr(numbers, stage).hardware.rows, math.ceil(batch(numbers, stage) / gpus)
+    rows, mine = getattr(config, stage).hardware.micro_batch_size, math.ceil(global_batch_size(config, stage) / gpus)
     if stage == "dpo":  # passes of equal size
         together = math.gcd(mine, rows)
         return 2 * together, mine // together
-    mine *= _rows(numbers, stage)
+    mine *= _rows(config, stage)
     return min(mine, rows), math.ceil(mine / rows)
 
 
-def _divisors(numbers: Numbers) -> list[int]:
+def _divisors(config: RunConfig) -> list[int]:
     """Numbers of GPUs that divide the batch of every stage, the smallest first."""
-    common = math.gcd(*(batch(numbers, stage) for stage in UNITS))
+    common = math.gcd(*(global_batch_size(config, stage) for stage in UNITS))
     return [count for count in range(1, common + 1) if common % count == 0]
 
 
-def _undivided(numbers: Numbers, stage: str, gpus: int) -> str:
+def _undivided(config: RunConfig, stage: str, gpus: int) -> str:
     """Why so many GPUs cannot share a stage's batch, and how many of them can share every stage's; "" if they can."""
-    if batch(numbers, stage) % gpus == 0:
+    if global_batch_size(config, stage) % gpus == 0:
         return ""
-    fewer = max(count for count in _divisors(numbers) if count <= gpus)
+    fewer = max(count for count in _divisors(config) if count <= gpus)
     return (
-        f"a batch of {batch(numbers, stage)} {UNITS[stage]} cannot be divided among {gpus} GPUs: "
+        f"a batch of {global_batch_size(config, stage)} {UNITS[stage]} cannot be divided among {gpus} GPUs: "
         f"{fewer} divide it evenly"
     )
 
 
-def _room(numbers: Numbers, stage: str, shape: Shape, bytes_each: float) -> float:
+def _room(config: RunConfig, stage: str, shape: Shape, bytes_each: float) -> float:
     """Bytes of a GPU that a stage's training may take: beside vLLM, where it samples, what its share leaves; 0 where
     that share does not hold the weights and one longest answer.
     """
     room = bytes_each * (1 - SPARE)
-    if stage != "grpo" or numbers.grpo.hardware.engine != "vllm":
+    if stage != "grpo" or config.grpo.hardware.engine != "vllm":
         return room
     share = VLLM_SHARE * bytes_each
-    return room - share if share >= 2 * shape.weights + shape.cache * numbers.grpo.max_new_tokens else 0.0
+    return room - share if share >= 2 * shape.weights + shape.cache * config.grpo.max_new_tokens else 0.0
 
 
-def advice(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
+def advice(config: RunConfig, rows: list[dict], card_name: str, gpus: int) -> str:
     """One line for a plan that does not fit: the next lower and the next higher number of GPUs that would do."""
     bad = [row["stage"] for row in rows if not row["fits"]]
     if not bad:
         return ""
-    good = [count for count in _divisors(numbers) if all(row["fits"] for row in plan(numbers, card_name, count))]
+    good = [count for count in _divisors(config) if all(row["fits"] for row in plan(config, card_name, count))]
     near = [count for count in good if count < gpus][-1:] + [count for count in good if count > gpus][:1]
     said = f"{', '.join(bad)}: does not fit on {gpus} x {card_name}"
     return f"{said}; {' or '.join(map(str, near))} would do" if near else f"{said}: take another card, or --scale qlora"
 
 
-def table(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
+def table(config: RunConfig, rows: list[dict], card_name: str, gpus: int) -> str:
     """The plan as text."""
-    used = MFU[numbers.mid.hardware.adapter]
-    lines = [f"Phi-4-mini, scale {numbers.scale}, {gpus} x {card_name}; training at {100 * used:g} % of peak "
+    used = MFU[config.mid.hardware.adapter]
+    lines = [f"Phi-4-mini, scale {config.scale}, {gpus} x {card_name}; training at {100 * used:g} % of peak "
              f"(measured), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)", "",
              f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'money':>10}{'batch':>7} = {'rows a pass':>11} x"
              f"{'passes':>7} x GPUs{'GB a GPU':>10}  fits"]  # fmt: skip
@@ -290,7 +290,7 @@ def table(numbers: Numbers, rows: list[dict], card_name: str, gpus: int) -> str:
     lines.append(
         f"all stages: {sum(row['hours'] for row in rows):,.1f} hours, {sum(row['price'] for row in rows):,.0f}"
     )
-    return "\n".join(filter(None, (*lines, advice(numbers, rows, card_name, gpus))))
+    return "\n".join(filter(None, (*lines, advice(config, rows, card_name, gpus))))
 
 
 def _short(count: float) -> str:

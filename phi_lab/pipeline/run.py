@@ -27,10 +27,10 @@ from transformers import AutoConfig
 
 from phi_lab import __version__
 from phi_lab.config import presets, schema
-from phi_lab.config.schema import STAGES, Numbers, batch
+from phi_lab.config.schema import STAGES, RunConfig, global_batch_size
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import claim, read_json, read_rows, write_json, write_rows
+from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_json, write_rows
 from phi_lab.distill import funnel, shards, teachers, training_sets
 from phi_lab.evaluate import ladder as evaluate
 from phi_lab.model import chat, checkpoints
@@ -42,7 +42,7 @@ from phi_lab.report import report
 from phi_lab.report.figures import START
 from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
-from phi_lab.stages.training import Result, share
+from phi_lab.stages.training import Result, per_process_batch
 
 SHIPPED = DATA / "checkpoints"
 DISTILLED = DATA / "distilled"
@@ -68,36 +68,36 @@ def chain(
     Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
     disk, and GPUs that are too few or too many for what trains on them.
     """
-    stages = between(start, stop)
-    numbers = presets.numbers(scale_name, profile)
-    launcher = launch.usual(numbers) if launcher is None else launcher
+    stages = stage_range(start, stop)
+    config = presets.run_config(scale_name, profile)
+    launcher = launch.usual(config) if launcher is None else launcher
     processes = launch.count(launcher)
-    numbers = settle(numbers, model, data or (out / "data" / ADOPTED).exists(), processes)
-    if start == "base" and numbers.scale != "cpu":
-        raise UserError(f"the scale {numbers.scale} starts from a finished base: --from mid")
+    config = resolve_and_check(config, model, data or (out / "data" / ADOPTED).exists(), processes)
+    if start == "base" and config.scale != "cpu":
+        raise UserError(f"the scale {config.scale} starts from a finished base: --from mid")
     if profile == "smoke" and start == "base":
         raise UserError("the smoke profile starts from shipped checkpoints: use --profile lab with --from base")
     for stage in stages:
-        if processes and stage != "base" and batch(numbers, stage) % processes:
-            raise UserError(f"{stage}: {batch(numbers, stage)} a step cannot be divided among {processes} processes")
-    if "base" in stages or ("dpo" in stages and numbers.dpo.own_questions):  # which no launcher trains
+        if processes and stage != "base" and global_batch_size(config, stage) % processes:
+            raise UserError(f"{stage}: {global_batch_size(config, stage)} a step cannot be divided among {processes} processes")
+    if "base" in stages or ("dpo" in stages and config.dpo.on_policy_questions):  # which no launcher trains
         launch.require_one_gpu()
-    open_folder(out, numbers, seed)
+    open_folder(out, config, seed)
     if data:
-        adopt(data, out)
+        import_dataset(data, out)
     began = time.perf_counter()
     for stage in dict.fromkeys(("base", *stages)):
         if stage in stages:
-            run_stage(stage, out, numbers, seed, say, launcher)
-        measure(stage, out, numbers, seed, say)
-        if stage == "dpo" and numbers.dpo.own_questions:
-            run_own_arm(out, numbers, seed, say)
+            run_stage(stage, out, config, seed, say, launcher)
+        measure(stage, out, config, seed, say)
+        if stage == "dpo" and config.dpo.on_policy_questions:
+            run_own_arm(out, config, seed, say)
     page = report.write_report(out)
     say(f"{page} written after {(time.perf_counter() - began) / 60:.1f} minutes")
     return page
 
 
-def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int | None) -> Numbers:
+def resolve_and_check(config: RunConfig, model: str | None, has_data: bool, processes: int | None) -> RunConfig:
     """The numbers of a run, with the model that a GPU scale starts from found, before anything is loaded. processes:
     that train together; None: nobody knows.
 
@@ -105,32 +105,32 @@ def settle(numbers: Numbers, model: str | None, has_data: bool, processes: int |
     template, a GPU scale without a distilled set, a large model without a GPU, and GPUs with too little memory.
     """
     launch.require_gpus(processes or 1)
-    if numbers.scale == "cpu":
+    if config.scale == "cpu":
         if model:
             raise UserError("the scale cpu has its own base: --model goes with --scale lora, qlora or full")
-        return numbers
+        return config
     if not has_data:
         raise UserError(
-            f"the scale {numbers.scale} trains on a distilled set: --data SET, made by "
-            + numbers.distillation.command(model or numbers.model)
+            f"the scale {config.scale} trains on a distilled set: --data SET, made by "
+            + config.distillation.command(model or config.model)
         )
-    numbers = replace(numbers, model=model or numbers.model)
-    base = checkpoints.find(numbers.model)
+    config = replace(config, model=model or config.model)
+    base = checkpoints.resolve_model(config.model)
     model_config = AutoConfig.from_pretrained(base)
     if torch.cuda.is_available():
         if processes:
-            require_memory(numbers, model_config, processes, torch.cuda.get_device_properties(0).total_memory)
-        return numbers
-    count = checkpoints.parameters(base)
+            require_memory(config, model_config, processes, torch.cuda.get_device_properties(0).total_memory)
+        return config
+    count = checkpoints.count_parameters(base)
     if count > SMALL:
         raise UserError(
-            f"the scale {numbers.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
-            f"none; phi-lab plan --scale {numbers.scale} says which"
+            f"the scale {config.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
+            f"none; phi-lab plan --scale {config.scale} says which"
         )
-    return presets.without_gpu(numbers, "cpu" if model_config.model_type == "phi3" else "hf")
+    return presets.without_gpu(config, "cpu" if model_config.model_type == "phi3" else "hf")
 
 
-def between(start: str, stop: str) -> tuple[str, ...]:
+def stage_range(start: str, stop: str) -> tuple[str, ...]:
     """The stages from `start` to `stop`, both included. Raises UserError for unknown names or the wrong order."""
     for stage in (start, stop):
         if stage not in STAGES:
@@ -140,11 +140,11 @@ def between(start: str, stop: str) -> tuple[str, ...]:
     return STAGES[STAGES.index(start) : STAGES.index(stop) + 1]
 
 
-def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
+def open_folder(out: Path, config: RunConfig, seed: int) -> None:
     """Create the run folder, or make sure that it is this run's."""
-    wanted, path = {"numbers": numbers.row(), "seed": seed}, out / "config.json"
+    wanted, path = {"numbers": config.row(), "seed": seed}, out / "config.json"
     if path.exists():
-        claim(path, wanted, f"choose another --out, or delete {out}")
+        ensure_same_manifest(path, wanted, f"choose another --out, or delete {out}")
         return
     if out.is_file():
         raise UserError(f"{out} is a file: choose another --out")
@@ -152,13 +152,13 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
     if any(out.iterdir()):
         raise UserError(f"{out} is not empty and has no config.json: choose another --out")
     room = ROOM_MB
-    if numbers.scale != "cpu":
-        room += BYTES_A_WEIGHT * checkpoints.parameters(checkpoints.find(numbers.model)) >> 20
+    if config.scale != "cpu":
+        room += BYTES_A_WEIGHT * checkpoints.count_parameters(checkpoints.resolve_model(config.model)) >> 20
     if shutil.disk_usage(out).free < room << 20:
         raise UserError(f"less than {room:,} MB free for {out}: make room or choose another --out")
     packages = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     write_json(path, {
-        "scale": numbers.scale, "profile": numbers.profile, **wanted,
+        "scale": config.scale, "profile": config.profile, **wanted,
         "phi_lab": __version__, "git_commit": _commit(), "python": platform.python_version(),
         "versions": {name: version(name) for name in packages}, "machine": platform.machine(),
         "threads": torch.get_num_threads(),
@@ -166,7 +166,7 @@ def open_folder(out: Path, numbers: Numbers, seed: int) -> None:
 
 
 def run_stage(
-    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print,
+    stage: str, out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print,
     launcher: Sequence[str] = (), **parts,
 ) -> Result:  # fmt: skip
     """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=.
@@ -180,34 +180,34 @@ def run_stage(
         if not finished(teacher):
             record(teacher, lambda: base.train_teacher(result.model, teacher, presets.TEACHER, seed), say)
         return result
-    student = student_for(stage, out, numbers)
-    claim_student(folder, student)
+    student = student_for(stage, out, config)
+    check_start_checkpoint(folder, student)
     if found := finished(folder):
         return found
     say(f"{stage}: training")
-    data = training_data(out, numbers, seed, say)
+    data = training_data(out, config, seed, say)
     if launcher and stage != "base":
-        plan = getattr(numbers, stage)
+        plan = getattr(config, stage)
         launch.train(stage, out, launcher, None if stage == "dpo" else plan.steps, parts)
         result = finished(folder)
         say(f"{stage}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
         return result
-    return record(folder, lambda: _train(stage, student, data, folder, numbers, seed, parts), say)
+    return record(folder, lambda: _train(stage, student, data, folder, config, seed, parts), say)
 
 
 def _train(
-    stage: str, student: Path, data: Path, folder: Path, numbers: Numbers, seed: int, parts: Mapping
+    stage: str, student: Path, data: Path, folder: Path, config: RunConfig, seed: int, parts: Mapping
 ) -> Result:  # fmt: skip
     right, wrong, validation = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
     torch.manual_seed(seed)  # of a new adapter; the trainers set theirs later
     if stage == "mid":
-        return mid_training.train(student, right, validation, folder, numbers.mid, seed=seed, **parts)
+        return mid_training.train(student, right, validation, folder, config.mid, seed=seed, **parts)
     if stage == "sft":
-        return sft.train(student, right, validation, folder, numbers.sft, seed=seed, **parts)
+        return sft.train(student, right, validation, folder, config.sft, seed=seed, **parts)
     if stage == "dpo":
-        return rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed, **parts)
-    problems = candidates(data, numbers.grpo.candidates, seed)
-    return grpo.train(student, problems, folder, numbers.grpo, seed=seed, **parts)
+        return rollout_dpo.train(student, right, wrong, folder, config.dpo, seed=seed, **parts)
+    problems = candidates(data, config.grpo.candidate_prompts, seed)
+    return grpo.train(student, problems, folder, config.grpo, seed=seed, **parts)
 
 
 def train_launched(
@@ -220,24 +220,24 @@ def train_launched(
     GPUs with too little memory: behind a launcher of somebody's own nobody has counted before.
     """
     saved = read_json(out / "config.json")
-    numbers, seed, folder, data = schema.restored(saved["numbers"]), saved["seed"], out / stage, out / "data"
+    config, seed, folder, data = schema.config_from_dict(saved["numbers"]), saved["seed"], out / stage, out / "data"
     if stage not in STAGES[1:]:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
-    share(batch(numbers, stage))
+    per_process_batch(global_batch_size(config, stage))
     launch.require_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if not (data / "funnel.json").exists():
         raise UserError(f"{data} has no distilled set yet: start with `phi-lab run`, which makes or adopts one")
-    student = student_for(stage, out, numbers)
-    claim_student(folder, student)
+    student = student_for(stage, out, config)
+    check_start_checkpoint(folder, student)
     if finished(folder):
         return
-    if numbers.scale != "cpu" and torch.cuda.is_available():
+    if config.scale != "cpu" and torch.cuda.is_available():
         room = torch.cuda.get_device_properties(checkpoints.device()).total_memory
-        require_memory(numbers, AutoConfig.from_pretrained(student), training.processes(), room)
+        require_memory(config, AutoConfig.from_pretrained(student), training.processes(), room)
     given = launch.parts(folder, parts)
 
     def train() -> Result:
-        return _train(stage, student, data, folder, numbers, seed, given)
+        return _train(stage, student, data, folder, config, seed, given)
 
     if int(os.environ.get("RANK", "0")) == 0:
         record(folder, train, say)
@@ -258,9 +258,9 @@ def candidates(data: Path, count: int, seed: int) -> list[Problem]:
             for name, row in ((name, asked[name]) for name in chosen)]  # fmt: skip
 
 
-def claim_student(folder: Path, student: Path) -> None:
+def check_start_checkpoint(folder: Path, student: Path) -> None:
     """Note whom a stage starts from; raises UserError in a folder that started from somebody else."""
-    claim(folder / "student.json", {"weights": checkpoints.fingerprint(student)}, f"delete {folder} to train it again")
+    ensure_same_manifest(folder / "student.json", {"weights": checkpoints.fingerprint(student)}, f"delete {folder} to train it again")
 
 
 def finished(folder: Path) -> Result | None:
@@ -292,16 +292,16 @@ def record(folder: Path, train: Callable[[], Result], say: Callable[[str], None]
     return result
 
 
-def student_for(stage: str, out: Path, numbers: Numbers) -> Path:
+def student_for(stage: str, out: Path, config: RunConfig) -> Path:
     """The model a stage starts from: the stage before it in this run, else the shipped checkpoint of that stage."""
     before = STAGES[STAGES.index(stage) - 1]
     own, shipped = finished(out / before), SHIPPED / before
-    if own and (numbers.profile != "smoke" or numbers.scale != "cpu"):
+    if own and (config.profile != "smoke" or config.scale != "cpu"):
         return own.model
-    if numbers.scale != "cpu":
+    if config.scale != "cpu":
         if before != "base":
             raise UserError(f"no checkpoint of {before} in {out}: run --from {before} first")
-        return checkpoints.find(numbers.model)
+        return checkpoints.resolve_model(config.model)
     if not (shipped / "config.json").is_file():
         raise UserError(f"no checkpoint of {before} in {out} or in {shipped}: run --from {before} first")
     return shipped
@@ -331,27 +331,27 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
     if (data / ADOPTED).exists():
         return data
     teacher = own.model if own else TEACHER
-    claim(data / "teacher.json", {"weights": checkpoints.fingerprint(teacher)}, f"delete {data} to ask this teacher")
+    ensure_same_manifest(data / "teacher.json", {"weights": checkpoints.fingerprint(teacher)}, f"delete {data} to ask this teacher")
     if (data / "funnel.json").exists():
         return data
-    plan = numbers.distillation
-    count = plan.questions + (plan.shipped if own else 0)
+    plan = config.distillation
+    count = plan.questions + (plan.shipped_questions if own else 0)
     say(f"distillation: {count} questions, {plan.samples} rollouts each")
     for folder, asked in (("validation", training_sets.questions(plan.validation_questions, seed, "validation")),
                           ("rollouts", training_sets.questions(count, seed))):  # fmt: skip
-        shards.roll(teachers.model(teacher, plan, seed), asked, data / folder, name="model", samples=plan.samples,
+        shards.collect_rollouts(teachers.model(teacher, plan, seed), asked, data / folder, name="model", samples=plan.samples,
                     temperature=plan.temperature, seed=seed)  # fmt: skip
     held = funnel.Funnel().sift(shards.rows(data / "validation"))
     write_rows(data / "validation.jsonl", [row for right, _ in held for row in right])
     rows = shards.rows(data / "rollouts")
     if not own:
-        rows = itertools.chain(rows, shipped_rollouts(plan.shipped, {problem.id for problem in asked}))
+        rows = itertools.chain(rows, shipped_rollouts(plan.shipped_questions, {problem.id for problem in asked}))
     counts = training_sets.training_sets(rows, data, about="Sampled by `phi-lab run` from its teacher model.")
     say(f"distillation: {counts['steps'][-1]['kept']:,} of {counts['rollouts']:,} rollouts kept")
     return data
 
 
-def adopt(folder: Path, out: Path) -> None:
+def import_dataset(folder: Path, out: Path) -> None:
     """Train the stages of the run `out` on the set that `phi-lab distill` left in `folder`, instead of an own one. The
     right rollouts of every 20th question are its validation set. Questions of natural text get the instruction that
     benchmarks are asked with.
@@ -367,14 +367,14 @@ def adopt(folder: Path, out: Path) -> None:
         raise UserError(f"{data} holds rollouts that this run has asked for: choose another --out")
     mark = {"set": hashlib.sha256((folder / "right.jsonl").read_bytes()).hexdigest()}
     if (data / ADOPTED).exists():
-        return claim(data / ADOPTED, mark, "choose another --out")
+        return ensure_same_manifest(data / ADOPTED, mark, "choose another --out")
     for name in ("wrong.jsonl", "rollouts", "funnel.json"):
         if not (folder / name).exists():
             raise UserError(f"{folder / name} is missing: --data takes a whole folder of phi-lab distill")
     wrong = read_rows(folder / "wrong.jsonl", ("id", "domain", "prompt", "completion"))
     for row in [*right, *wrong]:
         if row["domain"] not in WORLD:
-            row["prompt"] = chat.instructed(schema.INSTRUCTION, row["prompt"])
+            row["prompt"] = chat.prepend_instruction(schema.INSTRUCTION, row["prompt"])
     write_rows(data / "right.jsonl", [row for row in right if row["id"] not in held])
     write_rows(data / "validation.jsonl", [row for row in right if row["id"] in held])
     write_rows(data / "wrong.jsonl", wrong)
@@ -391,7 +391,7 @@ def shipped_rollouts(questions: int, asked: set[str]) -> list[dict]:
 
 
 def measure(
-    stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print, arm: str = "main"
+    stage: str, out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print, arm: str = "main"
 ) -> list[dict]:
     """Evaluate a stage and write its rows into ladder.json and its answers to the ten problems into ten.json. What it
     started from is measured, too, where `starts_apart`; those rows have the stage before and the arm "shipped".
@@ -401,14 +401,14 @@ def measure(
     name = arm_name(stage, arm)
     model = out / name / "model"
     if not model.is_dir():
-        if numbers.scale != "cpu" and name != "base":
+        if config.scale != "cpu" and name != "base":
             raise UserError(f"{out / name}: no model; train {name} before it is measured")
-        model = SHIPPED / stage if numbers.scale == "cpu" else checkpoints.find(numbers.model)
+        model = SHIPPED / stage if numbers.scale == "cpu" else checkpoints.resolve_model(numbers.model)
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
     began = time.perf_counter()
-    evaluate.evaluate(model, name, out / "evals", numbers.evaluation, seed, again=True)
+    evaluate.evaluate(model, name, out / "evals", config.evaluation, seed, again=True)
     took = time.perf_counter() - began
     peak = known[0]["peak_rss_mb"] if known else evaluate.peak_rss_mb()  # running again changes nothing
     cost = (
@@ -416,7 +416,7 @@ def measure(
         if done.exists()
         else {"seconds": 0.0, "train_tokens": 0, "forward_tokens": 0, "peak_rss_mb": peak}
     )
-    rows = evaluate.ladder_rows(name, stage, arm, out / "evals", numbers.evaluation, seed, cost)
+    rows = evaluate.ladder_rows(name, stage, arm, out / "evals", config.evaluation, seed, cost)
     ladder = [row for row in ladder if row not in known] + rows
     ladder.sort(key=lambda row: (STAGES.index(row["stage"]), row["arm"] != "main"))
     write_json(out / "ladder.json", ladder)
@@ -449,7 +449,7 @@ def ten_problems(out: Path) -> list[dict]:
     """The same ten hard problems as every measured stage answered them greedily."""
     from phi_lab.problems import benchmarks
 
-    hard = read_json(out / "config.json")["numbers"]["evaluation"]["sets"][1]
+    hard = read_json(out / "config.json")["numbers"]["evaluation"]["benchmarks"][1]
     ten = [{**problem, "completions": {}} for problem in benchmarks.load(hard)[:10]]
     for stage in STAGES:
         path = out / "evals" / f"{stage}.hard.jsonl"
@@ -469,31 +469,31 @@ def arm_name(stage: str, arm: str) -> str:
 
 
 def run_arm(
-    stage: str, arm: str, student: Path, out: Path, numbers: Numbers, seed: int, train: Callable[[Path], Result],
+    stage: str, arm: str, student: Path, out: Path, config: RunConfig, seed: int, train: Callable[[Path], Result],
     say: Callable[[str], None] = print,
 ) -> None:  # fmt: skip
     """Train another arm of a stage from `student` by `train(folder)`, unless it is done, and measure it."""
     folder = out / arm_name(stage, arm)
-    claim_student(folder, student)
+    check_start_checkpoint(folder, student)
     if not finished(folder):
         record(folder, lambda: train(folder), say)
-    measure(stage, out, numbers, seed, say, arm)
+    measure(stage, out, config, seed, say, arm)
 
 
-def run_own_arm(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> None:
+def run_own_arm(out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print) -> None:
     """The second DPO arm: pairs from the student's own rollouts instead of the teacher's."""
-    student = student_for("dpo", out, numbers)
+    student = student_for("dpo", out, config)
 
     def train(folder: Path) -> Result:
-        plan = replace(numbers.distillation, questions=numbers.dpo.own_questions)
+        plan = replace(config.distillation, questions=config.dpo.on_policy_questions)
         asked = training_sets.questions(plan.questions, seed + 90_000, levels=(3, 4))
-        shards.roll(teachers.model(student, plan, seed), asked, folder / "rollouts", name="student",
+        shards.collect_rollouts(teachers.model(student, plan, seed), asked, folder / "rollouts", name="student",
                     samples=plan.samples, temperature=plan.temperature, seed=seed)  # fmt: skip
         training_sets.training_sets(shards.rows(folder / "rollouts"), folder, about="Sampled from the student itself.")
         right, wrong = folder / "right.jsonl", folder / "wrong.jsonl"
-        return rollout_dpo.train(student, right, wrong, folder, numbers.dpo, seed=seed)
+        return rollout_dpo.train(student, right, wrong, folder, config.dpo, seed=seed)
 
-    run_arm("dpo", "own", student, out, numbers, seed, train, say)
+    run_arm("dpo", "own", student, out, config, seed, train, say)
 
 
 def _commit() -> str | None:

@@ -230,7 +230,7 @@ def computed(question: str) -> Computed | None:
 
 
 def _value(node: ast.expr, numbers: list[Fraction]) -> Fraction:
-    """The value of a parsed expression; appends every operand and every result to `numbers`.
+    """The value of a parsed expression; appends every operand and every result to `config`.
 
     Raises ValueError for anything but whole numbers, + - * / and parentheses, ZeroDivisionError where it divides by 0.
     """

@@ -44,7 +44,7 @@ def question(name: str, prompt: str) -> str:
     `phi_lab.evaluate.public_benchmarks`. A model of the small world answers in a box by itself; one from elsewhere has to be
     told.
     """
-    return prompt if name in NAMES else chat.instructed(INSTRUCTION, prompt)
+    return prompt if name in NAMES else chat.prepend_instruction(INSTRUCTION, prompt)
 
 
 def build(folder: Path = FOLDER, seed: int = 2026) -> None:

@@ -20,7 +20,7 @@ LN2 = tuple(np.float32(0.6931471805599453**n / f) for n, f in ((6, 720), (5, 120
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def exponentials(x, n, bits, powers):
+def softmax_inplace(x, n, bits, powers):
     """x[:n] becomes exp(x - max x); returns their sum. By 2 to the exponent's whole part, made of its bits, times a
     series for the rest, at most 3e-7 off: loops that compile to vectors, which calls of a library's exp do not.
 
@@ -46,7 +46,7 @@ def exponentials(x, n, bits, powers):
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def turn(x, cosine, sine, found):
+def apply_rotary(x, cosine, sine, found):
     """Rotary embedding of one head, (width,), into `found`; the part of it that is not rotated stays."""
     half = len(cosine) // 2
     for i in range(half):
@@ -57,7 +57,7 @@ def turn(x, cosine, sine, found):
 
 
 @njit(nogil=True, fastmath=True, cache=True)
-def attend_next(projected, cosine, sine, length, keys, values, seen):
+def decode_attention(projected, cosine, sine, length, keys, values, seen):
     """Rotate, write into the cache and attend, for one more token of each row.
 
     projected: queries, keys and values as `qkv_proj` gives them, (rows, heads + 2 x groups, width). cosine, sine:
@@ -75,16 +75,16 @@ def attend_next(projected, cosine, sine, length, keys, values, seen):
             continue
         for group in range(groups):
             key, value = keys[row, group], values[row, group]
-            turn(projected[row, heads + group], cosine[last], sine[last], key[last])
+            apply_rotary(projected[row, heads + group], cosine[last], sine[last], key[last])
             value[last] = projected[row, heads + groups + group]
             for head in range(group * heads // groups, (group + 1) * heads // groups):
-                turn(projected[row, head], cosine[last], sine[last], asked)
+                apply_rotary(projected[row, head], cosine[last], sine[last], asked)
                 for place in range(last + 1):
                     one, product = key[place], np.float32(0)
                     for i in range(width):
                         product += asked[i] * one[i]
                     weights[place] = product * scale
-                total = exponentials(weights, last + 1, bits, powers)
+                total = softmax_inplace(weights, last + 1, bits, powers)
                 found = seen[row, head]
                 found[:] = 0
                 for place in range(last + 1):
@@ -184,7 +184,7 @@ class Phi:
 
         def attend(index, projected):
             keys, values = cache[index]
-            attend_next(projected.numpy(), *fixed, keys.numpy(), values.numpy(), seen.numpy())
+            decode_attention(projected.numpy(), *fixed, keys.numpy(), values.numpy(), seen.numpy())
             return seen.flatten(1)
 
         return attend

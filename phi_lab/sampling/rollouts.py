@@ -115,7 +115,7 @@ def finished(tokenizer: PreTrainedTokenizerFast, ids: list[int], logprobs: list[
 Raw = list[tuple[list[int], list[float]]]
 
 
-class _Chances(LogitsProcessor):
+class _LogprobRecorder(LogitsProcessor):
     """Log-probabilities of the tokens that `generate` chooses, one step in memory at a time."""
 
     def __init__(self, temperature: float):
@@ -160,7 +160,7 @@ def _sample_hf(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tic
         )
         out = model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, eos_token_id=sorted(stops),
-            pad_token_id=pad, logits_processor=[chances := _Chances(temperature or 1.0)], **settings,
+            pad_token_id=pad, logits_processor=[chances := _LogprobRecorder(temperature or 1.0)], **settings,
         )  # fmt: skip
         chosen = out[:, width:]
         logprobs = torch.stack([*chances.of_chosen, chances.of(chosen[:, -1])], 1)
@@ -290,13 +290,13 @@ def _vllm_engine(folder: str, longest: int):
     from vllm import LLM
 
     if (folder, longest) not in _kept:
-        forget_engine()
+        release_engine()
         _kept[folder, longest] = LLM(folder, skip_tokenizer_init=True, max_model_len=longest,
                                      logprobs_mode="processed_logprobs")  # fmt: skip
     return _kept[folder, longest]
 
 
-def forget_engine() -> None:
+def release_engine() -> None:
     """Give back the GPU's memory that models and vLLM's engine held."""
     _kept.clear()
     if torch.cuda.is_available():
@@ -323,7 +323,7 @@ def _sample_vllm(model, jobs, temperature, top_p, max_new_tokens, seed, stops, t
             detokenize=False, seed=(seed * 1_000_003 + place) % 2**31,  # a seed of its own, or samples were all alike
         ) for place in range(len(jobs))
     ]  # fmt: skip
-    longest = max(max(map(len, jobs)) + max_new_tokens, checkpoints.least_context(model))
+    longest = max(max(map(len, jobs)) + max_new_tokens, checkpoints.min_vllm_context(model))
     longest = min(-(-longest // 4096) * 4096, model.config.max_position_embeddings)  # so that calls share an engine
     engine = _vllm_engine(model.name_or_path, longest)
     answers = engine.generate([TokensPrompt(prompt_token_ids=job) for job in jobs], settings, use_tqdm=False)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
-from phi_lab.config.schema import Training
+from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.progress import Bar
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic, logic
@@ -81,33 +81,33 @@ def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> 
     return documents
 
 
-def train_base(out: Path, numbers: Training, seed: int = 0, model: str = "phi-nano") -> Result:
+def train_base(out: Path, config: LanguageModelingConfig, seed: int = 0, model: str = "phi-nano") -> Result:
     """Pretrain a model from random weights, one pass; the result is saved in `out/model`."""
     tokenizer = checkpoints.load_tokenizer()
-    documents = base_documents(tokenizer, numbers.documents, seed)
+    documents = base_documents(tokenizer, config.documents, seed)
     held = base_documents(tokenizer, 600, seed + 1, "validation")
     return lm.fit(
-        checkpoints.build(model, len(tokenizer), seed), tokenizer, documents, held, out, numbers, pack=lm.pack_best_fit,
+        checkpoints.build(model, len(tokenizer), seed), tokenizer, documents, held, out, config, pack=lm.pack_best_fit,
         packed=True, seed=seed, title="base",
     )  # fmt: skip
 
 
-def train_more(student: Path, out: Path, numbers: Training, seed: int = 0) -> Result:
-    """Pretrain the model in `student` for `numbers.steps` more on fresh text: the control of mid-training."""
+def train_more(student: Path, out: Path, config: LanguageModelingConfig, seed: int = 0) -> Result:
+    """Pretrain the model in `student` for `config.steps` more on fresh text: the control of mid-training."""
     tokenizer, shortest = checkpoints.load_tokenizer(student), 50  # tokens a document, in the mean a few more
-    count = numbers.steps * numbers.batch * numbers.row_length // shortest
+    count = config.steps * config.batch_size * config.row_length // shortest
     return lm.fit(
-        checkpoints.load(student), tokenizer, base_documents(tokenizer, count, seed + 1000), [], out, numbers,
+        checkpoints.load(student), tokenizer, base_documents(tokenizer, count, seed + 1000), [], out, config,
         pack=lm.pack_best_fit, packed=True, seed=seed, title="base, continued",
     )  # fmt: skip
 
 
-def train_teacher(base: Path, out: Path, numbers: Training, seed: int = 0) -> Result:
+def train_teacher(base: Path, out: Path, config: LanguageModelingConfig, seed: int = 0) -> Result:
     """Train the teacher on scripted solutions, one pass, from the model in `base`."""
     tokenizer = checkpoints.load_tokenizer(base)
-    documents = worked_documents(tokenizer, numbers.documents, seed)
+    documents = worked_documents(tokenizer, config.documents, seed)
     held = worked_documents(tokenizer, 600, seed + 1, "validation")
     return lm.fit(
-        checkpoints.load(base), tokenizer, documents, held, out, numbers, pack=lm.pack_best_fit, packed=True, seed=seed,
+        checkpoints.load(base), tokenizer, documents, held, out, config, pack=lm.pack_best_fit, packed=True, seed=seed,
         title="teacher",
     )  # fmt: skip

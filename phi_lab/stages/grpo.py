@@ -36,7 +36,7 @@ from transformers import PreTrainedModel, PrinterCallback
 from trl.trainer.utils import add_fused_lm_head
 
 from phi_lab.config import schema
-from phi_lab.config.schema import Reinforcement
+from phi_lab.config.schema import GRPOConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.model import chat, checkpoints
@@ -46,14 +46,14 @@ from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,
     Result,
-    finish,
-    in_parts,
-    keep_outputs_whole,
-    rehearse,
+    backward_in_microbatches,
+    hardware_arguments,
+    keep_fp32_outputs_under_fsdp,
+    per_process_batch,
+    preflight_longest_batch,
     resume_point,
-    share,
+    save_and_summarise,
 )
-from phi_lab.stages.training import arguments as machine
 from phi_lab.verify import verify_many
 
 os.environ.setdefault(
@@ -66,8 +66,8 @@ Advantage = Callable[
 ]  # rewards (prompts, group) -> advantages, same shape
 Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
 Ask = Callable[[Sequence[Problem], int, int], list[list[rollouts.Sample]]]  # (problems, samples, seed) -> rollouts
-Select = Callable[[Ask, Sequence[Problem], Reinforcement, int, Reward], list[Problem]]  # candidates -> prompts
-PARITY = 0.05  # nats a token: bfloat16 rounds by 0.01 to 0.02, another model or another position is further away
+Select = Callable[[Ask, Sequence[Problem], GRPOConfig, int, Reward], list[Problem]]  # candidates -> prompts
+MAX_LOGPROB_GAP = 0.05  # nats a token: bfloat16 rounds by 0.01 to 0.02, another model or another position is further away
 LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature", "trained_tokens")
 
 
@@ -102,18 +102,18 @@ def rebalance(rewards: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return advantages
 
 
-def anneal(numbers: Reinforcement) -> Temperature:
+def anneal(config: GRPOConfig) -> Temperature:
     """Linear from `hot` to `cool` over the first `annealed` share of the steps, then fixed."""
 
     def temperature(step: int, steps: int) -> float:
-        progress = min(1.0, step / max(1, numbers.annealed * steps))
-        return numbers.hot + (numbers.cool - numbers.hot) * progress
+        progress = min(1.0, step / max(1, config.anneal_fraction * steps))
+        return config.temperature_start + (config.temperature_end - config.temperature_start) * progress
 
     return temperature
 
 
 def select_uniform_length(
-    ask: Ask, problems: Sequence[Problem], numbers: Reinforcement, seed: int, reward: Reward = verified
+    ask: Ask, problems: Sequence[Problem], config: GRPOConfig, seed: int, reward: Reward = verified
 ) -> list[Problem]:
     """Prompts worth training on: a right answer, at most half of them right (as `rebalance` asks), and of these the
     `keep` share whose lengths vary least.
@@ -125,7 +125,7 @@ def select_uniform_length(
     once = ask(problems, 1, seed)
     rewards = reward([group[0].text for group in once], [problem.answer for problem in problems])
     failed = [pair for pair, value in zip(zip(problems, once, strict=True), rewards, strict=True) if value <= 0]
-    again = ask([problem for problem, _ in failed], numbers.probes - 1, seed + 1) if failed else []
+    again = ask([problem for problem, _ in failed], config.probe_rollouts - 1, seed + 1) if failed else []
     scored = []
     for (problem, first), more in zip(failed, again, strict=True):
         group = first + more
@@ -134,12 +134,12 @@ def select_uniform_length(
         if 0 < sum(value > 0 for value in rewards) <= len(rewards) / 2:
             scored.append((float(lengths.std() / lengths.mean()), problem))
     scored.sort(key=lambda pair: pair[0])
-    chosen = [problem for _, problem in scored[: max(1, round(numbers.keep * len(scored)))]]
+    chosen = [problem for _, problem in scored[: max(1, round(config.keep_fraction * len(scored)))]]
     return chosen or list(problems)
 
 
 def train(
-    student: Path, problems: Sequence[Problem], out: Path, numbers: Reinforcement, *, seed: int,
+    student: Path, problems: Sequence[Problem], out: Path, config: GRPOConfig, *, seed: int,
     reward: Reward = verified, advantage: Advantage = rebalance, temperature: Temperature | None = None,
     select: Select = select_uniform_length,
 ) -> Result:  # fmt: skip
@@ -147,34 +147,34 @@ def train(
 
     problems: candidates, of which `select` keeps some. advantage, reward, temperature: see the functions above.
     """
-    tokenizer, vllm = checkpoints.load_tokenizer(student), numbers.hardware.engine == "vllm"
+    tokenizer, vllm = checkpoints.load_tokenizer(student), config.hardware.engine == "vllm"
     if vllm:
         rollouts.require_vllm()
-    model = checkpoints.load(student, numbers.hardware)
-    longest = max(len(chat.prompt_ids(tokenizer, problem.prompt)) for problem in problems) + numbers.max_new_tokens
-    longest = max(longest, checkpoints.least_context(model))
+    model = checkpoints.load(student, config.hardware)
+    longest = max(len(chat.prompt_ids(tokenizer, problem.prompt)) for problem in problems) + config.max_new_tokens
+    longest = max(longest, checkpoints.min_vllm_context(model))
     started = time.perf_counter()
-    schedule = temperature or anneal(numbers)
+    schedule = temperature or anneal(config)
     arguments = trl.GRPOConfig(
-        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
-        learning_rate=numbers.learning_rate,
-        lr_scheduler_type=numbers.schedule, warmup_steps=max(1, numbers.steps // 10), max_grad_norm=1.0,
-        adam_beta2=0.98, num_generations=numbers.group, steps_per_generation=1,
-        per_device_train_batch_size=share(numbers.prompts) * numbers.group,
-        max_completion_length=numbers.max_new_tokens, temperature=schedule(0, numbers.steps), beta=0.0,
-        epsilon=numbers.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
-        save_total_limit=1, logging_steps=1, **machine(numbers.hardware), **(_vllm(longest) if vllm else {}),
+        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=config.steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_schedule, warmup_steps=max(1, config.steps // 10), max_grad_norm=1.0,
+        adam_beta2=0.98, num_generations=config.group_size, steps_per_generation=1,
+        per_device_train_batch_size=per_process_batch(config.prompts_per_step) * config.group_size,
+        max_completion_length=config.max_new_tokens, temperature=schedule(0, config.steps), beta=0.0,
+        epsilon=config.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
+        save_total_limit=1, logging_steps=1, **hardware_arguments(config.hardware), **(_vllm(longest) if vllm else {}),
         shuffle_dataset=False,  # TRL's own order is lost on resume
     )  # fmt: skip
-    keep_outputs_whole(arguments)
-    recorder = Recorder(out / "metrics.jsonl", numbers.steps, "GRPO", names=LOGGED)
+    keep_fp32_outputs_under_fsdp(arguments)
+    recorder = Recorder(out / "metrics.jsonl", config.steps, "GRPO", names=LOGGED)
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=_dataset(problems), processing_class=tokenizer,
-        callbacks=[recorder], reward_funcs=[_recorded(reward)], rollout_func=_sampled_here(schedule, seed),
+        callbacks=[recorder], reward_funcs=[recording_reward(reward)], rollout_func=make_rollout_func(schedule, seed),
     )  # fmt: skip
-    if numbers.muon:  # GRPOTrainer's own words have no place for it
-        trainer.optimizer_cls_and_kwargs = (muon, {"lr": numbers.learning_rate, "weight_decay": 0.0})
-    trainer.engine = numbers.hardware.engine
+    if config.muon:  # GRPOTrainer's own words have no place for it
+        trainer.optimizer_cls_and_kwargs = (muon, {"lr": config.learning_rate, "weight_decay": 0.0})
+    trainer.engine = config.hardware.engine
     _follow_temperature(trainer)
     probed = 0  # tokens
 
@@ -184,7 +184,7 @@ def train(
         each = math.ceil(len(prompts) / place.num_processes)  # asked by each process; all hear all answers
         shares = prompts + prompts[:1] * (each * place.num_processes - len(prompts))
         mine = shares[place.process_index * each :][:each]
-        groups = _sample(trainer, mine, samples, numbers.hot, seed, title="choosing prompts")
+        groups = _sample(trainer, mine, samples, config.temperature_start, seed, title="choosing prompts")
         if place.num_processes > 1:  # of the ids only their number is asked for, and there may be a hundred million
             groups = [[replace(one, ids=[0] * len(one.ids), logprobs=[]) for one in group] for group in groups]
             groups = gather_object(groups)[: len(prompts)]
@@ -196,21 +196,21 @@ def train(
     kept = out / "trainer" / "prompts.json"  # to choose them may take hours
     if not kept.exists():
         # Verdicts have deadlines, so processes might judge differently: the first one's choice is everybody's.
-        (chosen,) = broadcast_object_list([select(ask, problems, numbers, seed, reward)])
+        (chosen,) = broadcast_object_list([select(ask, problems, config, seed, reward)])
         if arguments.process_index == 0:
             write_json(kept, {"tokens": probed, "problems": [asdict(problem) for problem in chosen]})
         trainer.accelerator.wait_for_everyone()
     found = read_json(kept)
     probed, chosen = found["tokens"], [Problem(**problem) for problem in found["problems"]]
     order, asked = random.Random(seed), []
-    while len(asked) < numbers.steps * numbers.prompts:  # every prompt once before any comes again
+    while len(asked) < config.steps * config.prompts_per_step:  # every prompt once before any comes again
         asked += order.sample(chosen, len(chosen))
     trainer.train_dataset = _dataset(asked)
-    trainer.advantage, trainer.seed, trainer.rows = advantage, seed, numbers.hardware.rows
+    trainer.advantage, trainer.seed, trainer.rows = advantage, seed, config.hardware.micro_batch_size
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     trained, sampled = sum(row["trained_tokens"] for row in recorder.rows), recorder.rows[-1]["tokens"]
-    return finish(
+    return save_and_summarise(
         trainer, tokenizer, out, recorder, time.perf_counter() - started, round(trained), round(sampled + probed)
     )
 
@@ -291,11 +291,11 @@ class _Trainer(trl.GRPOTrainer):
         """The same loss and gradient, a few answers of like length at a time: memory and padding are those of a few."""
         whole, parts = super().compute_loss, _slices(inputs, self.rows)
         if not self.rehearsed and self.optimizer.state:
-            worst = _lengthened(parts[-1], self.max_completion_length)
+            worst = pad_to_limit(parts[-1], self.max_completion_length)
             size = f"{len(worst['completion_ids'])} answers of {self.max_completion_length} tokens at once"
-            rehearse(self, model, lambda: whole(model, worst), size)
+            preflight_longest_batch(self, model, lambda: whole(model, worst), size)
             self.rehearsed = True
-        return in_parts(parts, lambda part: whole(model, part), self.accelerator.backward)
+        return backward_in_microbatches(parts, lambda part: whole(model, part), self.accelerator.backward)
 
 
 def _rows(batch: dict, which: torch.Tensor, rows: int) -> dict:
@@ -321,7 +321,7 @@ def _slices(batch: dict, together: int) -> list[dict]:
     return parts
 
 
-def _lengthened(part: dict, length: int) -> dict:
+def pad_to_limit(part: dict, length: int) -> dict:
     """The same answers, as if they had gone on up to `length` tokens."""
     said = part["completion_ids"].shape[1]
     longer = {
@@ -332,7 +332,7 @@ def _lengthened(part: dict, length: int) -> dict:
     return {**part, **longer}
 
 
-def _recorded(reward: Reward) -> Callable[..., list[float]]:
+def recording_reward(reward: Reward) -> Callable[..., list[float]]:
     """Our reward in TRL's form; the last batch's rewards stay readable."""
 
     def verifiable_reward(completions: list[str], answer: list[str], **_) -> list[float]:
@@ -368,10 +368,10 @@ def require_parity(model: PreTrainedModel, asked, said, temperature: float) -> N
     long ones beyond, vLLM decides once, by its max_model_len. `models.load` makes transformers do as vLLM does.
     """
     found = parity(model, asked, said, temperature)
-    if found > PARITY:
+    if found > MAX_LOGPROB_GAP:
         trap = "; with LongRoPE both must choose the same factors, below and above 4,096 tokens"
         raise UserError(
-            f"sampler and trainer differ by {found:.3f} nats a token (at most {PARITY} is rounding): "
+            f"sampler and trainer differ by {found:.3f} nats a token (at most {MAX_LOGPROB_GAP} is rounding): "
             f"nothing is trained{trap if checkpoints.longrope(model) else ''}"
         )
 
@@ -398,7 +398,7 @@ def _sample(
     return [flat[first : first + samples] for first in range(0, len(flat), samples)]
 
 
-def _sampled_here(schedule: Temperature, seed: int) -> Callable:
+def make_rollout_func(schedule: Temperature, seed: int) -> Callable:
     """Rollouts at the temperature of this step; the first ones are held against the trainer."""
     checked = []
 

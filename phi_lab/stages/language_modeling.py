@@ -16,21 +16,21 @@ from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
-from phi_lab.config.schema import Training
+from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,
     Result,
-    finish,
-    in_parts,
-    keep_outputs_whole,
-    rehearse,
+    backward_in_microbatches,
+    hardware_arguments,
+    keep_fp32_outputs_under_fsdp,
+    per_process_batch,
+    preflight_longest_batch,
     resume_point,
-    share,
+    save_and_summarise,
 )
-from phi_lab.stages.training import arguments as machine
 
 IGNORE = -100
 Document = tuple[list[int], list[int]]  # token ids, labels
@@ -117,7 +117,7 @@ def by_length(batch: dict[str, torch.Tensor], rows: int) -> list[dict[str, torch
 
 
 def fit_rows(
-    student: Path, rows: Sequence[dict], validation: Sequence[dict], out: Path, numbers: Training, *, pack: Pack,
+    student: Path, rows: Sequence[dict], validation: Sequence[dict], out: Path, config: LanguageModelingConfig, *, pack: Pack,
     packed: bool, seed: int, title: str,
 ) -> Result:  # fmt: skip
     """`fit` of the model in `student` on rollouts: rows with `prompt` and `completion`."""
@@ -125,8 +125,8 @@ def fit_rows(
     documents, held = (
         [document(tokenizer, row["prompt"], row["completion"]) for row in part] for part in (rows, validation)
     )
-    model = checkpoints.load(student, numbers.hardware)
-    return fit(model, tokenizer, documents, held, out, numbers, pack=pack, packed=packed, seed=seed, title=title)
+    model = checkpoints.load(student, config.hardware)
+    return fit(model, tokenizer, documents, held, out, config, pack=pack, packed=packed, seed=seed, title=title)
 
 
 def fit(
@@ -135,7 +135,7 @@ def fit(
     documents: Sequence[Document],
     validation: Sequence[Document],
     out: Path,
-    numbers: Training,
+    config: LanguageModelingConfig,
     *,
     pack: Pack,
     packed: bool,
@@ -145,59 +145,59 @@ def fit(
     """Train `model` on rows of documents with TRL's SFTTrainer; save it in `out/model` and a row a log in
     `out/metrics.jsonl`.
 
-    With `numbers.patience` training ends after so many evaluations without a better validation loss and the `cooldown`
+    With `config.patience` training ends after so many evaluations without a better validation loss and the `cooldown`
     that follows them, and the best weights are kept.
     """
-    if numbers.patience and not validation:
+    if config.patience and not validation:
         raise UserError("no validation documents are left, so nothing can tell when to stop: distil more questions")
     if not documents:
         raise UserError("no training documents are left: distil more questions, or loosen the filters")
     for what, some in (("training", documents), ("validation", validation)):
-        if some and min(len(ids) for ids, _ in some) > numbers.row_length:
+        if some and min(len(ids) for ids, _ in some) > config.row_length:
             raise UserError(
-                f"no {what} document fits into {numbers.row_length:,} tokens: distil with a smaller --longest"
+                f"no {what} document fits into {config.row_length:,} tokens: distil with a smaller --longest"
             )
-    width = numbers.row_length if packed else None
+    width = config.row_length if packed else None
     train = rows_dataset(
-        documents, pack([len(d[0]) for d in documents], numbers.row_length), tokenizer.pad_token_id, width
+        documents, pack([len(d[0]) for d in documents], config.row_length), tokenizer.pad_token_id, width
     )
-    held = rows_dataset(validation, pack_best_fit([len(d[0]) for d in validation], numbers.row_length),
-                        tokenizer.pad_token_id, numbers.row_length) if validation else None  # fmt: skip
-    hardware = numbers.hardware
+    held = rows_dataset(validation, pack_best_fit([len(d[0]) for d in validation], config.row_length),
+                        tokenizer.pad_token_id, config.row_length) if validation else None  # fmt: skip
+    hardware = config.hardware
     arguments = SFTConfig(
-        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=numbers.steps,
-        per_device_train_batch_size=share(numbers.batch), per_device_eval_batch_size=4 * hardware.rows,
-        learning_rate=numbers.learning_rate, max_grad_norm=1.0,
-        lr_scheduler_type=numbers.schedule, warmup_steps=round(numbers.warmup * numbers.steps),
-        metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=numbers.patience > 0,
-        eval_strategy="steps" if held else "no", eval_steps=numbers.evaluate_every or numbers.steps,
-        save_strategy="steps", save_steps=numbers.evaluate_every or max(20, numbers.steps // 8),
+        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=config.steps,
+        per_device_train_batch_size=per_process_batch(config.batch_size), per_device_eval_batch_size=4 * hardware.micro_batch_size,
+        learning_rate=config.learning_rate, max_grad_norm=1.0,
+        lr_scheduler_type=config.lr_schedule, warmup_steps=round(config.warmup_ratio * config.steps),
+        metric_for_best_model="eval_loss" if held else None, load_best_model_at_end=config.patience > 0,
+        eval_strategy="steps" if held else "no", eval_steps=config.eval_steps or config.steps,
+        save_strategy="steps", save_steps=config.eval_steps or max(20, config.steps // 8),
         save_total_limit=1,
         restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
-        weight_decay=numbers.weight_decay, use_liger_kernel=hardware.liger, remove_unused_columns=False,
-        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, numbers.steps),
-        **machine(hardware),
+        weight_decay=config.weight_decay, use_liger_kernel=hardware.liger, remove_unused_columns=False,
+        max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, config.steps),
+        **hardware_arguments(hardware),
     )  # fmt: skip
-    keep_outputs_whole(arguments)
+    keep_fp32_outputs_under_fsdp(arguments)
     tokens_a_row = sum(map(len, train["input_ids"])) / len(train)
-    recorder = Recorder(out / "metrics.jsonl", numbers.steps, title, numbers.batch * tokens_a_row)
+    recorder = Recorder(out / "metrics.jsonl", config.steps, title, config.batch_size * tokens_a_row)
     callbacks = [recorder]
-    if numbers.patience:
+    if config.patience:
         # At a constant rate the validation loss jumps by a few thousandths from one evaluation to the next.
-        callbacks.append(Plateau(numbers.patience, 5e-3, numbers.cooldown))
-    settings = {"lr": numbers.learning_rate, "weight_decay": numbers.weight_decay}
+        callbacks.append(Plateau(config.patience, 5e-3, config.cooldown_steps))
+    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=train, eval_dataset=held, processing_class=tokenizer,
         data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
-        optimizer_cls_and_kwargs=(muon, settings) if numbers.muon else None,
+        optimizer_cls_and_kwargs=(muon, settings) if config.muon else None,
     )  # fmt: skip
-    trainer.rows, trainer.fused = hardware.rows, hardware.liger
+    trainer.rows, trainer.fused = hardware.micro_batch_size, hardware.liger
     longest = sorted(range(len(train)), key=lambda i: -len(train[i]["input_ids"]))
-    trainer.longest = [train[i] for i in longest[: hardware.rows]]
+    trainer.longest = [train[i] for i in longest[: hardware.micro_batch_size]]
     trainer.remove_callback(PrinterCallback)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume_point(out))
-    return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started)
+    return save_and_summarise(trainer, tokenizer, out, recorder, time.perf_counter() - started)
 
 
 class Plateau(EarlyStoppingCallback):
@@ -270,9 +270,9 @@ class _Trainer(SFTTrainer):
 
         if self.longest and self.optimizer.state:
             worst = self._prepare_inputs(self.data_collator(self.longest))
-            rehearse(self, model, lambda: loss(worst), "rows of {1} tokens, {0} at once".format(*worst["labels"].shape))
+            preflight_longest_batch(self, model, lambda: loss(worst), "rows of {1} tokens, {0} at once".format(*worst["labels"].shape))
             self.longest = []
-        return in_parts(by_length(inputs, self.rows), loss, self.accelerator.backward)
+        return backward_in_microbatches(by_length(inputs, self.rows), loss, self.accelerator.backward)
 
     def create_scheduler(self, num_training_steps, optimizer=None):
         if not any(isinstance(one, Plateau) for one in self.callback_handler.callbacks):

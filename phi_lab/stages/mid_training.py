@@ -11,14 +11,14 @@ a plateau and not a choice. Deviation: the loss covers the answer only; a small 
 
 from pathlib import Path
 
-from phi_lab.config.schema import Training
+from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.files import read_rows
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 
 
 def train(
-    student: Path, data: Path, validation: Path, out: Path, numbers: Training, *, seed: int,
+    student: Path, data: Path, validation: Path, out: Path, config: LanguageModelingConfig, *, seed: int,
     pack: lm.Pack = lm.pack_best_fit,
 ) -> Result:  # fmt: skip
     """Train the model in `student` on `data` (JSON Lines with `prompt`, `completion`); the result is saved in
@@ -27,4 +27,4 @@ def train(
     pack(lengths, row_length) -> rows of document indices: every document at most once, no row over `row_length`.
     """
     rows, held = (read_rows(path, ("prompt", "completion")) for path in (data, validation))
-    return lm.fit_rows(student, rows, held, out, numbers, pack=pack, packed=True, seed=seed, title="mid-training")
+    return lm.fit_rows(student, rows, held, out, config, pack=pack, packed=True, seed=seed, title="mid-training")

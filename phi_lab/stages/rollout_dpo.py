@@ -30,7 +30,7 @@ import trl
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 
-from phi_lab.config.schema import Preference
+from phi_lab.config.schema import DPOConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.model import chat, checkpoints
@@ -38,14 +38,14 @@ from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import (
     Recorder,
     Result,
-    finish,
-    in_parts,
-    keep_outputs_whole,
-    rehearse,
+    backward_in_microbatches,
+    hardware_arguments,
+    keep_fp32_outputs_under_fsdp,
+    per_process_batch,
+    preflight_longest_batch,
     resume_point,
-    share,
+    save_and_summarise,
 )
-from phi_lab.stages.training import arguments as machine
 
 # pair(right, wrong, count, rng) -> up to `count` (chosen, rejected) for one question
 Pair = Callable[[Sequence[dict], Sequence[dict], int, random.Random], list[tuple[dict, dict]]]
@@ -88,20 +88,20 @@ def log_probabilities(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
     return found
 
 
-def select_plausible(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wrong: Sequence[dict], numbers: Preference
+def filter_by_student_likelihood(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wrong: Sequence[dict], config: DPOConfig
 ) -> list[dict]:
-    """The wrong rollouts that the model itself writes at least once in exp(`numbers.plausible`) samples; infinite: all
+    """The wrong rollouts that the model itself writes at least once in exp(`config.max_student_nll`) samples; infinite: all
     of them, and the model is not asked.
     """
-    if math.isinf(numbers.plausible):
+    if math.isinf(config.max_student_nll):
         return list(wrong)
     found = log_probabilities(model, tokenizer, wrong)
-    return [row for row, value in zip(wrong, found, strict=True) if value >= -numbers.plausible]
+    return [row for row, value in zip(wrong, found, strict=True) if value >= -config.max_student_nll]
 
 
 def make_pairs(
-    tokenizer: PreTrainedTokenizerFast, right: list[dict], wrong: list[dict], numbers: Preference, seed: int, pair: Pair
+    tokenizer: PreTrainedTokenizerFast, right: list[dict], wrong: list[dict], config: DPOConfig, seed: int, pair: Pair
 ) -> list[dict]:
     """`prompt`, `chosen`, `rejected` rows, TRL's own columns, from rollouts of the same questions; shuffled.
 
@@ -114,15 +114,15 @@ def make_pairs(
             sides[row["id"]][side].append(row)
     rows = []
     for good, bad in sides.values():
-        for chosen, rejected in pair(good, bad, numbers.pairs_a_question, rng) if good and bad else []:
-            prompt = chat.asked(tokenizer, chosen["prompt"])
+        for chosen, rejected in pair(good, bad, config.pairs_per_question, rng) if good and bad else []:
+            prompt = chat.render_prompt(tokenizer, chosen["prompt"])
             rows.append({"prompt": prompt, "chosen": chosen["completion"], "rejected": rejected["completion"]})
     if not rows:
         raise UserError(
             "no question has both a right and a plausible wrong rollout: distil more questions, or raise `plausible`"
         )
     rng.shuffle(rows)
-    return rows[: numbers.pairs]
+    return rows[: config.max_pairs]
 
 
 def train(
@@ -130,11 +130,11 @@ def train(
     right: Path,
     wrong: Path,
     out: Path,
-    numbers: Preference,
+    config: DPOConfig,
     *,
     seed: int,
     pair: Pair = pair_closest_length,
-    select: Callable[..., list[dict]] = select_plausible,
+    select: Callable[..., list[dict]] = filter_by_student_likelihood,
 ) -> Result:
     """Train the model in `student` on pairs from two files of rollouts; saved in `out/model`.
 
@@ -142,32 +142,32 @@ def train(
     before training, so no second model stays in memory.
     """
     columns, started = ("id", "prompt", "completion", "tokens"), time.perf_counter()
-    model, tokenizer = checkpoints.load(student, numbers.hardware), checkpoints.load_tokenizer(student)
+    model, tokenizer = checkpoints.load(student, config.hardware), checkpoints.load_tokenizer(student)
     rows = read_rows(right, columns)
     answered = {row["id"] for row in rows}
     mistakes = [row for row in read_rows(wrong, columns) if row["id"] in answered]
-    if numbers.longest:
+    if config.max_tokens:
         rows, mistakes = (
-            [row for row, count in zip(side, _tokens(tokenizer, side), strict=True) if count <= numbers.longest]
+            [row for row, count in zip(side, _tokens(tokenizer, side), strict=True) if count <= config.max_tokens]
             for side in (rows, mistakes)
         )
-    rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, numbers), numbers, seed, pair)
-    steps = max(1, len(rows) // numbers.batch) * numbers.epochs
-    mine = share(numbers.batch)
-    together = math.gcd(mine, numbers.hardware.rows)  # pairs in one pass; passes of equal size make up the batch
+    rows = make_pairs(tokenizer, rows, select(model, tokenizer, mistakes, config), config, seed, pair)
+    steps = max(1, len(rows) // config.batch_size) * config.epochs
+    mine = per_process_batch(config.batch_size)
+    together = math.gcd(mine, config.hardware.micro_batch_size)  # pairs in one pass; passes of equal size make up the batch
     arguments = trl.DPOConfig(
-        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=numbers.beta,
-        per_device_train_batch_size=mine, learning_rate=numbers.learning_rate, lr_scheduler_type="cosine",
+        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=config.beta,
+        per_device_train_batch_size=mine, learning_rate=config.learning_rate, lr_scheduler_type="cosine",
         warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
         precompute_ref_batch_size=2 * together * SORTED, max_length=None, save_strategy="steps", save_steps=20,
-        save_total_limit=1, logging_steps=min(2, steps), **machine(numbers.hardware),
+        save_total_limit=1, logging_steps=min(2, steps), **hardware_arguments(config.hardware),
     )  # fmt: skip
     ids = {f"{side}_ids": _ids(tokenizer, [row[side] for row in rows]) for side in ("prompt", "chosen", "rejected")}
     for side in ("chosen_ids", "rejected_ids"):
         ids[side] = [one + [tokenizer.eos_token_id] for one in ids[side]]
     lengths = [2 * len(prompt) + len(good) + len(bad) for prompt, good, bad in zip(*ids.values(), strict=True)]
-    recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", numbers.batch * sum(lengths) / len(rows), KEPT)
-    keep_outputs_whole(arguments)
+    recorder = Recorder(out / "metrics.jsonl", steps, "Rollout DPO", config.batch_size * sum(lengths) / len(rows), KEPT)
+    keep_fp32_outputs_under_fsdp(arguments)
     with arguments.main_process_first(local=False):  # TRL keeps the reference's log-probabilities beside a set on disk
         folder = out / "trainer" / "pairs"
         if arguments.process_index == 0:
@@ -176,26 +176,26 @@ def train(
     trainer = _Trainer(
         model=model,
         # sharded, TRL scores with a second model; one that it loads itself would choose LongRoPE's factors anew
-        ref_model=checkpoints.load(student, numbers.hardware) if arguments.fsdp_plugin_args else None,
+        ref_model=checkpoints.load(student, config.hardware) if arguments.fsdp_plugin_args else None,
         args=arguments,
         train_dataset=pairs,
         processing_class=tokenizer,
         callbacks=[recorder],
         rows=together,
-        fused=numbers.hardware.liger,
+        fused=config.hardware.liger,
         longest=sorted(range(len(pairs)), key=lambda index: -lengths[index])[:together],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_point(out))
     scored = sum(lengths)  # by the reference, and to select
-    if math.isfinite(numbers.plausible):
+    if math.isfinite(config.max_student_nll):
         scored += sum(_tokens(tokenizer, mistakes))
-    return finish(trainer, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)
+    return save_and_summarise(trainer, tokenizer, out, recorder, time.perf_counter() - started, forward_tokens=scored)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict]) -> list[int]:
     """Of each rollout with its question and its stop token."""
-    asked = _ids(tokenizer, [chat.asked(tokenizer, row["prompt"]) for row in rows])
+    asked = _ids(tokenizer, [chat.render_prompt(tokenizer, row["prompt"]) for row in rows])
     said = _ids(tokenizer, [row["completion"] for row in rows])
     return [len(question) + len(answer) + 1 for question, answer in zip(asked, said, strict=True)]
 
@@ -221,7 +221,7 @@ def by_length(
         yield some, {name: value[both, :width] if value.dim() > 1 else value[some] for name, value in batch.items()}
 
 
-def question_once(
+def shared_prefix_logprobs(
     model: PreTrainedModel,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
@@ -285,7 +285,7 @@ class _Trainer(trl.DPOTrainer):
 
     def _headed(self, model):
         """What TRL calls as the model, and gets log-probabilities from."""
-        return model if self.fused else partial(question_once, model)
+        return model if self.fused else partial(shared_prefix_logprobs, model)
 
     def compute_ref_log_probs(self, model, inputs):
         """The same log-probabilities, (pairs,) of the chosen and of the rejected answers."""
@@ -301,9 +301,9 @@ class _Trainer(trl.DPOTrainer):
         whole, headed = super().compute_loss, self._headed(model)
         if self.longest and self.optimizer.state:
             worst = self._prepare_inputs(self.data_collator([self.train_dataset[place] for place in self.longest]))
-            rehearse(self, model, lambda: whole(headed, worst), f"the longest {len(self.longest)} pairs at once")
+            preflight_longest_batch(self, model, lambda: whole(headed, worst), f"the longest {len(self.longest)} pairs at once")
             self.longest = []
         pairs, parts = len(inputs["input_ids"]) // 2, by_length(inputs, self.rows, not self.fused)
-        return in_parts(
+        return backward_in_microbatches(
             list(parts), lambda part: whole(headed, part[1]) * len(part[0]) / pairs, self.accelerator.backward
         )

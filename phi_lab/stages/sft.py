@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from phi_lab.config.schema import Training
+from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.files import read_rows
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD
@@ -62,7 +62,7 @@ def train(
     data: Path,
     validation: Path,
     out: Path,
-    numbers: Training,
+    config: LanguageModelingConfig,
     *,
     seed: int,
     pack: lm.Pack = lm.one_per_row,
@@ -73,5 +73,5 @@ def train(
     `pack` decides what shares a row; the paper's answer, and the default, is: nothing. `choose` takes the subset.
     """
     columns = ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion")
-    rows, held = choose(read_rows(data, columns), numbers.documents, seed), read_rows(validation, columns[-2:])
-    return lm.fit_rows(student, rows, held, out, numbers, pack=pack, packed=False, seed=seed, title="SFT")
+    rows, held = choose(read_rows(data, columns), config.documents, seed), read_rows(validation, columns[-2:])
+    return lm.fit_rows(student, rows, held, out, config, pack=pack, packed=False, seed=seed, title="SFT")

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from phi_lab.config.schema import Hardware
+from phi_lab.config.schema import HardwareConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, write_rows
 from phi_lab.core.progress import Bar
@@ -49,29 +49,29 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def share(batch: int) -> int:
+def per_process_batch(batch: int) -> int:
     """This process's part of a batch. Raises UserError where it cannot be divided evenly."""
     if batch % processes():
         raise UserError(f"a batch of {batch} cannot be divided among {processes()} processes: choose a divisor of it")
     return batch // processes()
 
 
-def arguments(hardware: Hardware) -> dict:
+def hardware_arguments(hardware: HardwareConfig) -> dict:
     """The trainer's arguments that depend on the machine. Several processes shard the model with FSDP2 if asked to."""
-    gpu, sharded = torch.cuda.is_available(), hardware.sharded and processes() > 1
-    wrapped = {"version": 2, "activation_checkpointing": hardware.checkpointing,
+    gpu, sharded = torch.cuda.is_available(), hardware.fsdp and processes() > 1
+    wrapped = {"version": 2, "activation_checkpointing": hardware.gradient_checkpointing,
                "state_dict_type": "SHARDED_STATE_DICT"}  # fmt: skip
     # Each pass adds to the shards: what waits for the last pass would survive `rehearse`, unsharded and in bfloat16.
     accumulation = {"gradient_accumulation_kwargs": {"sync_each_batch": True}} if sharded else None
     return {
-        "optim": hardware.optimizer, "activation_checkpointing": hardware.checkpointing and not sharded, "bf16": gpu,
+        "optim": hardware.optimizer, "activation_checkpointing": hardware.gradient_checkpointing and not sharded, "bf16": gpu,
         "use_cpu": not gpu, "ddp_backend": "gloo" if processes() > 1 and not gpu else None,
         "fsdp": sharded or None, "fsdp_config": wrapped if sharded else None, "report_to": "none", "disable_tqdm": True,
         "accelerator_config": accumulation, "ddp_timeout": WAIT,
     }  # fmt: skip
 
 
-def keep_outputs_whole(config: TrainingArguments) -> None:
+def keep_fp32_outputs_under_fsdp(config: TrainingArguments) -> None:
     """Have FSDP2 compute in bfloat16 but hand out losses and log-probabilities as they are, and add gradients in
     float32. accelerate would round what the model returns to bfloat16, whose numbers near 3,000 are 16 apart: Rollout
     DPO's sums over an answer lie there.
@@ -128,7 +128,7 @@ class Recorder(TrainerCallback):
         return int(state.global_step * self.tokens_a_step) or state.num_input_tokens_seen
 
 
-def in_parts(
+def backward_in_microbatches(
     parts: list, loss: Callable[[object], torch.Tensor], backward: Callable[[torch.Tensor], None]
 ) -> torch.Tensor:
     """The loss of a batch that goes through forward and backward part by part; the last part's backward is left to
@@ -146,7 +146,7 @@ def in_parts(
     return loss(last) + before
 
 
-def rehearse(trainer: Trainer, model: torch.nn.Module, loss: Callable[[], torch.Tensor], what: str) -> None:
+def preflight_longest_batch(trainer: Trainer, model: torch.nn.Module, loss: Callable[[], torch.Tensor], what: str) -> None:
     """Send the longest batch of a stage forward and backward, once the optimizer has its moments, and forget its
     gradient: too little memory shows in the first minute and not in the tenth hour.
 
@@ -173,7 +173,7 @@ def resume_point(out: Path) -> str | None:
     return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
-def finish(
+def save_and_summarise(
     trainer: Trainer, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: Recorder, seconds: float,
     train_tokens: int | None = None, forward_tokens: int = 0,
 ) -> Result:  # fmt: skip

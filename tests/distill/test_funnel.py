@@ -59,13 +59,13 @@ def test_equal_and_alike_answers():
     texts = [" ".join(words), " ".join(words), near, " ".join(reversed(words))]
     rows = [row(0, n, f"<think>{text}</think>\\boxed{{1}}") for n, text in enumerate(texts)]
     assert sifted(rows)[2] == {"distinct": 1}
-    kept, _, removed = sifted(rows, Rules(near=0.8))
+    kept, _, removed = sifted(rows, Rules(near_duplicate_threshold=0.8))
     assert removed == {"distinct": 1, "not alike": 1} and [r["sample"] for r in kept] == [0, 3]
 
 
 def test_pass_rate_and_attributes():
     rows = [row(0, n, verdict="right" if n else "wrong") for n in range(4)] + [row(1, n) for n in range(4)]
-    kept, wrong, removed = sifted(rows, Rules(rates=(0.1, 0.9)))
+    kept, wrong, removed = sifted(rows, Rules(pass_rate_range=(0.1, 0.9)))
     assert removed == {"right": 1, "difficulty": 4}
     assert {r["pass_rate"] for r in kept} == {0.75} and not any(r["repeats"] for r in kept)
     assert [(r["id"], r["pass_rate"]) for r in wrong] == [("q0", 0.75)]
@@ -73,13 +73,13 @@ def test_pass_rate_and_attributes():
 
 def test_questions_of_other_levels_are_left_out():
     rows = [row(n, level=n) for n in range(5)]
-    kept, _, removed = sifted(rows, Rules(levels=(2, 3)))
+    kept, _, removed = sifted(rows, Rules(level_range=(2, 3)))
     assert removed == {"difficulty": 3} and [r["level"] for r in kept] == [2, 3]
 
 
 def test_a_domain_has_its_share():
     rows = [row(n, domain="logic" if n % 2 else "arithmetic") for n in range(20)]
-    kept, _, removed = sifted(rows, Rules(a_domain=3))
+    kept, _, removed = sifted(rows, Rules(max_per_domain=3))
     assert removed == {"balance": 14} and [r["id"] for r in kept] == [f"q{n}" for n in range(6)]
 
 
@@ -151,7 +151,7 @@ def test_memory_and_speed_do_not_depend_on_the_number():
         assert sum(len(right) for right, _ in one.sift(some(count, domain))) > 0
         return count / (time.perf_counter() - start)
 
-    cheap, whole = through(40_000, Rules(), "arithmetic"), through(8_000, Rules(near=0.9), "text")
+    cheap, whole = through(40_000, Rules(), "arithmetic"), through(8_000, Rules(near_duplicate_threshold=0.9), "text")
     print(f"{cheap:,.0f} and {whole:,.0f} rollouts a second")
     assert cheap > 20_000 and whole > 2_000
     peaks = []

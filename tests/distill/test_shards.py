@@ -15,7 +15,7 @@ from phi_lab.config import schema
 from phi_lab.core.errors import UserError
 from phi_lab.distill import shards, teachers, training_sets
 
-PLAN = schema.Distillation(questions=30, validation_questions=0, samples=3)
+PLAN = schema.DistillationConfig(questions=30, validation_questions=0, samples=3)
 ASKED = training_sets.questions(30, 1)
 WHOSE = {"name": "script", "samples": 3, "temperature": 1.0, "seed": 1}
 
@@ -35,12 +35,12 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("shards") / "whole"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shards, "CHUNK", 8)
-        shards.roll(teachers.script(PLAN, 1), ASKED, out, **WHOSE)
+        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, out, **WHOSE)
     return everything(out)
 
 
 def test_every_question_is_answered_in_order_and_verified(whole, tmp_path):
-    shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole and set(whole) == {"manifest.json", *(f"{n:06d}.parquet" for n in range(4))}
     rows = list(shards.rows(tmp_path))
     assert [(row["id"], row["sample"]) for row in rows] == [(p.id, k) for p in ASKED for k in range(3)]
@@ -82,12 +82,12 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(whole, tmp_path, see
     rng, given, torn = random.Random(seed), [], 0
     for _ in range(3):
         with suppress(Killed):
-            shards.roll(one_by_one(rng.randrange(1, 30), given), ASKED, tmp_path, **WHOSE)
+            shards.collect_rollouts(one_by_one(rng.randrange(1, 30), given), ASKED, tmp_path, **WHOSE)
         for journal in tmp_path.glob("*.jsonl"):
             if rng.random() < 0.5 and journal.stat().st_size:  # torn: the last answer is asked again
                 os.truncate(journal, journal.stat().st_size - rng.randrange(1, 9))
                 torn += 1
-    shards.roll(one_by_one(None, given), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(one_by_one(None, given), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
     assert len(given) == 90 + torn
 
@@ -95,20 +95,20 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(whole, tmp_path, see
 def test_killed_between_the_last_answer_and_the_shard(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(shards, "_finish", lambda *_: None)
-        shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert len(list(tmp_path.glob("*.jsonl"))) == 4 and not list(tmp_path.glob("*.parquet"))
 
     def never(chunks, done):
         assert list(chunks) == []
 
-    shards.roll(never, ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(never, ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
 
 
 def test_more_questions_keep_what_was_answered(whole, tmp_path):
-    shards.roll(teachers.script(PLAN, 1), ASKED[:12], tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED[:12], tmp_path, **WHOSE)
     before = [row["completion"] for row in shards.rows(tmp_path)]
-    shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert [row["completion"] for row in shards.rows(tmp_path)][: len(before)] == before
     assert [row["id"] for row in shards.rows(tmp_path)] == [p.id for p in ASKED for _ in range(3)]
 
@@ -122,26 +122,26 @@ def test_what_was_not_answered_is_told_and_asked_again(whole, tmp_path):
         teachers.script(PLAN, 1)(chunks, some)
 
     with pytest.raises(UserError, match="4 rollouts were not answered; the same command"):
-        shards.roll(forgetful, ASKED, tmp_path, **WHOSE)
-    shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+        shards.collect_rollouts(forgetful, ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
 
 
 def test_another_teacher_is_refused_and_a_broken_journal_named(tmp_path):
-    shards.roll(teachers.script(PLAN, 1), ASKED[:4], tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED[:4], tmp_path, **WHOSE)
     with pytest.raises(UserError, match="temperature differs"):
-        shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE | {"temperature": 0.5})
+        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE | {"temperature": 0.5})
     (tmp_path / "000001.jsonl").write_text('[0, 0, "x", "stop", 1]\nnonsense\n')
     with pytest.raises(UserError, match=r"000001\.jsonl, line 2: .*delete that line"):
-        shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
 
 
 def test_a_full_disk_ends_it_and_loses_nothing(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(shards, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OSError):
-            shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
-    shards.roll(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+            shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
 
 
@@ -151,7 +151,7 @@ def test_lone_surrogates_and_huge_answers_are_kept(tmp_path):
             for place in list(chunk.missing):
                 done(chunk, place, ("\ud800" + "x" * 100_000, "length", 1))
 
-    shards.roll(odd, ASKED[:2], tmp_path, **WHOSE)
+    shards.collect_rollouts(odd, ASKED[:2], tmp_path, **WHOSE)
     assert {row["completion"][:2] for row in shards.rows(tmp_path)} == {"?x"}
 
 

@@ -18,7 +18,7 @@ from phi_lab.problems import sources
 from phi_lab.sampling import rollouts
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-SHORT = schema.Protocol(max_new_tokens=24, samples=3, aime_samples=5, problems=4)
+SHORT = schema.BenchmarkProtocol(max_new_tokens=24, samples=3, aime_samples=5, problems=4)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_the_model_is_asked_as_the_authors_ask(tmp_path, sets, shipped, monkeypa
     ((prompts, *settings),) = asked
     assert settings == [0.6, 0.95, 24]
     assert prompts[:3] == [f"{schema.INSTRUCTION}\n\nWhat is 0+0?"] * 3 and len(prompts) == 12
-    usual = schema.Protocol()
+    usual = schema.BenchmarkProtocol()
     assert (usual.temperature, usual.top_p, usual.max_new_tokens, usual.samples, usual.aime_samples) == (
         0.6, 0.95, 32768, 8, 64,
     )  # fmt: skip

@@ -53,10 +53,10 @@ def test_leafing_wraps_around_and_escapes():
 
 def test_a_moved_filter_shows_what_it_takes():
     """Seven right answers, of 0 to 140 tokens, to four questions of which the last ones are hard."""
-    report, kept = widgets.filtered(WORKED, Rules(longest=60))
+    report, kept = widgets.filtered(WORKED, Rules(max_tokens=60))
     assert [row["tokens"] for row in kept] == [0, 20, 40]
     assert {step["name"]: step["removed"] for step in report["steps"]}["fits"] == 4
-    assert [row["tokens"] for row in widgets.filtered(WORKED, Rules(rates=(0.0, 0.6)))[1]] == [40]
+    assert [row["tokens"] for row in widgets.filtered(WORKED, Rules(pass_rate_range=(0.0, 0.6)))[1]] == [40]
     cells = [row.split("</td>") for row in widgets.limits_table(WORKED, (140, 60)).split("<tr>")[2:]]
     assert [[cell.rpartition(">")[2] for cell in row[:4]] for row in cells] == [
         ["140", "7", "4", "50.0 %"], ["60", "3", "2", "0.0 %"],
@@ -225,14 +225,14 @@ def test_a_gpu_scale_says_what_it_needs():
 def test_a_lab_finds_its_scale(lab, monkeypatch, tmp_path):
     """By its argument, else PHI_LAB_SCALE, else what the folder was opened with, else cpu."""
     new = tmp_path / "new"
-    assert lab.numbers.scale == "cpu" == notebook.usual_scale(new)
+    assert lab.config.scale == "cpu" == notebook.usual_scale(new)
     write_json(new / "config.json", {"numbers": {"scale": "qlora"}})
     assert notebook.usual_scale(new) == "qlora"
     monkeypatch.setenv("PHI_LAB_SCALE", "lora")
     assert notebook.usual_scale(new) == "lora"
     with pytest.raises(UserError, match="the scale lora trains on a distilled set"):
         Lab()
-    assert Lab("cpu").numbers.scale == "cpu"
+    assert Lab("cpu").config.scale == "cpu"
     monkeypatch.setenv("PHI_LAB_SCALE", "huge")
     with pytest.raises(UserError, match=r"^PHI_LAB_SCALE='huge' is no scale: .* cpu, lora, qlora, full$"):
         Lab()
@@ -282,9 +282,9 @@ def lora(place, monkeypatch):
         monkeypatch.setenv("PHI_LAB_MODEL", str(place / "base"))
         Lab("lora")
     found = Lab()  # the folder knows its scale and its set
-    assert found.numbers.scale == "lora" and found.numbers.evaluation.sets[1] == "aime24"
-    short = replace(found.numbers.evaluation, engine="hf", max_new_tokens=6)
-    found.numbers = replace(found.numbers, evaluation=short)
+    assert found.config.scale == "lora" and found.config.evaluation.benchmarks[1] == "aime24"
+    short = replace(found.config.evaluation, engine="hf", max_new_tokens=6)
+    found.config = replace(found.config, evaluation=short)
     return found
 
 
@@ -311,7 +311,7 @@ def test_lengths_are_the_model_s_own(lab, lora):
 
 
 def test_a_gpu_scale_does_not_show_models_that_it_lacks(lora, capsys):
-    assert [lora.origin(stage) for stage in ("base", "mid")] == [lora.numbers.model, "not trained yet"]
+    assert [lora.origin(stage) for stage in ("base", "mid")] == [lora.config.model, "not trained yet"]
     page = lora.before_after("base", "grpo").data
     assert "Add 1." in page and "No model of GRPO here, and none is shipped for lora." in page
     assert "No model of teacher" in lora.before_after("base", "teacher").data
@@ -319,7 +319,7 @@ def test_a_gpu_scale_does_not_show_models_that_it_lacks(lora, capsys):
         with pytest.raises(UserError, match="sft: no model in lora-run, and none is shipped for lora"):
             look("sft")
     assert not (lora.out / "ladder.json").exists()
-    lora.own_arm()
+    lora.on_policy_dpo()
     (line,) = capsys.readouterr().out.splitlines()
     assert "the scale lora has no second arm of Rollout DPO" in line
     assert lora.own_wrong() == [] and not (lora.out / "dpo-own").exists()
@@ -340,11 +340,11 @@ def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch)
 
 def test_public_sets_are_asked_with_the_instruction_of_public_benchmarks(place, asked, student):
     few = {"problems": 2, "max_new_tokens": 4}
-    numbers = schema.Evaluation(**few, samples=1, pass_samples=1, sets=("math500", "hard", "transfer"))
-    ladder.evaluate(student, "x", place / "evals", numbers, 0)
+    config = schema.EvaluationConfig(**few, samples=1, pass_samples=1, benchmarks=("math500", "hard", "transfer"))
+    ladder.evaluate(student, "x", place / "evals", config, 0)
     easy, hard = asked[0][0], asked[2][0]
     assert hard == [problem["prompt"] for problem in benchmarks.load("hard")[:2]]
-    public_benchmarks.measure(student, ["math500"], place / "exam", schema.Protocol(**few, samples=1), 0, "cpu")
+    public_benchmarks.measure(student, ["math500"], place / "exam", schema.BenchmarkProtocol(**few, samples=1), 0, "cpu")
     assert easy == asked[-1][0] and easy[0].startswith("Please reason step by step") and easy[0].endswith("Add 0.")
 
 
@@ -353,9 +353,9 @@ def test_a_set_that_cannot_be_read_is_told_before_a_model_is_loaded(place, stude
         raise AssertionError("loaded a model")
 
     monkeypatch.setattr(checkpoints, "load_to_sample", never)
-    numbers = schema.Evaluation(problems=2, sets=("easy", "math500", "gpqa-diamond"))
+    config = schema.EvaluationConfig(problems=2, benchmarks=("easy", "math500", "gpqa-diamond"))
     with pytest.raises(UserError, match=r"no gpqa-diamond\.jsonl"):
-        ladder.evaluate(student, "x", place / "evals", numbers, 0)
+        ladder.evaluate(student, "x", place / "evals", config, 0)
 
 
 def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
@@ -371,7 +371,7 @@ def test_answers_are_those_that_the_rung_counts(lab):
     rows = [{"sample": sample, "temperature": heat} for heat in (0.0, 0.6) for sample in range(1 + 7 * (heat > 0))]
     for name in ("hard", "easy"):
         write_rows(lab.out / "evals" / f"mid.{name}.jsonl", rows)
-    counted = lab.numbers.evaluation.samples
+    counted = lab.config.evaluation.samples
     assert len(lab.answers("mid", "hard", 0.6)) == counted < 8
     assert len(lab.answers("mid", "hard")) == len(lab.answers("mid", "easy", 0.6)) == 1
 

@@ -6,7 +6,7 @@ import torch
 from peft import peft_model
 from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
-from phi_lab.config.schema import Hardware
+from phi_lab.config.schema import HardwareConfig
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
 
@@ -65,8 +65,8 @@ def test_longrope_keeps_to_the_long_factors(long_roped):
     assert (alone - packed).abs().max() > 1e-3  # the trap
     one_way, packed_one_way = alone_and_packed(checkpoints.load(long_roped))
     assert torch.allclose(one_way, packed_one_way, atol=1e-5) and torch.allclose(one_way, packed, atol=1e-5)
-    assert checkpoints.least_context(checkpoints.load(long_roped)) == 33
-    assert checkpoints.least_context(checkpoints.build("phi-nano", 514, 0)) == 0
+    assert checkpoints.min_vllm_context(checkpoints.load(long_roped)) == 33
+    assert checkpoints.min_vllm_context(checkpoints.build("phi-nano", 514, 0)) == 0
 
 
 def test_the_seed_makes_the_weights():
@@ -91,7 +91,7 @@ def test_wrong_names_are_the_users(tmp_path, student):
     with pytest.raises(UserError, match="config.json is missing"):
         checkpoints.load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="unknown adapter 'dora'"):
-        checkpoints.load(student, Hardware(adapter="dora"))
+        checkpoints.load(student, HardwareConfig(adapter="dora"))
 
 
 def state(model):
@@ -100,7 +100,7 @@ def state(model):
 
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_adapters_train_and_the_base_stays(adapter, student, tokenizer):
-    model = checkpoints.load(student, Hardware(adapter=adapter))
+    model = checkpoints.load(student, HardwareConfig(adapter=adapter))
     ids = tokenizer(chat.prompt_text("Compute 12+13.") + r"\boxed{25}", return_tensors="pt").input_ids
     with torch.no_grad():
         first = model(input_ids=ids).logits
@@ -127,7 +127,7 @@ def test_adapters_train_and_the_base_stays(adapter, student, tokenizer):
 
 def test_a_base_in_4_bits_is_merged_in_the_computer_s_memory(student, tokenizer, tmp_path, monkeypatch):
     """On the GPU a whole base would have to find room beside the trained model."""
-    model = checkpoints.load(student, Hardware(adapter="qlora"))
+    model = checkpoints.load(student, HardwareConfig(adapter="qlora"))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:

@@ -20,9 +20,9 @@ RATIOS = (
 def test_every_figure_is_measured(tmp_path, monkeypatch):
     small = replace(
         presets.LAB,
-        mid=replace(presets.LAB.mid, batch=2),
-        dpo=replace(presets.LAB.dpo, batch=2),
-        grpo=replace(presets.LAB.grpo, prompts=2, group=4, max_new_tokens=24),
+        mid=replace(presets.LAB.mid, batch_size=2),
+        dpo=replace(presets.LAB.dpo, batch_size=2),
+        grpo=replace(presets.LAB.grpo, prompts_per_step=2, group_size=4, max_new_tokens=24),
     )
     monkeypatch.setattr(presets, "LAB", small)
     monkeypatch.setattr(bench, "RUNS", 2)

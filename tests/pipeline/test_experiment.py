@@ -60,7 +60,7 @@ def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, s
 
 
 def test_chains_of_other_numbers_are_another_ladder(tmp_path):
-    files.write_json(tmp_path / "numbers.json", {"numbers": presets.numbers("cpu", "lab").row()})
+    files.write_json(tmp_path / "numbers.json", {"numbers": presets.run_config("cpu", "lab").row()})
     with pytest.raises(UserError, match="chains of other numbers"):
         experiment.ladder(tmp_path, range(1), profile="smoke")
     assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]

@@ -37,8 +37,8 @@ def opened(folder, data):
 def test_numbers_come_back_from_a_config():
     for name in schema.SCALES:
         for profile in schema.PROFILES:
-            one = presets.numbers(name, profile)
-            assert schema.restored(json.loads(json.dumps(one.row()))) == one
+            one = presets.run_config(name, profile)
+            assert schema.config_from_dict(json.loads(json.dumps(one.row()))) == one
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts(tmp_path):
         run.chain(tmp_path / "run", launcher=launch.local(3))
     for profile in schema.PROFILES:  # on the machines that people rent
         for stage in ("mid", "sft", "dpo", "grpo"):
-            assert run.batch(presets.numbers("full", profile), stage) % 8 == 0
+            assert run.global_batch_size(presets.run_config("full", profile), stage) % 8 == 0
     assert not (tmp_path / "run").exists()
 
 
@@ -169,8 +169,8 @@ def test_more_processes_than_gpus_are_told_before_anything_starts(tmp_path, data
 
 def test_each_launched_process_counts_the_memory_before_it_loads(tmp_path, data, student, gpus, monkeypatch, capsys):
     """Behind a launcher of somebody's own the starting process does not know how many there are."""
-    numbers = replace(presets.LORA, model=str(student))
-    run.open_folder(tmp_path / "run", numbers, 0)
+    config = replace(presets.LORA, model=str(student))
+    run.open_folder(tmp_path / "run", config, 0)
     shutil.copytree(opened(tmp_path / "small", data) / "data", tmp_path / "run" / "data")
     gpus(4, gb=0.01)
     monkeypatch.setenv("WORLD_SIZE", "4")
@@ -180,8 +180,8 @@ def test_each_launched_process_counts_the_memory_before_it_loads(tmp_path, data,
     monkeypatch.setattr(run, "require_memory", lambda *what: asked.append(what) or real(*what))
     assert cli.main(["stage", "mid", "--out", str(tmp_path / "run")]) == 2
     assert "phi-lab: mid at the scale lora takes about" in capsys.readouterr().err
-    ((about, config, processes, room),) = asked
-    assert (about, config.hidden_size, processes, room) == (numbers, 128, 4, 0.01 * 1e9)
+    ((about, shape, processes, room),) = asked
+    assert (about, shape.hidden_size, processes, room) == (config, 128, 4, 0.01 * 1e9)
 
 
 def test_launched_processes_that_cannot_share_a_batch_end_before_they_look_at_data(tmp_path, monkeypatch):
@@ -203,7 +203,7 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
     with pytest.raises(UserError, match=words):
         experiment.ladder(tmp_path / "ladder", range(1))
     assert not (tmp_path / "run").exists() and not (tmp_path / "ladder" / "seed-0").exists()
-    for module, name in ((run.shards, "roll"), (run.sft, "train")):
+    for module, name in ((run.shards, "collect_rollouts"), (run.sft, "train")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it samples or trains"))
     folder = opened(tmp_path / "opened", data)  # a notebook gets there step by step
     for train in (
@@ -223,13 +223,13 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
 
 def test_a_full_run_asks_for_the_disk_of_its_checkpoints(tmp_path, student, monkeypatch):
     """Three checkpoints of mid-training, with Adam's moments, and its model: 40 bytes a weight."""
-    monkeypatch.setattr(checkpoints, "parameters", lambda folder: 1 << 30)
+    monkeypatch.setattr(checkpoints, "count_parameters", lambda folder: 1 << 30)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, free << 20))
-    numbers, free = replace(presets.FULL, model=str(student)), 300 + 40 * 1024 - 1
+    config, free = replace(presets.FULL, model=str(student)), 300 + 40 * 1024 - 1
     with pytest.raises(UserError, match="less than 41,260 MB free"):
-        run.open_folder(tmp_path / "run", numbers, 0)
+        run.open_folder(tmp_path / "run", config, 0)
     free += 1
-    run.open_folder(tmp_path / "run", numbers, 0)
+    run.open_folder(tmp_path / "run", config, 0)
 
 
 def test_ctrl_c_ends_the_launched_processes_too(tmp_path, data, monkeypatch):

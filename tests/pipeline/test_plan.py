@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from phi_lab.cli import main
 from phi_lab.config import presets
-from phi_lab.config.schema import Hardware
+from phi_lab.config.schema import HardwareConfig
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
 from phi_lab.model import checkpoints
@@ -46,7 +46,7 @@ def test_sizes_are_those_of_the_real_modules(name):
 @pytest.mark.parametrize(("checkpointing", "tokens", "measured"), [(True, 8192, 88.99), (False, 4096, 93.54)])
 def test_memory_is_within_five_percent_of_what_an_h200_used(checkpointing, tokens, measured):
     """Both cases of docs/performance.md held all logits: the fused head was meant to be on and was not."""
-    shape, hardware = plan.Shape("phi-4-mini"), Hardware(checkpointing=checkpointing)
+    shape, hardware = plan.Shape("phi-4-mini"), HardwareConfig(gradient_checkpointing=checkpointing)
     planned = sum(plan.memory(shape, hardware, 1, tokens).values()) / 1e9
     assert planned == pytest.approx(measured, rel=0.05)
     fused = sum(plan.memory(shape, replace(hardware, liger=True), 1, tokens).values()) / 1e9
@@ -57,7 +57,7 @@ def test_memory_is_within_five_percent_of_what_an_h200_used(checkpointing, token
 @pytest.mark.parametrize("adapter", [None, "lora", "qlora"])
 def test_precisions_are_those_of_the_real_modules(adapter):
     """What peft's preparation casts to float32 is counted so: QLoRA's embedding, norms, and all that flows between."""
-    hardware = Hardware(adapter=adapter, dtype="bfloat16" if adapter else "float32", checkpointing=True)
+    hardware = HardwareConfig(adapter=adapter, dtype="bfloat16" if adapter else "float32", gradient_checkpointing=True)
     model, widths = checkpoints.load(run.SHIPPED / "base", hardware), {}
     shape = plan.Shape(model.config)
     for name, module in model.named_modules():
@@ -91,7 +91,7 @@ ON_AN_H200 = [
 @pytest.mark.parametrize(("adapter", "row", "rows", "kept", "speed", "memory"), ON_AN_H200)
 def test_plan_is_within_fifteen_percent_of_what_an_h200_did(adapter, row, rows, kept, speed, memory):
     one = {None: presets.FULL, "lora": presets.LORA, "qlora": presets.QLORA}[adapter].mid.hardware
-    hardware, shape, card = replace(one, checkpointing=not kept), plan.Shape("phi-4-mini"), plan.CARDS["h200"]
+    hardware, shape, card = replace(one, gradient_checkpointing=not kept), plan.Shape("phi-4-mini"), plan.CARDS["h200"]
     if speed:
         assert plan.training_speed(shape, hardware, card, row) == pytest.approx(speed, rel=0.15)
     if memory:
@@ -144,42 +144,42 @@ def test_a_batch_that_gpus_cannot_share_is_said_with_a_number_that_can(capsys):
 
 @pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
 def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
-    numbers = presets.numbers(scale_name)
+    config = presets.run_config(scale_name)
     for gpus in (1, 2, 3, 6, 16, 24, 32, 48, 96, 128, 256):
         monkeypatch.setenv("WORLD_SIZE", str(gpus))
-        for row in plan.plan(numbers, "h200", gpus):
+        for row in plan.plan(config, "h200", gpus):
             if "cannot be divided" in row["reason"]:
                 with pytest.raises(UserError, match="cannot be divided"):
-                    training.share(run.batch(numbers, row["stage"]))
+                    training.per_process_batch(run.global_batch_size(config, row["stage"]))
             else:
-                assert training.share(run.batch(numbers, row["stage"])) * gpus == run.batch(numbers, row["stage"])
+                assert training.per_process_batch(run.global_batch_size(config, row["stage"])) * gpus == run.global_batch_size(config, row["stage"])
 
 
 def test_the_plan_has_the_passes_that_the_stages_have():
     """A pass is `Hardware.rows`, however much memory there is: rows, pairs of two, rollouts."""
-    shape, full = plan.Shape("phi-4-mini"), presets.numbers("full")
-    many = {stage: replace(getattr(full, stage), hardware=replace(full.mid.hardware, rows=3)) for stage in plan.UNITS}
-    many["dpo"] = replace(many["dpo"], longest=5000)
-    for numbers, passes in (
+    shape, full = plan.Shape("phi-4-mini"), presets.run_config("full")
+    many = {stage: replace(getattr(full, stage), hardware=replace(full.mid.hardware, micro_batch_size=3)) for stage in plan.UNITS}
+    many["dpo"] = replace(many["dpo"], max_tokens=5000)
+    for config, passes in (
         (full, {"mid": (1, 16), "sft": (1, 16), "dpo": (2, 16), "grpo": (1, 128)}),
         # a last pass of one row, but DPO's are equal: one pair
         (replace(full, **many), {"mid": (3, 6), "sft": (3, 6), "dpo": (2, 16), "grpo": (3, 43)}),
     ):
-        for row in plan.plan(numbers, "h200", 8):
+        for row in plan.plan(config, "h200", 8):
             assert (row["rows_a_pass"], row["passes"]) == passes[row["stage"]]
             needed = plan.memory(shape, full.mid.hardware, 8, row["rows_a_pass"] * row["row"])
             assert row["memory"] == {name: round(value / 1e9, 2) for name, value in needed.items()}
-        few = replace(numbers, sft=replace(numbers.sft, batch=8))  # a row each
+        few = replace(config, sft=replace(config.sft, batch_size=8))  # a row each
         assert plan.plan(few, "h200", 8)[1]["rows_a_pass"] == 1
 
 
 def test_the_longest_pair_of_dpo_is_planned():
-    numbers = presets.numbers("full")
-    for longest, row in ((16384, 16384), (4096, 4096), (0, numbers.mid.row_length)):  # 0: as mid-training has them
-        changed = replace(numbers, dpo=replace(numbers.dpo, longest=longest))
+    config = presets.run_config("full")
+    for longest, row in ((16384, 16384), (4096, 4096), (0, config.mid.row_length)):  # 0: as mid-training has them
+        changed = replace(config, dpo=replace(config.dpo, max_tokens=longest))
         assert plan.plan(changed, "h100", 8)[2]["row"] == row
-    plan.require(numbers, checkpoints.config("phi-4-mini"), 2, 85e9)
-    longer = replace(numbers, dpo=replace(numbers.dpo, longest=40_000))
+    plan.require(config, checkpoints.config("phi-4-mini"), 2, 85e9)
+    longer = replace(config, dpo=replace(config.dpo, max_tokens=40_000))
     with pytest.raises(UserError, match=r"^dpo at the scale full takes about"):
         plan.require(longer, checkpoints.config("phi-4-mini"), 2, 85e9)
 
@@ -218,27 +218,27 @@ def test_a_bad_plan_is_one_line(capsys, arguments, line):
 
 def test_an_answer_that_fits_nowhere_is_told():
     with pytest.raises(UserError, match="no answer of 9,000,000 tokens fits"):
-        plan.sampling(plan.Shape("phi-4-mini"), Hardware(), plan.CARDS["h100"], 9_000_000)
+        plan.sampling(plan.Shape("phi-4-mini"), HardwareConfig(), plan.CARDS["h100"], 9_000_000)
 
 
 @pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
 def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
     """vLLM's share of a card counts in both: beside the trainer, and as room for the weights and one answer."""
-    numbers, verdicts = presets.numbers(scale_name), set()
+    config, verdicts = presets.run_config(scale_name), set()
     for name, card in plan.CARDS.items():
         for gpus in (1, 4, 16):
-            fits = all(row["fits"] for row in plan.plan(numbers, name, gpus))
+            fits = all(row["fits"] for row in plan.plan(config, name, gpus))
             verdicts.add(fits)
             if fits:
-                plan.require(numbers, checkpoints.config("phi-4-mini"), gpus, card.memory)
+                plan.require(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
             else:
                 with pytest.raises(UserError, match="GB on each of"):
-                    plan.require(numbers, checkpoints.config("phi-4-mini"), gpus, card.memory)
+                    plan.require(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
     assert verdicts == ({True} if scale_name == "qlora" else {True, False})
 
 
 def test_beside_vllm_a_trainer_has_what_is_left():
-    numbers, shape = presets.numbers("lora"), plan.Shape("phi-4-mini")
-    assert plan._room(numbers, "sft", shape, 100e9) == pytest.approx(92e9)
-    assert plan._room(numbers, "grpo", shape, 100e9) == pytest.approx(62e9)
-    assert plan._room(numbers, "grpo", shape, 26e9) == 0  # 7.8 GB hold the weights and no answer of 4,096 tokens
+    config, shape = presets.run_config("lora"), plan.Shape("phi-4-mini")
+    assert plan._room(config, "sft", shape, 100e9) == pytest.approx(92e9)
+    assert plan._room(config, "grpo", shape, 100e9) == pytest.approx(62e9)
+    assert plan._room(config, "grpo", shape, 26e9) == 0  # 7.8 GB hold the weights and no answer of 4,096 tokens

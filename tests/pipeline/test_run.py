@@ -61,7 +61,7 @@ def said(capsys, *arguments):
 def test_a_run_folder_is_what_the_contract_says(finished):
     config = read_json(finished / "config.json")
     assert config["seed"] == 5 and config["numbers"]["scale"] == "cpu" and config["numbers"]["profile"] == "smoke"
-    assert config["numbers"]["grpo"]["prompts"] == 3 and "git_commit" in config
+    assert config["numbers"]["grpo"]["prompts_per_step"] == 3 and "git_commit" in config
     assert set(config["versions"]) >= {"torch", "transformers", "trl", "peft", "datasets"}
     for stage in STAGES[1:]:
         assert (finished / stage / "model" / "model.safetensors").is_file()
@@ -300,15 +300,15 @@ def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(tiny, 
 
 
 def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eval(tmp_path, shipped, student, capsys):
-    numbers = schema.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8)
-    evaluate.evaluate(student, "x", tmp_path, numbers, 0)
+    config = schema.EvaluationConfig(problems=2, samples=1, pass_samples=1, max_new_tokens=8)
+    evaluate.evaluate(student, "x", tmp_path, config, 0)
     first = read_rows(tmp_path / "x.hard.jsonl")
     with pytest.raises(UserError, match="x.json: model differs"):
-        evaluate.evaluate(shipped("grpo"), "x", tmp_path, numbers, 0)
+        evaluate.evaluate(shipped("grpo"), "x", tmp_path, config, 0)
     with pytest.raises(UserError, match="x.json: seed differs"):
-        evaluate.evaluate(student, "x", tmp_path, numbers, 1)
+        evaluate.evaluate(student, "x", tmp_path, config, 1)
     assert read_rows(tmp_path / "x.hard.jsonl") == first
-    evaluate.evaluate(shipped("grpo"), "x", tmp_path, numbers, 0, again=True)
+    evaluate.evaluate(shipped("grpo"), "x", tmp_path, config, 0, again=True)
     assert read_rows(tmp_path / "x.hard.jsonl") != first
 
 
@@ -375,11 +375,11 @@ def test_shipped_rollouts_never_repeat_a_question_that_was_asked_here(tmp_path, 
 @pytest.mark.slow
 def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokenizer):
     """`--from base --to base` needs nothing that is shipped but tokenizer and benchmarks."""
-    few = schema.Training(learning_rate=1e-3, batch=2, row_length=256, steps=2, documents=30)
+    few = schema.LanguageModelingConfig(learning_rate=1e-3, batch_size=2, row_length=256, steps=2, documents=30)
     monkeypatch.setattr(presets, "BASE", few)
     monkeypatch.setattr(presets, "TEACHER", few)
-    short = replace(tiny, evaluation=schema.Evaluation(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
-    monkeypatch.setattr(presets, "numbers", lambda *_: short)
+    short = replace(tiny, evaluation=schema.EvaluationConfig(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
+    monkeypatch.setattr(presets, "run_config", lambda *_: short)
     monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
     out = tmp_path / "run"
     run.chain(out, start="base", stop="base", say=lambda line: None)

@@ -57,8 +57,8 @@ PARTS = ("distillation", "mid", "sft", "dpo", "grpo", "evaluation", "hardware")
 @pytest.mark.parametrize("part", PARTS)
 def test_every_number_stands_beside_the_papers(part):
     """A row a number, a cell a scale; only what is off in all of them is left out."""
-    scales = [presets.numbers(name) for name in schema.SCALES]
-    rows = {row[0]: row[1:] for row in paper.beside_the_paper(part, scales)}
+    scales = [presets.run_config(name) for name in schema.SCALES]
+    rows = {row[0]: row[1:] for row in paper.comparison_table(part, scales)}
     assert all(len(cells) == len(scales) + 2 for cells in rows.values())
     found = [one.mid.hardware if part == "hardware" else getattr(one, part) for one in scales]
     for field in fields(found[0]):
@@ -73,20 +73,20 @@ def test_every_number_stands_beside_the_papers(part):
 
 
 def test_the_table_shows_each_kind_of_number():
-    scales = [presets.numbers(name) for name in schema.SCALES]
-    rows = {part: {row[0]: row[1:] for row in paper.beside_the_paper(part, scales)} for part in PARTS}
+    scales = [presets.run_config(name) for name in schema.SCALES]
+    rows = {part: {row[0]: row[1:] for row in paper.comparison_table(part, scales)} for part in PARTS}
     assert rows["mid"]["row length"] == ("320", "4,096", "4,096", "16,384", "16,384", "section 3.1 [S]")
     assert rows["distillation"]["problems"][:4] == ("world", "openr1-math", "openr1-math", "openr1-math")
-    assert rows["distillation"]["answers"][:4] == ("model", "traces", "traces", "traces")
+    assert rows["distillation"]["teacher kind"][:4] == ("model", "traces", "traces", "traces")
     assert rows["distillation"]["teacher"] == ("–", "–", "–", "–", "DeepSeek-R1", "model card [P]")
-    assert rows["distillation"]["keep clear of"][:2] == ("none", "math500, aime24")
+    assert rows["distillation"]["decontaminate against"][:2] == ("none", "math500, aime24")
     assert rows["mid"]["muon"] == ("yes", "no", "no", "no", "–", "")
     assert rows["mid"]["epochs"] == ("–", "–", "–", "–", "5", "section 3.1 [S]")
-    assert rows["dpo"]["plausible"][:5] == ("6.0", "no limit", "no limit", "no limit", "unknown")
-    assert rows["dpo"]["longest"][:5] == ("0", "4,096", "4,096", "16,384", "16,384")
-    assert rows["evaluation"]["sets"][0] == "easy, hard, transfer"
+    assert rows["dpo"]["max student nll"][:5] == ("6.0", "no limit", "no limit", "no limit", "unknown")
+    assert rows["dpo"]["max tokens"][:5] == ("0", "4,096", "4,096", "16,384", "16,384")
+    assert rows["evaluation"]["benchmarks"][0] == "easy, hard, transfer"
     assert rows["hardware"]["adapter"][:4] == ("none", "lora", "qlora", "none")
-    assert rows["hardware"]["rows"][:4] == ("8 (mid, sft); 4 (dpo); 32 (grpo)", "1", "1", "1")
+    assert rows["hardware"]["micro batch size"][:4] == ("8 (mid, sft); 4 (dpo); 32 (grpo)", "1", "1", "1")
     assert "patience" not in rows["sft"] and "patience" in rows["mid"]
 
 
@@ -96,21 +96,21 @@ def test_full_takes_the_papers_figures():
         for name, (value, _) in figures.items():
             assert value is None or name not in ours or ours[name] == value, name
     # 128 GPUs, as the paper had them, can share the batch of every stage
-    assert all(run.batch(presets.FULL, stage) % 128 == 0 for stage in schema.STAGES[1:])
-    assert presets.FULL.grpo.prompts * presets.FULL.grpo.group == 1024
+    assert all(schema.global_batch_size(presets.FULL, stage) % 128 == 0 for stage in schema.STAGES[1:])
+    assert presets.FULL.grpo.prompts_per_step * presets.FULL.grpo.group_size == 1024
 
 
 def test_pairs_have_a_limit_where_a_gpu_has_to_hold_them():
     """An older run's config.json has none."""
-    limits = {(name, profile): presets.numbers(name, profile).dpo.longest
+    limits = {(name, profile): presets.run_config(name, profile).dpo.max_tokens
               for name in schema.SCALES for profile in schema.PROFILES}  # fmt: skip
     assert {limits["cpu", profile] for profile in schema.PROFILES} == {0}
     assert limits["full", "lab"] == 16384 and limits["lora", "lab"] == limits["qlora", "lab"] == 4096
     assert {limits[name, "smoke"] for name in ("lora", "qlora", "full")} == {1024}
     row = presets.LORA.row()
-    assert schema.restored(row) == presets.LORA
-    row["dpo"] = {name: value for name, value in row["dpo"].items() if name != "longest"}
-    assert schema.restored(row) == replace(presets.LORA, dpo=replace(presets.LORA.dpo, longest=0))
+    assert schema.config_from_dict(row) == presets.LORA
+    row["dpo"] = {name: value for name, value in row["dpo"].items() if name != "max_tokens"}
+    assert schema.config_from_dict(row) == replace(presets.LORA, dpo=replace(presets.LORA.dpo, max_tokens=0))
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
     ladder = read_json(out / "ladder.json")
     assert [row["stage"] for row in ladder if row["benchmark"] == "easy" and row["temperature"]] == list(schema.STAGES)
     config = read_json(out / "config.json")["numbers"]
-    assert config["model"] == str(place / "base") and config["evaluation"]["sets"] == [
+    assert config["model"] == str(place / "base") and config["evaluation"]["benchmarks"] == [
         "math500",
         "aime24",
         "gpqa-diamond",
@@ -132,7 +132,7 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
         folder = out / stage / "model"
         assert read_json(out / stage / "student.json")["weights"] == checkpoints.fingerprint(before), "stages are chained"
         assert (folder / "adapter" / "adapter_model.safetensors").is_file() == (name != "full")
-        assert checkpoints.parameters(folder) == checkpoints.parameters(before)
+        assert checkpoints.count_parameters(folder) == checkpoints.count_parameters(before)
         before = folder
     assert checkpoints.fingerprint(out / "grpo" / "model") != checkpoints.fingerprint(place / "base")
     said = {row["id"] for row in read_rows(out / "evals" / "grpo.transfer.jsonl")}
@@ -160,7 +160,7 @@ def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, mo
 
 
 def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):
-    run.adopt(place / "set", tmp_path)
+    run.import_dataset(place / "set", tmp_path)
     asked = run.candidates(tmp_path / "data", 20, 0)
     assert len(asked) == 20 == len({problem.id for problem in asked})
     known = {f"{schema.INSTRUCTION}\n\nWhat is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
@@ -210,10 +210,10 @@ def test_another_models_chat_template_is_its_own(tokenizer):
 
     other = checkpoints.load_tokenizer()
     other.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}{{ '[assistant]' }}"
-    assert chat.asked(other, "Compute 1+1.") == "[user]Compute 1+1.[assistant]"
+    assert chat.render_prompt(other, "Compute 1+1.") == "[user]Compute 1+1.[assistant]"
     other.chat_template = None
     with pytest.raises(UserError, match="no chat template"):
-        chat.asked(other, "Compute 1+1.")
+        chat.render_prompt(other, "Compute 1+1.")
 
 
 def test_a_benchmark_that_is_nowhere_is_told(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from phi_lab.core.files import read_rows, write_json
 from phi_lab.distill import shards
 from phi_lab.pipeline import publish
 
-CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "numbers": presets.numbers("cpu").row()}
+CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "numbers": presets.run_config("cpu").row()}
 ROLLOUT = {"id": "a", "sample": 0, "level": 3, "verdict": "right", "temperature": 0.8, "completion": "x"}
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab.config.schema import Distillation
+from phi_lab.config.schema import DistillationConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.distill import shards, teachers, training_sets
@@ -254,9 +254,9 @@ def read_solution(work):
 def worth(start, parts):
     """What is left to do of a fraction comes to: from the part without a sign, else from `start`, the division last."""
     parts = [re.fullmatch(r"([-+*/]?)(\d+)(?:\*(\d+))?", part).groups() for part in parts]
-    numbers = [(sign, int(left) * int(right or 1)) for sign, left, right in parts]
-    value = Fraction(next((number for sign, number in numbers if not sign), start))
-    for sign, number in sorted(numbers, key=lambda part: part[0] == "/"):
+    config = [(sign, int(left) * int(right or 1)) for sign, left, right in parts]
+    value = Fraction(next((number for sign, number in config if not sign), start))
+    for sign, number in sorted(config, key=lambda part: part[0] == "/"):
         value = compute(sign, value, number) if sign else value
     return value
 
@@ -540,7 +540,7 @@ def said(problems, samples):
     """The script's answers to each problem."""
     places = [(place, sample) for place in range(len(problems)) for sample in range(samples)]
     chunk, groups = shards.Chunk(problems, 0, places, None), [[] for _ in problems]
-    teacher = teachers.script(Distillation(60, 0, samples=samples), 5)
+    teacher = teachers.script(DistillationConfig(60, 0, samples=samples), 5)
     teacher([chunk], lambda _, place, answer: groups[place[0]].append(answer))
     return groups
 

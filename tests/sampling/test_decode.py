@@ -17,7 +17,7 @@ WIDE = {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "
 @given(st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=60))
 def test_exponentials_are_those_of_numpy(values):
     x, bits = np.array([*values, 7.0], np.float32), np.empty(len(values), np.int32)
-    total = decode.exponentials(x, len(values), bits, bits.view(np.float32))
+    total = decode.softmax_inplace(x, len(values), bits, bits.view(np.float32))
     wanted = np.exp(np.array(values, np.float64) - np.array(values, np.float32).max())
     assert np.allclose(x[:-1], wanted, rtol=2e-5, atol=1e-37)  # a difference of 200 is itself rounded to 1.5e-5
     assert x[-1] == 7.0 and total == pytest.approx(wanted.sum(), rel=1e-5)
@@ -26,7 +26,7 @@ def test_exponentials_are_those_of_numpy(values):
 def test_exponentials_of_small_differences_are_exact_to_rounding():
     x = np.linspace(-8, 0, 1001, dtype=np.float32)
     wanted, bits = np.exp(x.astype(np.float64)), np.empty(len(x), np.int32)
-    decode.exponentials(x, len(x), bits, bits.view(np.float32))
+    decode.softmax_inplace(x, len(x), bits, bits.view(np.float32))
     assert np.abs(x / wanted - 1).max() < 1e-6
 
 

@@ -130,11 +130,11 @@ def test_top_p_draws_from_the_likeliest_tokens_only(peaky, tokenizer, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_seed_makes_the_rollouts(peaky, tokenizer, engine):
-    def roll(seed):
+    def collect_rollouts(seed):
         return rollouts.sample(peaky, tokenizer, PROMPTS, samples=2, temperature=1.0, max_new_tokens=12, seed=seed,
                                engine=engine, quiet=True)  # fmt: skip
 
-    assert roll(4) == roll(4) != roll(5)
+    assert collect_rollouts(4) == collect_rollouts(4) != collect_rollouts(5)
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped,
 
     package = SimpleNamespace(LLM=LLM, SamplingParams=dict, TokensPrompt=lambda prompt_token_ids: prompt_token_ids)
     monkeypatch.setitem(sys.modules, "vllm", package)
-    rollouts.forget_engine()
+    rollouts.release_engine()
     model = checkpoints.load_to_sample(shipped("grpo"), "vllm")
     assert model.device.type == "meta"  # shapes only: vLLM reads the weights
     asked = {"samples": 2, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 9, "engine": "vllm", "quiet": True}
@@ -268,10 +268,10 @@ def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped,
     assert max(map(len, seen["jobs"])) + 9 <= engine["max_model_len"] <= model.config.max_position_embeddings
     rollouts.sample(model, tokenizer, [*PROMPTS[:1], 40 * "a longer one "], seed=4, **asked)
     assert len(started) == 1 and settings != seen["settings"]  # the engine stays, the seed is another
-    rollouts.forget_engine()
+    rollouts.release_engine()
     rollouts.sample(model, tokenizer, PROMPTS[:2], seed=4, **asked)
     assert len(started) == 2
-    rollouts.forget_engine()
+    rollouts.release_engine()
 
 
 def test_without_vllm_one_line_says_what_to_install(peaky, tokenizer, monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab.config.schema import Hardware, Training
+from phi_lab.config.schema import HardwareConfig, LanguageModelingConfig
 from phi_lab.core.errors import UserError
 from phi_lab.model import checkpoints
 from phi_lab.stages import language_modeling as lm
@@ -135,8 +135,8 @@ def test_the_trainer_measures_the_loss_of_documents_alone(model, tokenizer, tmp_
     train_loss, held_loss = mean_loss(model, made), mean_loss(model, held)
     pack = lm.pack_best_fit if packed else lm.one_per_row
     rows = len(pack([len(d[0]) for d in made], 64))
-    numbers = Training(learning_rate=0.0, batch=rows, row_length=64, steps=1, warmup=0.0)
-    lm.fit(model, tokenizer, made, held, tmp_path, numbers, pack=pack, packed=packed, seed=0, title="test")
+    config = LanguageModelingConfig(learning_rate=0.0, batch_size=rows, row_length=64, steps=1, warmup_ratio=0.0)
+    lm.fit(model, tokenizer, made, held, tmp_path, config, pack=pack, packed=packed, seed=0, title="test")
     metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["eval_loss"] for row in metrics if "eval_loss" in row] == [pytest.approx(held_loss, rel=1e-4)]
     reported = [row["loss"] for row in metrics if "loss" in row]
@@ -158,9 +158,9 @@ def test_slices_of_like_length_hold_every_row_once_and_hardly_pad():
 def test_slices_take_the_same_step_as_a_whole_batch(tokenizer, tmp_path):
     """Twenty documents through forward and backward at once, and in slices: equal loss and weights."""
     made, seen = documents(20, 8), []
-    numbers = Training(learning_rate=1e-2, batch=20, row_length=64, steps=2, warmup=0.0)
+    config = LanguageModelingConfig(learning_rate=1e-2, batch_size=20, row_length=64, steps=2, warmup_ratio=0.0)
     for size in (8, 20):
-        sized = replace(numbers, hardware=Hardware(rows=size))
+        sized = replace(config, hardware=HardwareConfig(micro_batch_size=size))
         result = lm.fit(checkpoints.build("phi-nano", len(tokenizer), 1), tokenizer, made, [], tmp_path / str(size), sized,
                         pack=lm.one_per_row, packed=False, seed=0, title="test")  # fmt: skip
         weights = torch.cat([weight.flatten() for weight in checkpoints.load(result.model).parameters()])
@@ -177,13 +177,13 @@ def test_a_learners_packing_is_what_runs(model, tokenizer, tmp_path):
         seen.append((list(lengths), room))
         return [[1], [0]]
 
-    numbers, made = Training(learning_rate=1e-4, batch=2, row_length=50, steps=1, warmup=0.0), documents(3, 6)
-    result = lm.fit(model, tokenizer, made, [], tmp_path, numbers, pack=pack, packed=True, seed=0, title="test")
+    config, made = LanguageModelingConfig(learning_rate=1e-4, batch_size=2, row_length=50, steps=1, warmup_ratio=0.0), documents(3, 6)
+    result = lm.fit(model, tokenizer, made, [], tmp_path, config, pack=pack, packed=True, seed=0, title="test")
     assert seen == [([len(d[0]) for d in made], 50)]
     assert result.train_tokens == 100  # two rows of fifty
 
 
 def test_nothing_to_train_on(model, tokenizer, tmp_path):
-    numbers = Training(learning_rate=0.0, batch=1, row_length=8, steps=1)
+    config = LanguageModelingConfig(learning_rate=0.0, batch_size=1, row_length=8, steps=1)
     with pytest.raises(UserError, match="no training documents"):
-        lm.fit(model, tokenizer, [], [], tmp_path, numbers, pack=lm.one_per_row, packed=False, seed=0, title="test")
+        lm.fit(model, tokenizer, [], [], tmp_path, config, pack=lm.one_per_row, packed=False, seed=0, title="test")

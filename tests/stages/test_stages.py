@@ -24,11 +24,11 @@ from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
 
-MID = schema.Training(learning_rate=1e-3, batch=4, row_length=320, steps=6, evaluate_every=2, patience=3)
-STILL = schema.Training(learning_rate=0.0, batch=2, row_length=320, steps=100, evaluate_every=2, patience=3)
-SFT = schema.Training(learning_rate=1e-3, batch=8, row_length=320, steps=15, documents=40)
-DPO = schema.Preference(learning_rate=1e-3, batch=4, pairs=16, plausible=math.inf, pairs_a_question=2)
-GRPO = schema.Reinforcement(learning_rate=1e-3, steps=6, prompts=4, group=8, candidates=8, max_new_tokens=1)
+MID = schema.LanguageModelingConfig(learning_rate=1e-3, batch_size=4, row_length=320, steps=6, eval_steps=2, patience=3)
+STILL = schema.LanguageModelingConfig(learning_rate=0.0, batch_size=2, row_length=320, steps=100, eval_steps=2, patience=3)
+SFT = schema.LanguageModelingConfig(learning_rate=1e-3, batch_size=8, row_length=320, steps=15, documents=40)
+DPO = schema.DPOConfig(learning_rate=1e-3, batch_size=4, max_pairs=16, max_student_nll=math.inf, pairs_per_question=2)
+GRPO = schema.GRPOConfig(learning_rate=1e-3, steps=6, prompts_per_step=4, group_size=8, candidate_prompts=8, max_new_tokens=1)
 
 
 def both(folder):
@@ -88,8 +88,8 @@ def stage_of(data):
         if name == "dpo":
             pair = data / "train-right.jsonl", data / "wrong.jsonl"
             return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware), seed=0)
-        numbers = replace(GRPO, steps=2, hardware=hardware, muon=False)
-        return grpo.train(student, training_sets.questions(4, 1), out, numbers, seed=0, reward=long_word, select=everything)
+        config = replace(GRPO, steps=2, hardware=hardware, muon=False)
+        return grpo.train(student, training_sets.questions(4, 1), out, config, seed=0, reward=long_word, select=everything)
 
     return stage
 
@@ -98,7 +98,7 @@ def stage_of(data):
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_adapters_go_through_all_four_stages(tmp_path, student, stage_of, adapter):
     """Each stage trains a new adapter on the merged model of the one before; what is saved is a plain model."""
-    hardware = schema.Hardware(adapter=adapter, checkpointing=True, rows=4, engine="hf" if adapter == "qlora" else "cpu")
+    hardware = schema.HardwareConfig(adapter=adapter, gradient_checkpointing=True, micro_batch_size=4, engine="hf" if adapter == "qlora" else "cpu")
     for name in ("mid", "sft", "dpo", "grpo"):
         result = stage_of(name, student, tmp_path / name, hardware)
         check_leftovers(result, tmp_path / name)
@@ -115,15 +115,15 @@ def test_adapters_go_through_all_four_stages(tmp_path, student, stage_of, adapte
 
 @pytest.mark.slow
 def test_base_and_teacher_learn(tmp_path, tokenizer):
-    numbers = schema.Training(learning_rate=8e-3, batch=4, row_length=320, steps=10, documents=300, warmup=0.1)
-    result = base.train_base(tmp_path / "base", numbers, seed=0)
+    config = schema.LanguageModelingConfig(learning_rate=8e-3, batch_size=4, row_length=320, steps=10, documents=300, warmup_ratio=0.1)
+    result = base.train_base(tmp_path / "base", config, seed=0)
     check_leftovers(result, tmp_path / "base")
     asked = training_sets.questions(20, 1)
     rows = [{"prompt": problem.prompt, "completion": f"\\boxed{{{problem.answer}}}"} for problem in asked]
     checkpoints.save(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
     assert moved(tmp_path / "start", result.model) > 0.01
     assert loss_on(result.model, rows) < loss_on(tmp_path / "start", rows) - 0.5
-    taught = base.train_teacher(result.model, tmp_path / "teacher", numbers, seed=0)
+    taught = base.train_teacher(result.model, tmp_path / "teacher", config, seed=0)
     check_leftovers(taught, tmp_path / "teacher")
     assert min(row["eval_loss"] for row in taught.metrics if "eval_loss" in row) < math.log(len(tokenizer)) - 0.5
     assert 0.01 < moved(result.model, taught.model) < moved(tmp_path / "start", taught.model)  # from the base
@@ -136,7 +136,7 @@ def test_mid_training_learns(tmp_path, student, data):
     for name in ("train-right", "validation-right"):
         rows = read_rows(data / f"{name}.jsonl")
         assert loss_on(result.model, rows) < loss_on(student, rows) - 0.5
-    assert result.train_tokens == MID.steps * MID.batch * MID.row_length  # packed rows are all as long
+    assert result.train_tokens == MID.steps * MID.batch_size * MID.row_length  # packed rows are all as long
     losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
     assert len(losses) == 3 and losses == sorted(losses, reverse=True)  # improving: all six steps are taken
     assert losses[-1] == pytest.approx(loss_on(result.model, read_rows(data / "validation-right.jsonl")), abs=0.05)
@@ -169,7 +169,7 @@ def test_training_ends_where_validation_stops_improving(tmp_path, student, data)
 @pytest.mark.slow
 def test_the_rate_falls_to_zero_after_the_plateau_and_then_training_ends(tmp_path, student, data):
     """The plateau is seen at step 8, so step 10, the second of the four, takes three quarters of the rate."""
-    still = replace(STILL, learning_rate=1e-9, cooldown=4)
+    still = replace(STILL, learning_rate=1e-9, cooldown_steps=4)
     result = mid_training.train(student, *both(data), tmp_path, still, seed=0)
     rates = [row["learning_rate"] for row in result.metrics if row["step"] == 10 and "learning_rate" in row]
     assert rates == [pytest.approx(7.5e-10)]
@@ -199,7 +199,7 @@ def test_a_plateau_that_never_comes_leaves_the_last_steps_to_the_cooldown():
 
 @pytest.mark.slow
 def test_the_best_weights_are_kept_when_training_makes_it_worse(tmp_path, student, data):
-    wild = schema.Training(learning_rate=0.1, batch=2, row_length=320, steps=12, evaluate_every=1, patience=3)
+    wild = schema.LanguageModelingConfig(learning_rate=0.1, batch_size=2, row_length=320, steps=12, eval_steps=1, patience=3)
     held = read_rows(data / "validation-right.jsonl")
     result = mid_training.train(student, *both(data), tmp_path, wild, seed=0)
     losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
@@ -376,10 +376,10 @@ def test_the_fused_head_has_the_same_loss_and_no_logits(tmp_path, stage_of, stud
         return forward(self, *inputs)
 
     monkeypatch.setattr(torch.nn.Linear, "forward", watched)
-    plain = stage_of("mid", student, tmp_path / "plain", schema.Hardware(rows=4))
+    plain = stage_of("mid", student, tmp_path / "plain", schema.HardwareConfig(micro_batch_size=4))
     assert any(heads)
     heads.clear()
-    fused = stage_of("mid", student, tmp_path / "fused", schema.Hardware(rows=4, liger=True))
+    fused = stage_of("mid", student, tmp_path / "fused", schema.HardwareConfig(micro_batch_size=4, liger=True))
     assert heads and not any(heads)
     for one, other in zip(plain.metrics, fused.metrics, strict=True):
         for name in {"loss", "eval_loss"} & set(one):
@@ -393,7 +393,7 @@ def test_sharded_models_do_not_round_what_they_return(tmp_path):
     """accelerate's own policy would: log-probabilities of a long answer would be 16 nats apart."""
     words = {"bf16": True, "use_cpu": True, "fsdp": True, "fsdp_config": {"version": 2}}
     config = rollout_dpo.trl.DPOConfig(output_dir=str(tmp_path), **words)
-    training.keep_outputs_whole(config)
+    training.keep_fp32_outputs_under_fsdp(config)
     plugin = FullyShardedDataParallelPlugin(**config.fsdp_plugin_args)
     plugin.set_mixed_precision("bf16")
     policy = plugin.mixed_precision_policy
@@ -457,7 +457,7 @@ def test_sft_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, data
     """It measures at its end only, and saves every 20 steps all the same."""
 
     def run(out):
-        return sft.train(student, *both(data), out, replace(SFT, steps=23, batch=2), seed=3)
+        return sft.train(student, *both(data), out, replace(SFT, steps=23, batch_size=2), seed=3)
 
     whole = run(tmp_path / "whole")
     resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=22)
@@ -470,7 +470,7 @@ def test_sft_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, data
 def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, data, monkeypatch):
     """The evaluations without improvement before the kill count too, and so do the steps of the cooldown."""
     for place, (at, cooldown, expected) in enumerate(((5, 0, [5, 6, 7, 8]), (11, 4, [11, 12]))):
-        still = replace(STILL, learning_rate=1e-9, cooldown=cooldown)
+        still = replace(STILL, learning_rate=1e-9, cooldown_steps=cooldown)
 
         def run(out=tmp_path / str(place), still=still):
             return mid_training.train(student, *both(data), out, still, seed=0)
@@ -482,7 +482,7 @@ def test_a_resumed_plateau_ends_where_it_would_have_ended(tmp_path, student, dat
 @pytest.mark.slow
 def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, monkeypatch):
     """Sampling, temperature and the random choice of rebalancing all continue; prompts are chosen once."""
-    numbers = schema.Reinforcement(learning_rate=1e-3, steps=13, prompts=4, group=8, candidates=6, max_new_tokens=3)
+    config = schema.GRPOConfig(learning_rate=1e-3, steps=13, prompts_per_step=4, group_size=8, candidate_prompts=6, max_new_tokens=3)
     chosen = []
 
     def select(*asked):
@@ -490,7 +490,7 @@ def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, mon
         return chosen[-1]
 
     def run(out):
-        return grpo.train(student, training_sets.questions(6, 1), out, numbers, seed=3, reward=long_word, select=select)
+        return grpo.train(student, training_sets.questions(6, 1), out, config, seed=3, reward=long_word, select=select)
 
     whole = run(tmp_path / "whole")
     resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=12)
@@ -537,7 +537,7 @@ def test_pairs_are_of_one_question_in_trls_columns(tokenizer):
         assert (
             row["prompt"] == chat.prompt_text(f"Compute {row['chosen'][0]}.") and row["chosen"][0] == row["rejected"][0]
         )
-    few = rollout_dpo.make_pairs(tokenizer, right, wrong, replace(DPO, pairs=3), 0, rollout_dpo.pair_closest_length)
+    few = rollout_dpo.make_pairs(tokenizer, right, wrong, replace(DPO, max_pairs=3), 0, rollout_dpo.pair_closest_length)
     assert len(few) == 3
     with pytest.raises(UserError, match="both a right and a plausible wrong"):
         rollout_dpo.make_pairs(tokenizer, right[:3], wrong, DPO, 0, rollout_dpo.pair_closest_length)
@@ -551,29 +551,29 @@ def test_only_mistakes_that_the_student_might_make_are_paired(student, data):
         wanted = [log_probabilities(model, tokenizer, row["prompt"], row["completion"]).sum().item() for row in rows]
     assert rollout_dpo.log_probabilities(model, tokenizer, rows) == pytest.approx(wanted, rel=1e-4)
     middle = sorted(wanted)[len(wanted) // 2]
-    kept = rollout_dpo.select_plausible(model, tokenizer, rows, replace(DPO, plausible=-middle + 1e-3))
+    kept = rollout_dpo.filter_by_student_likelihood(model, tokenizer, rows, replace(DPO, max_student_nll=-middle + 1e-3))
     assert kept == [row for row, value in zip(rows, wanted, strict=True) if value >= middle]
     assert 0 < len(kept) < len(rows)
-    assert rollout_dpo.select_plausible(None, None, rows, replace(DPO, plausible=math.inf)) == rows  # nobody is asked
+    assert rollout_dpo.filter_by_student_likelihood(None, None, rows, replace(DPO, max_student_nll=math.inf)) == rows  # nobody is asked
 
 
-@pytest.mark.parametrize("plausible", [math.inf, 1e6])
-def test_dpo_counts_what_it_reads_to_choose_and_to_score(tmp_path, student, data, plausible):
+@pytest.mark.parametrize("max_student_nll", [math.inf, 1e6])
+def test_dpo_counts_what_it_reads_to_choose_and_to_score(tmp_path, student, data, max_student_nll):
     pairs, files = [], (data / "train-right.jsonl", data / "wrong.jsonl")
 
     def pair(right, wrong, count, rng):
         pairs.extend(chosen := rollout_dpo.pair_closest_length(right, wrong, count, rng))
         return chosen
 
-    numbers = replace(DPO, pairs=10**6, batch=16, plausible=plausible)
-    result = rollout_dpo.train(student, *files, tmp_path, numbers, seed=0, pair=pair)
+    config = replace(DPO, max_pairs=10**6, batch_size=16, max_student_nll=max_student_nll)
+    result = rollout_dpo.train(student, *files, tmp_path, config, seed=0, pair=pair)
     answered, tokenizer = {row["id"] for row in read_rows(files[0])}, checkpoints.load_tokenizer(student)
 
     def tokens(rows):
         return sum(len(lm.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
 
     read = tokens(row for one in pairs for row in one)
-    if plausible < math.inf:  # each mistake was read, question and all
+    if max_student_nll < math.inf:  # each mistake was read, question and all
         read += tokens(row for row in read_rows(files[1]) if row["id"] in answered)
     assert result.forward_tokens == pytest.approx(read, abs=2 * len(pairs))  # their stop tokens
 
@@ -590,10 +590,10 @@ def test_dpo_leaves_out_what_is_too_long(tmp_path, student, data):
 
     lengths = sorted(tokens(row) for file in files for row in read_rows(file))
     middle = lengths[len(lengths) // 2]
-    rollout_dpo.train(student, *files, tmp_path / "some", replace(DPO, pairs=4, longest=middle), seed=0, pair=pair)
+    rollout_dpo.train(student, *files, tmp_path / "some", replace(DPO, max_pairs=4, max_tokens=middle), seed=0, pair=pair)
     assert max(map(tokens, seen)) == middle < lengths[-1]
     with pytest.raises(UserError, match="no question has both"):
-        rollout_dpo.train(student, *files, tmp_path / "none", replace(DPO, longest=3), seed=0)
+        rollout_dpo.train(student, *files, tmp_path / "none", replace(DPO, max_tokens=3), seed=0)
 
 
 def test_dpo_trains_on_what_was_selected(tmp_path, student, data):
@@ -603,11 +603,11 @@ def test_dpo_trains_on_what_was_selected(tmp_path, student, data):
         seen.extend(wrong)
         return rollout_dpo.pair_closest_length(right, wrong, count, rng)
 
-    def select(model, tokenizer, wrong, numbers):
+    def select(model, tokenizer, wrong, config):
         return list(wrong)[::2]
 
     files = data / "train-right.jsonl", data / "wrong.jsonl"
-    rollout_dpo.train(student, *files, tmp_path, replace(DPO, pairs=4), seed=0, pair=pair, select=select)
+    rollout_dpo.train(student, *files, tmp_path, replace(DPO, max_pairs=4), seed=0, pair=pair, select=select)
     answered = {row["id"] for row in read_rows(files[0])}
     wrong = [row for row in read_rows(files[1]) if row["id"] in answered]
     assert sorted(map(str, seen)) == sorted(map(str, wrong[::2]))
@@ -658,9 +658,9 @@ def test_dpo_log_probabilities_are_those_of_whole_answers(tmp_path, student, dat
         used.append((right[0], wrong[0]))
         return used[-1:]
 
-    numbers = replace(DPO, learning_rate=0.0, batch=24, pairs=24)
+    config = replace(DPO, learning_rate=0.0, batch_size=24, max_pairs=24)
     result = rollout_dpo.train(
-        student, data / "train-right.jsonl", data / "wrong.jsonl", tmp_path, numbers, seed=0, pair=pair
+        student, data / "train-right.jsonl", data / "wrong.jsonl", tmp_path, config, seed=0, pair=pair
     )
     model, tokenizer = checkpoints.load(student).eval(), checkpoints.load_tokenizer(student)
     for side, name in enumerate(("logps/chosen", "logps/rejected")):
@@ -677,8 +677,8 @@ def test_dpo_by_length_is_dpo(tmp_path, student, data):
     """
     files, results = (data / "train-right.jsonl", data / "wrong.jsonl"), []
     for rows in (8, 2):
-        numbers = replace(DPO, batch=8, pairs=24, hardware=replace(DPO.hardware, rows=rows))
-        results.append(rollout_dpo.train(student, *files, tmp_path / str(rows), numbers, seed=0))
+        config = replace(DPO, batch_size=8, max_pairs=24, hardware=replace(DPO.hardware, micro_batch_size=rows))
+        results.append(rollout_dpo.train(student, *files, tmp_path / str(rows), config, seed=0))
     whole, parts = results
     assert parts.metrics[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
     compared = {*rollout_dpo.KEPT, "loss", "grad_norm"} - {"rewards/accuracies"}  # which are ties at first
@@ -691,10 +691,10 @@ def test_dpo_by_length_is_dpo(tmp_path, student, data):
 
 def test_tokens_are_counted_to_the_last_step(tmp_path, student, data):
     """Not to the last step that was logged, every tenth."""
-    numbers = replace(MID, steps=13, patience=0, evaluate_every=0, batch=2)
+    config = replace(MID, steps=13, patience=0, eval_steps=0, batch_size=2)
     right, model, tokenizer = read_rows(both(data)[0]), checkpoints.load(student), checkpoints.load_tokenizer(student)
     documents = [lm.document(tokenizer, row["prompt"], row["completion"]) for row in right]
-    result = lm.fit(model, tokenizer, documents, [], tmp_path, numbers, pack=lm.pack_best_fit, packed=True, seed=0,
+    result = lm.fit(model, tokenizer, documents, [], tmp_path, config, pack=lm.pack_best_fit, packed=True, seed=0,
                     title="13 steps")  # fmt: skip
     assert result.metrics[-1]["step"] == 10
     assert result.train_tokens == 13 * 2 * MID.row_length
@@ -715,7 +715,7 @@ def test_a_question_read_once_gives_what_two_rows_give(student, trained):
     labels = ids.masked_fill((mask == 0) | (place < asked.repeat(2)[:, None]), lm.IGNORE)
     batch = {"input_ids": ids * mask, "attention_mask": mask, "labels": labels, "use_cache": False}
     found, gradients = [], []
-    for scored in (model, partial(rollout_dpo.question_once, model)):
+    for scored in (model, partial(rollout_dpo.shared_prefix_logprobs, model)):
         with torch.set_grad_enabled(trained):
             found.append(scored(**batch, fused_lm_head=True))
             if trained:
@@ -731,7 +731,7 @@ def test_a_question_read_once_gives_what_two_rows_give(student, trained):
         assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
     other = batch | {"input_ids": batch["input_ids"].clone()}
     other["input_ids"][3:][labels[3:] != lm.IGNORE] = 77
-    changed = rollout_dpo.question_once(model, **other, fused_lm_head=True)
+    changed = rollout_dpo.shared_prefix_logprobs(model, **other, fused_lm_head=True)
     assert torch.allclose(changed.log_probs[:3], ours.log_probs[:3], atol=1e-5)  # the chosen ones
     assert not torch.allclose(changed.log_probs[3:], ours.log_probs[3:], atol=1)
 
@@ -791,10 +791,10 @@ def test_group_normalised_by_hand():
 
 
 def test_temperature_falls_over_the_first_half():
-    temperature = grpo.anneal(schema.Reinforcement(1e-5, steps=40, prompts=1, group=8, candidates=1))
+    temperature = grpo.anneal(schema.GRPOConfig(1e-5, steps=40, prompts_per_step=1, group_size=8, candidate_prompts=1))
     assert [temperature(step, 40) for step in (0, 5, 10, 20, 30, 39)] == pytest.approx([1.0, 0.9, 0.8, 0.6, 0.6, 0.6])
-    assert grpo.anneal(schema.Reinforcement(1e-5, 1, 1, 8, 1))(0, 1) == 1.0
-    assert grpo.anneal(schema.Reinforcement(1e-5, 4, 1, 8, 1, annealed=0.0))(3, 4) == pytest.approx(0.6)
+    assert grpo.anneal(schema.GRPOConfig(1e-5, 1, 1, 8, 1))(0, 1) == 1.0
+    assert grpo.anneal(schema.GRPOConfig(1e-5, 4, 1, 8, 1, anneal_fraction=0.0))(3, 4) == pytest.approx(0.6)
 
 
 def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch):
@@ -805,7 +805,7 @@ def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch
     groups = rollouts.sample(model, tokenizer, [problem.prompt for problem in problems], samples=1, temperature=0.7,
                              max_new_tokens=12, seed=0, quiet=True)  # fmt: skip
     assert grpo.parity(model, asked, [one for (one,) in groups], 0.7) < 1e-4
-    assert grpo.parity(model, asked, [one for (one,) in groups], 1.0) > grpo.PARITY  # another temperature is a mismatch
+    assert grpo.parity(model, asked, [one for (one,) in groups], 1.0) > grpo.MAX_LOGPROB_GAP  # another temperature is a mismatch
     real = rollouts.sample
 
     def shifted(*arguments, **rest):
@@ -853,18 +853,18 @@ def test_grpo_samples_from_the_vllm_that_trl_keeps(tmp_path, seven, monkeypatch,
 
     monkeypatch.setattr(grpo_trainer, "VLLMGeneration", Generation)
     monkeypatch.setattr(rollouts, "require_vllm", lambda: None)
-    numbers = replace(GRPO, steps=3, candidates=4, max_new_tokens=6, hardware=replace(GRPO.hardware, engine="vllm"))
+    config = replace(GRPO, steps=3, candidate_prompts=4, max_new_tokens=6, hardware=replace(GRPO.hardware, engine="vllm"))
 
     def train():
-        return grpo.train(folder, problems, tmp_path, numbers, seed=0, reward=long_word)
+        return grpo.train(folder, problems, tmp_path, config, seed=0, reward=long_word)
 
     if shift:
         with pytest.raises(UserError, match="nothing is trained"):
             train()
         return
     result = train()
-    assert seen[0][:3] == (4, 1, numbers.hot)  # choosing prompts, all in one call
-    assert [one[:3] for one in seen[-3:]] == [(32, 8, grpo.anneal(numbers)(step, 3)) for step in range(3)]
+    assert seen[0][:3] == (4, 1, config.temperature_start)  # choosing prompts, all in one call
+    assert [one[:3] for one in seen[-3:]] == [(32, 8, grpo.anneal(config)(step, 3)) for step in range(3)]
     assert [one[3] for one in seen[-3:]] == [1, 2, 3]  # weights are sent before every step
     assert moved(folder, result.model) > 0
 
@@ -874,9 +874,9 @@ def test_without_vllm_grpo_says_so_before_anything_is_loaded(tmp_path, seven, mo
 
     monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.setattr(checkpoints, "load", lambda *_: pytest.fail("loaded"))
-    numbers = replace(GRPO, hardware=replace(GRPO.hardware, engine="vllm"))
+    config = replace(GRPO, hardware=replace(GRPO.hardware, engine="vllm"))
     with pytest.raises(UserError, match="the engine vllm needs a GPU and pip install"):
-        grpo.train(seven[0], seven[1], tmp_path, numbers, seed=0)
+        grpo.train(seven[0], seven[1], tmp_path, config, seed=0)
 
 
 # ------------------------------------------------------------------ the longest batch first
@@ -885,17 +885,17 @@ def test_without_vllm_grpo_says_so_before_anything_is_loaded(tmp_path, seven, mo
 @pytest.mark.parametrize("name", ["sft", "dpo", "grpo"])
 def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, data, stage_of, monkeypatch, name):
     """Without the rehearsal the same weights and metrics come out; with it, the second step meets the longest rows."""
-    longest, real = [], training.rehearse
+    longest, real = [], training.preflight_longest_batch
 
     def watched(trainer, model, loss, what):
         assert trainer.state.global_step == 1
         longest.append(what)
         real(trainer, model, loss, what)
 
-    hardware = schema.Hardware(rows=4)
-    monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", watched)
+    hardware = schema.HardwareConfig(micro_batch_size=4)
+    monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "preflight_longest_batch", watched)
     with_it = stage_of(name, student, tmp_path / "with", hardware)
-    monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "rehearse", lambda *_: None)
+    monkeypatch.setattr({"sft": lm, "dpo": rollout_dpo, "grpo": grpo}[name], "preflight_longest_batch", lambda *_: None)
     without = stage_of(name, student, tmp_path / "without", hardware)
     assert checkpoints.fingerprint(with_it.model) == checkpoints.fingerprint(without.model)
     for row in with_it.metrics + without.metrics:
@@ -922,7 +922,7 @@ def test_a_longest_batch_that_does_not_fit_is_one_line(tmp_path, student, data, 
 
     monkeypatch.setattr(torch.Tensor, "backward", full)
     with pytest.raises(UserError, match=r"rows of \d+ tokens, 4 at once, does not fit.*phi-lab plan"):
-        stage_of("sft", student, tmp_path / "sft", schema.Hardware(rows=4))
+        stage_of("sft", student, tmp_path / "sft", schema.HardwareConfig(micro_batch_size=4))
 
 
 def test_reward_is_plus_or_minus_one():
@@ -955,11 +955,11 @@ def test_prompts_with_answers_alike_in_length_are_kept():
     def reward(texts, answers):
         return [1.0 if text == "r" else -1.0 for text in texts]
 
-    numbers = schema.Reinforcement(1e-5, steps=1, prompts=1, group=8, candidates=10, probes=8, keep=0.6)
-    chosen = grpo.select_uniform_length(ask, problems[::-1], numbers, 0, reward)
+    config = schema.GRPOConfig(1e-5, steps=1, prompts_per_step=1, group_size=8, candidate_prompts=10, probe_rollouts=8, keep_fraction=0.6)
+    chosen = grpo.select_uniform_length(ask, problems[::-1], config, 0, reward)
     assert chosen == problems[3:7]
     assert counts == [(10, 1), (9, 7)]
-    assert grpo.select_uniform_length(ask, problems[:3], numbers, 0, reward) == problems[:3]  # none will do
+    assert grpo.select_uniform_length(ask, problems[:3], config, 0, reward) == problems[:3]  # none will do
 
 
 # ------------------------------------------------------------------ GRPO, training
@@ -970,7 +970,7 @@ def long_word(texts, answers):
     return [1.0 if sum(map(ord, text)) % 2 else -1.0 for text in texts]
 
 
-def everything(ask, problems, numbers, seed, reward):
+def everything(ask, problems, config, seed, reward):
     return list(problems)
 
 
@@ -1024,8 +1024,8 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     """At every step that of -sum(advantage x log-probability) / tokens that count, at the temperature that the step's
     answers were sampled at.
     """
-    parts = schema.Hardware(rows=5)  # several, the last of them smaller
-    numbers = schema.Reinforcement(1e-9, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=6, hardware=parts)
+    parts = schema.HardwareConfig(micro_batch_size=5)  # several, the last of them smaller
+    config = schema.GRPOConfig(1e-9, steps=2, prompts_per_step=4, group_size=8, candidate_prompts=4, max_new_tokens=6, hardware=parts)
     problems, seen, real = training_sets.questions(4, 1), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
@@ -1033,7 +1033,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
         return groups
 
     monkeypatch.setattr(rollouts, "sample", sample)
-    result = grpo.train(student, problems, tmp_path, numbers, seed=2, reward=long_word, advantage=advantage,
+    result = grpo.train(student, problems, tmp_path, config, seed=2, reward=long_word, advantage=advantage,
                         select=everything, temperature=lambda step, steps: (0.7, 1.6)[step])  # fmt: skip
     assert [temperature for temperature, _, _ in seen] == [0.7, 1.6]
     model, tokenizer = checkpoints.load(student), checkpoints.load_tokenizer(student)
@@ -1062,8 +1062,8 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
 @pytest.mark.parametrize("by_muon", [True, False])
 def test_grpo_moves_matrices_as_muon_does(tmp_path, student, by_muon):
     """All directions alike; AdamW follows the few that its gradient has. The first of two steps only warms up."""
-    numbers = replace(GRPO, steps=2, max_new_tokens=6, muon=by_muon)
-    result = grpo.train(student, training_sets.questions(4, 1), tmp_path, numbers, seed=0, reward=long_word,
+    config = replace(GRPO, steps=2, max_new_tokens=6, muon=by_muon)
+    result = grpo.train(student, training_sets.questions(4, 1), tmp_path, config, seed=0, reward=long_word,
                         advantage=grpo.group_normalised, select=everything)  # fmt: skip
     before, after = weights(student), weights(result.model)
     spreads = []
@@ -1084,8 +1084,8 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
 
         return function
 
-    numbers = schema.Reinforcement(1e-3, steps=2, prompts=4, group=8, candidates=4, max_new_tokens=1)
-    grpo.train(student, training_sets.questions(4, 1), tmp_path, numbers, seed=0,
+    config = schema.GRPOConfig(1e-3, steps=2, prompts_per_step=4, group_size=8, candidate_prompts=4, max_new_tokens=1)
+    grpo.train(student, training_sets.questions(4, 1), tmp_path, config, seed=0,
                reward=part("reward", long_word), advantage=part("advantage", grpo.group_normalised),
                temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))  # fmt: skip
     assert set(called) == {"reward", "advantage", "temperature", "select"}
@@ -1100,15 +1100,15 @@ def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
         asked.extend(answers[::8])
         return long_word(texts, answers)
 
-    numbers = schema.Reinforcement(1e-3, steps=4, prompts=2, group=8, candidates=4, max_new_tokens=1)
-    grpo.train(student, problems, tmp_path, numbers, seed=0, reward=reward, select=everything)
+    config = schema.GRPOConfig(1e-3, steps=4, prompts_per_step=2, group_size=8, candidate_prompts=4, max_new_tokens=1)
+    grpo.train(student, problems, tmp_path, config, seed=0, reward=reward, select=everything)
     assert len(set(asked[:4])) == len(set(asked[4:])) == 4
 
 
 @pytest.mark.slow
 def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, monkeypatch):
     """From the shipped DPO checkpoint: enough prompts are sometimes right; what was rewarded becomes more probable."""
-    numbers, student, batches, real = presets.SMOKE.grpo, shipped("dpo"), [], rollouts.sample
+    config, student, batches, real = presets.SMOKE.grpo, shipped("dpo"), [], rollouts.sample
 
     def sample(model, tokenizer, prompts, **rest):
         groups = real(model, tokenizer, prompts, **rest)
@@ -1117,8 +1117,8 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
         return groups
 
     monkeypatch.setattr(rollouts, "sample", sample)
-    problems = training_sets.questions(numbers.candidates, 50_000, levels=(3, 4))
-    result = grpo.train(student, problems, tmp_path, numbers, seed=0)
+    problems = training_sets.questions(config.candidate_prompts, 50_000, levels=(3, 4))
+    result = grpo.train(student, problems, tmp_path, config, seed=0)
     mixed = [1 - row["zero_variance_share"] for row in result.metrics]
     assert sum(mixed) / len(mixed) >= 0.3, mixed
     assert moved(student, result.model) > 0
@@ -1145,13 +1145,13 @@ def test_every_shipped_checkpoint_trains_in_the_next_stage(tmp_path, shipped, da
     validation, smoke = data / "validation-right.jsonl", presets.SMOKE
     right = data / "train-right.jsonl"
     rows = read_rows(right)
-    short = {"steps": 6, "batch": 4}
+    short = {"steps": 6, "batch_size": 4}
     middle = mid_training.train(shipped("base"), right, validation, tmp_path / "mid",
-                                presets.replace(smoke.mid, **short, evaluate_every=3), seed=0)  # fmt: skip
+                                replace(smoke.mid, **short, eval_steps=3), seed=0)  # fmt: skip
     assert moved(shipped("base"), middle.model) > 0 and loss_on(middle.model, rows) < loss_on(shipped("base"), rows)
-    fine = sft.train(shipped("mid"), right, validation, tmp_path / "sft", presets.replace(smoke.sft, **short), seed=0)
+    fine = sft.train(shipped("mid"), right, validation, tmp_path / "sft", replace(smoke.sft, **short), seed=0)
     assert moved(shipped("mid"), fine.model) > 0 and loss_on(fine.model, rows) < loss_on(shipped("mid"), rows)
     preferred = rollout_dpo.train(shipped("sft"), right, data / "wrong.jsonl", tmp_path / "dpo",
-                                  presets.replace(smoke.dpo, batch=8, pairs=24, plausible=math.inf), seed=0)  # fmt: skip
+                                  replace(smoke.dpo, batch_size=8, max_pairs=24, max_student_nll=math.inf), seed=0)  # fmt: skip
     assert moved(shipped("sft"), preferred.model) > 0
     assert [row["loss"] for row in preferred.metrics if "loss" in row][-1] <= math.log(2) + 1e-3
