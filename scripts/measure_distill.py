@@ -44,7 +44,7 @@ def main(rollouts: int, folder: Path) -> None:
     """Run it and print seconds, rates and the most memory."""
     began = time.perf_counter()
     shards.collect_rollouts(teacher, questions(rollouts // SAMPLES), folder / "rollouts", name="made up", samples=SAMPLES,
-                temperature=1.0, seed=0)  # fmt: skip
+                temperature=1.0, seed=0)
     rolled = time.perf_counter()
     funnel = Funnel(Rules(near_duplicate_threshold=0.9), Benchmarks(("held", problem.prompt) for problem in questions(500)))
     report = training_sets.training_sets(shards.rows(folder / "rollouts"), folder, funnel)
@@ -52,7 +52,7 @@ def main(rollouts: int, folder: Path) -> None:
     size = sum(path.stat().st_size for path in (folder / "rollouts").iterdir())
     print(f"{rollouts:,} rollouts: journals, verdicts and shards {rollouts / (rolled - began):,.0f} a second, "
           f"the whole funnel {rollouts / (ended - rolled):,.0f} a second, {size / rollouts:.0f} bytes each, "
-          f"peak memory {peak_rss_mb():,} MB")  # fmt: skip
+          f"peak memory {peak_rss_mb():,} MB")
     print({step["name"]: step["removed"] for step in report["steps"]})
     some = [{**row, "domain": "arithmetic"} for row in islice(shards.rows(folder / "rollouts"), 100_000)]
     began = time.perf_counter()

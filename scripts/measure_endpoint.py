@@ -20,7 +20,7 @@ REPLY = json.dumps({
     "id": "r", "object": "chat.completion", "created": 0, "model": "m",
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": TEXT}}],
     "usage": {"prompt_tokens": 40, "completion_tokens": 700, "total_tokens": 740},
-}).encode()  # fmt: skip
+}).encode()
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(REPLY) + REPLY
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Compute 47+38. " * 8}], "seed": 1}).encode()
 QUESTION = b"POST /v1/chat/completions HTTP/1.1\r\nhost: here\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
@@ -74,7 +74,7 @@ def ours(port: int, requests: int) -> float:
     messages = json.loads(BODY)["messages"]
     began: list[float] = []
     endpoint.ask(whom, ((number, {"messages": messages, "seed": number}) for number in range(requests + 1)),
-                 lambda key, completion: began.append(time.perf_counter()), kept="")  # fmt: skip
+                 lambda key, completion: began.append(time.perf_counter()), kept="")
     return time.perf_counter() - began[0]
 
 
@@ -88,7 +88,7 @@ def main(seconds: float, requests: int, runs: int) -> None:
         alone, took = bare(port, requests), ours(port, requests)
         ratios.append(took / alone)
         print(f"{requests} requests of {seconds} s, {FLIGHT} in flight: bare client {requests / alone:.1f} a second, "
-              f"ours {requests / took:.1f}, overhead {100 * (took / alone - 1):.1f} %", flush=True)  # fmt: skip
+              f"ours {requests / took:.1f}, overhead {100 * (took / alone - 1):.1f} %", flush=True)
     print(f"overhead, median of {runs}: {100 * (statistics.median(ratios) - 1):.1f} %")
 
 

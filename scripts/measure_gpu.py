@@ -53,10 +53,10 @@ def random_model(name: str, folder: Path) -> Path:
 
 
 def sharded_alone(hardware: schema.HardwareConfig) -> dict:
-    """`training.arguments` as several processes have them."""
+    """`training.hardware_arguments` as several processes have them."""
     processes, training.processes = training.processes, lambda: 2
     try:
-        return training.arguments(hardware)
+        return training.hardware_arguments(hardware)
     finally:
         training.processes = processes
 
@@ -70,14 +70,14 @@ def measure(case: str, where: Path) -> dict:
     hardware = replace(
         base, attention="sdpa" if "sdpa" in rest else base.attention, liger="plain" not in rest,
         gradient_checkpointing="kept" not in rest, fsdp="fsdp" in rest, micro_batch_size=rows,
-    )  # fmt: skip
+    )
     if "fsdp" in rest:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29511")
-        lm.machine = sharded_alone
+        lm.hardware_arguments = sharded_alone
     student = random_model(name, where / name)
     batch = TOKENS // length
     config = schema.LanguageModelingConfig(learning_rate=1e-5, batch_size=batch, row_length=length, steps=STEPS, muon=False,
-                             hardware=hardware)  # fmt: skip
+                             hardware=hardware)
     chance = torch.Generator().manual_seed(0)
     vocabulary = checkpoints.config(name).vocab_size
     documents = []
@@ -104,16 +104,16 @@ def measure(case: str, where: Path) -> dict:
         elif profile:
             profile.__exit__(None, None, None)
             print(profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=40, max_name_column_width=90),
-                  file=sys.stderr)  # fmt: skip
+                  file=sys.stderr)
         return on_step_end(recorder, args, state, control, **others)
 
     training.Recorder.on_step_end = timed
-    lm.finish = lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
+    lm.save_and_summarise = lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
     sft_config = lm.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
     lm.SFTConfig = lambda **words: sft_config(**{**words, "save_strategy": "no"})
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
         logged = lm.fit(model, checkpoints.load_tokenizer(student), documents, [], Path(folder), config,
-                       pack=lm.pack_best_fit, packed=True, seed=0, title=case)  # fmt: skip
+                       pack=lm.pack_best_fit, packed=True, seed=0, title=case)
     steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
     seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])
     shape = plan.Shape(checkpoints.config(name))
@@ -125,13 +125,13 @@ def measure(case: str, where: Path) -> dict:
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2), "planned_gb": round(planned / 1e9, 2),
         "trained": trained, "loss": logged[-1]["loss"], "steps": steps, "load_seconds": round(loaded, 1),
         "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
-    }  # fmt: skip
+    }
 
 
 def start(case: str) -> subprocess.Popen:
     """A process for one case, which imports what it needs and waits for a line."""
     return subprocess.Popen([sys.executable, __file__, "-", case], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)  # fmt: skip
+                            stderr=subprocess.PIPE, text=True)
 
 
 def main(out: Path, cases: list[str]) -> None:

@@ -31,7 +31,7 @@ NOT_IMPORTED = {
 }
 # Imported modules that come with a declared dependency and share its version.
 CARRIED = {"latex2sympy2_extended": "math-verify", "mpmath": "sympy", "nbclient": "jupyterlab", "nbformat": "jupytext",
-           "anyio": "openai", "loguru": "datatrove"}  # fmt: skip
+           "anyio": "openai", "loguru": "datatrove"}
 
 
 def constraints() -> dict[str, str]:

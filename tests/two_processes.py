@@ -87,9 +87,9 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
     else:
         rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
         config = schema.GRPOConfig(1e-3, steps=3, prompts_per_step=4, group_size=8, candidate_prompts=8, max_new_tokens=12,
-                                      muon=False, hardware=hardware)  # fmt: skip
+                                      muon=False, hardware=hardware)
         grpo.train(student, training_sets.questions(8, 1), out, config, seed=0, reward=odd,
-                   select=lambda ask, problems, *_: problems)  # fmt: skip
+                   select=lambda ask, problems, *_: problems)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ for goods, bads in sides.values():
 figures.lengths(
     [{"tokens": gap, "chosen": name} for name, some in gaps.items() for gap in some], by="chosen", things="pairs",
     label="difference in length between the two answers of a pair, tokens",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## Training

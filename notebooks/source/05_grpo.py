@@ -18,7 +18,8 @@ from phi_lab.stages import grpo
 
 lab = Lab()
 config = lab.config.grpo
-print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.group_size} answers, rate {config.learning_rate}")
+print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.group_size} answers")
+print(f"learning rate {config.learning_rate}")
 
 # %% [markdown]
 # So far the model copied and compared. Now it answers each question several times, a program says +1 or −1, and what
@@ -120,7 +121,7 @@ figures.rl_curves(result.metrics)
 steps = [row for row in result.metrics if "zero_variance_share" in row]
 first, last = steps[0], steps[-1]
 for key, name in (("reward", "mean reward"), ("zero_variance_share", "share of groups without a difference"),
-                  ("kept_share", "share of answers that counted"), ("mean_length", "tokens an answer")):  # fmt: skip
+                  ("kept_share", "share of answers that counted"), ("mean_length", "tokens an answer")):
     print(f"{name}: {first[key]:.2f} at the first step, {last[key]:.2f} at the last")
 
 # %% [markdown]

@@ -44,7 +44,7 @@ lines = [
     (lab.name(stage), *(cell(stage, name) for name in BENCHMARKS), cell(stage, "hard", "greedy"),
      tables.percent(found[stage, "hard", "pass"]["pass_at_k"]))
     for stage in dict.fromkeys(name for name, *_ in found)
-]  # fmt: skip
+]
 k = found["base", "hard", "pass"]["k"]
 HTML(tables.table("", ("stage", *BENCHMARKS, "hard, greedy", f"hard, pass@{k}"), lines))
 
@@ -71,7 +71,7 @@ for two in STAGES[1:]:
     p = stats.mcnemar([verdict == "right" for verdict in before], [verdict == "right" for verdict in after])
     lines.append((f"{figures.title(one)} → {figures.title(two)}", gained, lost, len(before), f"{p:.3g}"))
 HTML(tables.table("Greedy answers to hard. McNemar's test on one seed describes this run, not the recipe.",
-                  ("step", "gained", "lost", "of", "p"), lines))  # fmt: skip
+                  ("step", "gained", "lost", "of", "p"), lines))
 
 # %%
 rises = []

@@ -65,7 +65,7 @@ for heat in (1.0, 0.6):
     lines.append((heat, *cells[:2], f"{spread:.2f}", cells[2]))
 HTML(tables.table(f"{prompts} training questions with 3 and 4 operations, 8 answers each, the model after Rollout DPO.",
                   ("temperature", "right", "groups with both", "spread of lengths in a group", "left by rebalancing"),
-                  lines))  # fmt: skip
+                  lines))
 
 # %%
 pictures.intervals(shares, "Mixed groups: share with right and wrong answers")

@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="phi-lab", description="Train a reasoning model through the Phi-4-Mini-Reasoning recipe, on a laptop.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -104,14 +104,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--data", type=Path, default=None, help="a `phi-lab distill` folder to train on; none: an own set")
 
     run.add_argument("--model", default=None, help="what a GPU scale starts from: a folder or a name on the hub; none: "
-                     "Phi-4-mini")  # fmt: skip
+                     "Phi-4-mini")
     run.add_argument("--sets", type=Path, default=None, help="folder with copies of a GPU scale's benchmarks, instead "
-                     "of the hub")  # fmt: skip
+                     "of the hub")
 
     run.add_argument("--processes", type=at_least(1), default=None, help="that train a stage together on this machine; "
-                     "none: one for each GPU at the scale full, else one")  # fmt: skip
+                     "none: one for each GPU at the scale full, else one")
     run.add_argument("--launcher", default="", metavar="COMMAND", help="that starts them instead, such as 'srun "
-                     "torchrun ...' on several nodes: docs/scaling.md")  # fmt: skip
+                     "torchrun ...' on several nodes: docs/scaling.md")
 
     one = command("stage", _stage, "train one stage of a run that is open, in as many processes as torchrun starts")
     one.add_argument("stage", help=", ".join(schema.STAGES[1:]))
@@ -127,14 +127,14 @@ def parser() -> argparse.ArgumentParser:
         "--json", action="store_true",
         help="one row a stage instead of a table: stage, tokens, sampled_tokens, tokens_per_second, hours, price, row "
         "(tokens), batch, rows_a_pass, passes, memory (GB on a GPU, by part), total_gb, fits, reason",
-    )  # fmt: skip
+    )
 
     distil = command("distill", _distill, "ask a teacher, verify its rollouts, filter them into training sets")
     distil.add_argument(
         "--teacher", default="model",
         help="model: the shipped teacher or --model; script: worked solutions; endpoint: --teacher-url; traces: what "
         "the set brings along",
-    )  # fmt: skip
+    )
     distil.add_argument("--model", type=Path, default=None, help="another model's folder")
     distil.add_argument("--teacher-url", metavar="URL", default="", help="OpenAI-compatible; key in OPENAI_API_KEY")
     distil.add_argument("--teacher-model", metavar="NAME", default="teacher", help="as the endpoint calls it")
@@ -144,28 +144,28 @@ def parser() -> argparse.ArgumentParser:
     distil.add_argument("--concurrency", type=at_least(1), default=64, help="requests at once")
     distil.add_argument("--timeout", type=at_least(0.1, float), default=600.0, help="seconds for one request")
     distil.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
-                        help="money for a million tokens")  # fmt: skip
+                        help="money for a million tokens")
     distil.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="money at most")
     distil.add_argument(
         "--problems", default="world", metavar="SET",
         help="world: arithmetic of levels 1 to 4; a known set such as gsm8k or openr1-math; a .jsonl or .parquet file; "
         "owner/set:split of the hub",
-    )  # fmt: skip
+    )
     distil.add_argument("--data", type=Path, default=None, help="folder with copies of known sets, instead of the hub")
     for column in ("prompt", "answer", "trace"):
         distil.add_argument(f"--{column}-column", default=None, metavar="NAME", help="where it has an unusual name")
     distil.add_argument("--longest", type=at_least(1), default=250, help="tokens of an answer that is kept")
     distil.add_argument("--tokenizer", metavar="NAME", default="", help="that counts the tokens of traces and of an "
-                        "endpoint's answers: a folder, or a name on the hub; none: the small world's")  # fmt: skip
+                        "endpoint's answers: a folder, or a name on the hub; none: the small world's")
     distil.add_argument("--near", type=at_least(0.0, float), default=1.0, help="answers more alike than this are one")
     distil.add_argument("--pass-rate", type=at_least(0.0, float), nargs=2, default=[0.0, 1.0], metavar=("LOW", "HIGH"),
-                        help="questions answered right this often are kept")  # fmt: skip
+                        help="questions answered right this often are kept")
     distil.add_argument("--levels", type=at_least(0), nargs=2, default=[0, 99], metavar=("LOW", "HIGH"),
-                        help="questions of these levels are kept; 0: of no known level")  # fmt: skip
+                        help="questions of these levels are kept; 0: of no known level")
     distil.add_argument("--per-domain", type=at_least(0), default=0, help="right rollouts of a domain; 0: all")
     distil.add_argument("--decontaminate-against", "--keep-clear-of", nargs="*", default=[], metavar="SET", help="benchmarks, besides the lab's")
     distil.add_argument("--judge", metavar="URL", default=None, help="second opinion on what the rules turn down: an "
-                        "OpenAI-compatible endpoint; what it calls right counts as right")  # fmt: skip
+                        "OpenAI-compatible endpoint; what it calls right counts as right")
     distil.add_argument("--judge-model", metavar="NAME", default="gpt-4o-mini", help="a plain chat model (the paper's)")
     distil.add_argument("--judge-budget", metavar="N", type=at_least(0), default=1000, help="questions to it at most")
     distil.add_argument("--questions", type=at_least(1), default=200, help="at most")
@@ -182,40 +182,40 @@ def parser() -> argparse.ArgumentParser:
         "sql", nargs="?", help='such as "select prompt, completion from rollouts where verdict = \'wrong\' limit 3"',
         default="select level, verdict, count(*) rollouts, avg(tokens)::int tokens from rollouts group by all "
         "order by all",
-    )  # fmt: skip
+    )
 
     check = command("verify", _verify, "judge the answers in files of cases, and write a page about them")
     check.add_argument(
         "--cases", type=Path, required=True, nargs="+", action="extend",
         help="JSON Lines with id, gold and prediction_text or response; expected or correct (true, false) is the label",
-    )  # fmt: skip
+    )
     check.add_argument("--jobs", type=at_least(1), default=2, help="answers judged at once")
     check.add_argument(
         "--out", type=Path, required=True,
         help="the cases with verdict and extracted answer; a page about them beside it, ending in .html",
-    )  # fmt: skip
+    )
     check.add_argument(
         "--judge", metavar="URL", default=None,
         help="second opinion on what the rules call wrong or unparsed: an OpenAI-compatible endpoint such as "
         "http://localhost:8000/v1. Its key is read from OPENAI_API_KEY; its vote stands in the field judge",
-    )  # fmt: skip
+    )
     check.add_argument("--judge-model", metavar="NAME", default="gpt-4o-mini", help="a plain chat model (the paper's)")
     check.add_argument("--judge-budget", metavar="N", type=at_least(0), default=1000, help="questions at most")
     check.add_argument(
         "--judge-cache", metavar="FILE", type=Path, default=None,
         help="votes already paid for, asked once for ever; without it, OUT with the ending .votes.jsonl",
-    )  # fmt: skip
+    )
 
     measure = command("eval", _eval, "measure a model: on easy, hard and transfer, or on public benchmarks")
     measure.add_argument("--model", required=True, help="a folder; for --benchmarks also a name on the hub")
     measure.add_argument("--name", default="model", help="what its files or its line in the table are called")
     measure.add_argument("--out", type=Path, required=True, help="folder for a row a sample")
     measure.add_argument("--problems", type=at_least(1), default=None, help="of each benchmark; none: 500 of the "
-                         "lab's, all of a public one")  # fmt: skip
+                         "lab's, all of a public one")
     measure.add_argument("--seed", type=seed, default=0)
     measure.add_argument("--benchmarks", default="", metavar="NAMES", help="public ones, such as math500,aime24,aime25,"
                          "amc23,gsm8k,gpqa-diamond: temperature 0.6, top-p 0.95, 64 samples on AIME, 8 elsewhere, "
-                         "32,768 tokens")  # fmt: skip
+                         "32,768 tokens")
     measure.add_argument("--sets", type=Path, default=None, help="folder with copies of them, instead of the hub")
     measure.add_argument("--samples", type=at_least(1), default=None, help="a problem, instead of 64 and 8")
     measure.add_argument("--max-tokens", type=at_least(1), default=None, help="of an answer, instead of 32,768")
@@ -254,7 +254,7 @@ def parser() -> argparse.ArgumentParser:
     trial.add_argument(
         "which", choices=["ladder", "publish"],
         help="ladder: all stages with controls at equal FLOPs; publish: show the chains of OUT in README and docs/",
-    )  # fmt: skip
+    )
     trial.add_argument("--seeds", type=at_least(1), default=6, help="how many chains")
     trial.add_argument("--first", type=seed, default=0, metavar="SEED", help="seed of the first chain")
     trial.add_argument("--profile", default="lab", help="smoke or lab; a chain is a whole run and its controls")
@@ -276,7 +276,7 @@ def _run(options) -> None:
     if options.sets:
         os.environ["PHI_LAB_SETS"] = str(options.sets)
     run.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed, start=options.start,
-              stop=options.stop, data=options.data, model=options.model, launcher=launcher)  # fmt: skip
+              stop=options.stop, data=options.data, model=options.model, launcher=launcher)
 
 
 def _stage(options) -> None:
@@ -318,7 +318,7 @@ def _distill(options) -> None:
         rules=funnel.Rules(max_tokens=options.longest, near_duplicate_threshold=options.near, pass_rate_range=tuple(options.pass_rate),
                            level_range=tuple(options.levels), max_per_domain=options.per_domain),
         decontaminate_against=options.decontaminate_against, command=sys.argv[1:],
-    )  # fmt: skip
+    )
     many = partial(cluster.ask, workers=options.workers)
     counts = jobs.collect(order, ask=many if options.workers > 1 else jobs.ask)
     print(f"{counts['rollouts']} rollouts to {counts['questions']} questions: {counts['verdicts']}")
@@ -373,7 +373,7 @@ def _eval(options) -> None:
         protocol = public_benchmarks.usual(schema.BenchmarkProtocol(), options.samples, options.problems, options.max_tokens)
         names = options.benchmarks.replace(",", " ").split()
         rows = public_benchmarks.measure(checkpoints.resolve_model(options.model), names, options.out, protocol, options.seed,
-                                         options.engine or public_benchmarks.engine())  # fmt: skip
+                                         options.engine or public_benchmarks.engine())
         print(public_benchmarks.table(rows, options.name))
         return
     config = schema.EvaluationConfig(problems=options.problems or 500)
@@ -409,7 +409,7 @@ def _chat(options) -> None:
             world = f"the small world (whole numbers from 1 to {arithmetic.LARGEST})"
             print(f"note: {gold.outside} lies outside {world}: do not count on the answer")
         group = rollouts.sample(model, tokenizer, [question], samples=1, temperature=options.temperature,
-                                max_new_tokens=256, seed=turn, quiet=True)  # fmt: skip
+                                max_new_tokens=256, seed=turn, quiet=True)
         text, judged = group[0][0].text, ""
         if gold:
             verdict = verify.verify(text, str(gold.answer)).verdict

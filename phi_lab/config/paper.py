@@ -59,7 +59,7 @@ PAPER = {  # by our names, where we have the number too; K is read as 1,024 [I]
         "max_new_tokens": PaperValue(None, "[U]; the model card's example has 32,768 [P]"),
     },
     "hardware": {"optimizer": UNKNOWN},
-}  # fmt: skip
+}
 
 
 def comparison_table(part: str, scales: Iterable[RunConfig]) -> list[tuple[str, ...]]:

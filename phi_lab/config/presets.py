@@ -30,7 +30,7 @@ LAB = RunConfig(
     dpo=DPOConfig(learning_rate=1.5e-4, batch_size=32, max_pairs=1280, on_policy_questions=320, hardware=HardwareConfig(micro_batch_size=4)),
     grpo=GRPOConfig(learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4000),
     evaluation=EvaluationConfig(problems=500),
-)  # fmt: skip
+)
 SMOKE = replace(
     LAB, profile="smoke",
     distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped_questions=1300),
@@ -39,7 +39,7 @@ SMOKE = replace(
     dpo=replace(LAB.dpo, max_pairs=48, batch_size=16, on_policy_questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
     evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
-)  # fmt: skip
+)
 # On GPUs: Phi-4-mini. What the paper says stands in PAPER and is taken as it is at the scale "full". What is unknown
 # there is ours: 128 prompts a step, so that 128 GPUs can share them, as they share the paper's batches. So is
 # everything that an adapter changes: a tenfold rate, as in arXiv 2106.09685 (table 11), and a small batch.
@@ -59,7 +59,7 @@ FULL = RunConfig(
                        muon=False, hardware=GPU),
     evaluation=EvaluationConfig(problems=500, samples=8, max_new_tokens=32768, benchmarks=("math500", "aime24", "gpqa-diamond"),
                           engine="vllm"),
-)  # fmt: skip
+)
 ONE = replace(GPU, adapter="lora", dtype="bfloat16", fsdp=False)
 LORA = replace(
     FULL, scale="lora",
@@ -71,12 +71,12 @@ LORA = replace(
     grpo=replace(FULL.grpo, learning_rate=1e-5, steps=100, prompts_per_step=16, group_size=8, candidate_prompts=1000, max_new_tokens=4096,
                  hardware=ONE),
     evaluation=replace(FULL.evaluation, problems=100, samples=4, max_new_tokens=4096),
-)  # fmt: skip
+)
 FOUR_BIT = replace(ONE, adapter="qlora", optimizer="paged_adamw_8bit", engine="hf")
 QLORA = replace(
     LORA, scale="qlora",
     **{stage: replace(getattr(LORA, stage), hardware=FOUR_BIT) for stage in ("mid", "sft", "dpo", "grpo")},
-)  # fmt: skip
+)
 
 
 def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
@@ -100,7 +100,7 @@ def smoke(one: RunConfig) -> RunConfig:
         dpo=replace(one.dpo, batch_size=8, max_pairs=16, max_tokens=1024),
         grpo=replace(one.grpo, steps=2, prompts_per_step=8, group_size=4, candidate_prompts=16, max_new_tokens=256),
         evaluation=replace(one.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
-    )  # fmt: skip
+    )
 
 
 def without_gpu(one: RunConfig, engine: str = "cpu") -> RunConfig:
@@ -112,7 +112,7 @@ def without_gpu(one: RunConfig, engine: str = "cpu") -> RunConfig:
         return replace(
             hardware, dtype="float32", attention="sdpa", optimizer="adamw_torch", liger=False,
             engine="hf" if hardware.adapter == "qlora" else engine,
-        )  # fmt: skip
+        )
 
     stages = {stage: getattr(one, stage) for stage in STAGES[1:]}
     stages = {name: replace(stage, hardware=here(stage.hardware)) for name, stage in stages.items()}

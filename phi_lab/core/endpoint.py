@@ -34,7 +34,7 @@ class Endpoint:
 def ask(
     endpoint: Endpoint, requests: Iterable[tuple[Hashable, dict]], done: Callable[[Hashable, object], None],
     *, kept: str, proven: bool = False,
-) -> int:  # fmt: skip
+) -> int:
     """Send every (key, arguments of a chat completion) and call `done(key, completion)` as answers come, from another
     thread; returns how many were not answered.
 

@@ -20,7 +20,7 @@ class Meter:
 
     def __enter__(self) -> "Meter":
         self.last = {package: reading for package in sorted(POWERCAP.glob("intel-rapl:*"))
-                     if (reading := _read(package)) is not None}  # fmt: skip
+                     if (reading := _read(package)) is not None}
         self.used, self.ended = 0, Event()
         if self.last:
             self.thread = Thread(target=self._watch, daemon=True)

@@ -121,7 +121,7 @@ class Funnel:
             "questions": self.questions, "rollouts": self.rollouts, "steps": steps,
             "verdicts": {verdict: self.verdicts[verdict] for verdict in VERDICTS},
             "rescued": self.rescued, "domains": dict(self.domains), "contaminated": self.contaminated,
-        }  # fmt: skip
+        }
 
 
 def accepted(row: dict) -> bool:

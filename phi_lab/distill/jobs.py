@@ -77,7 +77,7 @@ def ask(order: DistillationJob, part: tuple[int, int] = (0, 1)) -> None:
     asked = training_sets.questions(order.plan.questions, order.seed) if world else _asked(order, said)
     many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
     shards.collect_rollouts(_teacher(order, said, tokenizer), asked, order.out / "rollouts", name=order.teacher, samples=many,
-                temperature=order.plan.temperature, seed=order.seed, part=part)  # fmt: skip
+                temperature=order.plan.temperature, seed=order.seed, part=part)
 
 
 def collect(order: DistillationJob, say: Callable[[str], None] = print, ask: Callable[[DistillationJob], None] = ask) -> dict:
@@ -119,12 +119,12 @@ def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> It
     votes, counts = cached(whom.cache), Counter()
     while some := list(islice(rows, 8 * shards.CHUNK)):
         cases = [{"problem": row["prompt"], "gold": row["answer"], "response": row["completion"],
-                  "extracted": extract(row["completion"]), "verdict": row["verdict"]} for row in some]  # fmt: skip
+                  "extracted": extract(row["completion"]), "verdict": row["verdict"]} for row in some]
         left = replace(whom, budget=whom.budget - counts["asked"])
         voted, now = second_opinions(cases, left, votes)
         counts.update(now)
         yield from ({**row, "judge": case["judge"]} if "judge" in case else row
-                    for row, case in zip(some, voted, strict=True))  # fmt: skip
+                    for row, case in zip(some, voted, strict=True))
     say(f"judge: {dict(counts)}")
 
 

@@ -37,7 +37,7 @@ COLUMNS = {
     "answer": pa.string(), "sample": pa.int32(), "completion": pa.string(), "verdict": pa.string(),
     "finish_reason": pa.string(), "tokens": pa.int32(), "teacher": pa.string(), "temperature": pa.float64(),
     "seed": pa.int64(),
-}  # fmt: skip
+}
 SCHEMA = pa.schema(COLUMNS)
 NONE = "no finished rollouts; `phi-lab distill` makes them"
 
@@ -64,7 +64,7 @@ Teacher = Callable[[Iterable[Chunk], Callable[[Chunk, SampleKey, Answer], None]]
 def collect_rollouts(
     teacher: Teacher, asked: Iterable[Problem], out: Path, *, name: str, samples: int | Callable[[Problem], int],
     temperature: float, seed: int, part: tuple[int, int] = (0, 1),
-) -> None:  # fmt: skip
+) -> None:
     """Have every question answered `samples` times and verified, in shards under `out`; finished ones are not asked
     again. `part` (r, n): only every n-th chunk, from the r-th on, for one of n processes that share `out`.
 
@@ -129,7 +129,7 @@ def _open(problems: list[Problem], number: int, many: Callable[[Problem], int], 
         where = {problem.id: question for question, problem in enumerate(problems)}
         rows = pq.read_table(shard).to_pylist()
         answers = {(where[row["id"]], row["sample"]): (row["completion"], row["finish_reason"], row["tokens"])
-                   for row in rows if row["id"] in where}  # fmt: skip
+                   for row in rows if row["id"] in where}
         if len(answers) == len(places):
             return None
     journal = out / f"{number:06d}.jsonl"
@@ -165,7 +165,7 @@ def _finish(chunk: Chunk, common: dict) -> None:
             "finish_reason": reason, "tokens": tokens, **common,
         }
         for (problem, sample, text, reason, tokens), verdict in zip(answered, verdicts, strict=True)
-    ]  # fmt: skip
+    ]
     write(chunk.journal.with_suffix(".parquet"), rows)
     chunk.journal.unlink(missing_ok=True)
 

@@ -66,7 +66,7 @@ def model(folder: Path, config: DistillationConfig, seed: int) -> Teacher:
             network, tokenizer, [problem.prompt for problem in chunk.problems], samples=config.samples,
             temperature=config.temperature, max_new_tokens=config.max_new_tokens,
             seed=seed * 1_000_003 + chunk.first, tick=chunk.tick,
-        )  # fmt: skip
+        )
         return ((one.text, one.finish_reason, len(one.ids)) for group in groups for one in group)
 
     return _whole_chunks(answers, config.samples)
@@ -111,7 +111,7 @@ class Spending:
 def endpoint(
     whom: service.Endpoint, config: DistillationConfig, seed: int, spending: Spending, tokenizer: PreTrainedTokenizerFast,
     instruction: str = INSTRUCTION,
-) -> Teacher:  # fmt: skip
+) -> Teacher:
     """One request a rollout; `spending` counts what the server says they took and stops asking when it is spent.
 
     `tokenizer` counts the answers' own tokens. `instruction` follows the question after an empty line; models that know
@@ -129,7 +129,7 @@ def endpoint(
                         "messages": [{"role": "user", "content": f"{problem.prompt}\n\n{instruction}".strip()}],
                         "temperature": config.temperature, "max_tokens": config.max_new_tokens,
                         "seed": _seed(seed, problem.id, place[1]),
-                    }  # fmt: skip
+                    }
 
         def arrived(key: tuple, completion) -> None:
             spending.requests += 1

@@ -74,7 +74,7 @@ def card(report: dict, about: str) -> str:
         *(f"| {verdict} | {count:,} |" for verdict, count in report["verdicts"].items()),
         *[f"| turned down by the rules, accepted by the judge | {n:,} |" for n in [report["rescued"]] if n],
         "", "| domain | kept |", "|---|---|", *(f"| {name} | {n:,} |" for name, n in report["domains"].items()), "",
-    ]  # fmt: skip
+    ]
     if report["contaminated"]:
         lines += ["Questions that a benchmark holds, left out:", ""]
         lines += [f'- {row["id"]}: shares "{row["shared"]}"' for row in report["contaminated"]] + [""]

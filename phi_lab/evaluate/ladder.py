@@ -64,7 +64,7 @@ def _answers(network, tokenizer, problems, asked, samples, temperature, config, 
     groups = rollouts.sample(
         network, tokenizer, asked, samples=samples, temperature=temperature, max_new_tokens=config.max_new_tokens,
         seed=seed, title=title, engine=config.engine,
-    )  # fmt: skip
+    )
     flat = [
         (problem, number, one)
         for problem, group in zip(problems, groups, strict=True)
@@ -77,7 +77,7 @@ def _answers(network, tokenizer, problems, asked, samples, temperature, config, 
             "verdict": verdict.verdict,
         }
         for (problem, number, one), verdict in zip(flat, verdicts, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def ladder_rows(name: str, stage: str, arm: str, out: Path, config: EvaluationConfig, seed: int, cost: dict) -> list[dict]:
@@ -106,7 +106,7 @@ def _row(stage, arm, benchmark, answers: list[list[bool]], temperature, k, pass_
         "stage": stage, "arm": arm, "benchmark": benchmark, "n": n, "correct": correct, "accuracy": correct / n,
         "ci_low": low, "ci_high": high, "temperature": temperature, "k": k, "pass_at_k": pass_at_k,
         **cost, "seed": seed,
-    }  # fmt: skip
+    }
 
 
 def peak_rss_mb() -> int:

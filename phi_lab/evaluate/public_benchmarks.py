@@ -66,7 +66,7 @@ def measure(
         problems = asked[name][: protocol.problems or None]
         teacher = _student(network, tokenizer, name, protocol, seed, engine)
         shards.collect_rollouts(teacher, problems, out / name, name=whose["model"], samples=samples,
-                    temperature=protocol.temperature, seed=seed)  # fmt: skip
+                    temperature=protocol.temperature, seed=seed)
         rows.append(_score(name, list(shards.rows(out / name, len(problems))), samples))
         say(told(rows[-1]))
     rollouts.release_engine()
@@ -94,7 +94,7 @@ def _student(network, tokenizer, name: str, protocol: BenchmarkProtocol, seed: i
                     network, tokenizer, prompts, samples=1, temperature=protocol.temperature, top_p=protocol.top_p,
                     max_new_tokens=min(protocol.max_new_tokens, room),
                     seed=_seed(seed, name, chunk.first, some[0]), engine=engine, tick=chunk.tick,
-                )  # fmt: skip
+                )
                 for place, (one,) in zip(some, groups, strict=True):
                     done(chunk, place, (one.text, one.finish_reason, len(one.ids)))
 
@@ -117,7 +117,7 @@ def _score(name: str, rows: list[dict], samples: int) -> dict:
         "ci_low": low, "ci_high": high, "tokens": sum(row["tokens"] for row in rows) / count,
         "cut": sum(row["finish_reason"] == "length" for row in rows) / count,
         "unparsed": sum(row["verdict"] == "unparsed" for row in rows) / count,
-    }  # fmt: skip
+    }
 
 
 def told(row: dict) -> str:

@@ -130,7 +130,7 @@ class Check:
         )
         separator = " " if verdict == WRONG else ": "
         display(HTML(f'<p style="border-left:4px solid {colour};padding-left:.8em"><b>{sign} {self.name}: {verdict}</b>'
-                     f"{separator}{text(why)}.{rest}</p>"))  # fmt: skip
+                     f"{separator}{text(why)}.{rest}</p>"))
         return attempt if verdict == RIGHT else self.reference
 
 
@@ -155,7 +155,7 @@ def shown(value: object) -> str:
 
 def _share_right(attempt):
     for verdicts in (["right", "wrong"], ["right", "unfinished", "wrong", "unparsed"], ["right"] * 3, ["wrong"],
-                     ["right", "not right"]):  # fmt: skip
+                     ["right", "not right"]):
         wanted, got = share_right(verdicts), ask(attempt, list(verdicts))
         if abs(got - wanted) > 1e-9:
             return f'share_right({verdicts}) gave {shown(got)}, and {wanted:.2f} of them are exactly "right"'
@@ -244,7 +244,7 @@ def _unpacked(attempt):
 def _pair(attempt):
     for goods, bads, count in (([30, 80], [78, 20], 1), ([30, 80, 50], [52, 33], 2), ([40], [90, 45, 10], 2)):
         right, wrong = ([{"completion": f"{side}{n}", "tokens": n} for n in side_rows]
-                        for side, side_rows in (("right", goods), ("wrong", bads)))  # fmt: skip
+                        for side, side_rows in (("right", goods), ("wrong", bads)))
         pairs = ask(attempt, right, wrong, count, random.Random(0))
         best = rollout_dpo.pair_closest_length(right, wrong, count, random.Random(0))
         gap, least = (sum(abs(a["tokens"] - b["tokens"]) for a, b in side) for side in (pairs, best))
@@ -317,7 +317,7 @@ def _temperature(attempt):
 
 def _flips(attempt):
     for before, after in ((["wrong", "right", "wrong"], ["right", "wrong", "right"]), (["right"] * 3, ["right"] * 3),
-                          (["unfinished", "right"], ["wrong", "unparsed"])):  # fmt: skip
+                          (["unfinished", "right"], ["wrong", "unparsed"])):
         got, wanted = tuple(ask(attempt, before, after)), flips(before, after)
         if got != wanted:
             return f"flips({before}, {after}) gave {got}: {wanted[0]} gained and {wanted[1]} lost"

@@ -77,10 +77,10 @@ class Lab:
 
     def _repr_html_(self) -> str:
         rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
-        about = f"Profile {self.numbers.profile}, seed {self.seed}, folder {short(self.out)}."
-        if self.numbers.profile == "smoke":
+        about = f"Profile {self.config.profile}, seed {self.seed}, folder {short(self.out)}."
+        if self.config.profile == "smoke":
             about += " Smoke takes a few steps: it shows that everything runs, not what it reaches."
-            if self.numbers.scale == "cpu":
+            if self.config.scale == "cpu":
                 about += " Each stage starts from the shipped checkpoint of the stage before: what it brought is the "
                 about += "difference to that, and no climb from the first stage to the last."
         return tables.table(about, ("stage", "where its model comes from"), rows)
@@ -154,7 +154,7 @@ class Lab:
         """
         if (self.out / stage / "model").is_dir():
             return "trained in this folder" + self.name(stage).removeprefix(figures.title(stage))
-        if self.numbers.scale == "cpu":
+        if self.config.scale == "cpu":
             return "shipped with the course"
         return self.config.model if stage == "base" else "not trained yet"
 
@@ -163,14 +163,14 @@ class Lab:
         and not this run's own. All that looks at models and answers here takes either.
         """
         before = STAGES[STAGES.index(stage) - 1]
-        return f"{before}-{figures.START}" if run.starts_apart(stage, self.out, self.numbers) else before
+        return f"{before}-{figures.START}" if run.starts_apart(stage, self.out, self.config) else before
 
     def name(self, stage: str) -> str:
         """What a page calls a model: "SFT", or if it started from a shipped one "SFT (from the shipped ...)"."""
-        apart = stage in STAGES and run.starts_apart(stage, self.out, self.numbers)
+        apart = stage in STAGES and run.starts_apart(stage, self.out, self.config)
         return figures.title(stage) + (f" (from the {figures.title(self.start(stage))})" if apart else "")
 
-    def lacks(self, stage: str) -> bool:
+    def has_no_model(self, stage: str) -> bool:
         """Whether there is no model of a stage, or of "teacher": at a GPU scale only the base is there from the
         start.
         """
@@ -186,8 +186,8 @@ class Lab:
             raise UserError(f"{stage}: no model in {short(self.out)}, and none is shipped for {self.config.scale}")
         if (self.out / stage / "model").is_dir():
             return self.out / stage / "model"
-        if self.numbers.scale != "cpu":
-            return checkpoints.resolve_model(self.numbers.model)
+        if self.config.scale != "cpu":
+            return checkpoints.resolve_model(self.config.model)
         return run.TEACHER if stage == "teacher" else run.SHIPPED / stage.removesuffix(f"-{figures.START}")
 
     def model(self, stage: str):
@@ -230,7 +230,7 @@ class Lab:
             print("the script knows only the small world: its questions are not those of this run's set")
         plan, folder = self.config.distillation, self.data() / "script"
         shards.collect_rollouts(script(plan, self.seed), training_sets.questions(questions, self.seed), folder, name="script",
-                    samples=plan.samples, temperature=plan.temperature, seed=self.seed)  # fmt: skip
+                    samples=plan.samples, temperature=plan.temperature, seed=self.seed)
         return list(shards.rows(folder, questions))
 
     def right(self) -> list[dict]:
@@ -269,7 +269,7 @@ class Lab:
             checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder),
             [problem.prompt for problem in asked], samples=size, temperature=temperature,
             max_new_tokens=plan.max_new_tokens, seed=self.seed, title=f"{stage} at {temperature}", engine=plan.engine,
-        )  # fmt: skip
+        )
         rollouts.release_engine()
         return [
             _judged([{"prompt": problem.prompt, "answer": problem.answer}] * size, group)
@@ -367,7 +367,7 @@ def ask_ten(
     found = rollouts.sample(
         model, tokenizer, asked, samples=1, temperature=temperature, max_new_tokens=config.max_new_tokens, seed=seed,
         quiet=True, engine=config.engine,
-    )  # fmt: skip
+    )
     rollouts.release_engine()
     return _judged(problems, [group[0] for group in found])
 

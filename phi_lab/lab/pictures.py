@@ -89,7 +89,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, unit:
         axes.annotate(
             f"{value:.1f} {unit}  [{low:.1f}, {high:.1f}]", (high, y), xytext=(10, 0), textcoords="offset points",
             va="center", annotation_clip=False,
-        )  # fmt: skip
+        )
     axes.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(len(rows) - 0.5, -0.5))
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")

@@ -145,7 +145,7 @@ def schedule_figure(temperature_start: float, temperature_end: float, share: flo
 def schedule() -> ipywidgets.Widget:
     """Move the schedule's three numbers; the paper's are where it starts."""
     temperature_start, temperature_end = (ipywidgets.FloatSlider(value, min=0.1, max=1.5, step=0.05, description=name, **SLOW)
-                 for name, value in (("start", 1.0), ("end", 0.6)))  # fmt: skip
+                 for name, value in (("start", 1.0), ("end", 0.6)))
     share = ipywidgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="falls over", **SLOW)
     picture = ipywidgets.Image(format="png", width=560)
 
@@ -180,7 +180,7 @@ def rebalancing_table(groups: Sequence[str], advantage: grpo.Advantage = grpo.re
     for group in groups:
         rewards = torch.tensor([[1.0 if sign == "+" else -1.0 for sign in group]])
         plain, ours = (function(rewards, torch.Generator().manual_seed(seed))[0].tolist()
-                       for function in (grpo.group_normalised, advantage))  # fmt: skip
+                       for function in (grpo.group_normalised, advantage))
         signs = (" ".join("0" if value == 0 else f"{value:+.2g}" for value in row) for row in (plain, ours))
         rows.append((f"{group.count('+')} of {len(group)} right", *signs))
     return tables.table("0: this answer teaches nothing.", ("group", "plain GRPO", "rebalanced"), rows)

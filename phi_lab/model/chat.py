@@ -102,7 +102,7 @@ def build_tokenizer(out: Path) -> PreTrainedTokenizerFast:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=ENDOFTEXT, bos_token=ENDOFTEXT,
         extra_special_tokens=[SYSTEM, USER, ASSISTANT], clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    )
     fast.add_tokens([THINK, THINK_END])
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(out)

@@ -47,7 +47,7 @@ LONG_FACTORS = [
     6.693110555, 7.485043894, 8.370679318, 9.36110372, 10.4687158, 11.70738129, 13.09260651, 14.64173252,
     16.37415215, 18.31155283, 20.47818807, 22.90118105, 25.61086418, 28.64115884, 32.03, 32.1, 32.13, 32.23, 32.6,
     32.61, 32.64, 32.66, 32.7, 32.71, 32.93, 32.97, 33.28, 33.49, 33.5, 44.16, 47.77,
-]  # fmt: skip
+]
 
 
 def config(name: str, vocabulary: int = 492) -> Phi3Config:
@@ -62,11 +62,11 @@ def config(name: str, vocabulary: int = 492) -> Phi3Config:
             "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75,
             "short_factor": [1.0] * 48, "long_factor": [float(factor) for factor in LONG_FACTORS],
             "original_max_position_embeddings": 4096, "factor": 131072 / 4096,
-        }  # fmt: skip
+        }
         rest = dict(
             vocab_size=200064, max_position_embeddings=131072, sliding_window=262144, bos_token_id=199999,
             eos_token_id=[199999, 200020], pad_token_id=199999, original_max_position_embeddings=4096,
-        )  # fmt: skip
+        )
     else:
         rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.75}
         rest = dict(vocab_size=vocabulary, max_position_embeddings=1024, bos_token_id=0, eos_token_id=1, pad_token_id=0)
@@ -112,7 +112,7 @@ def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedMod
         folder, dtype=dtype, attn_implementation=hardware.attention,
         device_map={"": device()} if torch.cuda.is_available() else None,
         quantization_config=four_bit if hardware.adapter == "qlora" else None,
-    )  # fmt: skip
+    )
     _keep_to_one_rope(model)
     if hardware.adapter is None:
         return model

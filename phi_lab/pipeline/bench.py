@@ -57,7 +57,7 @@ class Lab:
             "output_dir": str(folder / "trl"), "save_strategy": "no", "logging_strategy": "no", "report_to": "none",
             "disable_tqdm": True, "use_cpu": not torch.cuda.is_available(), "bf16": False,
             "activation_checkpointing": False, "learning_rate": 1e-5,
-        }  # fmt: skip
+        }
 
     def rollouts(self, engine: str, prompts: int, samples: int) -> float:
         asked = [problem["prompt"] for problem in self.hard[:prompts]]
@@ -65,7 +65,7 @@ class Lab:
         groups = rollouts.sample(
             checkpoints.load(SHIPPED / "sft"), self.tokenizer, asked, samples=samples, temperature=1.0, max_new_tokens=256,
             seed=0, engine=engine, quiet=True,
-        )  # fmt: skip
+        )
         return sum(len(one.ids) for group in groups for one in group) / (time.perf_counter() - began)
 
     def roofline(self) -> float:
@@ -81,7 +81,7 @@ class Lab:
         return _silent(lambda: lm.fit(
             checkpoints.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", config,
             pack=lm.pack_best_fit, packed=True, seed=0, title="ours",
-        ))  # fmt: skip
+        ))
 
     def growth(self) -> dict[str, float]:
         """How time grows with rollouts and with training tokens, as an exponent over two decades; 1 is linear."""
@@ -96,7 +96,7 @@ class Lab:
         trainer = _silent(lambda: SFTTrainer(
             checkpoints.load(SHIPPED / "mid"), arguments, train_dataset=Dataset.from_list(text),
             processing_class=self.tokenizer,
-        ))  # fmt: skip
+        ))
         return steps * arguments.per_device_train_batch_size * arguments.max_length / _seconds(trainer)
 
     def sft_bare(self) -> float:
@@ -120,17 +120,17 @@ class Lab:
         right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
         return config.max_pairs / _silent(lambda: rollout_dpo.train(
             SHIPPED / "sft", right, wrong, self.folder / "dpo", config, seed=0, select=lambda _, __, wrong, ___: wrong
-        )).seconds  # fmt: skip
+        )).seconds
 
     def dpo_trl(self) -> float:
         config = replace(presets.LAB.dpo, max_pairs=STEPS // 6 * presets.LAB.dpo.batch_size)
         rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), config, 0,
-                                      rollout_dpo.pair_closest_length)  # fmt: skip
+                                      rollout_dpo.pair_closest_length)
         arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=config.batch_size)
         seconds = _timed(lambda: _silent(lambda: _plain(DPOTrainer(  # which reads the pairs, as ours does
             checkpoints.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
             processing_class=self.tokenizer,
-        )).train()))  # fmt: skip
+        )).train()))
         return config.max_pairs / seconds
 
     def grpo(self) -> float:
@@ -138,7 +138,7 @@ class Lab:
         config, asked = replace(presets.LAB.grpo, steps=STEPS // 12), training_sets.questions(200, 1)
         return config.steps / _silent(lambda: grpo.train(
             SHIPPED / "dpo", asked, self.folder / "grpo", config, seed=0, select=lambda ask, all, *_: all
-        )).seconds  # fmt: skip
+        )).seconds
 
     def grpo_trl(self) -> float:
         config, asked = presets.LAB.grpo, training_sets.questions(200, 1)
@@ -146,12 +146,12 @@ class Lab:
         arguments = GRPOConfig(
             **self.quiet, max_steps=1, num_generations=config.group_size, temperature=config.temperature_start, beta=0.0,
             per_device_train_batch_size=config.prompts_per_step * config.group_size, max_completion_length=config.max_new_tokens,
-        )  # fmt: skip
+        )
         trainer = _silent(lambda: GRPOTrainer(
             checkpoints.load(SHIPPED / "dpo"), args=arguments,
             reward_funcs=lambda completions, answer, **_: grpo.verified(completions, answer),
             train_dataset=Dataset.from_list(rows), processing_class=self.tokenizer,
-        ))  # fmt: skip
+        ))
         return arguments.max_steps / _seconds(trainer)
 
     def texts(self, long: bool) -> list[tuple[str, str]]:
@@ -210,7 +210,7 @@ def bench(path: Path | None) -> dict:
     figures |= {
         "ladder_seconds": _ladder_seconds(rates),
         "matmul_gflops": gflops(), "peak_rss_mb": peak,
-    }  # fmt: skip
+    }
     told = "{ratio:.2f} [{low:.2f}, {high:.2f}], {ours:,.1f} against {theirs:,.1f} a second"
     for name, value in figures.items():
         print(f"{name}: {told.format(**value) if isinstance(value, dict) else f'{value:,.2f}'}")
@@ -225,7 +225,7 @@ def _ladder_seconds(rates: dict[str, float]) -> float:
     read = lab.mid.steps * lab.mid.batch_size * lab.mid.row_length + lab.sft.steps * lab.sft.batch_size * tokens
     probes = lab.grpo.candidate_prompts * (1 + 0.3 * (lab.grpo.probe_rollouts - 1)) * tokens  # three of ten fail at first
     return (read / rates["sft_vs_bare_loop"] + lab.dpo.max_pairs / rates["dpo_vs_trl"]
-            + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])  # fmt: skip
+            + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:

@@ -78,7 +78,7 @@ def control(
         if before == "mid":
             steps = _steps(rung.compute, config.mid.batch_size * config.mid.row_length)
             plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, warmup_ratio=config.sft.warmup_ratio,
-                           learning_rate=config.sft.learning_rate, eval_steps=0, patience=0)  # fmt: skip
+                           learning_rate=config.sft.learning_rate, eval_steps=0, patience=0)
             return mid_training.train(student, right, held, folder, plan, seed=seed)
         if before == "sft":
             plan = replace(
@@ -138,4 +138,4 @@ def chain_row(folder: Path) -> dict:
     return {
         "seed": config["seed"], "git_commit": config["git_commit"], "seconds": round(seconds), "models": made,
         "accuracy": accuracy,
-    }  # fmt: skip
+    }

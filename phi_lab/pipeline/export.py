@@ -76,7 +76,7 @@ def _also_for_older_readers(folder: Path) -> None:
         return
     rope = config["rope_parameters"]
     old = {"rope_theta": rope["rope_theta"], "partial_rotary_factor": rope["partial_rotary_factor"],
-           "torch_dtype": config["dtype"], "rope_scaling": None}  # fmt: skip
+           "torch_dtype": config["dtype"], "rope_scaling": None}
     if rope["rope_type"] == "longrope":  # transformers 4 takes these three and no more
         factors = {name: rope[name] for name in ("short_factor", "long_factor")}
         old["rope_scaling"] = {"type": "longrope", **factors}
@@ -122,7 +122,7 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict], begun
             EvalResult(task_type="text-generation", dataset_type=name, dataset_name=name, metric_type="pass@1",
                        metric_value=round(100 * value, 2)) for name, value in found
         ] or None,
-    )  # fmt: skip
+    )
     command = f"phi-lab run --scale {config['scale']} --profile {config['profile']} --seed {config['seed']}"
     lines = [
         "---", data.to_yaml(), "---", "",
@@ -134,15 +134,15 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict], begun
         *([f"Training began from the checkpoint of {begun} that phi-lab ships, not from the base: what that could do "
            "already is no work of this run.", ""] if begun else []),
         *accuracy_table(measured, names),
-    ]  # fmt: skip
+    ]
     start = [row for row in ladder if (row["stage"], row["arm"]) == (begun, START) and row["pass_at_k"] is None]
     if start:
         lines += ["", f"That checkpoint of {begun}, on the same problems:", "", *accuracy_table(start, names)]
     if scores:
         lines += ["", "Public benchmarks, temperature 0.6, top-p 0.95:", "",
-                  "| benchmark | samples | accuracy | 95 % interval |", "|---|---|---|---|"]  # fmt: skip
+                  "| benchmark | samples | accuracy | 95 % interval |", "|---|---|---|---|"]
         lines += [f"| {row['benchmark']} | {row['problems']} x {row['samples']} | {100 * row['accuracy']:.1f} % | "
-                  f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f} % |" for row in scores]  # fmt: skip
+                  f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f} % |" for row in scores]
     return "\n".join(lines) + "\n"
 
 

@@ -105,7 +105,7 @@ def run(out: Path, profile: str = "lab") -> Path:
 def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str, expected: float) -> None:
     """Run one notebook's cells in a fresh kernel; a bar counts the seconds it is expected to take."""
     environment = {**os.environ, "PHI_LAB_RUN": str(out), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0",
-                   "PHI_LAB_SCALE": "cpu"}  # fmt: skip
+                   "PHI_LAB_SCALE": "cpu"}
     bar, over = Bar(max(1, round(expected)), name, "s"), threading.Event()
 
     def tick() -> None:
@@ -115,7 +115,7 @@ def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
         on_cell_start=lambda cell, cell_index: bar.set_postfix_str(f"cell {cell_index + 1}", refresh=False),
-    )  # fmt: skip
+    )
     clock = threading.Thread(target=tick, daemon=True)
     clock.start()
     try:

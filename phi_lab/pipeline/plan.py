@@ -27,7 +27,7 @@ UNITS = {"mid": "rows", "sft": "rows", "dpo": "pairs", "grpo": "prompts"}  # wha
 
 FIELDS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Shape:
         head = one.hidden_size // one.num_attention_heads
         self.hidden, self.layers, self.mlp, self.vocabulary = (
             one.hidden_size, one.num_hidden_layers, one.intermediate_size, one.vocab_size,
-        )  # fmt: skip
+        )
         self.qkv = (one.num_attention_heads + 2 * one.num_key_value_heads) * head
         self.matrices = self.hidden * (self.qkv + self.hidden + 3 * self.mlp)  # of one layer
         self.weights = self.layers * (self.matrices + 2 * self.hidden) + self.hidden * (self.vocabulary + 1)
@@ -187,7 +187,7 @@ def plan(config: RunConfig, card_name: str, gpus: int, price: float | None = Non
             "rows_a_pass": together, "passes": passes,
             "memory": {name: round(value / 1e9, 2) for name, value in parts.items()},
             "total_gb": round(needed / 1e9, 1), "fits": not reason, "reason": reason,
-        })  # fmt: skip
+        })
     return rows
 
 
@@ -274,7 +274,7 @@ def table(config: RunConfig, rows: list[dict], card_name: str, gpus: int) -> str
     lines = [f"Phi-4-mini, scale {config.scale}, {gpus} x {card_name}; training at {100 * used:g} % of peak "
              f"(measured), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)", "",
              f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'money':>10}{'batch':>7} = {'rows a pass':>11} x"
-             f"{'passes':>7} x GPUs{'GB a GPU':>10}  fits"]  # fmt: skip
+             f"{'passes':>7} x GPUs{'GB a GPU':>10}  fits"]
     for row in rows:
         fits = "yes" if row["fits"] else "NO"
         lines.append(

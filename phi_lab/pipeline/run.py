@@ -60,7 +60,7 @@ def chain(
     out: Path, *, scale_name: str = "cpu", profile: str = "lab", seed: int = 0, start: str = "mid", stop: str = "grpo",
     data: Path | None = None, model: str | None = None, launcher: Sequence[str] | None = None,
     say: Callable[[str], None] = print,
-) -> Path:  # fmt: skip
+) -> Path:
     """Run the stages from `start` to `stop` and measure each; returns the path of the report. `data`: as in `adopt`.
     `model`: what a GPU scale starts from, instead of Phi-4-mini from the hub. `launcher`: as in `run_stage`; None is a
     process for each GPU at a scale that is sharded.
@@ -162,13 +162,13 @@ def open_folder(out: Path, config: RunConfig, seed: int) -> None:
         "phi_lab": __version__, "git_commit": _commit(), "python": platform.python_version(),
         "versions": {name: version(name) for name in packages}, "machine": platform.machine(),
         "threads": torch.get_num_threads(),
-    })  # fmt: skip
+    })
 
 
 def run_stage(
     stage: str, out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print,
     launcher: Sequence[str] = (), **parts,
-) -> Result:  # fmt: skip
+) -> Result:
     """Run one stage, or find it finished. `parts` are the learner's functions: pack=, pair=, reward=, advantage=.
     `launcher`: a command that starts the training processes, such as torchrun; none: this process trains.
     """
@@ -197,7 +197,7 @@ def run_stage(
 
 def _train(
     stage: str, student: Path, data: Path, folder: Path, config: RunConfig, seed: int, parts: Mapping
-) -> Result:  # fmt: skip
+) -> Result:
     right, wrong, validation = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
     torch.manual_seed(seed)  # of a new adapter; the trainers set theirs later
     if stage == "mid":
@@ -212,7 +212,7 @@ def _train(
 
 def train_launched(
     stage: str, out: Path, parts: str | None = None, say: Callable[[str], None] = print
-) -> None:  # fmt: skip
+) -> None:
     """The training of one stage in a run that is open and has its data: what each launched process runs. parts: digest
     of the learner's functions, if there are any.
 
@@ -255,7 +255,7 @@ def candidates(data: Path, count: int, seed: int) -> list[Problem]:
         return training_sets.questions(count, seed + 50_000)
     chosen = random.Random(seed).sample(sorted(asked), min(count, len(asked)))
     return [Problem(row["domain"], "text", row["level"], name, row["prompt"], row["answer"])
-            for name, row in ((name, asked[name]) for name in chosen)]  # fmt: skip
+            for name, row in ((name, asked[name]) for name in chosen)]
 
 
 def check_start_checkpoint(folder: Path, student: Path) -> None:
@@ -271,7 +271,7 @@ def finished(folder: Path) -> Result | None:
     return Result(
         folder / "model", read_rows(folder / "metrics.jsonl"), cost["seconds"], cost["train_tokens"],
         cost["forward_tokens"],
-    )  # fmt: skip
+    )
 
 
 def record(folder: Path, train: Callable[[], Result], say: Callable[[str], None]) -> Result:
@@ -286,7 +286,7 @@ def record(folder: Path, train: Callable[[], Result], say: Callable[[str], None]
         "seconds": round(result.seconds, 1), "train_tokens": result.train_tokens,
         "forward_tokens": result.forward_tokens, "peak_rss_mb": evaluate.peak_rss_mb(),
         **({} if meter.joules is None or resumed else {"joules": round(meter.joules)}),
-    })  # fmt: skip
+    })
     rollouts.release_memory()
     say(f"{folder.name}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
     return result
@@ -307,21 +307,21 @@ def student_for(stage: str, out: Path, config: RunConfig) -> Path:
     return shipped
 
 
-def starts_apart(stage: str, out: Path, numbers: Numbers) -> bool:
+def starts_apart(stage: str, out: Path, config: RunConfig) -> bool:
     """Whether a stage starts, or started, from the shipped checkpoint of the stage before, while this run has another
     model of that stage, or has trained from there on and not measured it. Then the two are no chain.
     """
-    if stage == "base" or numbers.scale != "cpu":
+    if stage == "base" or config.scale != "cpu":
         return False
     before = STAGES[STAGES.index(stage) - 1]
     own, known = out / before / "model", out / stage / "student.json"
     if not own.is_dir():  # the shipped one stands in the ladder itself, if it was measured
         return before != "base" and known.exists() and not (out / "evals" / f"{before}.json").exists()
-    begun = read_json(known)["weights"] if known.exists() else checkpoints.fingerprint(student_for(stage, out, numbers))
+    begun = read_json(known)["weights"] if known.exists() else checkpoints.fingerprint(student_for(stage, out, config))
     return begun != checkpoints.fingerprint(own) and begun == checkpoints.fingerprint(SHIPPED / before)
 
 
-def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], None] = print) -> Path:
+def training_data(out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print) -> Path:
     """The distilled training sets of this run, made on first use: questions asked here, and the shipped rollouts.
 
     A run that has adopted a set has that. The shipped rollouts are the shipped teacher's; a run with a teacher of its
@@ -338,9 +338,9 @@ def training_data(out: Path, numbers: Numbers, seed: int, say: Callable[[str], N
     count = plan.questions + (plan.shipped_questions if own else 0)
     say(f"distillation: {count} questions, {plan.samples} rollouts each")
     for folder, asked in (("validation", training_sets.questions(plan.validation_questions, seed, "validation")),
-                          ("rollouts", training_sets.questions(count, seed))):  # fmt: skip
+                          ("rollouts", training_sets.questions(count, seed))):
         shards.collect_rollouts(teachers.model(teacher, plan, seed), asked, data / folder, name="model", samples=plan.samples,
-                    temperature=plan.temperature, seed=seed)  # fmt: skip
+                    temperature=plan.temperature, seed=seed)
     held = funnel.Funnel().sift(shards.rows(data / "validation"))
     write_rows(data / "validation.jsonl", [row for right, _ in held for row in right])
     rows = shards.rows(data / "rollouts")
@@ -403,7 +403,7 @@ def measure(
     if not model.is_dir():
         if config.scale != "cpu" and name != "base":
             raise UserError(f"{out / name}: no model; train {name} before it is measured")
-        model = SHIPPED / stage if numbers.scale == "cpu" else checkpoints.resolve_model(numbers.model)
+        model = SHIPPED / stage if config.scale == "cpu" else checkpoints.resolve_model(config.model)
     done = out / name / "done.json"
     ladder = read_json(out / "ladder.json") if (out / "ladder.json").exists() else []
     known = [row for row in ladder if (row["stage"], row["arm"]) == (stage, arm)]
@@ -432,15 +432,15 @@ def measure(
         + f"; measured in {took:.0f} s"
     )
     if arm == "main" and stage != "base":
-        _measure_start(stage, out, numbers, seed, say)
+        _measure_start(stage, out, config, seed, say)
     return rows
 
 
-def _measure_start(stage: str, out: Path, numbers: Numbers, seed: int, say: Callable[[str], None]) -> None:
+def _measure_start(stage: str, out: Path, config: RunConfig, seed: int, say: Callable[[str], None]) -> None:
     before, ladder = STAGES[STAGES.index(stage) - 1], read_json(out / "ladder.json")
-    if starts_apart(stage, out, numbers):
+    if starts_apart(stage, out, config):
         say(f"{stage} started from the shipped {before}, which is measured, too:")
-        measure(before, out, numbers, seed, say, START)
+        measure(before, out, config, seed, say, START)
     elif stale := [row for row in ladder if (row["stage"], row["arm"]) == (before, START)]:  # of an earlier training
         write_json(out / "ladder.json", [row for row in ladder if row not in stale])
 
@@ -471,7 +471,7 @@ def arm_name(stage: str, arm: str) -> str:
 def run_arm(
     stage: str, arm: str, student: Path, out: Path, config: RunConfig, seed: int, train: Callable[[Path], Result],
     say: Callable[[str], None] = print,
-) -> None:  # fmt: skip
+) -> None:
     """Train another arm of a stage from `student` by `train(folder)`, unless it is done, and measure it."""
     folder = out / arm_name(stage, arm)
     check_start_checkpoint(folder, student)
@@ -488,7 +488,7 @@ def run_own_arm(out: Path, config: RunConfig, seed: int, say: Callable[[str], No
         plan = replace(config.distillation, questions=config.dpo.on_policy_questions)
         asked = training_sets.questions(plan.questions, seed + 90_000, levels=(3, 4))
         shards.collect_rollouts(teachers.model(student, plan, seed), asked, folder / "rollouts", name="student",
-                    samples=plan.samples, temperature=plan.temperature, seed=seed)  # fmt: skip
+                    samples=plan.samples, temperature=plan.temperature, seed=seed)
         training_sets.training_sets(shards.rows(folder / "rollouts"), folder, about="Sampled from the student itself.")
         right, wrong = folder / "right.jsonl", folder / "wrong.jsonl"
         return rollout_dpo.train(student, right, wrong, folder, config.dpo, seed=seed)

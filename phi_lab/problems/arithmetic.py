@@ -294,7 +294,7 @@ def _left_to_do(problem: Problem) -> list[list[str]]:
     (_, c, b), (_, a, d), (operator, _, second), *times = problem.steps[1:]
     tail = [*(f"*{e}" for _, _, e in times), below]
     rests = [[f"{operator}{c}*{b}", f"{a}*{d}", *tail], [f"{a}*{d}", f"{operator}{second}", *tail],
-             *([f"{operator}{second}", *tail][place:] for place in range(len(tail) + 1))]  # fmt: skip
+             *([f"{operator}{second}", *tail][place:] for place in range(len(tail) + 1))]
     return [[f"/{left}*{right}", *rests[0][:-1]], *rests]
 
 

@@ -97,7 +97,7 @@ def problems(
         asked = "\n".join([asked.strip(), *(options or [])])
         level = row.get("level")
         yield Problem(name, "text", level if isinstance(level, int) else 0, " ".join(asked.casefold().split()), asked,
-                      gold), said  # fmt: skip
+                      gold), said
 
 
 def _rows(name: str, source: Source | None, folder: Path | None) -> Iterator[dict]:
@@ -170,7 +170,7 @@ def _traces(row: dict, column: str | None) -> list[str]:
 def _thinking(text: str) -> str:
     """Bespoke-Stratos and OpenThoughts mark thoughts with words of their own."""
     for theirs, ours in (("<|begin_of_thought|>", chat.THINK), ("<|end_of_thought|>", chat.THINK_END),
-                         ("<|begin_of_solution|>", ""), ("<|end_of_solution|>", "")):  # fmt: skip
+                         ("<|begin_of_solution|>", ""), ("<|end_of_solution|>", "")):
         text = text.replace(theirs, ours)
     return text.strip()
 

@@ -23,7 +23,7 @@ from phi_lab.report.plot_style import BENCHMARKS, VERDICTS
 
 STAGES = {
     "base": "base", "mid": "mid-training", "sft": "SFT", "dpo": "Rollout DPO", "grpo": "GRPO",
-}  # fmt: skip
+}
 PAPER = {  # percent after each stage
     "easy": ("MATH-500", (71.8, 82.9, 89.3, 93.6, 94.6)),
     "hard": ("AIME 2024", (10.0, 30.0, 43.3, 50.0, 57.5)),
@@ -105,7 +105,7 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
                     x[piece], y[piece], yerr=[low[piece], high[piece]], color=colour, marker=shape, capsize=3,
                     elinewidth=1.4, linestyle="-" if main else "none", label=name if main else f"{name}, arm {arm}",
                     markerfacecolor=None if main else plot_style.PAGE,
-                )  # fmt: skip
+                )
             if main:
                 ends.append((y[-1], f"{name} {y[-1]:.1f} %", colour))
             elif arm != START:
@@ -115,7 +115,7 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
                     arm, (x[-1], y[-1] - low[-1] if below else y[-1] + high[-1]), xytext=(0, -4 if below else 4),
                     textcoords="offset points", ha="center", va="top" if below else "bottom", color=plot_style.SOFT,
                     fontsize=8.5,
-                )  # fmt: skip
+                )
                 right = max(right, *x)
         for stage, before in begun.items():
             if (stage, "main") in places and (before, START) in places:
@@ -172,9 +172,9 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> plot_style.Figure
     rungs = [stage for stage in names if f"{stage}-control" in values]
     for piece in pieces:
         means(piece, [names.index(stage) for stage in piece], "mean of the chains, 95 %" if piece is pieces[0] else "",
-              color=colour)  # fmt: skip
+              color=colour)
     means([f"{stage}-control" for stage in rungs], [names.index(stage) + 0.15 for stage in rungs],
-          "stage before, continued at equal compute", **beside)  # fmt: skip
+          "stage before, continued at equal compute", **beside)
     means(["grpo-sft"], [names.index("grpo") - 0.15], "Rollout DPO's model, SFT again for as long", "D", **beside)
     axes.set(title=f"{len(chains)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
     axes.legend(loc="lower right")
@@ -190,7 +190,7 @@ def chains(chains: Sequence[dict], benchmark: str = "hard") -> plot_style.Figure
         gains = [stats.paired_t(values[stage], values[other]) for stage, other in zip(last, others, strict=True)]
         reach = [[t.mean - t.low for t in gains], [t.high - t.mean for t in gains]]
         side.errorbar([t.mean for t in gains], [y + shift for y in range(len(last))], xerr=reach, marker="s", capsize=3,
-                      elinewidth=1.4, label=shown, **look_of)  # fmt: skip
+                      elinewidth=1.4, label=shown, **look_of)
     side.axvline(0, color=plot_style.SOFT, linewidth=1)
     side.set_yticks(range(len(last)), [STAGES[stage] for stage in last])
     side.set(title="What a stage brings, points", ylim=(len(last) - 0.5, -0.9))
@@ -224,7 +224,7 @@ def funnel(funnel: dict) -> plot_style.Figure:
         axes.annotate(
             f"{s['kept']:,}  ({100 * s['kept'] / total:.0f} %){why}", (s["kept"] + s["removed"], y),
             xytext=(8, 0), textcoords="offset points", va="center", annotation_clip=False,
-        )  # fmt: skip
+        )
     axes.set_yticks(range(len(steps)), [s["name"] for s in steps])
     title = f"{funnel['questions']:,} questions, {funnel['rollouts']:,} rollouts"
     axes.set(title=title, xticks=[], ylim=(len(steps) - 0.4, -0.6), xlim=(0, total * 1.02))
@@ -239,7 +239,7 @@ def funnel(funnel: dict) -> plot_style.Figure:
         bar.legend(
             loc="upper left", bbox_to_anchor=(0, -0.02), ncols=5, borderaxespad=0,
             handlelength=0.9, handleheight=0.9, columnspacing=1.6,
-        )  # fmt: skip
+        )
     plot_style.bare(axes)
     plot_style.bare(bar)
     return figure

@@ -25,7 +25,7 @@ SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 BENCHMARKS = {"easy": (BLUE, "o"), "hard": (RED, "s"), "transfer": (GREEN, "^")}
 VERDICTS = {
     "right": GREEN, "wrong": RED, "unfinished": ORANGE, "unparsed": PURPLE, "timeout": SOFT,
-}  # fmt: skip
+}
 DASHED = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
 LOOK = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "text.parse_math": False,
@@ -37,7 +37,7 @@ LOOK = {
     "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT,
     "lines.linewidth": 2.0, "lines.markersize": 6.5, "legend.frameon": False,
     "figure.facecolor": PAGE, "savefig.facecolor": PAGE,
-}  # fmt: skip
+}
 
 
 class Figure(mpl.Figure):
@@ -94,7 +94,7 @@ def mark(axes: Axes, x: float, text: str, left: bool = False) -> None:
     axes.annotate(
         text, (x, 1), xycoords=("data", "axes fraction"), xytext=(-6 if left else 6, -2),
         textcoords="offset points", ha="right" if left else "left", va="top", color=SOFT,
-    )  # fmt: skip
+    )
 
 
 def series(rows: Iterable[dict], key: str) -> tuple[list[float], list[float]]:
@@ -132,4 +132,4 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> 
         axes.annotate(
             text, (x, y), xytext=(14, 0), textcoords="offset points", va="center",
             color=colour, fontweight="bold", annotation_clip=False,
-        )  # fmt: skip
+        )

@@ -50,7 +50,7 @@ def rungs(rows: list[dict], benchmark: str = "hard") -> list[dict]:
     for before, stage in zip(STAGES, RUNGS, strict=False):
         before, mine = f"{before}-{figures.START}" if stage in begun else before, values(stage)
         found.append({"stage": stage, "over": stats.paired_t(mine, values(before)),
-                      "control": stats.paired_t(mine, values(f"{stage}-control"))})  # fmt: skip
+                      "control": stats.paired_t(mine, values(f"{stage}-control"))})
     found.append({"stage": "grpo-sft", "control": stats.paired_t(values("grpo"), values("grpo-sft"))})
     for name, column in (("over", "p_holm"), ("control", "control_p_holm")):
         tested = [row for row in found if name in row]

@@ -153,7 +153,7 @@ def _ladder(rows: list[dict]) -> str:
             "Besides: greedy answers, and the chance that one of k sampled answers is right.",
             ["stage", *(f"{name}, greedy" for name in BENCHMARKS), "hard, pass@k"], other,
         )
-    )  # fmt: skip
+    )
 
 
 def _chains(rows: list[dict]) -> str:
@@ -235,7 +235,7 @@ def _cost(rows: list[dict]) -> str:
         total = [total[0] + seconds, total[1] + tokens]
         joules = mine[0].get("joules")
         lines.append([_name(stage, arm), f"{seconds:,.0f}", f"{tokens:,}", f"{memory:,.0f}",
-                      "–" if joules is None else f"{joules:,}"])  # fmt: skip
+                      "–" if joules is None else f"{joules:,}"])
     lines.append(["together", f"{total[0]:,.0f}", f"{total[1]:,}", "", ""])
     head = ["stage", *_COSTS.values(), "joules of the processors"]
     if not any("joules" in row for row in rows):  # most machines do not say

@@ -111,7 +111,7 @@ class Phi:
                 layer.post_attention_layernorm.weight, layer.mlp.gate_up_proj.weight, layer.mlp.down_proj.weight,
             )
             for layer in body.layers
-        ]  # fmt: skip
+        ]
         positions = torch.arange(config.max_position_embeddings)[None]
         cosine, sine = body.rotary_emb(self.embedding[None, :1], positions)
         self.cosine, self.sine = cosine[0], sine[0]

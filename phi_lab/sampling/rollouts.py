@@ -161,7 +161,7 @@ def _sample_hf(model, jobs, temperature, top_p, max_new_tokens, seed, stops, tic
         out = model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, eos_token_id=sorted(stops),
             pad_token_id=pad, logits_processor=[chances := _LogprobRecorder(temperature or 1.0)], **settings,
-        )  # fmt: skip
+        )
         chosen = out[:, width:]
         logprobs = torch.stack([*chances.of_chosen, chances.of(chosen[:, -1])], 1)
         for row, row_logprobs in zip(chosen.tolist(), logprobs.tolist(), strict=True):
@@ -292,7 +292,7 @@ def _vllm_engine(folder: str, longest: int):
     if (folder, longest) not in _kept:
         release_engine()
         _kept[folder, longest] = LLM(folder, skip_tokenizer_init=True, max_model_len=longest,
-                                     logprobs_mode="processed_logprobs")  # fmt: skip
+                                     logprobs_mode="processed_logprobs")
     return _kept[folder, longest]
 
 
@@ -322,7 +322,7 @@ def _sample_vllm(model, jobs, temperature, top_p, max_new_tokens, seed, stops, t
             logprobs=0,  # of the chosen token alone
             detokenize=False, seed=(seed * 1_000_003 + place) % 2**31,  # a seed of its own, or samples were all alike
         ) for place in range(len(jobs))
-    ]  # fmt: skip
+    ]
     longest = max(max(map(len, jobs)) + max_new_tokens, checkpoints.min_vllm_context(model))
     longest = min(-(-longest // 4096) * 4096, model.config.max_position_embeddings)  # so that calls share an engine
     engine = _vllm_engine(model.name_or_path, longest)

@@ -89,7 +89,7 @@ def train_base(out: Path, config: LanguageModelingConfig, seed: int = 0, model: 
     return lm.fit(
         checkpoints.build(model, len(tokenizer), seed), tokenizer, documents, held, out, config, pack=lm.pack_best_fit,
         packed=True, seed=seed, title="base",
-    )  # fmt: skip
+    )
 
 
 def train_more(student: Path, out: Path, config: LanguageModelingConfig, seed: int = 0) -> Result:
@@ -99,7 +99,7 @@ def train_more(student: Path, out: Path, config: LanguageModelingConfig, seed: i
     return lm.fit(
         checkpoints.load(student), tokenizer, base_documents(tokenizer, count, seed + 1000), [], out, config,
         pack=lm.pack_best_fit, packed=True, seed=seed, title="base, continued",
-    )  # fmt: skip
+    )
 
 
 def train_teacher(base: Path, out: Path, config: LanguageModelingConfig, seed: int = 0) -> Result:
@@ -110,4 +110,4 @@ def train_teacher(base: Path, out: Path, config: LanguageModelingConfig, seed: i
     return lm.fit(
         checkpoints.load(base), tokenizer, documents, held, out, config, pack=lm.pack_best_fit, packed=True, seed=seed,
         title="teacher",
-    )  # fmt: skip
+    )

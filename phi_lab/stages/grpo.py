@@ -142,7 +142,7 @@ def train(
     student: Path, problems: Sequence[Problem], out: Path, config: GRPOConfig, *, seed: int,
     reward: Reward = verified, advantage: Advantage = rebalance, temperature: Temperature | None = None,
     select: Select = select_uniform_length,
-) -> Result:  # fmt: skip
+) -> Result:
     """Train the model in `student` on its own rollouts; saved in `out/model`.
 
     problems: candidates, of which `select` keeps some. advantage, reward, temperature: see the functions above.
@@ -165,13 +165,13 @@ def train(
         epsilon=config.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
         save_total_limit=1, logging_steps=1, **hardware_arguments(config.hardware), **(_vllm(longest) if vllm else {}),
         shuffle_dataset=False,  # TRL's own order is lost on resume
-    )  # fmt: skip
+    )
     keep_fp32_outputs_under_fsdp(arguments)
     recorder = Recorder(out / "metrics.jsonl", config.steps, "GRPO", names=LOGGED)
     trainer = _Trainer(
         model=model, args=arguments, train_dataset=_dataset(problems), processing_class=tokenizer,
         callbacks=[recorder], reward_funcs=[recording_reward(reward)], rollout_func=make_rollout_func(schedule, seed),
-    )  # fmt: skip
+    )
     if config.muon:  # GRPOTrainer's own words have no place for it
         trainer.optimizer_cls_and_kwargs = (muon, {"lr": config.learning_rate, "weight_decay": 0.0})
     trainer.engine = config.hardware.engine
@@ -246,9 +246,9 @@ def _vllm(longest: int) -> dict:
     """
     if server := os.environ.get("PHI_LAB_VLLM"):
         return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": server,
-                "vllm_importance_sampling_correction": False}  # fmt: skip
+                "vllm_importance_sampling_correction": False}
     return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": schema.VLLM_SHARE,
-            "vllm_max_model_length": longest, "vllm_importance_sampling_correction": False}  # fmt: skip
+            "vllm_max_model_length": longest, "vllm_importance_sampling_correction": False}
 
 
 class _Trainer(trl.GRPOTrainer):
@@ -386,7 +386,7 @@ def _sample(
             model, tokenizer, prompts, samples=samples, temperature=temperature,
             max_new_tokens=trainer.max_completion_length, seed=seed, engine=trainer.engine, title=title,
             quiet=not title,
-        )  # fmt: skip
+        )
     asked = [ids for prompt in prompts for ids in [chat.prompt_ids(tokenizer, prompt)] * samples]
     trainer.vllm_generation.temperature = temperature
     _, said, logprobs, _ = trainer.vllm_generation.generate(asked, None, samples)

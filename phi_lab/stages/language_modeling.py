@@ -119,7 +119,7 @@ def by_length(batch: dict[str, torch.Tensor], rows: int) -> list[dict[str, torch
 def fit_rows(
     student: Path, rows: Sequence[dict], validation: Sequence[dict], out: Path, config: LanguageModelingConfig, *, pack: Pack,
     packed: bool, seed: int, title: str,
-) -> Result:  # fmt: skip
+) -> Result:
     """`fit` of the model in `student` on rollouts: rows with `prompt` and `completion`."""
     tokenizer = checkpoints.load_tokenizer(student)
     documents, held = (
@@ -162,7 +162,7 @@ def fit(
         documents, pack([len(d[0]) for d in documents], config.row_length), tokenizer.pad_token_id, width
     )
     held = rows_dataset(validation, pack_best_fit([len(d[0]) for d in validation], config.row_length),
-                        tokenizer.pad_token_id, config.row_length) if validation else None  # fmt: skip
+                        tokenizer.pad_token_id, config.row_length) if validation else None
     hardware = config.hardware
     arguments = SFTConfig(
         output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=config.steps,
@@ -177,7 +177,7 @@ def fit(
         weight_decay=config.weight_decay, use_liger_kernel=hardware.liger, remove_unused_columns=False,
         max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, config.steps),
         **hardware_arguments(hardware),
-    )  # fmt: skip
+    )
     keep_fp32_outputs_under_fsdp(arguments)
     tokens_a_row = sum(map(len, train["input_ids"])) / len(train)
     recorder = Recorder(out / "metrics.jsonl", config.steps, title, config.batch_size * tokens_a_row)
@@ -190,7 +190,7 @@ def fit(
         model=model, args=arguments, train_dataset=train, eval_dataset=held, processing_class=tokenizer,
         data_collator=collate(tokenizer.pad_token_id), callbacks=callbacks,
         optimizer_cls_and_kwargs=(muon, settings) if config.muon else None,
-    )  # fmt: skip
+    )
     trainer.rows, trainer.fused = hardware.micro_batch_size, hardware.liger
     longest = sorted(range(len(train)), key=lambda i: -len(train[i]["input_ids"]))
     trainer.longest = [train[i] for i in longest[: hardware.micro_batch_size]]

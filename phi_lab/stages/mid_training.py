@@ -20,7 +20,7 @@ from phi_lab.stages.training import Result
 def train(
     student: Path, data: Path, validation: Path, out: Path, config: LanguageModelingConfig, *, seed: int,
     pack: lm.Pack = lm.pack_best_fit,
-) -> Result:  # fmt: skip
+) -> Result:
     """Train the model in `student` on `data` (JSON Lines with `prompt`, `completion`); the result is saved in
     `out/model`.
 

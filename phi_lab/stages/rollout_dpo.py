@@ -161,7 +161,7 @@ def train(
         warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98, precompute_ref_log_probs=True,
         precompute_ref_batch_size=2 * together * SORTED, max_length=None, save_strategy="steps", save_steps=20,
         save_total_limit=1, logging_steps=min(2, steps), **hardware_arguments(config.hardware),
-    )  # fmt: skip
+    )
     ids = {f"{side}_ids": _ids(tokenizer, [row[side] for row in rows]) for side in ("prompt", "chosen", "rejected")}
     for side in ("chosen_ids", "rejected_ids"):
         ids[side] = [one + [tokenizer.eos_token_id] for one in ids[side]]

@@ -60,7 +60,7 @@ def hardware_arguments(hardware: HardwareConfig) -> dict:
     """The trainer's arguments that depend on the machine. Several processes shard the model with FSDP2 if asked to."""
     gpu, sharded = torch.cuda.is_available(), hardware.fsdp and processes() > 1
     wrapped = {"version": 2, "activation_checkpointing": hardware.gradient_checkpointing,
-               "state_dict_type": "SHARDED_STATE_DICT"}  # fmt: skip
+               "state_dict_type": "SHARDED_STATE_DICT"}
     # Each pass adds to the shards: what waits for the last pass would survive `rehearse`, unsharded and in bfloat16.
     accumulation = {"gradient_accumulation_kwargs": {"sync_each_batch": True}} if sharded else None
     return {
@@ -68,7 +68,7 @@ def hardware_arguments(hardware: HardwareConfig) -> dict:
         "use_cpu": not gpu, "ddp_backend": "gloo" if processes() > 1 and not gpu else None,
         "fsdp": sharded or None, "fsdp_config": wrapped if sharded else None, "report_to": "none", "disable_tqdm": True,
         "accelerator_config": accumulation, "ddp_timeout": WAIT,
-    }  # fmt: skip
+    }
 
 
 def keep_fp32_outputs_under_fsdp(config: TrainingArguments) -> None:
@@ -158,7 +158,7 @@ def preflight_longest_batch(trainer: Trainer, model: torch.nn.Module, loss: Call
         trainer.accelerator.backward(loss())
     except torch.OutOfMemoryError:
         raise UserError(f"the longest batch, {what}, does not fit into the GPU's memory: choose shorter answers, "
-                        "another --scale or more GPUs; `phi-lab plan` counts the memory") from None  # fmt: skip
+                        "another --scale or more GPUs; `phi-lab plan` counts the memory") from None
     model.zero_grad()
     for name in list(logged):
         del logged[name][before.get(name, 0) :]
@@ -176,7 +176,7 @@ def resume_point(out: Path) -> str | None:
 def save_and_summarise(
     trainer: Trainer, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: Recorder, seconds: float,
     train_tokens: int | None = None, forward_tokens: int = 0,
-) -> Result:  # fmt: skip
+) -> Result:
     """Save the model, drop the trainer's own checkpoints, say what happened. Without train_tokens the recorder's
     count is taken.
     """

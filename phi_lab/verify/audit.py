@@ -159,7 +159,7 @@ def write_page(target: Path, rows: Sequence[dict], skipped: Sequence[str] = ()) 
         _misses("False positives: accepted, but wrong", [r for r in misses if _right(r)], theirs),
         *(_misses(f"False negatives: right, but judged {v}", [r for r in misses if r["verdict"] == v and not _right(r)],
                   theirs) for v in VERDICTS),
-    ]  # fmt: skip
+    ]
     files.replace(Path(target), html.frame("Verifier audit", "".join(body)).encode("utf-8", "replace"))
 
 

@@ -129,5 +129,5 @@ def _ask(questions: dict[str, list[dict]], judge: Judge, proven: bool) -> dict[s
             bar.update()
 
         endpoint.ask(judge, requests, done, proven=proven,
-                     kept=f"Votes so far are in {judge.cache}; the same command continues")  # fmt: skip
+                     kept=f"Votes so far are in {judge.cache}; the same command continues")
     return votes

@@ -122,7 +122,7 @@ _UNICODE = {
     "±": "\\pm ", "∈": "\\in ", "≈": "\\approx ", "ℝ": "\\mathbb{R}", "∅": "\\emptyset ",
     "€": "\\€", "£": "", "¥": "", "−": "-", "–": "-", "。": "", "⁄": "/", "’": "'",
     "π": "\\pi ", "θ": "\\theta ", "α": "\\alpha ", "β": "\\beta ", "λ": "\\lambda ",
-}  # fmt: skip
+}
 _COMMANDS = r"""≤ leq le leqslant leqq <=; ≥ geq ge geqslant geqq >=; < lt; > gt; ≠ ne neq != \not=; ( langle; ) rangle;
 \frac dfrac tfrac cfrac; \binom dbinom tbinom; ° degree; \infty infinity; \emptyset varnothing"""
 _COMMANDS = {name: names.split()[0] for names in _COMMANDS.split(";") for name in names.split()[1:]}

@@ -26,7 +26,7 @@ def packages(tmp_path, monkeypatch):
 
 def test_whole_packages_are_added_and_their_parts_are_not(packages):
     for place, name in (("intel-rapl:0", "package-0"), ("intel-rapl:1", "package-1"), ("intel-rapl:0:0", "core"),
-                        ("intel-rapl:2", "psys"), ("intel-rapl-mmio:0", "package-0")):  # fmt: skip
+                        ("intel-rapl:2", "psys"), ("intel-rapl-mmio:0", "package-0")):
         packages(place, name, 1_000_000)
     with energy.Meter() as meter:
         packages("intel-rapl:0", "package-0", 3_500_000)

@@ -17,7 +17,7 @@ def row(question=0, sample=0, completion=None, verdict="right", **more):
         "id": f"q{question}", "domain": "arithmetic", "level": 1, "split": "train", "prompt": f"Question {question}",
         "answer": "1", "sample": sample, "completion": text, "verdict": verdict, "finish_reason": "stop", "tokens": 20,
         "teacher": "t", "temperature": 1.0, "seed": 0, **more,
-    }  # fmt: skip
+    }
 
 
 def sifted(rows, rules=None, benchmarks=None):
@@ -111,7 +111,7 @@ def test_the_same_question_in_nearly_the_same_words():
         row(0, domain="text", prompt=PROMPT), row(1, domain="text", prompt=PROMPT.replace("old", "OLD") + "!"),
         row(2, domain="text", prompt=" ".join(reversed(words))),
         row(3, prompt="Compute 1+2."), row(4, prompt="Compute 1+2."),  # canonical operands are the world's own business
-    ]  # fmt: skip
+    ]
     kept, _, removed = sifted(rows)
     assert removed == {"new question": 1} and [r["id"] for r in kept] == ["q0", "q2", "q3", "q4"]
 

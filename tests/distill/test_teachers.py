@@ -58,7 +58,7 @@ def teacher_server(server):
             ((one,),) = rollouts.sample(
                 network, tokenizer, [question], samples=1, temperature=body["temperature"],
                 max_new_tokens=body["max_tokens"], seed=body["seed"], quiet=True,
-            )  # fmt: skip
+            )
         handler.send(200, reply(one.text, len(one.ids), "stop" if one.finish_reason == "stop" else "length"))
 
     server.behave = behave
@@ -104,7 +104,7 @@ def test_a_set_is_distilled_from_transformers_serve(tmp_path, capsys):
         url, name = f"http://127.0.0.1:{port}/v1", str(run.TEACHER)
         more = ["--teacher-url", url, "--teacher-model", name, "--instruction", "", "--concurrency", "2"]
         code = cli.main(["distill", "--teacher", "endpoint", "--questions", "4", "--samples", "2", *more,
-                         "--out", str(tmp_path / "set")])  # fmt: skip
+                         "--out", str(tmp_path / "set")])
         assert code == 0, capsys.readouterr().err + log.read_text()
     finally:
         server.terminate()
@@ -142,7 +142,7 @@ def test_notebook_02_trains_on_a_set_from_an_endpoint(tmp_path, teacher_server, 
 def test_thoughts_are_found_wherever_a_server_puts_them(tmp_path, server, message, text):
     server.behave = lambda handler, body: handler.send(200, reply(**({"text": ""} | message)) | {
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}}]
-    })  # fmt: skip
+    })
     assert distil(tmp_path, server) == 0
     assert {row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")} == {text}
 
@@ -288,7 +288,7 @@ LIKE = {  # a row of each set, in the columns that the set has on the hub
     "limo": {"question": "What is 3+4?", "solution": "3+4=7, so \\boxed{7}", "answer": "7"},
     "s1k": {"question": "What is 3+4?", "solution": "7", "deepseek_thinking_trajectory": "3+4=7",
             "deepseek_attempt": "\\boxed{7}"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
@@ -353,7 +353,7 @@ def test_an_endpoint_s_answers_are_counted_by_it_too(tmp_path, server, words_onl
 def test_a_tokenizer_that_is_none_is_told_before_anything_is_asked(tmp_path, server, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name, words in (("nobody/nothing", "no such folder, and no tokenizer on the hub"),
-                        (tmp_path, "tokenizer.json is missing")):  # fmt: skip
+                        (tmp_path, "tokenizer.json is missing")):
         assert distil(tmp_path, server, "--tokenizer", name) == 2
         told = capsys.readouterr().err
         assert words in told and told.count("\n") == 1, told
@@ -421,7 +421,7 @@ def test_what_cannot_be_found_is_one_line(tmp_path, capsys, monkeypatch):
         (["--problems", "nobody/nothing"], "nobody/nothing on the hub: cannot be read"),
         (["--teacher", "oracle"], "unknown teacher 'oracle'"),
         (["--teacher", "script", "--problems", "gsm8k"], "small world only"),
-    )):  # fmt: skip
+    )):
         assert cli.main(["distill", "--out", str(tmp_path / str(number)), *arguments]) == 2
         told = capsys.readouterr().err
         assert words in told and told.count("\n") == 1, told

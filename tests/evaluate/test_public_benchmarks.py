@@ -74,7 +74,7 @@ def test_the_model_is_asked_as_the_authors_ask(tmp_path, sets, shipped, monkeypa
     usual = schema.BenchmarkProtocol()
     assert (usual.temperature, usual.top_p, usual.max_new_tokens, usual.samples, usual.aime_samples) == (
         0.6, 0.95, 32768, 8, 64,
-    )  # fmt: skip
+    )
 
 
 def test_a_stopped_measurement_asks_only_for_what_is_missing(tmp_path, sets, shipped, monkeypatch):
@@ -140,7 +140,7 @@ def test_from_the_command_line_on_real_problems(tmp_path, shipped, capsys):
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not here: real public problems are no part of the repository")
     words = ["eval", "--model", shipped("sft"), "--benchmarks", "gsm8k,amc23,aime24", "--sets", SHARED, "--problems", 6,
-             "--samples", 2, "--max-tokens", 40, "--out", tmp_path / "out", "--name", "phi-nano"]  # fmt: skip
+             "--samples", 2, "--max-tokens", 40, "--out", tmp_path / "out", "--name", "phi-nano"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PHI_LAB_SETS", "")  # which --sets would leave behind for other tests
         assert cli.main([str(word) for word in words]) == 0

@@ -438,7 +438,7 @@ def test_no_cell_gives_the_attempt_s_name_to_the_reference(cells, line):
     assert cells[0].body[-1].name == attempt
     for cell in cells:
         assert attempt not in [node.id for node in ast.walk(cell) if isinstance(node, ast.Name)
-                               and isinstance(node.ctx, ast.Store)]  # fmt: skip
+                               and isinstance(node.ctx, ast.Store)]
     used = sum((names_read(cell) for cell in cells[1:]), [])
     assert used.count(attempt) == 1, "after the check the notebook uses what the check returned"
     assert target.id in used

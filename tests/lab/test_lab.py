@@ -27,13 +27,13 @@ WORKED = [
      "tokens": 20 * n, "verdict": "right" if n != 3 else "wrong",
      "completion": f"<think>{n}: work and more.</think>\\boxed{{1}}"}
     for n in range(8)
-]  # fmt: skip
+]
 EVIL = "<img src=x onerror=alert(1)>"
 ROWS = [
     {"id": str(n), "prompt": f"Compute {n}+1.", "answer": str(n + 1), "tokens": 5 + n, "verdict": verdict,
      "completion": f"<think>{EVIL}</think>\\boxed{{{n + 1}}}", "source": "shipped"}
     for n, verdict in enumerate(("right", "wrong", "right", "unfinished"))
-]  # fmt: skip
+]
 
 
 def test_verdicts_of_the_playground():
@@ -60,7 +60,7 @@ def test_a_moved_filter_shows_what_it_takes():
     cells = [row.split("</td>") for row in widgets.limits_table(WORKED, (140, 60)).split("<tr>")[2:]]
     assert [[cell.rpartition(">")[2] for cell in row[:4]] for row in cells] == [
         ["140", "7", "4", "50.0 %"], ["60", "3", "2", "0.0 %"],
-    ]  # fmt: skip
+    ]
 
 
 def test_the_funnel_follows_its_sliders():
@@ -127,7 +127,7 @@ def test_the_pictures_draw():
     shown = pictures.plausibility({"a": [-1.0, -20.0, -900.0, -0.5], "b": []}, -9.0)
     assert [axes.get_title(loc="left") for axes in shown.axes] == [
         "a: 4, of which 50 % above -9 nats", "b: 0, of which 0 % above -9 nats"
-    ]  # fmt: skip
+    ]
     everything = pictures.plausibility({"a": [-1.0, -900.0]}, -float("inf"))
     assert everything.axes[0].get_title(loc="left") == "a: 2, all of which count" and everything._repr_png_()
     assert pictures.intervals([("x", 1.0, 0.5, 2.0)], "gain")._repr_png_()
@@ -172,7 +172,7 @@ def test_a_page_compares_a_stage_with_what_it_started_from(apart):
     assert apart.name("mid") == "mid-training" and apart.name("sft") == "SFT (from the shipped mid-training)"
     assert apart.origin("sft") == "trained in this folder (from the shipped mid-training)"
     assert "no climb from the first stage to the last" in apart._repr_html_()
-    problems = notebook.ten_problems(apart.numbers.evaluation)
+    problems = notebook.ten_problems(apart.config.evaluation)
     for name, said in (("mid-shipped", 1111), ("mid", 2222), ("sft", 3333)):
         row = {"temperature": 0.0, "sample": 0, "completion": f"\\boxed{{{said}}}", "verdict": "wrong"}
         rows = [{**row, "id": problem["id"]} for problem in problems]
@@ -250,7 +250,7 @@ def place(tmp_path, monkeypatch):
         {"id": f"math-{n}", "domain": "math", "level": 0, "pass_rate": 0.5, "tokens": 9, "answer": str(n + 1),
          "prompt": f"What is {n} and 1 together?", "completion": f"\\boxed{{{n + 1}}}", "verdict": "right"}
         for n in range(4)
-    ]  # fmt: skip
+    ]
     write_rows(tmp_path / "set" / "right.jsonl", rows)
     write_rows(tmp_path / "set" / "wrong.jsonl", [{**row, "completion": "\\boxed{0}"} for row in rows])
     write_json(tmp_path / "set" / "funnel.json", {"rollouts": 4})

@@ -119,7 +119,7 @@ def test_the_world_s_own_expressions_are_computed_and_lie_inside(seed, level):
         ("Find 12-(3+4).", 5, None), ("Compute 8/9+9/7 as a fraction.", "137/63", 137), ("Compute 100.", 100, 100),
         ("What is 3/4+5/6 as a fraction?", "19/12", None), ("What fraction is (9/4+7/5)*2?", "73/10", 146),
     ],
-)  # fmt: skip
+)
 def test_what_is_typed_is_computed(question, answer, outside):
     assert arithmetic.computed(question) == (Fraction(answer), None if outside is None else Fraction(outside))
 
@@ -132,7 +132,7 @@ def test_what_is_typed_is_computed(question, answer, outside):
         "Compute " + "(" * 90 + "1" + ")" * 90,
         "Compute 1.5+2.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?",
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_computed(question):
     assert arithmetic.computed(question) is None
 

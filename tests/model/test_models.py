@@ -43,7 +43,7 @@ def long_roped(tmp_path, tokenizer):
     model.config.rope_parameters = {
         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 32.0,
         "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)], "original_max_position_embeddings": 32,
-    }  # fmt: skip
+    }
     model.config.original_max_position_embeddings = 32
     checkpoints.save(model, tokenizer, tmp_path / "long")
     return tmp_path / "long"
@@ -59,7 +59,7 @@ def test_longrope_keeps_to_the_long_factors(long_roped):
         model.eval()
         with torch.no_grad():
             return (model(ids, use_cache=False).logits,
-                    model(beside, position_ids=places, use_cache=False).logits[:, :20])  # fmt: skip
+                    model(beside, position_ids=places, use_cache=False).logits[:, :20])
 
     alone, packed = alone_and_packed(AutoModelForCausalLM.from_pretrained(long_roped, dtype=torch.float32))
     assert (alone - packed).abs().max() > 1e-3  # the trap

@@ -13,7 +13,7 @@ RATIOS = (
     "rollouts_vs_generate", "rollouts_vs_generate_single", "rollouts_vs_roofline", "sft_vs_trl_packing",
     "sft_vs_trl_packing_same_rows", "sft_vs_bare_loop", "dpo_vs_trl", "grpo_step_vs_trl",
     "verify_vs_math_verify_long", "verify_vs_math_verify_short",
-)  # fmt: skip
+)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def finished(tmp_path, shipped):
     write_json(folder / "ladder.json", [
         {**row, "stage": stage, "benchmark": name, "temperature": temperature, "accuracy": accuracy}
         for stage, accuracy in (("mid", 0.25), ("sft", 0.5)) for name in ("easy", "hard") for temperature in (0.0, 0.6)
-    ])  # fmt: skip
+    ])
     return folder
 
 
@@ -89,7 +89,7 @@ def test_the_card_of_a_stage_that_started_from_a_shipped_checkpoint_says_so(tmp_
 LONG = {
     "rope_type": "longrope", "rope_theta": 500.0, "partial_rotary_factor": 0.75, "factor": 32.0,
     "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)], "original_max_position_embeddings": 32,
-}  # fmt: skip
+}
 
 
 def rewritten(path, **fields):

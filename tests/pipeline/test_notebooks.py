@@ -18,7 +18,7 @@ from phi_lab.pipeline import notebooks
 NAMES = (
     "00_welcome", "01_distillation", "02_mid_training", "03_sft", "04_rollout_dpo", "05_grpo", "06_report_card",
     "07_scaling_up", "08_open_questions",
-)  # fmt: skip
+)
 STAGE = {"02_mid_training": "mid", "03_sft": "sft", "04_rollout_dpo": "dpo", "05_grpo": "grpo"}
 MACHINE = re.compile(r"/home/|/root/|/tmp/|/Users/|/work/|[A-Z]:\\\\Users|site-packages")
 

@@ -52,5 +52,5 @@ def test_mask_of_a_long_row_is_made_in_seconds():
     mask = masking_utils.create_sliding_window_causal_mask(
         config=config, inputs_embeds=torch.zeros(1, 16384, 4, device="cuda"), attention_mask=None,
         past_key_values=None, position_ids=torch.arange(16384, device="cuda")[None],
-    )  # fmt: skip
+    )
     assert mask.sparsity() == pytest.approx(50, abs=1)

@@ -210,7 +210,7 @@ def test_generate_samples_in_half_of_what_is_free():
     (["--gpu", "tpu"], "unknown GPU 'tpu': choose one of h100"),
     (["--scale", "cpu"], "the scale cpu needs no GPU"),
     (["--scale", "big"], "unknown scale 'big'"),
-])  # fmt: skip
+])
 def test_a_bad_plan_is_one_line(capsys, arguments, line):
     assert main(["plan", *arguments]) == 2
     assert line in capsys.readouterr().err

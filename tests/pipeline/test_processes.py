@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def trained(stage, count, student, data, out, *words):
     """Run tests/two_processes.py in `count` processes; returns (losses, weights)."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count),
-               "tests/two_processes.py", stage, student, data, out, *words]  # fmt: skip
+               "tests/two_processes.py", stage, student, data, out, *words]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=500,
-                          env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT)))  # fmt: skip
+                          env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT)))
     if "killed" in words:
         assert done.returncode and not (out / "model").exists()
         return None
@@ -58,7 +58,7 @@ def test_a_sharded_reference_turns_as_the_model_does(student, data, tmp_path):
         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 2.0,
         "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)],
         "original_max_position_embeddings": 512,
-    }  # fmt: skip
+    }
     model.config.original_max_position_embeddings = 512
     checkpoints.save(model, tokenizer, tmp_path / "long")
     rows, _ = trained("dpo", 2, tmp_path / "long", data, tmp_path / "out", "sharded")

@@ -28,7 +28,7 @@ from phi_lab.problems import benchmarks
 from phi_lab.stages import mid_training
 
 LADDER = ["stage", "arm", "benchmark", "n", "correct", "accuracy", "ci_low", "ci_high", "temperature", "k", "pass_at_k",
-          "seconds", "train_tokens", "forward_tokens", "peak_rss_mb", "seed"]  # fmt: skip
+          "seconds", "train_tokens", "forward_tokens", "peak_rss_mb", "seed"]
 VERDICTS = {"right", "wrong", "unfinished", "unparsed", "timeout"}
 COST = ("seconds", "peak_rss_mb")  # what no seed can repeat
 SMOKE = presets.SMOKE
@@ -159,7 +159,7 @@ def test_a_folder_measured_before_there_were_such_rows_gets_them(finished, tmp_p
         path.unlink()
     run.chain(old, profile="smoke", seed=5, say=lambda line: None)
     one, other = ([{name: row[name] for name in row if name not in COST} for row in ladder]
-                  for ladder in (rows, read_json(old / "ladder.json")))  # fmt: skip
+                  for ladder in (rows, read_json(old / "ladder.json")))
     assert one == other
     for name in ("sft/model/model.safetensors", "sft/done.json", "evals/mid-shipped.hard.jsonl"):
         assert (old / name).read_bytes() == (finished / name).read_bytes()
@@ -200,7 +200,7 @@ def test_a_run_from_the_middle_measures_its_start_unless_the_ladder_has_it(tmp_p
 def test_rows_of_a_start_go_when_the_stage_is_trained_from_the_run_s_own(tmp_path, student, shipped, monkeypatch):
     def row(name, stage, arm, *_):
         return [{"stage": stage, "arm": arm, "benchmark": "hard", "temperature": 0.6, "pass_at_k": None,
-                 "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "peak_rss_mb": 1}]  # fmt: skip
+                 "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "peak_rss_mb": 1}]
 
     measured = []
     monkeypatch.setattr(evaluate, "evaluate", lambda model, name, *_, **__: measured.append((name, model)))
@@ -316,12 +316,12 @@ def test_a_set_can_be_asked_with_sql(tmp_path, capsys):
     shards.write(tmp_path / "set" / "rollouts" / "000000.parquet", [
         {"level": level, "verdict": verdict, "completion": "x", "tokens": 10 * level}
         for level, verdict in ((1, "right"), (2, "right"), (2, "right"), (2, "wrong"))
-    ])  # fmt: skip
+    ])
     assert cli.main(["query", str(tmp_path / "set")]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["level", "verdict", "rollouts", "tokens"],
         ["1", "right", "1", "10"], ["2", "right", "2", "20"], ["2", "wrong", "1", "20"],
-    ]  # fmt: skip
+    ]
     assert cli.main(["query", str(tmp_path / "set"), "select level from rollouts where level > 7"]) == 0
     assert "(no row)" in capsys.readouterr().out
     assert "no finished rollouts" in said(capsys, "query", tmp_path)
@@ -428,7 +428,7 @@ def test_unknown_names(tmp_path, capsys, arguments, line):
         "run --seed -1 --out x", f"run --seed {2**32} --out x", "distill --samples 0 --out x", "distill --questions x",
         "eval --model x --problems 0 --out x", "verify --cases x --jobs 0 --out x", "chat --temperature -1 hello",
     ],
-)  # fmt: skip
+)
 def test_numbers_out_of_range(tmp_path, monkeypatch, capsys, arguments):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
@@ -454,7 +454,7 @@ def test_cases_may_hold_any_text(tmp_path):
     """Raw line separators and lone surrogates are legal inside a JSON string."""
     cases = tmp_path / "cases.jsonl"
     cases.write_text('{"id": 1, "gold": "5", "response": "a\u2028b\u0085 \\\\boxed{5}"}\n'
-                     '{"id": 2, "gold": "5", "response": "\\ud83d \\\\boxed{6}"}\n', encoding="utf-8")  # fmt: skip
+                     '{"id": 2, "gold": "5", "response": "\\ud83d \\\\boxed{6}"}\n', encoding="utf-8")
     assert cli.main(["verify", "--cases", str(cases), "--out", str(tmp_path / "out.jsonl")]) == 0
     rows = (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert [json.loads(row)["verdict"] for row in rows] == ["right", "wrong"]

@@ -41,7 +41,7 @@ def place(tmp_path_factory):
     write_rows(root / "sets" / "gpqa-diamond.jsonl", [
         {"Question": f"Which is {n}?", "Correct Answer": n, **{f"Incorrect Answer {k}": n + k for k in (1, 2, 3)}}
         for n in range(9)
-    ])  # fmt: skip
+    ])
     return root
 
 
@@ -103,7 +103,7 @@ def test_full_takes_the_papers_figures():
 def test_pairs_have_a_limit_where_a_gpu_has_to_hold_them():
     """An older run's config.json has none."""
     limits = {(name, profile): presets.run_config(name, profile).dpo.max_tokens
-              for name in schema.SCALES for profile in schema.PROFILES}  # fmt: skip
+              for name in schema.SCALES for profile in schema.PROFILES}
     assert {limits["cpu", profile] for profile in schema.PROFILES} == {0}
     assert limits["full", "lab"] == 16384 and limits["lora", "lab"] == limits["qlora", "lab"] == 4096
     assert {limits[name, "smoke"] for name in ("lora", "qlora", "full")} == {1024}
@@ -146,7 +146,7 @@ def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, mo
     monkeypatch.setenv("PHI_LAB_SETS", "")
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-             "intermediate_size": 128, "vocab_size": len(tokenizer), "max_position_embeddings": 1024}  # fmt: skip
+             "intermediate_size": 128, "vocab_size": len(tokenizer), "max_position_embeddings": 1024}
     ends = {"bos_token_id": 0, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     checkpoints.save(LlamaForCausalLM(LlamaConfig(**sizes, **ends)), tokenizer, tmp_path / "llama")
     words = [word if word != str(place / "base") else str(tmp_path / "llama") for word in command(place, "lora")]

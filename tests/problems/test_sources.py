@@ -7,7 +7,7 @@ from phi_lab.problems import sources
 def test_gpqa_becomes_letters_in_an_order_of_its_own(tmp_path):
     """Four choices, the right one under its letter; the same order every time, another for another question."""
     rows = [{"Question": f"Which {n}?", "Correct Answer": "this", "Incorrect Answer 1": "x", "Incorrect Answer 2": "y",
-             "Incorrect Answer 3": "z"} for n in range(12)]  # fmt: skip
+             "Incorrect Answer 3": "z"} for n in range(12)]
     write_rows(tmp_path / "gpqa-diamond.jsonl", rows)
     first, again = ([problem for problem, _ in sources.problems("gpqa-diamond", tmp_path)] for _ in range(2))
     assert [problem.prompt for problem in first] == [problem.prompt for problem in again]

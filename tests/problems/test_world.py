@@ -147,7 +147,7 @@ def identity(prompt):
         return " ".join(["push", first, "push", second, operation, *rest])
     if match := re.fullmatch(r"Given (.+): how many are true\? (.+)\.", prompt):
         statements = [words if words[0] == "not" else [words[1], *sorted((words[0], words[2]))]
-                      for words in map(str.split, match[2].split("; "))]  # fmt: skip
+                      for words in map(str.split, match[2].split("; "))]
         return "|".join([match[1], *sorted(map(" ".join, statements))])
     return chain_identity(*chain_of(prompt))
 
@@ -242,7 +242,7 @@ def read_solution(work):
         return steps, end, slips
     before = [None, *(result for *_, result in steps)]
     done = [f"{op}{right}" if left == was else f"{left}{op}{right}"
-            for (left, op, right, _), was in zip(steps, before, strict=False)]  # fmt: skip
+            for (left, op, right, _), was in zip(steps, before, strict=False)]
     assert plan in (None, done), (plan, done)
     if plan:  # what a step says is left to do is what is then done
         assert [rest.split(",")[1:] if rest else [] for rest in ahead] == [done[i:] for i in range(1, len(done) + 1)]
@@ -268,7 +268,7 @@ def test_the_parser_itself_sees_a_lie():
         "47+38,-12.47+38:7+8=15,4+3+1=8;85.85-12=73.", "47+38:15,8;85.check 85-38:7,4;47 ok.58.",
         "/2*4,3*7.2*4=8,3*7,/9.3*7=21,/8.21/8.",
         "/2*3,+1*2,1*3.2*3=6,+1*2,1*3,/6.1*2=2,1*3,+4,/6.1*3=3,+2,/6.3+2=5,/6.5/6.",
-    ):  # fmt: skip
+    ):
         with pytest.raises(AssertionError):
             read_solution(work)
     with pytest.raises(AssertionError, match="is true"):

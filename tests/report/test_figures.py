@@ -17,7 +17,7 @@ def rung(stage, benchmark, accuracy, arm="main", temperature=0.6, pass_at_k=None
         "correct": round(100 * accuracy), "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.03,
         "temperature": temperature, "k": 1, "pass_at_k": pass_at_k, "seconds": 10,
         "train_tokens": 1000, "peak_rss_mb": 900, "seed": 0,
-    }  # fmt: skip
+    }
 
 
 LADDER = [
@@ -25,7 +25,7 @@ LADDER = [
     rung("base", "easy", 0.70), rung("mid", "easy", 0.90), rung("grpo", "easy", 0.95),
     rung("base", "hard", 0.99, temperature=0.0), rung("base", "hard", 0.98, pass_at_k=0.5),
     rung("mid", "hard", 0.45, arm="own"),
-]  # fmt: skip
+]
 
 
 def texts(axes):
@@ -153,7 +153,7 @@ def test_dpo_curves_show_both_sides_and_their_difference():
             "rewards/chosen": 0.5 * s, "rewards/rejected": -0.25 * s, "rewards/accuracies": 0.75,
         }
         for s in (1, 2, 3)
-    ]  # fmt: skip
+    ]
     first, second, third = figures.dpo_curves([*rows, {"step": 3, "eval_loss": 1.0}]).axes
     sides = {line.get_label(): list(line.get_ydata()) for line in first.lines}
     assert sides == {"chosen": [-9, -8, -7], "rejected": [-21, -22, -23]}

@@ -64,7 +64,7 @@ def rows():
                     "ci_high": share + 0.02, "temperature": temperature, "k": 1, "pass_at_k": None,
                     "seconds": 100.0 * index, "train_tokens": 5000 * index, "peak_rss_mb": 1500,
                     "seed": 0,
-                })  # fmt: skip
+                })
         found.append(found[-4] | {"k": 8, "n": 1600, "pass_at_k": 0.25 + 0.1 * index})
     dpo = next(row for row in found if row["stage"] == "dpo" and row["temperature"] > 0)
     return [*found, dpo | {"arm": "own<b>"}]
@@ -87,7 +87,7 @@ def make(folder):
     funnel = {
         "questions": 10, "rollouts": 80, "verdicts": {"right": 60, "wrong": 20},
         "steps": [{"name": "right", "kept": 60, "removed": 20, "why": "wrong <b>& $so_on"}],
-    }  # fmt: skip
+    }
     write("data/funnel.json", json.dumps(funnel))
     steps = [
         {"step": s, "loss": 2 / s, "learning_rate": 1e-3, "tokens": 100 * s, "seconds": 2.0 * s} for s in range(1, 6)
@@ -97,12 +97,12 @@ def make(folder):
     pairs = {
         "logps/chosen": -1.0, "logps/rejected": -2.0, "rewards/chosen": 0.1,
         "rewards/rejected": -0.1, "rewards/accuracies": 0.6,
-    }  # fmt: skip
+    }
     write("dpo/metrics.jsonl", lines(row | pairs for row in steps))
     seen = {
         "reward": 0.1, "zero_variance_share": 0.3, "mean_length": 50, "entropy": 0.4,
         "temperature": 0.8, "kept_share": 0.5,
-    }  # fmt: skip
+    }
     write("grpo/metrics.jsonl", lines(row | seen for row in steps))
     ten = [
         {"id": f"hard-{i}", "prompt": f"What is {i}+{i}?", "answer": str(2 * i), "completions": {
@@ -110,7 +110,7 @@ def make(folder):
             for s, stage in enumerate(STAGES)
         }}
         for i in range(10)
-    ]  # fmt: skip
+    ]
     ten[0] |= {"prompt": HOSTILE, "answer": HOSTILE, "id": HOSTILE}
     ten[0]["completions"]["mid"] = {"completion": HOSTILE, "verdict": "unfinished"}
     ten[1]["completions"]["sft"]["completion"] = "9" * (LONGEST + 123_456)
@@ -157,7 +157,7 @@ def test_stages_that_started_from_shipped_checkpoints_are_no_climb(run):
     start = [
         row | {"stage": "dpo", "arm": "shipped", "accuracy": row["accuracy"] - 0.005, "seconds": 0.0, "train_tokens": 0}
         for row in rows() if row["stage"] == "grpo"
-    ]  # fmt: skip
+    ]
     assert "chain:" not in Page(write_report(run).read_text(encoding="utf-8")).says()
     (run / "ladder.json").write_text(json.dumps([*rows(), *start]), encoding="utf-8")
     says = Page(write_report(run).read_text(encoding="utf-8")).says()
@@ -260,7 +260,7 @@ def browse(page, *options):
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
          "--host-resolver-rules=MAP * ~NOTFOUND", *options, page.as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.slow

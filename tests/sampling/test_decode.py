@@ -102,7 +102,7 @@ def test_where_nothing_is_compiled_the_rollouts_are_the_same(shipped, monkeypatc
 
         monkeypatch.setattr(rollouts, "Phi", Either)
         found.append(rollouts.sample(model, tokenizer, prompts, samples=2, temperature=0, max_new_tokens=120, seed=0,
-                                     quiet=True))  # fmt: skip
+                                     quiet=True))
     assert [[one.ids for one in group] for group in found[0]] == [[one.ids for one in group] for group in found[1]]
     assert sum(grown) == sum(len(one.ids) - 1 for groups in found for group in groups for one in group)  # none idle
     assert len({len(one.ids) for group in found[0] for one in group}) > 3

@@ -47,7 +47,7 @@ def check_logprobs(model, tokenizer, prompts, groups, temperature):
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
 def test_log_probabilities_of_every_token(peaky, tokenizer, engine, temperature):
     groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=3, temperature=temperature, max_new_tokens=30, seed=1,
-                             engine=engine, quiet=True)  # fmt: skip
+                             engine=engine, quiet=True)
     assert [len(group) for group in groups] == [3, 3, 3]
     check_logprobs(peaky, tokenizer, PROMPTS, groups, temperature)
     assert min(min(one.logprobs) for group in groups for one in group) < -0.5  # the model is not certain of everything
@@ -65,12 +65,12 @@ def test_log_probabilities_of_a_shipped_model(shipped):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_greedy_is_generate_token_for_token(peaky, tokenizer, engine):
     groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=40, seed=0,
-                             engine=engine, quiet=True)  # fmt: skip
+                             engine=engine, quiet=True)
     stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     for prompt, (one,) in zip(PROMPTS, groups, strict=True):
         asked = torch.tensor([chat.prompt_ids(tokenizer, prompt)])
         whole = peaky.generate(input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=40,
-                               do_sample=False, eos_token_id=stops, pad_token_id=stops[1])  # fmt: skip
+                               do_sample=False, eos_token_id=stops, pad_token_id=stops[1])
         assert whole[0, asked.shape[1] :].tolist() == one.ids
 
 
@@ -99,7 +99,7 @@ def test_chi_square_itself():
 def test_first_tokens_follow_the_softmax(peaky, tokenizer, engine, temperature):
     counts = [0] * len(tokenizer)
     (group,) = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=3000, temperature=temperature, max_new_tokens=1,
-                               seed=11, engine=engine, quiet=True)  # fmt: skip
+                               seed=11, engine=engine, quiet=True)
     for one in group:
         counts[one.ids[0]] += 1
     with torch.no_grad():
@@ -120,7 +120,7 @@ def test_top_p_draws_from_the_likeliest_tokens_only(peaky, tokenizer, engine):
     assert 5 < few < len(tokenizer) // 2
     counts = [0] * len(tokenizer)
     (group,) = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=3000, temperature=2.5, top_p=0.7, seed=11,
-                               max_new_tokens=1, engine=engine, quiet=True)  # fmt: skip
+                               max_new_tokens=1, engine=engine, quiet=True)
     for one in group:
         counts[one.ids[0]] += 1
         assert one.logprobs[0] == pytest.approx(chances[one.ids[0]].log().item(), abs=1e-4)  # of all tokens
@@ -132,7 +132,7 @@ def test_top_p_draws_from_the_likeliest_tokens_only(peaky, tokenizer, engine):
 def test_the_seed_makes_the_rollouts(peaky, tokenizer, engine):
     def collect_rollouts(seed):
         return rollouts.sample(peaky, tokenizer, PROMPTS, samples=2, temperature=1.0, max_new_tokens=12, seed=seed,
-                               engine=engine, quiet=True)  # fmt: skip
+                               engine=engine, quiet=True)
 
     assert collect_rollouts(4) == collect_rollouts(4) != collect_rollouts(5)
 
@@ -152,12 +152,12 @@ def test_threads_do_not_change_the_rollouts_of_two_halves(peaky, tokenizer, thre
         threads(count)
         counts = []
         found.append(rollouts.sample(peaky, tokenizer, PROMPTS, samples=33, temperature=1.0, max_new_tokens=20, seed=1,
-                                     tick=counts.append))  # fmt: skip
+                                     tick=counts.append))
         assert sum(counts) == 99 and torch.get_num_threads() == count
     assert found[0] == found[1]
     check_logprobs(peaky, tokenizer, PROMPTS, found[0], 1.0)
     alike = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=80, temperature=1.0, max_new_tokens=20, seed=1,
-                            quiet=True)  # fmt: skip
+                            quiet=True)
     assert alike[0][:40] != alike[0][40:]  # the halves do not share their random numbers
 
 
@@ -193,14 +193,14 @@ def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, 
 def test_hf_goes_on_in_batches(peaky, tokenizer, monkeypatch):
     monkeypatch.setitem(rollouts.SLOTS, "cpu", 4)
     groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=3, temperature=1.0, max_new_tokens=20, seed=6,
-                             engine="hf", quiet=True)  # fmt: skip
+                             engine="hf", quiet=True)
     check_logprobs(peaky, tokenizer, PROMPTS, groups, 1.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_how_an_answer_ends(peaky, tokenizer, engine):
     groups = rollouts.sample(peaky, tokenizer, PROMPTS * 4, samples=2, temperature=1.0, max_new_tokens=20, seed=3,
-                             engine=engine, quiet=True)  # fmt: skip
+                             engine=engine, quiet=True)
     flat = [one for group in groups for one in group]
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     assert {one.finish_reason for one in flat} == {"stop", "length"}
@@ -278,7 +278,7 @@ def test_without_vllm_one_line_says_what_to_install(peaky, tokenizer, monkeypatc
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match="needs a GPU and pip install"):
         rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=1, temperature=0, max_new_tokens=2, seed=0,
-                        engine="vllm", quiet=True)  # fmt: skip
+                        engine="vllm", quiet=True)
 
 
 def test_answers_at_once_fit_into_half_of_the_free_memory():

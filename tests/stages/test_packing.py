@@ -162,7 +162,7 @@ def test_slices_take_the_same_step_as_a_whole_batch(tokenizer, tmp_path):
     for size in (8, 20):
         sized = replace(config, hardware=HardwareConfig(micro_batch_size=size))
         result = lm.fit(checkpoints.build("phi-nano", len(tokenizer), 1), tokenizer, made, [], tmp_path / str(size), sized,
-                        pack=lm.one_per_row, packed=False, seed=0, title="test")  # fmt: skip
+                        pack=lm.one_per_row, packed=False, seed=0, title="test")
         weights = torch.cat([weight.flatten() for weight in checkpoints.load(result.model).parameters()])
         seen.append((result.metrics[0]["loss"], weights))
     start = torch.cat([weight.flatten() for weight in checkpoints.build("phi-nano", len(tokenizer), 1).parameters()])

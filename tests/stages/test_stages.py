@@ -252,7 +252,7 @@ def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
     for level in (1, 2, 3, 4):  # what the teacher failed most comes first
         rates = [row["pass_rate"] for row in compact if row["level"] == level]
         assert rates == sorted(rates) and set(rates) == {row["pass_rate"] for row in rows if row["level"] == level
-                                                         and row["pass_rate"] <= max(rates)}  # fmt: skip
+                                                         and row["pass_rate"] <= max(rates)}
     assert sft.choose(rows, 49, 0) == compact != sft.choose(rows, 49, 1)
     lonely = [{"id": "a", "domain": "arithmetic", "level": 3, "pass_rate": 0.1, "tokens": 5, "completion": work}]
     assert sft.choose(lonely, 9, 0) == lonely
@@ -312,7 +312,7 @@ def test_muon_steps_as_torch_s_does_but_in_full_precision(shape):
     start, gradients = torch.randn(shape, generator=chance), torch.randn((3, *shape), generator=chance)
     ends = []
     for make in (lambda one: Orthogonal(one, 1e-2, 0.1),
-                 lambda one: torch.optim.Muon(one, 1e-2, 0.1, 0.95, adjust_lr_fn="match_rms_adamw")):  # fmt: skip
+                 lambda one: torch.optim.Muon(one, 1e-2, 0.1, 0.95, adjust_lr_fn="match_rms_adamw")):
         weight = torch.nn.Parameter(start.clone())
         optimizer = make([weight])
         for gradient in gradients:
@@ -695,7 +695,7 @@ def test_tokens_are_counted_to_the_last_step(tmp_path, student, data):
     right, model, tokenizer = read_rows(both(data)[0]), checkpoints.load(student), checkpoints.load_tokenizer(student)
     documents = [lm.document(tokenizer, row["prompt"], row["completion"]) for row in right]
     result = lm.fit(model, tokenizer, documents, [], tmp_path, config, pack=lm.pack_best_fit, packed=True, seed=0,
-                    title="13 steps")  # fmt: skip
+                    title="13 steps")
     assert result.metrics[-1]["step"] == 10
     assert result.train_tokens == 13 * 2 * MID.row_length
 
@@ -743,7 +743,7 @@ def test_pairs_of_like_length_go_together(once):
     mask = (torch.arange(40) < (asked + said).flatten()[:, None]).long()
     answers = mask * (torch.arange(40) >= asked.repeat(2)[:, None])
     batch = {"input_ids": torch.arange(20)[:, None].expand(20, 40) * mask, "attention_mask": mask,
-             "completion_mask": answers, "ref_chosen_logps": torch.arange(10.0)}  # fmt: skip
+             "completion_mask": answers, "ref_chosen_logps": torch.arange(10.0)}
     parts = list(rollout_dpo.by_length(batch, 4, once))
     order = torch.cat([some for some, _ in parts])
     assert sorted(order.tolist()) == list(range(10)) and [len(some) for some, _ in parts] == [4, 4, 2]
@@ -803,14 +803,14 @@ def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch
     model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
     asked = [chat.prompt_ids(tokenizer, problem.prompt) for problem in problems]
     groups = rollouts.sample(model, tokenizer, [problem.prompt for problem in problems], samples=1, temperature=0.7,
-                             max_new_tokens=12, seed=0, quiet=True)  # fmt: skip
+                             max_new_tokens=12, seed=0, quiet=True)
     assert grpo.parity(model, asked, [one for (one,) in groups], 0.7) < 1e-4
     assert grpo.parity(model, asked, [one for (one,) in groups], 1.0) > grpo.MAX_LOGPROB_GAP  # another temperature is a mismatch
     real = rollouts.sample
 
     def shifted(*arguments, **rest):
         return [[replace(one, logprobs=[value - 0.2 for value in one.logprobs]) for one in group]
-                for group in real(*arguments, **rest)]  # fmt: skip
+                for group in real(*arguments, **rest)]
 
     monkeypatch.setattr(rollouts, "sample", shifted)
     with pytest.raises(UserError, match=r"differ by 0\.200 nats a token.*nothing is trained$"):
@@ -819,7 +819,7 @@ def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch
     model.config.rope_parameters["rope_type"] = "longrope"
     with pytest.raises(UserError, match="LongRoPE"):
         grpo.require_parity(model, asked, [one for (one,) in shifted(model, tokenizer, [p.prompt for p in problems],
-                            samples=1, temperature=1.0, max_new_tokens=4, seed=0, quiet=True)], 1.0)  # fmt: skip
+                            samples=1, temperature=1.0, max_new_tokens=4, seed=0, quiet=True)], 1.0)
 
 
 @pytest.mark.parametrize("shift", [0.0, -0.2])
@@ -949,7 +949,7 @@ def test_prompts_with_answers_alike_in_length_are_kept():
             spread, verdicts = problems.index(problem), special.get(problem.id, "wwwwwrrr")
             part = slice(0, 1) if samples == 1 else slice(1, None)
             groups.append([rollouts.Sample([1] * (50 + (spread if one % 2 else -spread)), [], verdict, "stop")
-                           for one, verdict in list(enumerate(verdicts))[part]])  # fmt: skip
+                           for one, verdict in list(enumerate(verdicts))[part]])
         return groups
 
     def reward(texts, answers):
@@ -978,7 +978,7 @@ def everything(ask, problems, config, seed, reward):
 @pytest.mark.parametrize("value", [1.0, -1.0])
 def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
     result = grpo.train(student, training_sets.questions(4, 1), tmp_path, GRPO, seed=0, advantage=advantage,
-                        reward=lambda texts, answers: [value] * len(texts))  # fmt: skip
+                        reward=lambda texts, answers: [value] * len(texts))
     assert moved(student, result.model) == 0
     assert all(row["zero_variance_share"] == 1 and row["kept_share"] == 0 for row in result.metrics)
 
@@ -1001,7 +1001,7 @@ def seven(tmp_path_factory, tokenizer):
 def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
     folder, problems, token = seven
     result = grpo.train(folder, problems, tmp_path, GRPO, seed=0, advantage=advantage, select=everything,
-                        reward=lambda texts, answers: [1.0 if text == "7" else -1.0 for text in texts])  # fmt: skip
+                        reward=lambda texts, answers: [1.0 if text == "7" else -1.0 for text in texts])
 
     def probability(where):
         model, tokenizer = checkpoints.load(where).eval(), checkpoints.load_tokenizer(where)
@@ -1034,7 +1034,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
 
     monkeypatch.setattr(rollouts, "sample", sample)
     result = grpo.train(student, problems, tmp_path, config, seed=2, reward=long_word, advantage=advantage,
-                        select=everything, temperature=lambda step, steps: (0.7, 1.6)[step])  # fmt: skip
+                        select=everything, temperature=lambda step, steps: (0.7, 1.6)[step])
     assert [temperature for temperature, _, _ in seen] == [0.7, 1.6]
     model, tokenizer = checkpoints.load(student), checkpoints.load_tokenizer(student)
     for step, ((temperature, prompts, groups), metrics) in enumerate(zip(seen, result.metrics, strict=True)):
@@ -1064,7 +1064,7 @@ def test_grpo_moves_matrices_as_muon_does(tmp_path, student, by_muon):
     """All directions alike; AdamW follows the few that its gradient has. The first of two steps only warms up."""
     config = replace(GRPO, steps=2, max_new_tokens=6, muon=by_muon)
     result = grpo.train(student, training_sets.questions(4, 1), tmp_path, config, seed=0, reward=long_word,
-                        advantage=grpo.group_normalised, select=everything)  # fmt: skip
+                        advantage=grpo.group_normalised, select=everything)
     before, after = weights(student), weights(result.model)
     spreads = []
     for name in before:
@@ -1087,7 +1087,7 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
     config = schema.GRPOConfig(1e-3, steps=2, prompts_per_step=4, group_size=8, candidate_prompts=4, max_new_tokens=1)
     grpo.train(student, training_sets.questions(4, 1), tmp_path, config, seed=0,
                reward=part("reward", long_word), advantage=part("advantage", grpo.group_normalised),
-               temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))  # fmt: skip
+               temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))
     assert set(called) == {"reward", "advantage", "temperature", "select"}
     assert {row["temperature"] for row in read_rows(tmp_path / "metrics.jsonl")} == {0.9}
 
@@ -1147,11 +1147,11 @@ def test_every_shipped_checkpoint_trains_in_the_next_stage(tmp_path, shipped, da
     rows = read_rows(right)
     short = {"steps": 6, "batch_size": 4}
     middle = mid_training.train(shipped("base"), right, validation, tmp_path / "mid",
-                                replace(smoke.mid, **short, eval_steps=3), seed=0)  # fmt: skip
+                                replace(smoke.mid, **short, eval_steps=3), seed=0)
     assert moved(shipped("base"), middle.model) > 0 and loss_on(middle.model, rows) < loss_on(shipped("base"), rows)
     fine = sft.train(shipped("mid"), right, validation, tmp_path / "sft", replace(smoke.sft, **short), seed=0)
     assert moved(shipped("mid"), fine.model) > 0 and loss_on(fine.model, rows) < loss_on(shipped("mid"), rows)
     preferred = rollout_dpo.train(shipped("sft"), right, data / "wrong.jsonl", tmp_path / "dpo",
-                                  replace(smoke.dpo, batch_size=8, max_pairs=24, max_student_nll=math.inf), seed=0)  # fmt: skip
+                                  replace(smoke.dpo, batch_size=8, max_pairs=24, max_student_nll=math.inf), seed=0)
     assert moved(shipped("sft"), preferred.model) > 0
     assert [row["loss"] for row in preferred.metrics if "loss" in row][-1] <= math.log(2) + 1e-3

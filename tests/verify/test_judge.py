@@ -19,12 +19,12 @@ from phi_lab.verify import judge
 def whom(server, tmp_path):
     return lambda **changes: judge.Judge(**{
         "base_url": server.url, "model": "m", "cache": tmp_path / "votes.jsonl", "timeout": 20.0, **changes
-    })  # fmt: skip
+    })
 
 
 def row(verdict="wrong", extracted="38/24", gold="19/12", **more):
     return {"id": "1", "gold": gold, "response": f"\\boxed{{{extracted}}}", "verdict": verdict, "extracted": extracted,
-            **more}  # fmt: skip
+            **more}
 
 
 def several(n):
