@@ -71,7 +71,7 @@ HTML(tables.table(f"{prompts} training questions with 3 and 4 operations, 8 answ
 pictures.intervals(shares, "Mixed groups: share with right and wrong answers")
 
 # %%
-(_, temperature_start, hot_low, hot_high), (_, temperature_end, cool_low, cool_high) = shares
+(_, hot, hot_low, hot_high), (_, cool, cool_low, cool_high) = shares
 if hot_low > cool_high:
     print("the intervals do not touch: on this model, hotter sampling mixes more groups")
 elif cool_low > hot_high:

@@ -36,7 +36,7 @@ def write_rows(path: Path, rows: Iterable[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     text = text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes its own JSON escape
-    replace(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    atomic_write(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def append_rows(path: Path, rows: Iterable[dict]) -> None:
@@ -59,7 +59,7 @@ def read_json(path: Path) -> dict | list:
 def write_json(path: Path, content: dict | list) -> None:
     """Write one JSON document whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def ensure_same_manifest(path: Path, content: dict, redo: str) -> None:
@@ -76,7 +76,18 @@ def ensure_same_manifest(path: Path, content: dict, redo: str) -> None:
             raise UserError(f"{path}: {name} differs from this command's; {redo}")
 
 
-def replace(path: Path, content: bytes) -> None:
+def read_journal(path: Path) -> list[str]:
+    """The whole lines of a file that is appended to; none if it is missing. A last line that a kill cut short is
+    removed from the file.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    *lines, torn = content.split(b"\n")
+    if torn:
+        os.truncate(path, len(content) - len(torn))
+    return [line.decode("utf-8", "replace") for line in lines]
+
+
+def atomic_write(path: Path, content: bytes) -> None:
     """Write beside the file, then rename: a kill or a full disk leaves the old file as it was, and of two processes
     the last one wins.
     """

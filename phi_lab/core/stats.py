@@ -57,12 +57,12 @@ def effective_samples(counts: Sequence[int], k: int) -> float:
     if problems < 2:
         return float(problems)
     share = float(right.mean()) / k
-    stage_range = float((right / k).var(ddof=1)) / problems
+    variance_of_mean = float((right / k).var(ddof=1)) / problems
     if share in (0.0, 1.0):
         return float(problems)
-    if stage_range == 0.0:
+    if variance_of_mean == 0.0:
         return float(problems * k)
-    return min(max(share * (1 - share) / stage_range, float(problems)), float(problems * k))
+    return min(max(share * (1 - share) / variance_of_mean, float(problems)), float(problems * k))
 
 
 def clustered_wilson(counts: Sequence[int], k: int, z: float = 1.96) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def run(out: Path, profile: str = "lab") -> Path:
         print(f"      {took:.0f} s")
         spent, expected = spent + took, expected + plan[source]
         target.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(target, nbformat.writes(notebook).encode())  # whole or not at all
+        files.atomic_write(target, nbformat.writes(notebook).encode())  # whole or not at all
     page = report.write_report(out)
     print(f"{_minutes(time.perf_counter() - began)}: notebooks in {out / 'notebooks'}, report in {page}")
     return page

@@ -160,7 +160,7 @@ def write_page(target: Path, rows: Sequence[dict], skipped: Sequence[str] = ()) 
         *(_misses(f"False negatives: right, but judged {v}", [r for r in misses if r["verdict"] == v and not _right(r)],
                   theirs) for v in VERDICTS),
     ]
-    files.replace(Path(target), html.frame("Verifier audit", "".join(body)).encode("utf-8", "replace"))
+    files.atomic_write(Path(target), html.frame("Verifier audit", "".join(body)).encode("utf-8", "replace"))
 
 
 def _text(row: dict) -> str:

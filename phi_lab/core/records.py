@@ -1,0 +1,67 @@
+"""The rows that this project reads and writes as JSON Lines or Parquet, one type each.
+
+They are plain dictionaries at run time. Training rows have the column names of TRL, so the files load anywhere.
+"""
+
+from typing import Literal, NotRequired, TypedDict
+
+VerdictName = Literal["right", "wrong", "unfinished", "unparsed", "timeout"]
+
+
+class Rollout(TypedDict):
+    """One sampled answer with its verdict: a row of `rollouts/*.parquet`, right.jsonl and wrong.jsonl."""
+
+    id: str  # of the problem
+    domain: str
+    level: int  # 0: not known
+    split: NotRequired[str]
+    prompt: str
+    answer: str  # the gold answer
+    sample: int  # which of the problem's samples
+    completion: str
+    verdict: VerdictName
+    finish_reason: str  # "stop", "length" or "refused"
+    tokens: int  # of the completion, its stop token included
+    teacher: str
+    temperature: float
+    seed: int
+    pass_rate: NotRequired[float]  # share of the question's rollouts that are right; added by the funnel
+    repeats: NotRequired[bool]
+    judge: NotRequired[str]  # the second opinion: right, wrong or none
+
+
+class TrainingRow(TypedDict):
+    """What mid-training and SFT learn from: TRL's prompt-completion format."""
+
+    prompt: str
+    completion: str
+
+
+class PreferencePair(TypedDict):
+    """What Rollout DPO learns from: TRL's preference format."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+class LadderRow(TypedDict):
+    """The accuracy of one stage and arm on one benchmark: a row of ladder.json."""
+
+    stage: str
+    arm: str  # "main", "control", ...
+    benchmark: str  # "easy", "hard" or "transfer"
+    n: int  # samples
+    correct: int
+    accuracy: float  # correct / n
+    ci_low: float  # 95 % interval of the accuracy
+    ci_high: float
+    temperature: float
+    k: int  # samples a problem
+    pass_at_k: float | None
+    seconds: float  # of the stage's training
+    train_tokens: int
+    forward_tokens: int
+    peak_rss_mb: int
+    joules: NotRequired[int]
+    seed: int

@@ -1,0 +1,69 @@
+"""Every path in the folder of a run, and in the folder of one of its stages.
+
+    runs/first/
+      config.json  ladder.json  ten.json  report.html
+      data/        right.jsonl  wrong.jsonl  validation.jsonl  funnel.json  rollouts/  validation/
+      sft/         model/  metrics.jsonl  done.json  student.json  trainer/       dpo-own/, sft-control/, ... likewise
+      evals/       sft.json  sft.hard.jsonl  ...
+      notebooks/
+"""
+
+from pathlib import Path
+
+
+def arm_name(stage: str, arm: str = "main") -> str:
+    """The folder of a stage's arm, also the prefix of its evaluation files: "dpo" for "main", "dpo-own" for "own"."""
+    return stage if arm == "main" else f"{stage}-{arm}"
+
+
+class StageFolder:
+    """What training one stage leaves behind."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.model = path / "model"
+        self.metrics = path / "metrics.jsonl"  # one row a logged step
+        self.done = path / "done.json"  # the mark of a finished stage, with its cost
+        self.student = path / "student.json"  # fingerprint of the model that training started from
+        self.trainer = path / "trainer"  # checkpoints while training goes on
+
+    @property
+    def finished(self) -> bool:
+        return self.done.exists()
+
+
+class DataFolder:
+    """The distilled training sets of a run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.right = path / "right.jsonl"
+        self.wrong = path / "wrong.jsonl"
+        self.validation = path / "validation.jsonl"
+        self.rollouts = path / "rollouts"
+        self.funnel = path / "funnel.json"
+        self.teacher = path / "teacher.json"  # fingerprint of the teacher whose rollouts these are
+        self.imported = path / "adopted.json"  # the mark of a set that came from elsewhere
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config = path / "config.json"
+        self.data = DataFolder(path / "data")
+        self.teacher = StageFolder(path / "teacher")  # only where the run trained one
+        self.evals = path / "evals"
+        self.ladder = path / "ladder.json"
+        self.ten_problems = path / "ten.json"
+        self.report = path / "report.html"
+        self.notebooks = path / "notebooks"  # executed copies
+
+    def stage(self, stage: str, arm: str = "main") -> StageFolder:
+        """The folder of a stage ("sft"), or of another arm of it ("dpo", "own")."""
+        return StageFolder(self.path / arm_name(stage, arm))
+
+    def answers(self, name: str, benchmark: str) -> Path:
+        """One row a sample: the answers of a stage or arm to a benchmark."""
+        return self.evals / f"{name}.{benchmark}.jsonl"
