@@ -1,58 +1,85 @@
 """Where is the final answer in what a model wrote? Text only, linear in its length.
 
-The order: the text after `</think>` (an answer inside it is a thought, and a thought that never
-closes is no answer); there the last complete `\\boxed{}`, unless a later sentence says "final
-answer is"; else `<answer>`, `#### n`, "the answer is"; else all of a short text; else its last
-formula or number, as the benchmarks' own graders take it.
+The order: the text after the thinking (an answer inside it is a thought, and a thought that never closes is no answer);
+there the last complete `\\boxed{}` or `\\fbox{}`, which no later sentence replaces; else `<answer>`, JSON with an
+`answer`, `#### n`; else what prose states (`prose`).
 """
 
+import json
 import re
+from typing import NamedTuple
+
+from phi_lab.verify import prose
 
 UNFINISHED, UNPARSED = "unfinished", "unparsed"
 TAIL = 20_000  # characters at the end of a text in which an answer without a box is looked for
-_THINK = (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>"))
+_THINK = (
+    ("<think>", "</think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<thought>", "</thought>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis", "<|channel|>final<|message|>"),
+)
 _PLAIN_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
-_PHRASE = re.compile(
-    r"(?:final\s+answer|answer|réponse|答案|(?:wait|sorry|actually)\W{1,3}it)\b\W{0,4}?(?:\s+(?:is|are|est)\b|\s*[:：]|\s+(?=[$\\(\d-]))"
-    r"\s*:?(?:\s*(?:the\s+)?(?:final\s+)?answer\s+is\b)?",
-    re.IGNORECASE,
-)
-_MATH = re.compile(
-    r"\$\$(.{1,2000}?)\$\$|(?<!\\)\$((?:[^$]|\\\$){1,500}?)(?<!\\)\$|\\\((.{1,500}?)\\\)|\\\[(.{1,2000}?)\\\]",
-    re.DOTALL,
-)
-_NUMBER_IN_TEXT = re.compile(
-    r"-?\\frac\{\d{1,20}\}\{\d{1,20}\}"
-    r"|(?<![\w.,/])[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,60})(?:[.,]\d{1,40})?(?:/\d{1,40})?(?!\w*\d)%?",
-    re.ASCII,
-)
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([\w.+-]{1,100})")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_LETTER = re.compile(r"[\s$]*(?:\\\w+\{)*\(?([A-Ja-j])\)?\}*[\s$.]*")
+_DENIED = re.compile(
+    r"(?i)(?:\bnot|n't|n’t|\bnever|\bcannot)(?:\s+(?:be|equal(?: to)?|the answer|is))?[\s:$(*]*(?:\\[(\[])?\s*$"
+)
+_MINERVA = re.compile(r"The final answer is \$([^$\n]{1,200})\$\. I hope it is correct")
+_BACK = re.compile(
+    r"(?i)\b(?:no|not|wrong|slip|mistake|error|fails?|rather|instead|correct\w*|actually|wait|sorry|only|mended|"
+    r"check)\b"
+)
+_END_MARKS = re.compile(
+    r"(?:</s>|<\|(?:im_end|endoftext|eot_id|end_of_solution|im_start\|>user|end)\|?>|<\|im_start\|>user|"
+    r"I hope it is correct\.)"
+)
 
 
-def _answer_part(text):
+class Found(NamedTuple):
+    """`answer`, or None and `why` there is none; `rule`: where it was read."""
+
+    answer: str | None
+    why: str
+    rule: str
+
+
+class Box(NamedTuple):
+    """A box: where its content starts and the box ends, and its content."""
+
+    start: int
+    content: str
+    end: int
+
+
+def answer_part(text: str) -> str | None:
     """The text after the thinking, or None while the thinking goes on."""
+    if "<" not in text and "◁" not in text and "[THINK]" not in text:
+        return text
     for opened, closed in _THINK:
         end = text.rfind(closed)
-        start = text.find(opened, end + 1)
-        if start >= 0:
+        if text.find(opened, end + 1) >= 0:
             return None
         if end >= 0:
-            return text[end + len(closed) :]
+            text = text[end + len(closed) :]
     return text
 
 
-def _boxes(part):
-    """(contents of the complete boxes that hold something, is the last box unclosed?)"""
+def boxes(part: str) -> tuple[list[Box], bool]:
+    """The complete boxes that hold something, and whether the last one is unclosed."""
     found, stack = [], []
     for token in _BOX_TOKEN.finditer(part):
         kind = token[0]
         if kind == "}":
             if stack:
                 start = stack.pop()
-                if start and part[start : token.start()].strip():
-                    found.append((start, part[start : token.start()].strip(), token.end()))
+                if start and (content := part[start : token.start()].strip()):
+                    found.append(Box(start, content, token.end()))
         elif kind == "{":
             stack.append(0)
         elif kind[1] in "bf":
@@ -60,109 +87,101 @@ def _boxes(part):
     return found, any(stack)
 
 
-def find(text):
-    """(the answer, "") or (None, why there is none)."""
-    part = _answer_part(text)
+def find(text: str, strict: bool = True) -> Found:
+    """The final answer of a completion, and where it was read."""
+    part = answer_part(text)
     if part is None:
-        return None, UNFINISHED
-    last = part.rfind("\\boxed")
+        return Found(None, UNFINISHED, "the thinking never ends")
+    last = max(part.rfind("\\boxed"), part.rfind("\\fbox"))
     if last >= 0:
-        simple = _PLAIN_BOX.match(part, last)
-        if simple and (answer := simple[1].strip()):
-            return _final(part, simple.end()) or answer, ""
-        found, unclosed = _boxes(part)
-        if found:
-            outer = max(found, key=lambda box: box[2])
-            return _final(part, outer[2]) or outer[1], ""
-        if unclosed:
-            return None, UNFINISHED
-        bare = re.match(r"\\boxed\s*([\w.+-]{1,100})", part[last : last + 120])
-        return (bare[1], "") if bare else (None, UNPARSED)
-    part = part[-TAIL:].replace("<|im_start|>user", "").replace("I hope it is correct.", "").strip()
+        if not strict and (later := _MINERVA.search(part, last)):
+            return Found(later[1], "", "Minerva's closing sentence")
+        return _boxed(part, last)
+    part = _END_MARKS.sub("", part[-TAIL:]).strip()
     if not part:
-        return None, UNFINISHED
+        return Found(None, UNFINISHED, "nothing follows the thinking")
     if "<answer>" in part and (tagged := part.rpartition("<answer>")[2].partition("</answer>"))[1]:
-        return (tagged[0].strip(), "") if tagged[0].strip() else (None, UNPARSED)
+        return _read(tagged[0].strip(), strict, "answer tag", tagged=True)
+    part = part.removeprefix("```json").strip("`\n ")
+    if part[-1:] == "}" and '"' in part and (said := _json_answer(part)) is not None:
+        return _read(said, strict, "JSON", tagged=True)
     hashes = part.rfind("####")
-    if hashes >= 0 and (line := part[hashes + 4 :].strip().partition("\n")[0].strip()):
-        return line, ""
-    answer = _in_prose(part)
-    return (answer, "") if answer else (None, UNPARSED)
+    if hashes >= 0:
+        line, _, after = part[hashes + 4 :].strip().partition("\n")
+        if line.strip() and not (after.strip() and prose.is_heading(line)) and not prose.is_heading(line):
+            return Found(line.strip(), "", "#### line")
+    return _read(part, strict, "prose")
 
 
-def _final(part, end):
-    """The "final answer is" that comes after the last box: the later word counts."""
-    return _in_prose(part[end:][-TAIL:]) if part.find("inal answer is", end) > 0 else None
+def _boxed(part: str, last: int) -> Found:
+    simple = _PLAIN_BOX.match(part, last)
+    if simple and (answer := simple[1].strip()):
+        if "n" in part[max(0, last - 24) : last] and _DENIED.search(part[max(0, last - 60) : last]):
+            return Found(None, UNPARSED, "a denied box")
+        return Found(answer, "", "box")
+    found, unclosed = boxes(part)
+    if found:
+        outer = max(found, key=lambda box: box.end)
+        before = re.sub(r"\\(?:boxed|fbox)\s*\{$", "", part[max(0, outer.start - 70) : outer.start])
+        if _DENIED.search(before):
+            return Found(None, UNPARSED, "a denied box")
+        return Found(outer.content, "", "box")
+    if unclosed:
+        return Found(None, UNFINISHED, "the box never closes")
+    bare = _BARE_BOX.match(part[last : last + 120])
+    return Found(bare[1], "", "box") if bare else Found(None, UNPARSED, "an empty box")
 
 
-def _in_prose(part):
-    """The answer that a text without a box states: after "the answer is", else all of a short text,
-    else its last formula or number."""
-    ends = [phrase.end() for phrase in _PHRASE.finditer(part)]
-    if ends:
-        rest = part[ends[-1] :].replace('\\"', '"').strip().lstrip('*": ')  # a quotation mark may come escaped
-        formula = _MATH.match(rest)
-        if formula:
-            more = re.match(r"\s*(?:,|and|or)\s*", rest[formula.end() :])
-            second = more and _MATH.match(rest, formula.end() + more.end())
-            return _inside(formula) + (f", {_inside(second)}" if second else "")
-        sentence = re.split(r"\n|(?<=[.!?])\s|\.$|\*\*", rest, maxsplit=1)[0].strip().rstrip(".")
-        if len(sentence.split()) <= 2 or re.fullmatch(r"[-+\d\s/*().,^=]+", sentence):
-            return sentence
-        part = sentence
-    part = part.strip()
-    whole = _MATH.fullmatch(part)
-    if whole:
-        return _inside(whole)
-    if len(part) <= 200 and "\n" not in part and not _MATH.search(part):
-        words = _WORD.findall(re.sub(r"\\[a-zA-Z]+", "", part))
-        if len(words) <= (3 if not re.search(r"\d", part) else re.match(r"[-+$(]*\d", part) and 1 or 0):
-            return part.rstrip(". ")
-    part = part[-2000:]
-    last = None
-    for pattern in (_MATH, _NUMBER_IN_TEXT):
-        for match in pattern.finditer(part):
-            if pattern is _MATH and "\\" not in match[0] and len(_WORD.findall(match[0])) > 1:
-                continue  # two prices with words between them
-            if not last or match.end() > last.end() and match.start() > last.start():
-                last = match
-    return (_inside(last) if last.re is _MATH else last[0].rstrip(",")) if last else None
+def _json_answer(part: str) -> str | None:
+    """The value of "answer" in an object that ends a text."""
+    for start in (part.rfind("{"), part.find("{")):
+        try:
+            said = json.loads(part[start:])
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(said, dict):
+            for key in ("answer", "final_answer", "Answer", "result"):
+                if isinstance(said.get(key), str | int | float) and not isinstance(said[key], bool):
+                    return str(said[key])
+    return None
 
 
-def _inside(match):
-    return next(g for g in match.groups() if g is not None).strip()
+def _read(part: str, strict: bool, rule: str, tagged: bool = False) -> Found:
+    if not part:
+        return Found(None, UNPARSED, f"an empty {rule}")
+    if rule == "answer tag" and part[0] == "{" and '"' in part:
+        part = _json_answer(part) or part
+    said = prose.read_tag(part) if tagged else prose.read(part, strict)
+    return Found(said.answer, "" if said.answer else UNPARSED, said.rule if rule == "prose" else rule)
 
 
-def extract(text):
+def extract(text: str) -> str | None:
     """The final answer that a text states, as it is written, or None; never one in the thinking.
     The order is the one at the top of this module."""
-    return find(text)[0]
+    return find(text).answer
 
 
-def several(text):
-    """The boxes that end a text, joined with commas, where only "and", "or" or signs stand between
-    them; None where fewer than two do: with other words between, the last box is a correction."""
-    part = _answer_part(text)
-    chain, start = [], None
-    for begin, content, end in reversed(_boxes(part)[0] if part else []):
-        if start is not None:
-            gap = re.sub(r"\\boxed\s*\{$", "", part[end:start])
-            if len(gap) > 60 or (_WORD.search(gap) and not re.search(r"\b(?:and|or)\b", gap)):
-                break
-        chain.append(content)
-        start = begin
-    return ", ".join(reversed(chain)) if len(chain) > 1 else None
-
-
-def choice(text, gold):
-    """The choice letter that a text names in prose, where the gold is one; else None."""
-    if not (letter := _LETTER.fullmatch(gold)) or not (part := _answer_part(text)):
-        return None
-    part = part[-TAIL:].strip()
-    said = re.findall(
-        r"(?i:answer|choice|option|\bit)\W{0,4}(?:(?i:is|must be|:)\W{0,4})?(?:for sure )?\(?([A-J])\b", part
+def several(text: str, loose: bool = False) -> list[str]:
+    """The boxes that end a text, where only "and", "or", signs or a word or two stand between them: one answer in
+    several boxes, or alternatives. With other words between, the last box is a correction, and it alone is returned.
+    `loose`: boxes may also stand with nothing between them."""
+    part = answer_part(text)
+    chain: list[str] = []
+    start = None
+    found = boxes(part)[0] if part else []
+    outer = (
+        [b for b in found if not any(o.start < b.start and b.end < o.end for o in found[-50:])]
+        if len(found) < 50
+        else found
     )
-    lead = re.match(r"\W{0,4}([A-J])\b[.):]|([A-HJ])(?![A-Za-z])", part)
-    last = re.findall(r"(?<![A-Za-z])([A-HJ])(?![A-Za-z'’])", part)
-    named = said[-1] if said else lead[1] or lead[2] if lead else last[-1] if last else None
-    return named if letter[1].isupper() or named is None else named.lower()
+    for box in reversed(outer):
+        if start is not None:
+            gap = re.sub(r"\\(?:boxed|fbox)\s*\{$", "", part[box.end : start])
+            plain = re.sub(r"\\[a-zA-Z]+", " ", gap)
+            joined = re.search(r"\b(?:and|or)\b", gap)
+            signs = joined or loose or re.search(r"[,;]", gap)
+            if len(gap) > 60 or _BACK.search(gap) or (_WORD.search(plain) and not joined) or not signs:
+                break
+        chain.append(box.content)
+        start = box.start
+    return chain[::-1]

@@ -21,12 +21,12 @@ ARITHMETIC = re.compile(r"[\d\s.+\-*/^()×÷]*")
 def ask(pairs: Iterable[tuple[str, str]], seconds: float = DEADLINE) -> list[str]:
     """math-verify's verdicts on (text, gold) pairs: right, wrong, unparsed, or timeout (`seconds` each are over,
     or the child died). Raises RuntimeError where the child does not start."""
-    pairs, pool = list(pairs), worker.Pool("phi_lab.verify.reference")
+    pairs, pool = list(pairs), worker.Pool("phi_lab.verify.reference", spare=False)
     said = []
     with Bar(len(pairs), "math-verify", " cases") as bar:
         try:
             for text, gold in pairs:
-                said.append(pool.ask(text, gold, seconds))
+                said.append(pool.ask([text, gold], seconds)[0])
                 bar.update()
         finally:
             pool.close()

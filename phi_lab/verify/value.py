@@ -1,123 +1,143 @@
-"""The one place where an answer meets a parser: math-verify's LaTeX grammar, then sympy values.
+"""The value of an expression, and whether two expressions have the same.
 
-Called for leaves that are no plain numbers, in the verifier's worker process only. Text never goes
-to `eval`, `sympify` or `parse_expr`; a parsed expression is never printed: that may take for ever.
+Two expressions are the same if their exact values are, or if 200 of 400 digits are at several points. A sum in which a
+term disappears has no value (`arithmetic`), so that `1-e^{-500}` is not taken for 1.
 """
 
-import re
-from functools import cache
+from fractions import Fraction
 
-from phi_lab.verify.text import braced, number
+from mpmath import mp, mpc, mpf
 
+from phi_lab.verify import functions
+from phi_lab.verify.arithmetic import Value, add, as_float, divide, multiply, power, times
+from phi_lab.verify.tree import Tree, Unread, names
 
-@cache
-def _parser():
-    """math-verify's LaTeX parser, case kept, reading number tokens itself: the original hands them
-    to `sympy.Number`, which hands a string to `sympify`, and that to `eval`."""
-    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
-    from sympy import Integer
-
-    class Parser(_Latex2Sympy):
-        def __init__(self, real):
-            super().__init__(is_real=real, config=ConversionConfig(lowercase_symbols=False))
-
-        def parse_number(self, text):
-            return Integer(int(text.replace(",", "")))
-
-    return Parser
+DIGITS = 400  # of the computation
+SAME = mpf(10) ** -200  # relative difference up to which two values are the same
+MAX_TERMS = 2000  # of a sum that is worked out
+STEPS = 200_000  # operations for one value
+POINTS = (Fraction(137, 100), Fraction(261, 100), Fraction(83, 100), Fraction(-129, 100))
 
 
-def parse(text, real=True):
-    """A sympy expression of one LaTeX leaf, decimals exact; raises whatever the parser raises."""
-    from sympy import Rational
-
-    if value := number(text):
-        return Rational(value[0], value[1])
-    s = braced(text)
-    s = re.sub(r"\\sqrt\s*(?:(\d)|\(([^()]*)\))", r"\\sqrt{\1\2}", s)
-    s = re.sub(r"\^\s*(?:\(([^()]*)\)|(\d{2,}))", r"^{\1\2}", s)
-    s = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", s)
-    s = re.sub(r"(\d*)\.(\d+)", lambda m: rf"\frac{{{m[1]}{m[2]}}}{{{10 ** len(m[2])}}}", s)
-    return _parser()(real or None).parse(s.replace("%", ""))
+def evaluate(tree: Tree, at: dict[str, Value] | None = None) -> Value:
+    """The value of a tree with its symbols `at` some point. Raises Unread, or ZeroDivisionError."""
+    return _Evaluation(at or {}).value(tree)
 
 
-def same_value(a, b, sides=None):
-    """Are two expressions the same? With `sides` (1, -1 or 0) a and b are relations, as pairs, and
-    the question is whether their lhs - rhs are proportional, with that sign (0: either).
+def points(symbols: set[str]) -> list[dict[str, Value]]:
+    """Points at which expressions in these symbols are compared; the last has negative coordinates."""
+    order = sorted(symbols)
+    return [{name: base + Fraction(i, 7) for i, name in enumerate(order)} for base in POINTS]
 
-    Exact where both are rational; otherwise 40 digits at several points. None: cannot be read."""
-    import sympy
 
-    texts = [a, b] if sides is None else [*a, *b]
-    real = not any(re.search(r"(?<![A-Za-z\\])i(?![A-Za-z])|\d[ij]\b", t) for t in texts)
-    try:
-        values = [parse(t, real) for t in texts]
-        if any(_exponent(v) > 20_000 for v in values):
-            return None  # it would take powers or factorials without end
-        if not real:
-            values = [v.subs(sympy.Symbol("i"), sympy.I) for v in values]
-    except Exception:
-        return None
-    if all(getattr(v, "shape", ()) for v in values) and sides is None:
-        x, y = (v.doit() for v in values)
-        return x.shape == y.shape and all(_close(_n(p), _n(q)) for p, q in zip(x, y, strict=True))
-    if any(not isinstance(v, sympy.Expr) for v in values):
-        return None
-    if sides is not None:
-        values = [values[0] - values[1], values[2] - values[3]]
-    x, y = values
-    symbols = sorted(x.free_symbols | y.free_symbols, key=lambda s: s.name)
-    if sides is None and not symbols:
-        x, y = x.doit(), y.doit()
-        if x.is_Rational and y.is_Rational or not (x.is_finite and y.is_finite):
-            return bool(x == y and x.is_comparable)  # infinities have a sign; 1/0 is no number
-        return _close(_n(x), _n(y)) or _rounded(a, x, y) or _rounded(b, y, x)
-    ratio = None
-    for point in ("1.37", "2.61", "0.83", "-1.29"):
-        here = {s: sympy.Rational(point) + sympy.Rational(i, 7) for i, s in enumerate(symbols)}
-        p, q = _n(x.subs(here)), _n(y.subs(here))
-        if point[0] == "-" and not (p.is_real and q.is_real):
-            continue  # roots of negative numbers have several conventions
-        if sides is None:
-            if not _close(p, q):
+def same(a: Tree, b: Tree) -> bool | None:
+    """Have two expressions the same value, at every point? None where they have none."""
+    with mp.workdps(DIGITS):
+        symbols = names(a) | names(b)
+        if not symbols:
+            return close(evaluate(a), evaluate(b))
+        seen = 0
+        for point in points(symbols):
+            try:
+                p, q = evaluate(a, point), evaluate(b, point)
+            except ZeroDivisionError:
+                continue
+            if point[min(symbols)] < 0 and any(isinstance(v, mpc) for v in (p, q)):
+                continue  # roots of negative numbers have several conventions
+            if not close(p, q):
                 return False
-            continue
-        if _close(p, 0) or _close(q, 0) or not (p.is_finite and q.is_finite):
-            return None
-        ratio = p / q if ratio is None else ratio
-        if not _close(ratio, p / q) or (sides and not (p / q * sides).is_positive):
+            seen += 1
+        return True if seen >= 2 else None
+
+
+def proportional(first: tuple[Tree, Tree], second: tuple[Tree, Tree], sign: int = 0) -> bool | None:
+    """Is left - right of one relation a constant multiple of that of the other, of this sign (0: either)?"""
+    with mp.workdps(DIGITS):
+        trees = [("add", [left, ("neg", right)]) for left, right in (first, second)]
+        symbols = names(trees[0]) | names(trees[1])
+        if not symbols or names(trees[0]) != names(trees[1]):
             return False
-    return True
+        ratio, seen = None, 0
+        for point in points(symbols):
+            try:
+                p, q = (evaluate(tree, point) for tree in trees)
+                here = divide(p, q)
+            except ZeroDivisionError:
+                return None
+            if isinstance(p, list) or isinstance(q, list) or p == 0:
+                return None
+            if point[min(symbols)] < 0 and any(isinstance(v, mpc) for v in (p, q)):
+                continue
+            ratio = here if ratio is None else ratio
+            if not close(ratio, here) or (sign and (isinstance(here, mpc) or here * sign <= 0)):
+                return False
+            seen += 1
+        return True if seen >= 2 else None
 
 
-def _exponent(node):
-    """The largest product of exponents, one inside the other, in an expression; huge factorials
-    count as infinite."""
-    import sympy
-
-    parts = node.flat() if isinstance(node, sympy.MatrixBase) else node.args
-    inner = max((_exponent(part) for part in parts), default=1)
-    if isinstance(node, sympy.Pow) and not node.exp.free_symbols:
-        size = node.exp.evalf(5)
-        return inner * max(1, abs(size)) if size.is_real else sympy.oo
-    if isinstance(node, (sympy.factorial, sympy.binomial)):
-        if any(abs(arg.evalf(5)) > 2000 for arg in node.args if not arg.free_symbols):
-            return sympy.oo
-    return inner
+def close(p: Value, q: Value) -> bool:
+    """Are two values the same: exactly, or in 200 digits?"""
+    if isinstance(p, list) or isinstance(q, list):
+        if not (isinstance(p, list) and isinstance(q, list)) or [len(r) for r in p] != [len(r) for r in q]:
+            return False
+        return all(close(x, y) for r, s in zip(p, q, strict=True) for x, y in zip(r, s, strict=True))
+    if isinstance(p, Fraction) and isinstance(q, Fraction):
+        return p == q
+    if p == 0 or q == 0:
+        return p == q
+    p, q = as_float(p), as_float(q)
+    return bool(abs(p - q) <= max(abs(p), abs(q)) * SAME)
 
 
-def _n(value):
-    return value.doit().evalf(40)
+def rounds(digits: str, tree: Tree) -> bool:
+    """Is a decimal of six places or more the correct rounding of an irrational constant?"""
+    with mp.workdps(DIGITS):
+        value = evaluate(tree)
+        if isinstance(value, (Fraction, list, mpc)):
+            return False
+        near = Fraction(str(mp.nstr(value, 40, strip_zeros=False, min_fixed=-mp.inf, max_fixed=mp.inf)))
+        ratio = near.limit_denominator(10**6)
+        if abs(near - ratio) < Fraction(1, 10**25):
+            return False  # rational after all
+        return abs(near - Fraction(digits)) * 2 * 10 ** len(digits.partition(".")[2]) <= 1
 
 
-def _close(p, q):
-    gap = abs(p - q)
-    return bool(gap.is_finite and gap.is_number and gap <= max(abs(p), abs(q), 1) * 1e-25)
+class _Evaluation:
+    def __init__(self, at: dict[str, Value]) -> None:
+        self.at, self.steps = at, 0
 
+    def value(self, tree: Tree) -> Value:
+        self.steps += 1
+        if self.steps > STEPS:
+            raise Unread("too much to work out")
+        kind = tree[0]
+        if kind == "num":
+            return tree[1]
+        if kind == "sym":
+            return self.at[tree[1]]
+        if kind == "const":
+            return {"pi": +mp.pi, "e": +mp.e, "i": mpc(0, 1)}[tree[1]]
+        if kind == "neg":
+            return times(Fraction(-1), self.value(tree[1]))
+        if kind == "add":
+            return add([self.value(term) for term in tree[1]])
+        if kind == "mul":
+            return multiply([self.value(factor) for factor in tree[1]])
+        if kind == "div":
+            return divide(self.value(tree[1]), self.value(tree[2]))
+        if kind == "pow":
+            return power(self.value(tree[1]), self.value(tree[2]))
+        if kind == "matrix":
+            return [[self.value(entry) for entry in row] for row in tree[1]]
+        if kind == "big":
+            return self.big(*tree[1:])
+        return functions.call(tree[1], [self.value(part) for part in tree[2]])
 
-def _rounded(text, value, exact):
-    """Is the text a decimal that rounds an irrational value, to six places or more?"""
-    places = re.fullmatch(r"-?\d*\.(\d{6,})", text.strip())
-    if not places or exact.is_rational:
-        return False
-    return bool(abs(_n(exact) - value) * 2 * 10 ** len(places[1]) <= 1)
+    def big(self, name: str, index: str, low: Tree, high: Tree, body: Tree) -> Value:
+        start, end = self.value(low), self.value(high)
+        if not all(isinstance(v, Fraction) and v.denominator == 1 for v in (start, end)) or end - start > MAX_TERMS:
+            raise Unread("a sum without end")
+        terms = []
+        for k in range(int(start), int(end) + 1):
+            terms.append(_Evaluation({**self.at, index: Fraction(k)}).value(body))
+        return add([Fraction(0), *terms]) if name == "sum" else multiply([Fraction(1), *terms])

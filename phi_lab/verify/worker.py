@@ -1,16 +1,13 @@
 """The worker process of the verifier: the only place where model text meets a parser.
 
-A worker is a child process that reads two strings a line (JSON) from its standard input and
-answers with one byte: 1 same, 0 not the same, ? unreadable. It bounds its own memory where the
-platform can; the parent (`ask`) kills it at a deadline and starts another, so that no answer can
-hang or fill the machine. Workers start on the first question, not on import, and can be asked from
-any thread.
+A worker is a child process that reads a line of JSON (answer, gold, strict) from its standard input and answers with a
+line: 1 same, 0 not the same, ? not understood, and the rule that decided. It bounds its own memory where the platform
+can; the parent (`ask`) kills it at a deadline, so that no answer can hang or fill the machine. A spare worker stands
+ready, so that the next question does not wait for a start. Workers start on the first question, not on import, and can
+be asked from any thread.
 
-It is no `multiprocessing` process: spawn would run the caller's main script again in the child,
-torch and all, and breaks in scripts without a main guard; a plain child process does neither.
-
-Inside the worker `eval`, `sympify` of text and sympy's `parse_expr` are switched off (`harden`). A
-parsed expression is never printed and never leaves the worker.
+It is no `multiprocessing` process: spawn would run the caller's main script again in the child, torch and all, and
+breaks in scripts without a main guard; a plain child process does neither.
 """
 
 import atexit
@@ -21,12 +18,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 DEADLINE = 1.5  # seconds for one comparison; with the rest an answer comes within 2
-START_LIMIT = 60.0  # seconds for importing sympy, on a cold disk
-MEMORY = 1 << 30  # bytes of address space; sympy with its parser takes about 150 MB
-SAID = {b"1": "right", b"0": "wrong", b"?": "unparsed"}
+START_LIMIT = 60.0  # seconds for a start, on a cold disk
+MEMORY = 1 << 30  # bytes of address space; a worker takes about 50 MB
+SAID = {"1": "right", "0": "wrong", "?": "unparsed"}
 MAX_WORKERS = max(1, min(8, os.cpu_count() or 1))
 
 
@@ -34,7 +32,9 @@ MAX_WORKERS = max(1, min(8, os.cpu_count() or 1))
 
 
 class _Worker:
-    def __init__(self, program):
+    """One child process."""
+
+    def __init__(self, program: str) -> None:
         path = str(Path(__file__).resolve().parents[2])
         env = dict(os.environ, PYTHONPATH=os.pathsep.join([path, os.environ.get("PYTHONPATH", "")]))
         self.process = subprocess.Popen(
@@ -46,8 +46,8 @@ class _Worker:
         )
         self.ready = False
 
-    def exchange(self, message, seconds):
-        """Send a line and read one byte; b"" if the worker died or was killed at the deadline."""
+    def exchange(self, message: bytes, seconds: float) -> bytes:
+        """Send a line and read one; b"" if the worker died or was killed at the deadline."""
         timer = threading.Timer(seconds, self.process.kill)
         timer.daemon = True
         timer.start()
@@ -55,13 +55,21 @@ class _Worker:
             if message:
                 self.process.stdin.write(message)
                 self.process.stdin.flush()
-            return self.process.stdout.read(1)
+            line = self.process.stdout.readline()
+            return line.rstrip(b"\n") if line.endswith(b"\n") else b""
         except OSError:
             return b""
         finally:
             timer.cancel()
 
-    def close(self):
+    def wait_until_ready(self) -> None:
+        """Raises RuntimeError where the child does not start."""
+        if not self.ready and self.exchange(b"", START_LIMIT) != b"+":
+            self.close()
+            raise RuntimeError("the verifier's worker process does not start: is math-verify installed?")
+        self.ready = True
+
+    def close(self) -> None:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
@@ -70,27 +78,35 @@ class _Worker:
 
 
 class Pool:
-    """Workers that run `main` of the module `program`; each takes one question at a time."""
+    """Workers that run `main` of the module `program`, each with one question at a time, and a spare one."""
 
-    def __init__(self, program):
+    def __init__(self, program: str, spare: bool = True) -> None:
         self.program, self.idle, self.lock = program, [], threading.Lock()
         self.free = threading.BoundedSemaphore(MAX_WORKERS)
+        self.spare: _Worker | None = None
+        self.wants_spare = spare
 
-    def take(self):
+    def take(self) -> _Worker:
+        """An idle worker, or the spare one, or a new one; ready to be asked."""
         with self.lock:
-            worker = self.idle.pop() if self.idle else None
-        worker = worker or _Worker(self.program)
-        if not worker.ready and worker.exchange(b"", START_LIMIT) != b"+":
-            worker.close()
-            raise RuntimeError("the verifier's worker process does not start: is math-verify installed?")
-        worker.ready = True
+            worker = None
+            while self.idle and worker is None:
+                worker = self.idle.pop()
+                if worker.process.poll() is not None:  # killed from outside
+                    worker.close()
+                    worker = None
+            if worker is None:
+                worker, self.spare = self.spare or _Worker(self.program), None
+            if self.wants_spare and self.spare is None:
+                self.spare = _Worker(self.program)  # starts while the caller goes on
+        worker.wait_until_ready()
         return worker
 
-    def ask(self, a, b, seconds):
-        """What a worker says about two texts: "right", "wrong", "unparsed" or "timeout"."""
-        message = json.dumps([a, b]).encode() + b"\n"
+    def ask(self, question: list, seconds: float) -> tuple[str, str]:
+        """A worker's verdict, "right", "wrong", "unparsed" or "timeout", and the rule that decided."""
+        message = json.dumps(question).encode() + b"\n"
         with self.free:
-            for last in (False, True):
+            for last in (False, False, True):
                 worker = self.take()
                 start = time.monotonic()
                 try:
@@ -98,26 +114,33 @@ class Pool:
                 except BaseException:  # Ctrl-C in a notebook: this worker still owes an answer
                     worker.close()
                     raise
-                if not answer:
-                    worker.close()
-                    worker = _Worker(self.program)  # starts while the caller goes on
-                with self.lock:
-                    self.idle.append(worker)
-                if answer or last or time.monotonic() - start > seconds * 0.9:
-                    return SAID.get(answer, "timeout")
-                # it died early: of memory, or killed from outside; one more try tells
+                if answer:
+                    with self.lock:
+                        self.idle.append(worker)
+                    said, _, rule = answer.decode("utf-8", "replace").partition(" ")
+                    return SAID.get(said, "timeout"), rule
+                worker.close()
+                if last or time.monotonic() - start > seconds * 0.9:
+                    return "timeout", "the worker did not answer in time"
+                # it died early: of memory, or killed from outside; another try tells
+        raise AssertionError("unreachable")
 
-    def close(self):
-        while self.idle:
-            self.idle.pop().close()
+    def close(self) -> None:
+        with self.lock:
+            workers, self.idle = self.idle, []
+            if self.spare is not None:
+                workers, self.spare = [*workers, self.spare], None
+        for worker in workers:
+            worker.close()
 
 
-_pool = Pool("phi_lab.verify.worker")
+_PROGRAM = "phi_lab.verify.worker"
+_pool = Pool(_PROGRAM)
 
 
-def _forget():
+def _forget() -> None:
     global _pool
-    _pool = Pool("phi_lab.verify.worker")  # after a fork the workers are the parent's
+    _pool = Pool(_PROGRAM)  # after a fork the workers are the parent's
 
 
 if hasattr(os, "register_at_fork"):
@@ -125,29 +148,29 @@ if hasattr(os, "register_at_fork"):
 atexit.register(lambda: _pool.close())
 
 
-def ask(a, b, seconds=DEADLINE):
-    """Compare two answers in a worker: "right", "wrong", "unparsed" or "timeout"."""
-    return _pool.ask(a, b, seconds)
+def ask(answer: str, gold: str, strict: bool = True, seconds: float = DEADLINE) -> tuple[str, str]:
+    """A worker's verdict on an answer: "right", "wrong", "unparsed" or "timeout", and the rule that decided."""
+    return _pool.ask([answer, gold, strict], seconds)
 
 
 # ---- The child's side ---------------------------------------------------------------------------
 
 
-def main():
+def main() -> None:
     """Serve comparisons by the project's own rules until the input ends."""
     serve(_rules, MEMORY)
 
 
-def _rules():
-    harden()
+def _rules() -> Callable:
     from phi_lab.verify.compare import compare
 
     return compare
 
 
-def serve(prepare, memory):
-    """The child: `prepare()` gives compare(a, b) -> True, False or None (unreadable), whose answers go out a byte each.
-    `memory`: bytes of address space, where the platform can bound it."""
+def serve(prepare: Callable[[], Callable], memory: int) -> None:
+    """The child: `prepare()` gives a function of one question that returns True, False or None (not understood), alone
+    or with the rule that decided; its answers go out a line each. `memory`: bytes of address space, where the platform
+    can bound it."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
@@ -161,24 +184,12 @@ def serve(prepare, memory):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
         pass  # Windows has none, macOS refuses some: the deadline still holds
-    out.write(b"+")
+    out.write(b"+\n")
     for line in sys.stdin.buffer:
         try:
-            same = compare(*json.loads(line))
-        except Exception:  # whatever a parser raises, MemoryError and RecursionError too
-            same = None
-        out.write(b"?" if same is None else b"1" if same else b"0")
-
-
-def harden():
-    """Import the parser, then make every road from text to `eval` a dead end, in this process."""
-    import latex2sympy2_extended.latex2sympy2 as parser
-    import sympy.physics.units  # noqa: F401  it parses its own unit names when it is first needed
-    from sympy.parsing import sympy_parser
-
-    def refuse(*args, **kwargs):
-        raise RuntimeError("text may not reach parse_expr")
-
-    for module in (sympy_parser, parser):  # sympify and Number go through sympy_parser
-        for name in ("parse_expr", "eval_expr", "eval"):
-            setattr(module, name, refuse)
+            said = compare(*json.loads(line))
+            same, rule = said if isinstance(said, tuple) else (said, "")
+        except Exception as error:  # whatever a parser raises, MemoryError and RecursionError too
+            same, rule = None, f"not read: {type(error).__name__}"
+        said = "?" if same is None else "1" if same else "0"
+        out.write(f"{said} {' '.join(rule.split())}\n".encode("utf-8", "replace"))

@@ -1,9 +1,11 @@
 """The verifier: what it extracts, what it takes as equal, and that no text can hurt it."""
 
 import gzip
+import importlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab.verify import Verdict, audit, compare, equal, extract, value, verify, verify_many
+from phi_lab.verify import Verdict, audit, compare, equal, extract, verify, verify_many
 from phi_lab.verify import worker as verify_worker
 from phi_lab.verify.text import hostile, number
 
@@ -30,7 +32,8 @@ def test_written_case(case):
     gold, why, right = case["gold"], case["why"], case["verdict"] == "right"
     if "answer" in case:
         assert equal(case["answer"], gold) is right, why
-        assert equal(gold, case["answer"]) is right, f"{why}, the other way round"
+        assert "one way" in case or equal(gold, case["answer"]) is right, f"{why}, the other way round"
+        assert equal(case["answer"], gold, strict=False) is (case.get("benchmarks", case["verdict"]) == "right"), why
         assert (verify(rf"\boxed{{{case['answer']}}}", gold).verdict == "right") is right, f"{why}, in a box"
     else:
         verdict = verify(case["text"], gold)
@@ -44,16 +47,32 @@ def test_written_cases_are_many_and_distinct():
     assert sum(case["verdict"] != "right" for case in WRITTEN) > len(WRITTEN) / 3
 
 
+KINDS = [json.loads(line) for line in (Path(__file__).parent / "kinds.jsonl").open(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("kind", sorted({case["kind"] for case in KINDS}))
+def test_kind_of_fault(kind):
+    """Wrong answers of a kind that graders took for right, and right ones beside them; none may be missed."""
+    cases = [case for case in KINDS if case["kind"] == kind]
+    verdicts = verify_many([(case["text"], case["gold"]) for case in cases])
+    missed = [(c, v) for c, v in zip(cases, verdicts, strict=True) if (v.verdict == "right") is not c["right"]]
+    assert missed == [] and len(cases) >= 4
+
+
 def test_verdicts():
-    assert verify(r"<think>1+1=2</think>\boxed{2}", "2") == Verdict("right", "2")
-    assert verify(r"<think>1+1=3</think>\boxed{3}", "2") == Verdict("wrong", "3")
-    assert verify(r"<think>1+1=2 so \boxed{2}", "2") == Verdict("unfinished", None)
-    assert verify(r"<think>1+1=2</think>\boxed{2", "2") == Verdict("unfinished", None)
-    assert verify(r"<think>1+1=2</think>", "2") == Verdict("unfinished", None)
-    assert verify(r"\boxed{}", "2") == Verdict("unparsed", None)
+    assert verify(r"<think>1+1=2</think>\boxed{2}", "2")[:2] == ("right", "2")
+    assert verify(r"<think>1+1=3</think>\boxed{3}", "2")[:2] == ("wrong", "3")
+    assert verify(r"<think>1+1=2 so \boxed{2}", "2")[:2] == ("unfinished", None)
+    assert verify(r"<think>1+1=2</think>\boxed{2", "2")[:2] == ("unfinished", None)
+    assert verify(r"<think>1+1=2</think>", "2")[:2] == ("unfinished", None)
+    assert verify(r"\boxed{}", "2")[:2] == ("unparsed", None)
     assert verify(r"\boxed{-2} and \boxed{1}", "1,-2").verdict == "right"  # several answers asked
     assert verify(r"\boxed{2}, no, sorry, \boxed{1}", "1,2").verdict == "wrong"  # a correction
-    assert verify("It can't be A, so I think it's (D).", "D") == Verdict("right", "D")
+    assert verify("It can't be A, so I think it's (D).", "D")[:2] == ("right", "D")
+    assert verify(r"\boxed{12}", "12") == Verdict("right", "12", "box; text")  # and why
+    assert verify(r"\boxed{4 times nine}", "4").rule == "box; words"
+    assert "sum" in verify(r"\boxed{\sum_{k=1}^{4} k}", "10").rule
+    assert verify("It is perhaps 12.", "12").rule == "a denial, a hedge or an alternative"
     many = [(r"\boxed{2}", "2"), (r"\boxed{\sqrt{4}}", "2"), (r"\boxed{\sqrt{5}}", "2")]
     assert [v.verdict for v in verify_many(many, jobs=2)] == ["right", "right", "wrong"]
 
@@ -88,6 +107,16 @@ def test_a_changed_digit_is_never_right(text, data):
 LEAVES = ["2", "0.5", "1/3", r"\sqrt{2}", r"\pi", "x", "x+1", "2x", "yes", "B", "x=2", "x<2", "1,2"]
 
 
+def test_modes():
+    """What counts only by the conventions of public benchmarks."""
+    for text, gold in (("They need 3 buses for 90 people.", "90"), (r"\boxed{\gcd(12,18)}", "6")):
+        assert verify(text, gold).verdict != "right", text
+        assert verify(text, gold, strict=False).verdict == "right", text
+    minerva = r"So \boxed{255}. Final Answer: The final answer is $10,455$. I hope it is correct."
+    assert verify(minerva, "10455").verdict == "wrong"
+    assert [v.verdict for v in verify_many([(minerva, "10455")], strict=False)] == ["right"]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(LEAVES), st.sampled_from(LEAVES), st.sampled_from(["{}", "({},3)", "-{}"]))
 def test_symmetric_and_reflexive(a, b, form):
@@ -107,7 +136,7 @@ PIECES = [r"\frac{", r"\sqrt", r"\boxed{", r"\text{ cm}", r"\pm", r"\cup", r"\in
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(WRITTEN), st.sampled_from([*PIECES, *"0123456789xi+-*/^(){}[],;:!=<>$%&| "]), st.data())
-def test_mutated_cases_are_judged_in_time_and_alike_from_both_sides(case, piece, data):
+def test_mutated_cases_are_judged_in_time(case, piece, data):
     text = case.get("answer", case.get("text"))
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(text))] * 2)))
     changed = text[:start] + piece + text[min(end, start + 3) :]
@@ -115,7 +144,6 @@ def test_mutated_cases_are_judged_in_time_and_alike_from_both_sides(case, piece,
     verdict = verify(changed, case["gold"]).verdict
     assert time.monotonic() - start < 2.0 + 1.0
     assert verdict in {"right", "wrong", "unfinished", "unparsed", "timeout"}
-    assert equal(changed, case["gold"]) == equal(case["gold"], changed)
 
 
 HOSTILE = {
@@ -136,6 +164,12 @@ HOSTILE = {
     "lone surrogate": "\\boxed{\ud800 + 1}",
     "long sum": r"\boxed{\sum_{n=1}^{99999999} \sin(n^n)}",
     "integral": r"\boxed{\int_0^1 \frac{\sin(x^x)}{\sqrt{1+x^9+\cos(x)}} dx}",
+    "groups of text": r"\boxed{" + r"\text{}" * 22 + "}",
+    "groups of words": r"\boxed{7" + r"\text{ a}" * 200 + "}",
+    "number words": r"\boxed{" + "twenty one hundred " * 60 + "}",
+    "spaces": r"\boxed{1" + " " * 19_000 + "1}",
+    "a large binomial": r"\boxed{\binom{1000000}{500000}}",
+    "signs": r"\boxed{" + r"\pm 1" * 300 + "}",
     "code": r"\boxed{__import__('os').system('true')}",
 }
 
@@ -155,7 +189,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced():
     if hasattr(signal, "SIGSTOP"):
         for worker in verify_worker._pool.idle:  # from now on they never answer
             os.kill(worker.process.pid, signal.SIGSTOP)
-        assert verify_worker.ask(r"\sqrt{4}", "2", seconds=0.2) == "timeout"
+        assert verify_worker.ask(r"\sqrt{4}", "2", seconds=0.2)[0] == "timeout"
     verify_worker._pool.close()
     assert equal(r"\sqrt{4}", "2")
     for worker in verify_worker._pool.idle:  # killed from outside: one silent retry
@@ -208,44 +242,108 @@ def test_works_in_spawned_processes_and_under_torchrun(tmp_path):
     assert "rank 0 right" in said and "rank 1 right" in said
 
 
+def test_hostile_answers_one_after_the_other_do_not_wait_for_a_start():
+    """A spare worker stands ready when one is killed at the deadline."""
+    assert equal(r"\sqrt{4}", "2")
+    for _ in range(4):
+        start = time.monotonic()
+        for worker in verify_worker._pool.idle:
+            worker.process.kill()
+        assert equal(r"\sqrt{4}", "2")
+        assert time.monotonic() - start < 2.0
+    assert verify_worker._pool.spare is not None
+
+
+def test_long_sums_are_answered():
+    terms = [rf"\frac{{x^{{{n}}}}}{{{n}}}" for n in range(1, 201)]
+    assert equal("+".join(terms), "+".join(reversed(terms)))
+    assert not equal("+".join(terms[:-1]), "+".join(terms))
+    letters = [f"{c}_{{{i}}}" for c in "abcdfghkmn" for i in range(15)]
+    assert equal("+".join(letters), "+".join(reversed(letters)))
+
+
+PIECES_OF_PATTERNS = [
+    "\\text{}",
+    "\\text{a}",
+    "\\text{",
+    "{",
+    "(",
+    "[",
+    " ",
+    "a",
+    "ab ",
+    "1",
+    "1,",
+    "1/2",
+    "=",
+    "-",
+    "$",
+    "$1$ ",
+    "or ",
+    "one ",
+    "twenty one hundred ",
+    "a b c ",
+    "is ",
+    "the answer is ",
+    "x_{1}",
+    "x^{2}",
+    "°",
+    "**a**",
+    "5 km ",
+    "5 hours 30 minutes ",
+    ". ",
+    "not ",
+    ":",
+    "\\boxed{",
+    "\\frac{",
+    "m + n",
+    "a^2",
+    "<",
+    "x=",
+]
+
+
+MODULES = "choices clean compare extraction latex latex_commands leaves prose relations shape text units".split()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_pattern_takes_exponential_time(module):
+    """Twice the text takes at most about eight times as long (cubic), for every regular expression of the verifier."""
+    scope = vars(importlib.import_module(f"phi_lab.verify.{module}"))
+    patterns = [v for v in scope.values() if isinstance(v, re.Pattern)] + [p for p, _ in scope.get("_REWRITINGS", [])]
+    for pattern in patterns:
+        for piece in PIECES_OF_PATTERNS:
+            before = None
+            for length in (40, 80, 160, 320):
+                text = piece * (length // len(piece) + 1) + "§"
+                start = time.perf_counter()
+                pattern.search(text), pattern.match(text), pattern.fullmatch(text)
+                took = time.perf_counter() - start
+                assert took < 0.5, (pattern.pattern, piece, length)
+                assert before is None or took < 0.02 or took < 12 * before, (pattern.pattern, piece, length)
+                before = took
+
+
 def test_model_text_never_reaches_eval(monkeypatch):
-    """Every road from text to `eval` raises while all written cases are compared in this process."""
+    """`eval`, `exec` and `compile` raise while all written cases are compared in this process; sympy is not loaded."""
     import builtins
 
-    from sympy import sympify
-    from sympy.parsing import sympy_parser
-
-    value._parser()  # its own imports use exec and eval, on their own text
-    reached = []
-
-    def forbidden(text, *args, **kwargs):
-        reached.append(text)
+    def forbidden(*args, **kwargs):
         raise AssertionError("model text reached a function that evaluates it")
 
-    monkeypatch.setattr(sympy_parser, "parse_expr", forbidden)
-    monkeypatch.setattr(sympy_parser, "eval_expr", forbidden)
     for case in WRITTEN:
         a, b = case.get("answer", ""), case["gold"]
         if not a or hostile(a) or hostile(b):
             continue
         with monkeypatch.context() as patch:
-            patch.setattr(builtins, "eval", forbidden)
+            for name in ("eval", "exec", "compile"):
+                patch.setattr(builtins, name, forbidden)
             result = compare.compare(a, b)
-        assert bool(result) is (case["verdict"] == "right"), case["why"]
-    with pytest.raises(AssertionError, match="evaluates"):
-        sympify("1+1")  # the guard does stand where sympify would pass
-    assert reached == ["1+1"]
+        assert bool(result.same) is (case["verdict"] == "right"), case["why"]
 
 
-def test_the_worker_closes_the_roads_itself():
-    code = (
-        "from phi_lab.verify.worker import harden; harden()\n"
-        "import sympy\n"
-        "for road in (sympy.sympify, sympy.parse_expr, sympy.Number):\n"
-        "    try: road('2')\n"
-        "    except Exception: continue\n"
-        "    raise SystemExit(f'open: {road}')\n"
-    )
+def test_the_worker_loads_no_algebra_system():
+    code = "import sys; from phi_lab.verify.worker import _rules; _rules(); sys.exit('sympy' in sys.modules)"
     env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
     subprocess.run([sys.executable, "-c", code], check=True, env=env, timeout=120)
 
@@ -274,11 +372,12 @@ def test_speed_of_the_integer_path():
 @pytest.mark.parametrize(
     ("file", "floor"),
     [
-        ("verifier-cases/public.jsonl", 0.99),
+        ("verifier-cases/public.jsonl", 0.993),
+        ("verifier-cases/hunt.jsonl", 0.97),
         ("model-responses/gsm8k-gpt3.jsonl.gz", 1.0),
-        ("model-responses/math-qwen-cot.jsonl", 0.995),
-        ("model-responses/r1-tails.jsonl", 0.995),
-        ("model-responses/sky-eval.jsonl.gz", 0.995),
+        ("model-responses/math-qwen-cot.jsonl", 1.0),
+        ("model-responses/r1-tails.jsonl", 1.0),
+        ("model-responses/sky-eval.jsonl.gz", 0.997),
     ],
 )
 def test_agreement_with_public_cases(file, floor):
@@ -286,7 +385,7 @@ def test_agreement_with_public_cases(file, floor):
     print(file, found)
     agree, of = found["agreement"][:2]
     assert agree >= floor * of
-    assert found["false positives"][0] <= 3
+    assert found["false positives"][0] <= (0 if "public" in file else 3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,197 @@
+"""The leaves of an answer: numbers, units, words, and expressions that are compared by value."""
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from phi_lab.verify import units, value
+from phi_lab.verify.latex import parse
+from phi_lab.verify.latex_commands import FUNCTIONS
+from phi_lab.verify.text import number, same_number
+from phi_lab.verify.tree import Tree, Unread, names, operators
+
+NOT_READ = (Unread, ZeroDivisionError, RecursionError, OverflowError, MemoryError)
+_RUN = re.compile(r"[^\W\d_]{3,}")
+_LETTERS = re.compile(r"[abcd]{3,4}|[b-df-hj-np-tv-z]{3,4}|[B-DF-HJ-NP-TV-Z]{3,4}")  # products, not words
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
+_AFTER = re.compile(  # a number, and the words or the unit behind it
+    r"(?P<value>.*?[\d})°!i]|\\?pi|.*[^A-Za-z]\\pi)\s*(?P<unit>«.*|(?<=[\d})°\si])(?:[A-Za-zµΩ°$¢€£¥₹%][^\\]*|"
+    r"\\pmod.*)|[°%$¢€£¥₹'].*|\([A-Za-z]{3,}[A-Za-z ]*\))$"
+)
+_COMPOSED = re.compile(r"(\d+(?:\.\d+)?)[\s«]*([A-Za-z]+|°|'{1,2})[\s»,]*")
+_BASED = re.compile(r"\(?([0-9A-Fa-f]+?)\)?_\{?[\s«]*(\w+)[\s»]*\}?")
+_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+          "ten": "10",           "sixteen": "16", "twelve": "12"}
+_INFINITY = re.compile(r"([+-]?)\s*\\infty")
+_AS_WRITTEN = re.compile(r"\d:\d|^\d{4}-\d\d-\d\d$|\?|\\ldots|\\dots|^\d+/\d+/\d+$")
+
+
+class Same(NamedTuple):
+    """`same`: True, False, or None where one answer is not understood; `rule`: what decided."""
+
+    same: bool | None
+    rule: str
+
+
+def compare(a: str, g: str, strict: bool) -> Same:
+    """Compare two leaves that are no relations."""
+    (x, unit), (y, other) = measured(a), measured(g)
+    if unit and other is None and not number(y):
+        y, other = measured(y, loose=True)
+    elif other and unit is None and not number(x):
+        x, unit = measured(x, loose=True)
+    if not unit and not other:
+        return _plain(bare(x), bare(y), "value", strict)
+    factor = units.compatible(unit, other)
+    if factor is None:
+        return Same(False, "unit")
+    return _plain(bare(x), bare(y), "unit", strict) if factor == 1 else _scaled(bare(x), factor, bare(y))
+
+
+def _plain(a: str, g: str, rule: str, strict: bool) -> Same:
+    if not re.search(r"\w", a):
+        return Same(False, "nothing in it")
+    x, y = number(a), number(g)
+    if x and y:
+        return Same(same_number(x, y), rule if rule != "value" else "number")
+    based = [_BASED.fullmatch(s) for s in (a, g)]
+    if all(based):
+        digits, bases = zip(*((m[1], _BASES.get(m[2], m[2])) for m in based), strict=True)
+        if all(base.isdigit() for base in bases):
+            return Same(digits[0] == digits[1] and bases[0] == bases[1], "base")
+    if len(a) == len(g) == 1 and a.isalpha() and g.isalpha():  # a choice letter may be small, a variable may not
+        return Same(a.casefold() == g.casefold() and a.casefold() in "abcdefghij", "choice")
+    if _words(a) or _words(g):
+        return Same(tokens(a) == tokens(g) != [], "words")
+    if any(_AS_WRITTEN.search(s) for s in (a, g)):
+        return Same(tokens(a) == tokens(g), "as written")
+    signs = [_INFINITY.fullmatch(s) for s in (a, g)]
+    if any(signs):
+        return Same(all(signs) and (signs[0][1] == "-") == (signs[1][1] == "-"), "infinity")
+    return _parsed(a, g, rule, strict)
+
+
+def _parsed(a: str, g: str, rule: str, strict: bool) -> Same:
+    try:
+        trees = parse(a), parse(g)
+        if strict and (left := operators(trees[0]) - operators(trees[1])):
+            return Same(False, f"not worked out: {', '.join(sorted(left))}")
+        same = value.same(*trees)
+        if same is False and _rounded(a, g, trees):
+            return Same(True, "rounded")
+    except NOT_READ as error:
+        return Same(None, f"not read: {error}"[:120])
+    return Same(same, rule if same is not None else "not read: no value at the points of comparison")
+
+
+def _scaled(x: str, factor: Fraction, y: str) -> Same:
+    try:
+        trees = ("mul", [parse(x), ("num", factor)]), parse(y)
+        return Same(value.same(*trees), "unit")
+    except NOT_READ as error:
+        return Same(None, f"not read: {error}"[:120])
+
+
+def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
+    """A leaf without its unit, and the unit; words that change the number are no unit."""
+    if composed := _composed(s):
+        return composed
+    if re.search(r"\d:\d", s):
+        return s, None
+    if s[-1:] == "%" and number(s[:-1].rstrip("\\ ")):
+        return s[:-1].rstrip("\\ "), units.read("%")
+    match = _AFTER.fullmatch(s)
+    if not match or not match["value"].strip() or number(s):
+        return s, None
+    said = match["unit"]
+    if said.startswith("\\pmod"):
+        return match["value"], None
+    words = re.sub(r"[«»()]|^\s*of\b(?! the order)", " ", said).strip()
+    unit = units.read(words)
+    if unit is None:
+        return match["value"], None
+    marked = said[0] in "«°%$¢€£¥₹'("
+    if unit.dimensions is None:
+        if units.changes_the_number(words) or len(words.split()) > 4:
+            return s, None
+        if not marked and not (number(match["value"]) and all(len(w) > 2 for w in re.findall(r"[A-Za-z]+", words))):
+            return s, None
+        if words in ("exactly", "exact"):
+            unit = None
+    elif (
+        not marked
+        and re.fullmatch(r"[A-Za-z]", words)
+        and not (loose and words in units.SINGLE and number(match["value"]))
+    ):
+        return s, None  # 12 m is a product, unless the other answer is a length
+    elif not marked and not re.search(r"[A-Za-zµΩ]{2}|/", words) and not loose:
+        return s, None
+    elif said[0] == "°" and re.search(r"\\?(?:sin|cos|tan|cot|sec|csc)", match["value"]):
+        return s, None
+    return match["value"].strip(), unit
+
+
+def _composed(s: str) -> tuple[str, units.Unit] | None:
+    """2 hours 30 minutes and 24° 36' as one number of the smaller unit."""
+    found, at = [], 0
+    while piece := _COMPOSED.match(s, at):
+        found.append(piece)
+        at = piece.end()
+    if len(found) < 2 or at != len(s):
+        return None
+    read = [units.read(piece[2]) for piece in found]
+    if any(unit is None or not unit.dimensions for unit in read) or len({unit.dimensions for unit in read}) > 1:
+        return None
+    total = sum(unit.factor * _exact(piece[1]) for unit, piece in zip(read, found, strict=True)) / read[-1].factor
+    return f"{total.numerator}/{total.denominator}", read[-1]
+
+
+def _exact(digits: str) -> Fraction:
+    x = number(digits)
+    return Fraction(x[0], x[1])
+
+
+def squeezed(s: str) -> str:
+    return re.sub(r"[«» ]", "", s)
+
+
+def bare(s: str) -> str:
+    """A leaf without its « » and the brackets around it."""
+    s = re.sub("[«»]", " ", s).strip()
+    s = s if s.endswith("..") else s.rstrip(" .")
+    while s[:1] in ("(", "{") and s[-1:] in (")", "}") and _closed(s):
+        s = s[1:-1].strip()
+    return s[:-1] if s[-1:] == "%" and number(s[:-1]) else s
+
+
+def _closed(s: str) -> bool:
+    depth = 0
+    for at, mark in enumerate(s):
+        depth += (mark in "({") - (mark in ")}")
+        if depth == 0:
+            return at == len(s) - 1
+    return False
+
+
+def _words(s: str) -> bool:
+    letters = re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+|_\{[^{}]*\}", " ", s)
+    if re.fullmatch(r"(?i)no|yes|up|on|off|so", letters.strip()):
+        return True
+    return any(
+        w not in FUNCTIONS | {"sqrt", "gcd", "lcm", "max", "min"} and not _LETTERS.fullmatch(w)
+        for w in _RUN.findall(letters)
+    )
+
+
+def tokens(s: str) -> list[str]:
+    """Words, numbers and signs of a text; its case, its spaces, articles and a full stop at its end aside."""
+    s = re.sub(r"\\(?=[A-Za-z])|[«»\"`*]", " ", s).casefold().rstrip(" .!")
+    return [token for token in _TOKEN.findall(s) if token not in ("the", "a", "an")]
+
+
+def _rounded(a: str, g: str, trees: tuple[Tree, Tree]) -> bool:
+    """Is one side a decimal of six places or more that rounds the other's irrational value?"""
+    for digits, tree in ((a, trees[1]), (g, trees[0])):
+        if re.fullmatch(r"-?\d*\.\d{6,}", digits.strip()) and not names(tree):
+            return value.rounds(digits.strip(), tree)
+    return False
