@@ -12,6 +12,7 @@ import served
 import torch
 from hypothesis import settings
 
+from phi_lab import cli
 from phi_lab.config import presets, schema
 from phi_lab.config.schema import STAGES
 from phi_lab.core.files import read_rows, write_rows
@@ -81,6 +82,20 @@ def tiny(tmp_path_factory, shipped):
         patched.setattr(presets, "run_config", config)
         patched.setattr(run, "DISTILLED", few)
         yield TINY
+
+
+@pytest.fixture
+def refused(capsys):
+    """refused(*arguments) -> the one line with which a command that must fail ends."""
+
+    def line(*arguments):
+        capsys.readouterr()
+        code = cli.main([str(argument) for argument in arguments])
+        errors = capsys.readouterr().err
+        assert code == 2 and errors.startswith("phi-lab: ") and errors.count("\n") == 1, errors
+        return errors
+
+    return line
 
 
 @pytest.fixture

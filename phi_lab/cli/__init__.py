@@ -1,5 +1,5 @@
-"""The command line."""
+"""The command line: `phi-lab COMMAND --help` explains each command with an example."""
 
-from phi_lab.cli.main import CHAT_GREETING, main, parser
+from phi_lab.cli.main import build_parser, main
 
-__all__ = ["CHAT_GREETING", "main", "parser"]
+__all__ = ["build_parser", "main"]

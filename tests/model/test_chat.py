@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi_lab import cli
+from phi_lab.cli.chat import GREETING
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
@@ -140,7 +141,7 @@ def test_what_cannot_be_computed(question):
 def test_readme_s_example_and_the_greeting_s_are_answered_right(capsys, shipped):
     shipped("grpo")
     (readme,) = re.findall(r'phi-lab chat "(.+?)"', README.read_text(encoding="utf-8"))
-    (greeting,) = re.findall(r"such as: (.+?\.) ", cli.CHAT_GREETING)
+    (greeting,) = re.findall(r"such as: (.+?\.) ", GREETING)
     for question in {readme, greeting}:
         assert arithmetic.computed(question).outside is None
         said = asked(capsys, question)

@@ -1,6 +1,5 @@
 """The chain as a user meets it: what is left behind, that it repeats and resumes, one line for every mistake."""
 
-import errno
 import json
 import os
 import shutil
@@ -312,22 +311,6 @@ def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eva
     assert read_rows(tmp_path / "x.hard.jsonl") != first
 
 
-def test_a_set_can_be_asked_with_sql(tmp_path, capsys):
-    shards.write(tmp_path / "set" / "rollouts" / "000000.parquet", [
-        {"level": level, "verdict": verdict, "completion": "x", "tokens": 10 * level}
-        for level, verdict in ((1, "right"), (2, "right"), (2, "right"), (2, "wrong"))
-    ])
-    assert cli.main(["query", str(tmp_path / "set")]) == 0
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["level", "verdict", "rollouts", "tokens"],
-        ["1", "right", "1", "10"], ["2", "right", "2", "20"], ["2", "wrong", "1", "20"],
-    ]
-    assert cli.main(["query", str(tmp_path / "set"), "select level from rollouts where level > 7"]) == 0
-    assert "(no row)" in capsys.readouterr().out
-    assert "no finished rollouts" in said(capsys, "query", tmp_path)
-    assert "nowhere" in said(capsys, "query", tmp_path / "set", "select nowhere from rollouts")
-
-
 @pytest.mark.slow
 def test_a_run_trains_on_a_set_that_was_distilled_before(finished, tmp_path, capsys):
     source, out = finished / "data", tmp_path / "run"
@@ -351,15 +334,6 @@ def test_a_run_trains_on_a_set_that_was_distilled_before(finished, tmp_path, cap
     elsewhere = ["run", "--profile", "smoke", "--to", "mid", "--out", tmp_path / "other", "--data", few]
     assert "few/wrong.jsonl is missing: --data takes a whole folder" in said(capsys, *elsewhere)
     assert not (tmp_path / "other" / "data").exists()
-
-
-def test_distillation_of_another_kind_is_refused(tmp_path, capsys):
-    command = f"distill --teacher script --samples 2 --out {tmp_path}"
-    for rest, code in (("--questions 5", 0), ("--questions 3", 0), ("--questions 3 --seed 1", 2), ("--samples 3", 2)):
-        assert cli.main(f"{command} {rest}".split()) == code, rest
-        if rest == "--questions 3":
-            assert "6 rollouts to 3 questions" in capsys.readouterr().out, "fewer questions: only those count"
-    assert "distill.json: " in capsys.readouterr().err
 
 
 def test_shipped_rollouts_never_repeat_a_question_that_was_asked_here(tmp_path, monkeypatch):
@@ -398,91 +372,6 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
     assert len(rollouts) == funnel["rollouts"] == (6 + 2) * 4 and funnel["questions"] == 8
 
 
-# ------------------------------------------------------------------ mistakes of a user
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--scale", "gpu"], "unknown scale 'gpu': choose one of cpu, lora, qlora, full"),
-        (["--profile", "long"], "unknown profile 'long': choose one of smoke, lab"),
-        (["--from", "rl"], "unknown stage 'rl': choose one of base, mid, sft, dpo, grpo"),
-        (["--to", "rlhf"], "unknown stage 'rlhf'"),
-        (["--from", "grpo", "--to", "sft"], "--from grpo comes after --to sft"),
-        (
-            ["--scale", "lora"],
-            "the scale lora trains on a distilled set: --data SET, made by phi-lab distill --problems openr1-math",
-        ),
-        (["--profile", "smoke", "--from", "base"], "use --profile lab with --from base"),
-        (["--launcher", "srun 'x"], "--launcher srun 'x: No closing quotation"),
-    ],
-)
-def test_unknown_names(tmp_path, capsys, arguments, line):
-    assert line in said(capsys, "run", *arguments, "--out", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "run --seed -1 --out x", f"run --seed {2**32} --out x", "distill --samples 0 --out x", "distill --questions x",
-        "eval --model x --problems 0 --out x", "verify --cases x --jobs 0 --out x", "chat --temperature -1 hello",
-    ],
-)
-def test_numbers_out_of_range(tmp_path, monkeypatch, capsys, arguments):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(arguments.split())
-    assert stopped.value.code == 2 and "Traceback" not in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_question_longer_than_the_model_s_positions(capsys, shipped):
-    shipped("grpo")
-    assert cli.main(["chat", "Compute " + "1+" * 700 + "1."]) == 2
-    assert "leaves no room for an answer" in capsys.readouterr().err
-
-
-def test_a_checkpoint_without_weights(tmp_path, capsys, student):
-    shutil.copytree(student, tmp_path / "model")
-    (tmp_path / "model" / "model.safetensors").unlink()
-    assert cli.main(["eval", "--model", str(tmp_path / "model"), "--out", str(tmp_path)]) == 2
-    assert "*.safetensors is missing" in capsys.readouterr().err
-
-
-def test_cases_may_hold_any_text(tmp_path):
-    """Raw line separators and lone surrogates are legal inside a JSON string."""
-    cases = tmp_path / "cases.jsonl"
-    cases.write_text('{"id": 1, "gold": "5", "response": "a\u2028b\u0085 \\\\boxed{5}"}\n'
-                     '{"id": 2, "gold": "5", "response": "\\ud83d \\\\boxed{6}"}\n', encoding="utf-8")
-    assert cli.main(["verify", "--cases", str(cases), "--out", str(tmp_path / "out.jsonl")]) == 0
-    rows = (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    assert [json.loads(row)["verdict"] for row in rows] == ["right", "wrong"]
-
-
-def test_a_missing_checkpoint(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
-    for stage, before in (("dpo", "sft"), ("mid", "base")):
-        line = said(capsys, "run", "--from", stage, "--profile", "smoke", "--out", tmp_path / stage)
-        assert f"no checkpoint of {before}" in line or "config.json is missing" in line
-    assert "config.json is missing" in said(capsys, "eval", "--model", tmp_path / "no", "--out", tmp_path / "evals")
-    assert "config.json is missing" in said(capsys, "chat", "--model", tmp_path / "no", "Compute 1+2.")
-    assert "no" in said(capsys, "distill", "--model", tmp_path / "no", "--out", tmp_path / "d", "--questions", "1")
-    assert not (tmp_path / "evals").exists() and not (tmp_path / "d").exists()
-
-
-def test_a_folder_with_other_things_in_it(tmp_path, capsys):
-    (tmp_path / "thesis.txt").write_text("mine")
-    assert "is not empty and has no config.json" in said(capsys, "run", "--profile", "smoke", "--out", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_a_file_where_the_folder_should_be(tmp_path, capsys):
-    (tmp_path / "run").write_text("a file")
-    said(capsys, "run", "--profile", "smoke", "--out", tmp_path / "run")
-    assert (tmp_path / "run").read_text() == "a file"
-
-
 def test_a_dataset_without_the_columns(tmp_path, student):
     write_rows(tmp_path / "good.jsonl", [{"prompt": "a", "completion": "b"}])
     write_rows(tmp_path / "bad.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": "a", "answer": "b"}])
@@ -493,108 +382,17 @@ def test_a_dataset_without_the_columns(tmp_path, student):
     assert not (tmp_path / "mid").exists()
 
 
-def test_broken_files_are_named_with_their_line(tmp_path, capsys):
-    (tmp_path / "rows.jsonl").write_text('{"id": 1}\n{"id": \n')
-    with pytest.raises(UserError, match="rows.jsonl, line 2: not JSON"):
-        read_rows(tmp_path / "rows.jsonl")
-    (tmp_path / "list.jsonl").write_text("[1, 2]\n")
-    with pytest.raises(UserError, match="line 1"):
-        read_rows(tmp_path / "list.jsonl", ("id",))
-    (tmp_path / "config.json").write_text("{")
-    assert "config.json is not JSON" in said(capsys, "run", "--profile", "smoke", "--out", tmp_path)
-    assert "missing" in said(capsys, "report", tmp_path / "nowhere")
-    assert "No such file" in said(capsys, "verify", "--cases", tmp_path / "no.jsonl", "--out", tmp_path / "out.jsonl")
-    assert "missing" in said(capsys, "ship", tmp_path / "nowhere")
-    assert "unknown teacher" in said(capsys, "distill", "--teacher", "gpt", "--out", tmp_path / "d")
-
-
-def test_no_room_at_the_start(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100 << 30, 100 << 30, 5 << 20))
-    assert "MB free" in said(capsys, "run", "--profile", "smoke", "--out", tmp_path / "run")
-    assert not (tmp_path / "run" / "config.json").exists()
-
-
-def full_disk(monkeypatch):
-    """From now on, files are written to the half and then there is no room."""
-    write_bytes = Path.write_bytes
-
-    def half(path, content):
-        write_bytes(path, content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr(Path, "write_bytes", half)
-
-
-def test_no_room_in_the_middle_of_a_file(tmp_path, capsys, monkeypatch):
-    write_rows(tmp_path / "cases.jsonl", [{"id": "a", "gold": "3", "response": r"\boxed{3}"}])
-    out = tmp_path / "judged.jsonl"
-    out.write_text("what was there before\n")
-    full_disk(monkeypatch)
-    line = said(capsys, "verify", "--cases", tmp_path / "cases.jsonl", "--jobs", "1", "--out", out)
-    assert "No space left" in line and "make room" in line
-    assert out.read_text() == "what was there before\n"
-    with pytest.raises(OSError):
-        files.write_json(tmp_path / "new.json", {})
-    assert not (tmp_path / "new.json").exists()
-
-
-@pytest.mark.parametrize("error", ["No space left on device (os error 28)", "[inline_container.cc:672] unexpected pos"])
-def test_no_room_for_a_model(tmp_path, capsys, monkeypatch, error):
-    """safetensors and torch raise errors of their own, without an errno; these are their words on a full disk."""
-
-    def chain(*_, **__):
-        raise RuntimeError(error)
-
-    monkeypatch.setattr(run, "chain", chain)
-    assert "no space left" in said(capsys, "run", "--out", tmp_path)
-    monkeypatch.setattr(run, "chain", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):  # a mistake of ours stays a traceback
-        cli.main(["run", "--out", str(tmp_path)])
-
-
-# ------------------------------------------------------------------ the command line
-
-
-def test_help_of_every_command(capsys):
-    with pytest.raises(SystemExit) as left:
-        cli.main(["--help"])
-    text = capsys.readouterr().out
-    assert left.value.code == 0
-    commands = next(iter(action.choices for action in cli.parser()._actions if action.dest == "command"))
-    assert {"run", "distill", "verify", "eval", "report", "chat"} <= set(commands)
-    for name in commands:
-        assert name in text
-        with pytest.raises(SystemExit) as left:
-            cli.main([name, "--help"])
-        assert left.value.code == 0 and name in capsys.readouterr().out
-
-
-def test_python_m_phi_lab():
-    shown = subprocess.run([sys.executable, "-m", "phi_lab", "--version"], capture_output=True, text=True, timeout=60)
-    assert shown.returncode == 0 and shown.stdout.strip()
-    wrong = subprocess.run([sys.executable, "-m", "phi_lab", "walk"], capture_output=True, text=True, timeout=60)
-    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+# ------------------------------------------------------------------ a process of its own
 
 
 @pytest.mark.slow
 def test_nobody_is_told_of_a_run():
     """TRL's trainers report their use to Hugging Face unless this is set before they are imported."""
-    program = "import phi_lab.pipeline.run; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    program = ("import phi_lab.pipeline.run; from huggingface_hub import constants; "
+               "print(constants.HF_HUB_DISABLE_TELEMETRY)")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "True", done.stderr
-
-
-@pytest.mark.slow
-def test_distill_and_eval_commands(tmp_path, capsys, student):
-    assert cli.main(f"distill --teacher script --questions 5 --samples 2 --out {tmp_path}".split()) == 0
-    assert "10 rollouts to 5 questions" in capsys.readouterr().out
-    rows = list(shards.rows(tmp_path / "rollouts"))
-    assert len(rows) == 10 and {(row["verdict"], row["teacher"]) for row in rows} == {("right", "script")}
-    arguments = ["eval", "--model", str(student), "--out", str(tmp_path / "evals"), "--problems", "1"]
-    assert cli.main(arguments) == 0
-    assert capsys.readouterr().out.count("\n") == 7
-    assert len(read_rows(tmp_path / "evals" / "model.hard.jsonl")) == 1 + 8
 
 
 @pytest.mark.slow

@@ -1,0 +1,66 @@
+"""`phi-lab chat`: put questions to a model, with its thoughts shown and its answer judged."""
+
+from pathlib import Path
+
+from phi_lab.cli.options import add_command, at_least
+
+GREETING = """Ask for a sum in several steps, such as: Compute (84-57+36)/3.   An empty line ends.
+All numbers on the way have to lie between 1 and 99: this model has seen no others."""
+
+
+def add_parser(commands) -> None:
+    """Add `chat` and its options."""
+    parser = add_command(commands, "chat", run, "put questions to a model and see its thoughts, judged",
+                         'phi-lab chat "Compute (84-57+36)/3."')
+    parser.add_argument("--model", type=Path, default=None, metavar="DIR",
+                        help="a model folder; by default the shipped final checkpoint")
+    parser.add_argument("--temperature", type=at_least(0.0, float), default=0.0,
+                        help="0 takes the most likely token each time; above 0 tokens are sampled")
+    parser.add_argument("question", nargs="*", help="one question; without it, a conversation")
+
+
+def run(options) -> None:
+    """Answer one question, or each line until an empty one."""
+    from phi_lab.model import checkpoints
+    from phi_lab.pipeline.run import SHIPPED
+
+    folder = options.model or SHIPPED / "grpo"
+    model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
+    if options.question:
+        print_answer(model, tokenizer, " ".join(options.question), options.temperature, seed=0)
+        return
+    print(GREETING)
+    turn = 0
+    while question := _read_line():
+        print_answer(model, tokenizer, question, options.temperature, seed=turn)
+        turn += 1
+
+
+def print_answer(model, tokenizer, question: str, temperature: float, seed: int) -> None:
+    """Sample one answer and print it line by line; where the question can be computed, with its verdict.
+
+    A question with a number outside the small world is answered too, after a line that says so.
+    """
+    from phi_lab import verify
+    from phi_lab.model import chat
+    from phi_lab.problems import arithmetic
+    from phi_lab.sampling import rollouts
+
+    gold = arithmetic.computed(question)
+    if gold and gold.outside is not None:
+        world = f"the small world (whole numbers from 1 to {arithmetic.LARGEST})"
+        print(f"note: {gold.outside} lies outside {world}: do not count on the answer")
+    group = rollouts.sample(model, tokenizer, [question], samples=1, temperature=temperature, max_new_tokens=256,
+                            seed=seed, quiet=True)
+    text, judged = group[0][0].text, ""
+    if gold:
+        verdict = verify.verify(text, str(gold.answer)).verdict
+        judged = "   right" if verdict == verify.RIGHT else f"   {verdict}: it is {gold.answer}"
+    print(chat.laid_out(text) + judged)
+
+
+def _read_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""

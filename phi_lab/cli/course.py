@@ -1,0 +1,22 @@
+"""`phi-lab course`: execute all notebooks in order."""
+
+from pathlib import Path
+
+from phi_lab.cli.options import add_command
+
+
+def add_parser(commands) -> None:
+    """Add `course` and its options."""
+    parser = add_command(
+        commands, "course", run, "execute all notebooks in order and write the report of their run",
+        "phi-lab course --profile smoke --out runs/course-smoke",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/course"))
+    parser.add_argument("--profile", default="lab", help="lab or smoke")
+
+
+def run(options) -> None:
+    """Execute the notebooks."""
+    from phi_lab.pipeline import notebooks
+
+    notebooks.run(options.out, options.profile)

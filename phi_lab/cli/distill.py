@@ -1,0 +1,120 @@
+"""`phi-lab distill`: sample rollouts from a teacher, verify them, and filter them into training sets."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from phi_lab.cli.options import add_command, add_judge, add_local_copies, at_least, seed
+from phi_lab.config import schema
+
+
+def add_parser(commands) -> None:
+    """Add `distill` and its options, in four groups: teacher, problems, filters, run."""
+    parser = add_command(
+        commands, "distill", run, "sample rollouts from a teacher, verify them, and filter them into training sets",
+        "phi-lab distill --problems gsm8k --teacher endpoint --teacher-url http://localhost:8000/v1 --out runs/gsm8k",
+    )
+    _add_teacher(parser.add_argument_group("teacher"))
+    _add_problems(parser.add_argument_group("problems"))
+    _add_filters(parser.add_argument_group("filters"))
+    add_judge(parser.add_argument_group("judge"), "what the rules turn down; what it calls right counts as right")
+    group = parser.add_argument_group("run")
+    group.add_argument("--seed", type=seed, default=0)
+    group.add_argument("--workers", type=at_least(1), default=1, help="processes; many machines: docs/distillation.md")
+    group.add_argument("--out", type=Path, required=True, help="folder for rollouts, training sets and funnel")
+
+
+def _add_teacher(group) -> None:
+    group.add_argument("--teacher", default="model",
+                       help="model: the shipped teacher or --model; script: worked solutions by rule; endpoint: "
+                       "--teacher-url; traces: the solutions that the dataset itself contains")
+    group.add_argument("--model", type=Path, default=None, metavar="DIR", help="a teacher of your own")
+    group.add_argument("--teacher-url", metavar="URL", default="", help="OpenAI-compatible; key in OPENAI_API_KEY")
+    group.add_argument("--teacher-model", metavar="NAME", default="teacher", help="the endpoint's name for the model")
+    group.add_argument("--instruction", metavar="TEXT", default=schema.INSTRUCTION,
+                       help="sent with each question; '' for none")
+    group.add_argument("--samples", type=at_least(1), default=8, help="rollouts a question")
+    group.add_argument("--temperature", type=at_least(0.0, float), default=1.0)
+    group.add_argument("--max-tokens", type=at_least(1), default=256, help="sampling stops after this many tokens")
+    group.add_argument("--concurrency", type=at_least(1), default=64, help="requests at once")
+    group.add_argument("--timeout", type=at_least(0.1, float), default=600.0, help="seconds for one request")
+    group.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
+                       help="money for a million tokens")
+    group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="stop before spending more")
+
+
+def _add_problems(group) -> None:
+    group.add_argument("--problems", default="world", metavar="SET",
+                       help="world: arithmetic of levels 1 to 4; a known dataset such as gsm8k or openr1-math; a "
+                       ".jsonl or .parquet file; owner/dataset:split of the hub")
+    group.add_argument("--questions", type=at_least(1), default=200, help="at most this many")
+    add_local_copies(group, "--data")
+    for column in ("prompt", "answer", "trace"):
+        group.add_argument(f"--{column}-column", default=None, metavar="NAME",
+                           help=f"the dataset's column with the {column}, where its name is unusual")
+
+
+def _add_filters(group) -> None:
+    group.add_argument("--max-answer-tokens", "--longest", dest="max_answer_tokens", type=at_least(1), default=250,
+                       metavar="N", help="drop longer answers")
+    group.add_argument("--tokenizer", metavar="NAME", default="",
+                       help="counts the tokens of traces and of an endpoint's answers: a folder, or a name on the "
+                       "hub; by default the small world's")
+    group.add_argument("--near-duplicate-threshold", "--near", dest="near_duplicate_threshold",
+                       type=at_least(0.0, float), default=1.0, metavar="SHARE",
+                       help="drop an answer that is more similar than this to another one of its question")
+    group.add_argument("--pass-rate", type=at_least(0.0, float), nargs=2, default=[0.0, 1.0], metavar=("LOW", "HIGH"),
+                       help="keep questions whose share of right answers is in this range")
+    group.add_argument("--levels", type=at_least(0), nargs=2, default=[0, 99], metavar=("LOW", "HIGH"),
+                       help="keep questions of these levels; 0: of unknown level")
+    group.add_argument("--max-per-domain", "--per-domain", dest="max_per_domain", type=at_least(0), default=0,
+                       metavar="N", help="keep at most this many right rollouts of a domain; 0: all")
+    group.add_argument("--decontaminate-against", "--keep-clear-of", dest="decontaminate_against", nargs="*",
+                       default=[], metavar="SET", help="drop questions that share text with these benchmarks, besides "
+                       "the lab's own")
+
+
+def run(options) -> None:
+    """Distil, then print the funnel."""
+    from phi_lab.distill import cluster, jobs
+
+    ask = partial(cluster.ask, workers=options.workers) if options.workers > 1 else jobs.ask
+    counts = jobs.collect(job(options), ask=ask)
+    print(f"{counts['rollouts']} rollouts to {counts['questions']} questions: {counts['verdicts']}")
+    for step in counts["steps"]:
+        print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
+    for overlap in counts["contaminated"]:
+        print(f"  left out: {overlap['id']} shares {overlap['shared']!r}")
+
+
+def job(options):
+    """The `DistillationJob` that the options describe; UserError for an endpoint without its URL."""
+    from phi_lab.core.endpoint import Endpoint
+    from phi_lab.core.errors import UserError
+    from phi_lab.distill import funnel, jobs, teachers
+    from phi_lab.problems import sources
+    from phi_lab.verify.judge import Judge
+
+    if options.teacher == "endpoint" and not options.teacher_url:
+        raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
+    return jobs.DistillationJob(
+        out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
+        plan=schema.DistillationConfig(options.questions, 0, samples=options.samples, temperature=options.temperature,
+                                       max_new_tokens=options.max_tokens),
+        instruction=options.instruction,
+        endpoint=Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
+                          timeout=options.timeout, tolerance=20),
+        judge=options.judge and Judge(
+            base_url=options.judge, model=options.judge_model, budget=options.judge_budget,
+            concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
+        ),
+        spending=teachers.Spending(*options.price, budget=options.budget), data=options.local_copies,
+        tokenizer=options.tokenizer,
+        columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
+        rules=funnel.Rules(
+            max_tokens=options.max_answer_tokens, near_duplicate_threshold=options.near_duplicate_threshold,
+            pass_rate_range=tuple(options.pass_rate), level_range=tuple(options.levels),
+            max_per_domain=options.max_per_domain,
+        ),
+        decontaminate_against=options.decontaminate_against, command=sys.argv[1:],
+    )

@@ -1,0 +1,62 @@
+"""`phi-lab eval`: measure a model on the lab's benchmarks, or on public ones."""
+
+from pathlib import Path
+
+from phi_lab.cli.options import add_command, add_local_copies, at_least, seed, use_local_copies
+from phi_lab.config import schema
+
+
+def add_parser(commands) -> None:
+    """Add `eval` and its options."""
+    parser = add_command(
+        commands, "eval", run, "measure a model on easy, hard and transfer, or on public benchmarks",
+        "phi-lab eval --model runs/first/sft/model --out runs/exam",
+    )
+    parser.add_argument("--model", required=True, help="a folder; for --benchmarks also a name on the hub")
+    parser.add_argument("--name", default="model", help="names its files, or its line in the table")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the measurement, one row a sample")
+    parser.add_argument("--problems", type=at_least(1), default=None, metavar="N",
+                        help="of each benchmark; by default 500 of the lab's, all of a public one")
+    parser.add_argument("--seed", type=seed, default=0)
+    public = parser.add_argument_group("public benchmarks")
+    public.add_argument("--benchmarks", default="", metavar="NAMES",
+                        help="such as math500,aime24,aime25,amc23,gsm8k,gpqa-diamond: temperature 0.6, top-p 0.95, 64 "
+                        "samples on AIME, 8 elsewhere, 32,768 tokens")
+    add_local_copies(public, "--sets")
+    public.add_argument("--samples", type=at_least(1), default=None, help="a problem, instead of 64 and 8")
+    public.add_argument("--max-tokens", type=at_least(1), default=None, help="of an answer, instead of 32,768")
+    public.add_argument("--engine", default=None, help="cpu, hf or vllm; by default vllm with a GPU, hf without")
+
+
+def run(options) -> None:
+    """Measure and print one line a benchmark."""
+    use_local_copies(options.local_copies)
+    (_public if options.benchmarks else _lab)(options)
+
+
+def _lab(options) -> None:
+    from phi_lab.evaluate import ladder
+
+    config = schema.EvaluationConfig(problems=options.problems or 500)
+    ladder.evaluate(Path(options.model), options.name, options.out, config, options.seed)
+    for row in ladder.ladder_rows(options.name, options.name, "main", options.out, config, options.seed, {}):
+        what = (  # the interval is the accuracy's
+            f"{100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+            if row["pass_at_k"] is None
+            else f"pass@{row['k']} {100 * row['pass_at_k']:.1f} %"
+        )
+        print(f"{row['benchmark']:<9} T={row['temperature']:.1f} k={row['k']}  {what} of {row['n']} samples")
+
+
+def _public(options) -> None:
+    from phi_lab.evaluate import public_benchmarks
+    from phi_lab.model import checkpoints
+
+    protocol = public_benchmarks.usual(
+        schema.BenchmarkProtocol(), options.samples, options.problems, options.max_tokens
+    )
+    names = options.benchmarks.replace(",", " ").split()
+    model = checkpoints.resolve_model(options.model)
+    engine = options.engine or public_benchmarks.engine()
+    rows = public_benchmarks.measure(model, names, options.out, protocol, options.seed, engine)
+    print(public_benchmarks.table(rows, options.name))

@@ -1,0 +1,28 @@
+"""`phi-lab export`: a trained stage as a folder that other programs load."""
+
+from pathlib import Path
+
+from phi_lab.cli.options import add_command
+
+
+def add_parser(commands) -> None:
+    """Add `export` and its options."""
+    parser = add_command(
+        commands, "export", run, "save a trained stage as a folder that loads anywhere, with a model card",
+        "phi-lab export runs/first --stage grpo --out my-phi",
+    )
+    parser.add_argument("folder", type=Path, help="of a run")
+    parser.add_argument("--stage", default=None, help="by default the last that is finished")
+    parser.add_argument("--scores", type=Path, default=None, metavar="DIR",
+                        help="folder of `phi-lab eval --benchmarks`, for the card")
+    parser.add_argument("--push", default=None, metavar="NAME", help="also to this repository of the hub, private")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+
+
+def run(options) -> None:
+    """Export and say how the folder is loaded."""
+    from phi_lab.pipeline import export
+
+    out = export.export(options.folder, options.out, options.stage, options.push, options.scores)
+    print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
+    print(f"for llama.cpp: python convert_hf_to_gguf.py {out} --outfile {out.name}.gguf --outtype bf16")

@@ -1,0 +1,21 @@
+"""`phi-lab publish` (`ship` in release 0.1): a finished run becomes what this repository ships."""
+
+from pathlib import Path
+
+from phi_lab.cli.options import add_command
+
+
+def add_parser(commands) -> None:
+    """Add `publish`, and `ship` as its other name."""
+    parser = add_command(
+        commands, "publish", run, "copy a run's checkpoints and rollouts into data/, with a card",
+        "phi-lab publish runs/first", aliases=["ship"],
+    )
+    parser.add_argument("folder", type=Path, help="a finished `phi-lab run --from base` folder")
+
+
+def run(options) -> None:
+    """Copy and describe."""
+    from phi_lab.pipeline import publish
+
+    publish.ship(options.folder)

@@ -1,0 +1,25 @@
+"""`phi-lab stage`: train one stage of an open run; what `phi-lab run` launches, once a process."""
+
+import argparse
+from pathlib import Path
+
+from phi_lab.cli.options import add_command
+from phi_lab.config import schema
+
+
+def add_parser(commands) -> None:
+    """Add `stage` and its options."""
+    parser = add_command(
+        commands, "stage", run, "train one stage of an open run, in as many processes as torchrun starts",
+        "torchrun --nproc-per-node 8 -m phi_lab stage mid --out runs/full",
+    )
+    parser.add_argument("stage", help=", ".join(schema.STAGES[1:]))
+    parser.add_argument("--out", type=Path, required=True, help="run folder with its data; `phi-lab run` makes one")
+    parser.add_argument("--parts", default=None, metavar="DIGEST", help=argparse.SUPPRESS)
+
+
+def run(options) -> None:
+    """Train the stage."""
+    from phi_lab.pipeline import run as pipeline
+
+    pipeline.train_launched(options.stage, options.out, options.parts)
