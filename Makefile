@@ -30,8 +30,9 @@ test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the s
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
 
 check: export OMP_NUM_THREADS = 1
-check: $(STAMP) ## lint and the quick tests, at most three minutes: for daily use
+check: $(STAMP) ## lint, types and the quick tests, at most three minutes: for daily use
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
@@ -44,6 +45,6 @@ notebooks: $(STAMP) ## regenerate the notebooks from their sources
 	$(BIN)/phi-lab notebooks
 
 clean: ## remove caches and build leftovers; .venv, runs and data stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find phi_lab tests notebooks scripts \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-prune -exec rm -rf {} +

@@ -69,11 +69,11 @@ def bare(port: int, requests: int) -> float:
 
 
 def ours(port: int, requests: int) -> float:
-    """Seconds that `endpoint.ask` needs; its first request, which goes alone, is not counted."""
+    """Seconds that `endpoint.send_all` needs; its first request, which goes alone, is not counted."""
     whom = endpoint.Endpoint(f"http://127.0.0.1:{port}/v1", "m", concurrency=FLIGHT)
     messages = json.loads(BODY)["messages"]
     began: list[float] = []
-    endpoint.ask(whom, ((number, {"messages": messages, "seed": number}) for number in range(requests + 1)),
+    endpoint.send_all(whom, ((number, {"messages": messages, "seed": number}) for number in range(requests + 1)),
                  lambda key, completion: began.append(time.perf_counter()), kept="")
     return time.perf_counter() - began[0]
 

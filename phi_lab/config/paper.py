@@ -13,8 +13,9 @@ from phi_lab.config.schema import STAGES, HardwareConfig, RunConfig
 
 
 class PaperValue(NamedTuple):
-    """A figure of the paper, None where it is unknown, and its source: a section of arXiv 2504.21233 by our notes, and
-    how sure they are, in the marks of notebook 00.
+    """A value of the paper (None: unknown) and its source: a section of arXiv 2504.21233, with a mark of how sure it is.
+
+    The marks are explained in notebook 00.
     """
 
     value: object
@@ -23,9 +24,10 @@ class PaperValue(NamedTuple):
 
 UNKNOWN = PaperValue(None, "[U]")
 REPORT = "[P] an earlier report, arXiv 2503.01743; the paper's own [U]"
-PAPER = {  # by our names, where we have the number too; K is read as 1,024 [I]
+PAPER = {  # by this project's names of settings, where it has the setting; K is read as 1,024 [I]
     "distillation": {
-        "questions": PaperValue(1_600_000, "section 3, data [S2]"), "rollouts": PaperValue(10_000_000, "section 3, data [S2]"),
+        "questions": PaperValue(1_600_000, "section 3, data [S2]"),
+        "rollouts": PaperValue(10_000_000, "section 3, data [S2]"),
         "samples": PaperValue(8, "about; model card [P], [S2]"), "teacher": PaperValue("DeepSeek-R1", "model card [P]"),
         "problems": PaperValue(None, "[U]; more than a million, model card [P]"), "decontaminate_against": UNKNOWN,
     },
@@ -43,15 +45,17 @@ PAPER = {  # by our names, where we have the number too; K is read as 1,024 [I]
         "packed": PaperValue(False, "section 3.2 [S2]"), "lr_schedule": UNKNOWN, "weight_decay": UNKNOWN,
     },
     "dpo": {
-        "max_tokens": PaperValue(16384, "section 3.3 [S]"), "batch_size": UNKNOWN, "max_pairs": PaperValue(300_000, REPORT),
-        "learning_rate": PaperValue(5e-7, "section 3.3 [S2]"), "epochs": PaperValue(1, "section 3.3 [S2]"), "beta": UNKNOWN,
-        "max_student_nll": UNKNOWN, "pairs_per_question": UNKNOWN,
+        "max_tokens": PaperValue(16384, "section 3.3 [S]"), "batch_size": UNKNOWN,
+        "max_pairs": PaperValue(300_000, REPORT), "learning_rate": PaperValue(5e-7, "section 3.3 [S2]"),
+        "epochs": PaperValue(1, "section 3.3 [S2]"), "beta": UNKNOWN, "max_student_nll": UNKNOWN,
+        "pairs_per_question": UNKNOWN,
     },
     "grpo": {
         "max_new_tokens": PaperValue(25600, "section 3.4 [S]"), "learning_rate": PaperValue(5e-7, "section 3.4 [S]"),
-        "temperature_start": PaperValue(1.0, "section 3.4 [S2]"), "temperature_end": PaperValue(0.6, "section 3.4 [S2]"),
-        "anneal_fraction": PaperValue(0.5, "section 3.4 [S2]"), "steps": UNKNOWN, "prompts_per_step": UNKNOWN, "group_size": UNKNOWN,
-        "candidate_prompts": UNKNOWN, "probe_rollouts": UNKNOWN, "keep_fraction": UNKNOWN, "epsilon": UNKNOWN, "lr_schedule": UNKNOWN,
+        "temperature_start": PaperValue(1.0, "section 3.4 [S2]"),
+        "temperature_end": PaperValue(0.6, "section 3.4 [S2]"), "anneal_fraction": PaperValue(0.5, "section 3.4 [S2]"),
+        "steps": UNKNOWN, "prompts_per_step": UNKNOWN, "group_size": UNKNOWN, "candidate_prompts": UNKNOWN,
+        "probe_rollouts": UNKNOWN, "keep_fraction": UNKNOWN, "epsilon": UNKNOWN, "lr_schedule": UNKNOWN,
     },
     "evaluation": {
         "benchmarks": PaperValue(("math500", "aime24", "gpqa-diamond"), "[P]"), "samples": UNKNOWN,
@@ -63,10 +67,10 @@ PAPER = {  # by our names, where we have the number too; K is read as 1,024 [I]
 
 
 def comparison_table(part: str, scales: Iterable[RunConfig]) -> list[tuple[str, ...]]:
-    """Every number of a part of the scales as text, a row each: its name, one cell a scale, the paper's, the source.
+    """The settings of one part of a run as text, one row each: name, one cell a scale, the paper's value, its source.
 
-    part: a key of PAPER; "hardware" is that of all stages. A number that is off in every scale (0, no or none, and so
-    by default) has no row unless the paper has it; "–": nobody there has such a number.
+    part: a key of PAPER; "hardware" covers all stages. A setting that is off by default and in every scale has no row
+    unless the paper has it; "–" means that there is no such setting.
     """
     scales, theirs, rows = list(scales), PAPER[part], []
     for field in fields(HardwareConfig if part == "hardware" else getattr(scales[0], part)):
@@ -88,12 +92,12 @@ def comparison_table(part: str, scales: Iterable[RunConfig]) -> list[tuple[str, 
 
 
 def _holders(config: RunConfig, part: str) -> list:
-    """Who has the numbers of a part: itself, or the hardware of each stage."""
+    """The configs that hold a part's settings: one, or the hardware of each stage."""
     return [getattr(config, name).hardware for name in STAGES[1:]] if part == "hardware" else [getattr(config, part)]
 
 
 def _cell(values: list) -> str:
-    """One value, or several by stage, the stages named where they differ."""
+    """The text of one value, or of one for each stage, with the stages named where they differ."""
     if len(set(values)) == 1:
         return _shown(values[0])
     stages = {value: [name for name, one in zip(STAGES[1:], values, strict=True) if one == value] for value in values}

@@ -1,11 +1,10 @@
-"""The values of every stage at each scale: cpu (profiles lab and smoke), lora, qlora and full."""
+"""The settings of every stage at each scale: cpu (profiles lab and smoke), lora, qlora and full."""
 
 from dataclasses import replace
 
 from phi_lab.config.schema import (
     PROFILES,
     SCALES,
-    STAGES,
     DistillationConfig,
     DPOConfig,
     EvaluationConfig,
@@ -25,9 +24,14 @@ TEACHER = LanguageModelingConfig(
 LAB = RunConfig(
     scale="cpu", profile="lab", model="phi-nano",
     distillation=DistillationConfig(questions=2000, validation_questions=100, temperature=0.8),
-    mid=LanguageModelingConfig(learning_rate=4e-3, batch_size=8, row_length=320, steps=1500, eval_steps=75, patience=2, cooldown_steps=75),
+    mid=LanguageModelingConfig(
+        learning_rate=4e-3, batch_size=8, row_length=320, steps=1500, eval_steps=75, patience=2, cooldown_steps=75
+    ),
     sft=LanguageModelingConfig(learning_rate=2e-3, batch_size=32, row_length=320, steps=160, documents=2048),
-    dpo=DPOConfig(learning_rate=1.5e-4, batch_size=32, max_pairs=1280, on_policy_questions=320, hardware=HardwareConfig(micro_batch_size=4)),
+    dpo=DPOConfig(
+        learning_rate=1.5e-4, batch_size=32, max_pairs=1280, on_policy_questions=320,
+        hardware=HardwareConfig(micro_batch_size=4),
+    ),
     grpo=GRPOConfig(learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4000),
     evaluation=EvaluationConfig(problems=500),
 )
@@ -40,47 +44,67 @@ SMOKE = replace(
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
     evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )
-# On GPUs: Phi-4-mini. What the paper says stands in PAPER and is taken as it is at the scale "full". What is unknown
-# there is ours: 128 prompts a step, so that 128 GPUs can share them, as they share the paper's batches. So is
-# everything that an adapter changes: a tenfold rate, as in arXiv 2106.09685 (table 11), and a small batch.
+
+# On GPUs: Phi-4-mini. The paper's values (paper.py) are taken as they are at the scale "full". Where the paper's value
+# is unknown it is ours: 128 prompts a step, so that 128 GPUs can share them as they share the paper's batches. An
+# adapter gets ten times the learning rate, as in arXiv 2106.09685 (table 11), and a smaller batch.
+GPU = HardwareConfig(
+    attention="flex_attention", optimizer="adamw_torch_fused", gradient_checkpointing=True, liger=True, fsdp=True,
+    engine="vllm", micro_batch_size=1,
+)
 FULL = RunConfig(
     scale="full", profile="lab", model="microsoft/Phi-4-mini-instruct",
-    distillation=DistillationConfig(questions=1_600_000, validation_questions=2000, max_new_tokens=16384,
-                              problems="openr1-math", teacher_kind="traces", decontaminate_against=("math500", "aime24")),
-    mid=LanguageModelingConfig(learning_rate=1e-5, batch_size=128, row_length=16384, steps=71_500, eval_steps=1000, patience=2,
-                 cooldown_steps=3500, muon=False, hardware=(GPU := HardwareConfig(
-                     attention="flex_attention", optimizer="adamw_torch_fused", gradient_checkpointing=True, liger=True,
-                     fsdp=True, engine="vllm", micro_batch_size=1))),
-    sft=LanguageModelingConfig(learning_rate=1e-5, batch_size=128, row_length=20480, steps=7800, documents=200_000, muon=False,
-                 hardware=GPU),
-    dpo=DPOConfig(learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384,
-                   hardware=GPU),
-    grpo=GRPOConfig(learning_rate=5e-7, steps=300, prompts_per_step=128, group_size=8, candidate_prompts=20_000, max_new_tokens=25600,
-                       muon=False, hardware=GPU),
-    evaluation=EvaluationConfig(problems=500, samples=8, max_new_tokens=32768, benchmarks=("math500", "aime24", "gpqa-diamond"),
-                          engine="vllm"),
+    distillation=DistillationConfig(
+        questions=1_600_000, validation_questions=2000, max_new_tokens=16384, problems="openr1-math",
+        teacher_kind="traces", decontaminate_against=("math500", "aime24"),
+    ),
+    mid=LanguageModelingConfig(
+        learning_rate=1e-5, batch_size=128, row_length=16384, steps=71_500, eval_steps=1000, patience=2,
+        cooldown_steps=3500, muon=False, hardware=GPU,
+    ),
+    sft=LanguageModelingConfig(
+        learning_rate=1e-5, batch_size=128, row_length=20480, steps=7800, documents=200_000, muon=False, hardware=GPU
+    ),
+    dpo=DPOConfig(
+        learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384,
+        hardware=GPU,
+    ),
+    grpo=GRPOConfig(
+        learning_rate=5e-7, steps=300, prompts_per_step=128, group_size=8, candidate_prompts=20_000,
+        max_new_tokens=25600, muon=False, hardware=GPU,
+    ),
+    evaluation=EvaluationConfig(
+        problems=500, samples=8, max_new_tokens=32768, benchmarks=("math500", "aime24", "gpqa-diamond"), engine="vllm"
+    ),
 )
-ONE = replace(GPU, adapter="lora", dtype="bfloat16", fsdp=False)
+ONE_GPU = replace(GPU, adapter="lora", dtype="bfloat16", fsdp=False)
 LORA = replace(
     FULL, scale="lora",
     distillation=replace(FULL.distillation, questions=10_000, validation_questions=200, max_new_tokens=4000),
-    mid=replace(FULL.mid, learning_rate=1e-4, batch_size=32, row_length=4096, steps=2000, eval_steps=200, cooldown_steps=200,
-                hardware=ONE),
-    sft=replace(FULL.sft, learning_rate=1e-4, batch_size=32, row_length=4096, steps=300, documents=5000, hardware=ONE),
-    dpo=replace(FULL.dpo, learning_rate=5e-6, batch_size=32, max_pairs=4000, max_tokens=4096, hardware=ONE),
-    grpo=replace(FULL.grpo, learning_rate=1e-5, steps=100, prompts_per_step=16, group_size=8, candidate_prompts=1000, max_new_tokens=4096,
-                 hardware=ONE),
+    mid=replace(
+        FULL.mid, learning_rate=1e-4, batch_size=32, row_length=4096, steps=2000, eval_steps=200, cooldown_steps=200,
+        hardware=ONE_GPU,
+    ),
+    sft=replace(
+        FULL.sft, learning_rate=1e-4, batch_size=32, row_length=4096, steps=300, documents=5000, hardware=ONE_GPU
+    ),
+    dpo=replace(FULL.dpo, learning_rate=5e-6, batch_size=32, max_pairs=4000, max_tokens=4096, hardware=ONE_GPU),
+    grpo=replace(
+        FULL.grpo, learning_rate=1e-5, steps=100, prompts_per_step=16, group_size=8, candidate_prompts=1000,
+        max_new_tokens=4096, hardware=ONE_GPU,
+    ),
     evaluation=replace(FULL.evaluation, problems=100, samples=4, max_new_tokens=4096),
 )
-FOUR_BIT = replace(ONE, adapter="qlora", optimizer="paged_adamw_8bit", engine="hf")
+FOUR_BIT = replace(ONE_GPU, adapter="qlora", optimizer="paged_adamw_8bit", engine="hf")
 QLORA = replace(
     LORA, scale="qlora",
-    **{stage: replace(getattr(LORA, stage), hardware=FOUR_BIT) for stage in ("mid", "sft", "dpo", "grpo")},
+    mid=replace(LORA.mid, hardware=FOUR_BIT), sft=replace(LORA.sft, hardware=FOUR_BIT),
+    dpo=replace(LORA.dpo, hardware=FOUR_BIT), grpo=replace(LORA.grpo, hardware=FOUR_BIT),
 )
 
 
 def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
-    """The numbers of a run. Raises UserError for an unknown scale or profile."""
+    """The settings of a run. Raises UserError for an unknown scale or profile."""
     if scale not in SCALES:
         raise UserError(f"unknown scale {scale!r}: choose one of {', '.join(SCALES)}")
     if profile not in PROFILES:
@@ -91,31 +115,36 @@ def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
     return chosen if profile == "lab" else smoke(chosen)
 
 
-def smoke(one: RunConfig) -> RunConfig:
-    """A GPU scale in a few steps on short rows: it shows that everything runs, not what it reaches."""
+def smoke(config: RunConfig) -> RunConfig:
+    """A GPU scale's settings for a few steps on short rows: they test that everything runs, not how well it learns."""
     return replace(
-        one, profile="smoke",
-        mid=replace(one.mid, batch_size=8, row_length=1024, steps=6, eval_steps=3, patience=2, cooldown_steps=2),
-        sft=replace(one.sft, batch_size=8, row_length=1024, steps=3, documents=24),
-        dpo=replace(one.dpo, batch_size=8, max_pairs=16, max_tokens=1024),
-        grpo=replace(one.grpo, steps=2, prompts_per_step=8, group_size=4, candidate_prompts=16, max_new_tokens=256),
-        evaluation=replace(one.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
+        config, profile="smoke",
+        mid=replace(config.mid, batch_size=8, row_length=1024, steps=6, eval_steps=3, patience=2, cooldown_steps=2),
+        sft=replace(config.sft, batch_size=8, row_length=1024, steps=3, documents=24),
+        dpo=replace(config.dpo, batch_size=8, max_pairs=16, max_tokens=1024),
+        grpo=replace(config.grpo, steps=2, prompts_per_step=8, group_size=4, candidate_prompts=16, max_new_tokens=256),
+        evaluation=replace(config.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
     )
 
 
-def without_gpu(one: RunConfig, engine: str = "cpu") -> RunConfig:
-    """The same numbers for a computer without a GPU: its kernels, optimizer and sampler instead of a GPU's. engine:
-    "hf" for models that are no Phi.
+def without_gpu(config: RunConfig, engine: str = "cpu") -> RunConfig:
+    """A GPU scale's settings for a computer without a GPU: CPU kernels, optimizer and sampler.
+
+    engine: "cpu" samples Phi models only; "hf" samples any model.
     """
 
-    def here(hardware: HardwareConfig) -> HardwareConfig:
+    def on_cpu(hardware: HardwareConfig) -> HardwareConfig:
         return replace(
             hardware, dtype="float32", attention="sdpa", optimizer="adamw_torch", liger=False,
             engine="hf" if hardware.adapter == "qlora" else engine,
         )
 
-    stages = {stage: getattr(one, stage) for stage in STAGES[1:]}
-    stages = {name: replace(stage, hardware=here(stage.hardware)) for name, stage in stages.items()}
-    # the CPU's sampler reads whole weights
-    stages["grpo"] = replace(stages["grpo"], hardware=replace(stages["grpo"].hardware, fsdp=False))
-    return replace(one, **stages, evaluation=replace(one.evaluation, engine=engine))
+    grpo = replace(on_cpu(config.grpo.hardware), fsdp=False)  # the CPU's sampler reads whole weights
+    return replace(
+        config,
+        mid=replace(config.mid, hardware=on_cpu(config.mid.hardware)),
+        sft=replace(config.sft, hardware=on_cpu(config.sft.hardware)),
+        dpo=replace(config.dpo, hardware=on_cpu(config.dpo.hardware)),
+        grpo=replace(config.grpo, hardware=grpo),
+        evaluation=replace(config.evaluation, engine=engine),
+    )

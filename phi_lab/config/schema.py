@@ -1,8 +1,8 @@
 """What can be set in a run: one dataclass for each stage, one for the hardware, one for the whole run.
 
 A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a *profile* says how long it may take
-(smoke: continuous integration, seconds a stage; lab: what a learner runs). Code never asks which scale it is on; it
-reads these values. What each scale sets them to is in `presets.py`, what the paper used in `paper.py`.
+(smoke: continuous integration, seconds a stage; lab: what a learner runs). Code reads these values instead of asking
+which scale it runs at. What each scale sets them to is in `presets.py`, what the paper used in `paper.py`.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,22 +11,22 @@ SCALES = ("cpu", "lora", "qlora", "full")
 PROFILES = ("smoke", "lab")
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
 VLLM_SHARE = 0.3  # of a GPU's memory, for vLLM beside a trainer
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."  # to a served teacher
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."  # for natural-language problems
 
 
 @dataclass(frozen=True)
 class HardwareConfig:
-    """What a stage must know of the machine it trains on; the defaults are a laptop's CPU."""
+    """How a stage uses the machine it trains on; the defaults are for a laptop's CPU."""
 
-    adapter: str | None = None  # None trains all weights; "lora"; "qlora", the frozen base in 4-bit NF4
-    dtype: str = "float32"  # of the weights; a GPU calculates in bfloat16 either way
-    attention: str = "sdpa"  # "flex_attention" where rows are long: no mask of length x length
-    optimizer: str = "adamw_torch"  # by transformers' names
-    gradient_checkpointing: bool = False  # activations are computed again in the backward pass instead of kept
-    liger: bool = False  # Liger's fused kernels (arXiv 2410.10989), and a head that never holds all logits
-    fsdp: bool = False  # over several processes, by FSDP2; else each holds the whole model
-    engine: str = "cpu"  # of rollouts: "cpu", "hf" or "vllm"
-    micro_batch_size: int = 8  # in one forward and backward pass; a batch is as many passes as it takes
+    adapter: str | None = None  # None trains all weights; "lora"; "qlora": the frozen base in 4-bit NF4
+    dtype: str = "float32"  # of the weights; a GPU computes in bfloat16 either way
+    attention: str = "sdpa"  # "flex_attention" for long rows: it needs no (length, length) mask
+    optimizer: str = "adamw_torch"  # a name of transformers' OptimizerNames
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass
+    liger: bool = False  # Liger's fused kernels (arXiv 2410.10989) and a chunked output head
+    fsdp: bool = False  # shard the model over processes with FSDP2; else each holds all of it
+    engine: str = "cpu"  # that samples rollouts: "cpu", "hf" or "vllm"
+    micro_batch_size: int = 8  # rows in one forward and backward pass; gradients accumulate over a batch
 
 
 LAPTOP = HardwareConfig()
@@ -34,34 +34,34 @@ LAPTOP = HardwareConfig()
 
 @dataclass(frozen=True)
 class LanguageModelingConfig:
-    """One language-modelling stage: base, mid-training or SFT.
+    """A stage that trains on next-token prediction: base, mid-training or SFT.
 
-    With `patience` training goes on at a constant rate until the validation loss stops improving: after so many
-    evaluations in a row without one that beats the last such one by 0.005 nats the rate falls to zero over `cooldown`
-    steps, and the best weights are kept. `steps` is then a limit, and `schedule` and `warmup` have no say.
+    With `patience` > 0 the learning rate is constant until `patience` evaluations in a row fail to improve the
+    validation loss by 0.005 nats; then it falls to zero over `cooldown_steps`, and the best weights are saved. `steps`
+    is then an upper limit, and `lr_schedule` and `warmup_ratio` are not used.
     """
 
     learning_rate: float
     batch_size: int  # rows a step
     row_length: int  # tokens a packed row; the longest document when unpacked
     steps: int
-    documents: int = 0  # how many to make or choose; 0 = all there are
-    lr_schedule: str = "cosine"  # of the learning rate, by transformers' names
+    documents: int = 0  # how many to generate or select; 0: all
+    lr_schedule: str = "cosine"  # a name of transformers' SchedulerType
     warmup_ratio: float = 0.1  # share of the steps
-    eval_steps: int = 0  # steps between validation losses; 0 = only at the end
-    patience: int = 0
-    cooldown_steps: int = 0  # steps
+    eval_steps: int = 0  # steps between evaluations of the validation loss; 0: only at the end
+    patience: int = 0  # evaluations
+    cooldown_steps: int = 0
     weight_decay: float = 0.01
-    muon: bool = True  # Muon for the matrices (stages/muon.py); else the hardware's optimizer
+    muon: bool = True  # Muon for weight matrices (stages/muon.py); else hardware.optimizer
     hardware: HardwareConfig = LAPTOP
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """How many questions are asked of the teacher and how often.
+    """How many questions the teacher answers, and how often each.
 
-    `questions` are asked in every run; `shipped` is how many more are taken, answered, from data/distilled. A run that
-    trains its own teacher asks all of them itself. At the GPU scales `command` makes the set.
+    A run samples answers to `questions`; answers to `shipped_questions` more come from data/distilled. A run that
+    trains its own teacher samples all of them. At the GPU scales `command` makes the set.
     """
 
     questions: int
@@ -70,55 +70,53 @@ class DistillationConfig:
     samples: int = 8
     temperature: float = 1.0
     max_new_tokens: int = 256
-    problems: str = "world"  # by the names of `phi-lab distill`, as the next two are
-    teacher_kind: str = "model"  # --teacher: the shipped model, or "traces", what others sampled; here of DeepSeek-R1
-    decontaminate_against: tuple[str, ...] = ()  # benchmarks, besides the lab's
+    problems: str = "world"  # --problems of `phi-lab distill`
+    teacher_kind: str = "model"  # --teacher: "model" is the shipped teacher, "traces" are published answers
+    decontaminate_against: tuple[str, ...] = ()  # benchmarks, besides the lab's own
 
     def command(self, model: str) -> str:
-        """The shell command for this set. model: whose tokenizer counts tokens."""
+        """The shell command that makes this set; `model`'s tokenizer counts the tokens."""
         return (
             f"phi-lab distill --problems {self.problems} --teacher {self.teacher_kind} --questions {self.questions} "
-            f"--longest {self.max_new_tokens} --tokenizer {model} --decontaminate-against {' '.join(self.decontaminate_against)} "
-            "--out SET"
+            f"--max-answer-tokens {self.max_new_tokens} --tokenizer {model} "
+            f"--decontaminate-against {' '.join(self.decontaminate_against)} --out SET"
         )
 
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """Rollout DPO. `own_questions` is for the second arm, pairs from the student's own rollouts; 0 leaves it out."""
+    """Rollout DPO. `on_policy_questions` > 0 adds a second arm, on-policy DPO, on the student's own rollouts."""
 
     learning_rate: float
     batch_size: int  # pairs a step
-    max_pairs: int  # at most
-    max_student_nll: float = 6.0  # nats: wrong rollouts that the student writes less often than once in exp(6) are left out
+    max_pairs: int
+    max_student_nll: float = 6.0  # nats: wrong rollouts that are less likely than exp(-6) under the student are dropped
     beta: float = 0.1
     epochs: int = 1
     pairs_per_question: int = 4
     on_policy_questions: int = 0
-    max_tokens: int = 0  # tokens of a prompt with its answer: pairs with a longer side are left out; 0 = no limit
+    max_tokens: int = 0  # of a prompt with its answer: pairs with a longer side are dropped; 0: no limit
     hardware: HardwareConfig = LAPTOP
 
 
 @dataclass(frozen=True)
 class GRPOConfig:
-    """GRPO. A step samples `prompts` x `group` rollouts; what the advantage function leaves at zero is not trained
-    on.
-    """
+    """GRPO. A step samples `prompts_per_step` x `group_size` rollouts and trains on those whose advantage is not zero."""
 
     learning_rate: float
     steps: int
     prompts_per_step: int
-    group_size: int  # rollouts sampled a prompt, before rebalancing
+    group_size: int  # rollouts per prompt, before rebalancing
     candidate_prompts: int  # prompts sampled for the selection by length uniformity
-    probe_rollouts: int = 4  # rollouts a candidate that fails at first
-    keep_fraction: float = 0.6  # share of the mixed candidates that is kept, the most uniform in length first
-    temperature_start: float = 1.0
+    probe_rollouts: int = 4  # per candidate whose first rollout is wrong, that one included
+    keep_fraction: float = 0.6  # of the candidates with right and wrong rollouts, the most uniform in length first
+    temperature_start: float = 1.0  # of sampling and of the loss's log-probabilities
     temperature_end: float = 0.6
-    anneal_fraction: float = 0.5  # share of the steps over which the temperature falls
+    anneal_fraction: float = 0.5  # of the steps, over which the temperature falls linearly
     max_new_tokens: int = 256
-    epsilon: float = 0.2
-    lr_schedule: str = "linear"  # of the learning rate: what a constant one reaches last is chance (docs/log.md)
-    muon: bool = True  # as in Training
+    epsilon: float = 0.2  # clip range of the importance ratio
+    lr_schedule: str = "linear"  # with a constant rate the last weights are a matter of chance (docs/log.md)
+    muon: bool = True  # as in LanguageModelingConfig
     hardware: HardwareConfig = HardwareConfig(micro_batch_size=32)
 
 
@@ -127,35 +125,35 @@ class EvaluationConfig:
     """How much of each benchmark is sampled after each stage."""
 
     problems: int  # of each benchmark, at most
-    samples: int = 4  # on hard
+    samples: int = 4  # a problem of `hard`; one elsewhere
     temperature: float = 0.6
     pass_problems: int = 200
     pass_samples: int = 8
     max_new_tokens: int = 256
-    benchmarks: tuple[str, str, str] = ("easy", "hard", "transfer")  # who plays these three
-    engine: str = "cpu"  # as in Hardware
+    benchmarks: tuple[str, str, str] = ("easy", "hard", "transfer")  # the sets that stand for these three
+    engine: str = "cpu"  # as in HardwareConfig
 
 
 @dataclass(frozen=True)
 class BenchmarkProtocol:
-    """How public benchmarks are sampled (`phi_lab.evaluate.public_benchmarks`): the authors' later protocol."""
+    """How public benchmarks are sampled (`phi_lab.evaluate.public_benchmarks`); the authors' later protocol."""
 
     temperature: float = 0.6
     top_p: float = 0.95
     max_new_tokens: int = 32768
     samples: int = 8
     aime_samples: int = 64
-    problems: int = 0  # of each set, at most; 0 = all
+    problems: int = 0  # of each set, at most; 0: all
     instruction: str = INSTRUCTION  # before the problem
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All numbers of a run at one scale and profile."""
+    """Every setting of a run at one scale and profile."""
 
     scale: str
     profile: str
-    model: str  # of SHAPES at the scale cpu, which has its own; else a folder or a name on the hub
+    model: str  # at the scale cpu a name of model.SHAPES; else a folder or a name on the Hugging Face hub
     distillation: DistillationConfig
     mid: LanguageModelingConfig
     sft: LanguageModelingConfig
@@ -164,12 +162,12 @@ class RunConfig:
     evaluation: EvaluationConfig
 
     def row(self) -> dict:
-        """As it stands in config.json."""
+        """The settings as nested dictionaries, as config.json holds them."""
         return asdict(self)
 
 
 def global_batch_size(config: RunConfig, stage: str) -> int:
-    """What all processes of a stage share in each step: rows, pairs, or GRPO's prompts."""
+    """Rows, pairs, or GRPO prompts in one step of a stage, over all processes."""
     return config.grpo.prompts_per_step if stage == "grpo" else getattr(config, stage).batch_size
 
 

@@ -1,20 +1,21 @@
-"""Joules, where the machine says; never an estimate.
+"""The energy in joules that the processors used, where the machine can measure it; never an estimate.
 
-Linux hands out the energy counter of each processor package (RAPL, Intel's and AMD's): microjoules since some moment,
+Linux exposes an energy counter for each processor package (RAPL, on Intel and AMD): microjoules since some moment,
 often readable by root only, missing in most virtual machines and on macOS and Windows. It counts the whole package,
-whatever else ran there; memory, graphics cards and losses of the power supply are not in it.
+whatever else runs there; memory, graphics cards and losses in the power supply are not included.
 Source: https://docs.kernel.org/power/powercap/powercap.html
 """
 
 from pathlib import Path
 from threading import Event, Thread
+from types import TracebackType
 
 POWERCAP = Path("/sys/class/powercap")
-EVERY = 60.0  # seconds between readings: a counter starts over at 65 kJ or more, ten minutes of a busy package
+EVERY = 60.0  # seconds between readings: a counter wraps around at 65 kJ or more, ten minutes of a busy package
 
 
 class Meter:
-    """What the processors take while the `with` block runs: `joules` afterwards, None where nothing can be read."""
+    """Measures the processors' energy while a `with` block runs: `joules` afterwards, None where nothing can be read."""
 
     joules: float | None = None
 
@@ -27,7 +28,7 @@ class Meter:
             self.thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.ended.set()
         if self.last:
             self.thread.join()
@@ -41,14 +42,16 @@ class Meter:
     def _add(self) -> None:
         for package, before in self.last.items():
             now = _read(package)
+            if now is None:
+                continue
             around = int((package / "max_energy_range_uj").read_text()) if now < before else 0
             self.used, self.last[package] = self.used + now - before + around, now
 
 
 def _read(package: Path) -> int | None:
-    """Microjoules of a whole package; None for its parts and for what may not be read."""
+    """Microjoules of a whole package; None for its parts and for counters that cannot be read."""
     try:
-        whole = (package / "name").read_text().startswith("package")  # others lie within one, or around all of them
+        whole = (package / "name").read_text().startswith("package")  # other counters are parts of one, or include all of them
         return int((package / "energy_uj").read_text()) if whole else None
     except OSError:
         return None

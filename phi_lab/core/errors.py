@@ -1,5 +1,5 @@
-"""The one exception that is the user's to mend: the command line prints it and exits with 2."""
+"""The exception for mistakes that the user can mend: the command line prints it and exits with code 2."""
 
 
 class UserError(Exception):
-    """A mistake of the user, told in one clear line: the file, the field, the fix."""
+    """A user's mistake; its text is one line that names the file, the field and the fix."""

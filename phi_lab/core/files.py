@@ -3,8 +3,9 @@
 import gzip
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from phi_lab.core.errors import UserError
 
@@ -30,23 +31,23 @@ def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict]:
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[dict]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping]) -> None:
     """Write a JSON Lines file whole or not at all. Compressed files carry no time, so equal rows give equal bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    text = text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes its own JSON escape
-    atomic_write(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    content = text.encode("utf-8", "backslashreplace")  # a lone surrogate becomes its own JSON escape
+    atomic_write(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
-def append_rows(path: Path, rows: Iterable[dict]) -> None:
+def append_rows(path: Path, rows: Iterable[Mapping]) -> None:
     """Add rows to a JSON Lines file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as lines:
         lines.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_json(path: Path) -> dict | list:
+def read_json(path: Path) -> Any:
     """One JSON document. Raises UserError if it is missing or broken."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -63,22 +64,23 @@ def write_json(path: Path, content: dict | list) -> None:
 
 
 def ensure_same_manifest(path: Path, content: dict, redo: str) -> None:
-    """Write what a folder is for, or make sure that it is for the same; `redo` says what to do where it is not.
+    """Write a folder's manifest (what it was made from), or check that the one there holds the same values.
 
-    Raises UserError naming the first difference.
+    Raises UserError, naming the first value that differs, and `redo`: what to do about it.
     """
     if not path.exists():
         write_json(path, content)
         return
-    found, wanted = read_json(path), json.loads(json.dumps(content))
-    for name, value in wanted.items():
-        if found.get(name) != value:
+    saved = read_json(path)
+    for name, value in json.loads(json.dumps(content)).items():
+        if saved.get(name) != value:
             raise UserError(f"{path}: {name} differs from this command's; {redo}")
 
 
 def read_journal(path: Path) -> list[str]:
-    """The whole lines of a file that is appended to; none if it is missing. A last line that a kill cut short is
-    removed from the file.
+    """The lines of a file that rows are appended to; [] if it is missing.
+
+    A last line without its newline, which a kill cut short, is removed from the file.
     """
     content = path.read_bytes() if path.is_file() else b""
     *lines, torn = content.split(b"\n")
@@ -88,8 +90,9 @@ def read_journal(path: Path) -> list[str]:
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write beside the file, then rename: a kill or a full disk leaves the old file as it was, and of two processes
-    the last one wins.
+    """Write a temporary file, then rename it: a kill or a full disk leaves the old file as it was.
+
+    If two processes write the same file, the last one wins.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     beside.write_bytes(content)

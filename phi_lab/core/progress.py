@@ -5,7 +5,7 @@ import sys
 
 from tqdm.auto import tqdm
 
-QUIET = "PHI_LAB_QUIET"  # set in processes whose bar would lie on another one's
+QUIET = "PHI_LAB_QUIET"  # set in processes whose bar would overwrite another process's bar
 
 
 def Bar(total: int | None, title: str, unit: str = "it", quiet: bool = False) -> tqdm:

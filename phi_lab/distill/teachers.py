@@ -143,7 +143,7 @@ def endpoint(
             reason = "length" if choice.finish_reason == "length" else "stop"
             done(*key, (text, reason, len(tokenizer(text).input_ids) + 1))
 
-        service.ask(whom, requests(), arrived, kept="What was answered is kept; the same command continues")
+        service.send_all(whom, requests(), arrived, kept="What was answered is kept; the same command continues")
 
     return teacher
 

@@ -41,7 +41,7 @@ class Judge(endpoint.Endpoint):
     the votes, only ever added to. Made for plain chat models: temperature 0 and a reply of a few tokens.
     """
 
-    who: str = "judge"
+    role: str = "judge"
     cache: Path
     budget: int = 1000
 
@@ -128,6 +128,6 @@ def _ask(questions: dict[str, list[dict]], judge: Judge, proven: bool) -> dict[s
                 )
             bar.update()
 
-        endpoint.ask(judge, requests, done, proven=proven,
+        endpoint.send_all(judge, requests, done, proven=proven,
                      kept=f"Votes so far are in {judge.cache}; the same command continues")
     return votes
