@@ -13,7 +13,7 @@ from phi_lab.config.schema import STAGES, HardwareConfig, RunConfig
 
 
 class PaperValue(NamedTuple):
-    """A value of the paper (None: unknown) and its source: a section of arXiv 2504.21233, with a mark of how sure it is.
+    """A value of the paper (None: unknown) and its source: a section of arXiv 2504.21233, with a mark of certainty.
 
     The marks are explained in notebook 00.
     """

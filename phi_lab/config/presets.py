@@ -116,14 +116,16 @@ def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
 
 
 def smoke(config: RunConfig) -> RunConfig:
-    """A GPU scale's settings for a few steps on short rows: they test that everything runs, not how well it learns."""
+    """A GPU scale's settings for a few steps on short rows: a test that everything runs, not how well it learns."""
     return replace(
         config, profile="smoke",
         mid=replace(config.mid, batch_size=8, row_length=1024, steps=6, eval_steps=3, patience=2, cooldown_steps=2),
         sft=replace(config.sft, batch_size=8, row_length=1024, steps=3, documents=24),
         dpo=replace(config.dpo, batch_size=8, max_pairs=16, max_tokens=1024),
         grpo=replace(config.grpo, steps=2, prompts_per_step=8, group_size=4, candidate_prompts=16, max_new_tokens=256),
-        evaluation=replace(config.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256),
+        evaluation=replace(
+            config.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256
+        ),
     )
 
 

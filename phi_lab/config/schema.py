@@ -90,7 +90,7 @@ class DPOConfig:
     learning_rate: float
     batch_size: int  # pairs a step
     max_pairs: int
-    max_student_nll: float = 6.0  # nats: wrong rollouts that are less likely than exp(-6) under the student are dropped
+    max_student_nll: float = 6.0  # nats: wrong rollouts less likely than exp(-6) under the student are dropped
     beta: float = 0.1
     epochs: int = 1
     pairs_per_question: int = 4
@@ -101,7 +101,7 @@ class DPOConfig:
 
 @dataclass(frozen=True)
 class GRPOConfig:
-    """GRPO. A step samples `prompts_per_step` x `group_size` rollouts and trains on those whose advantage is not zero."""
+    """GRPO. A step samples `prompts_per_step` x `group_size` rollouts; those with advantage zero are not trained on."""
 
     learning_rate: float
     steps: int

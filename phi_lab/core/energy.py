@@ -15,7 +15,7 @@ EVERY = 60.0  # seconds between readings: a counter wraps around at 65 kJ or mor
 
 
 class Meter:
-    """Measures the processors' energy while a `with` block runs: `joules` afterwards, None where nothing can be read."""
+    """Measures the processors' energy in a `with` block: `joules` afterwards, None where nothing can be read."""
 
     joules: float | None = None
 
@@ -51,7 +51,7 @@ class Meter:
 def _read(package: Path) -> int | None:
     """Microjoules of a whole package; None for its parts and for counters that cannot be read."""
     try:
-        whole = (package / "name").read_text().startswith("package")  # other counters are parts of one, or include all of them
+        whole = (package / "name").read_text().startswith("package")  # others are parts of it or include it
         return int((package / "energy_uj").read_text()) if whole else None
     except OSError:
         return None

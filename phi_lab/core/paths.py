@@ -1,4 +1,4 @@
-"""Where the repository's own files are: data that ships with the course, notebooks, and the checkpoints of each stage."""
+"""Where the repository's own files are: shipped data, checkpoints and notebooks."""
 
 from pathlib import Path
 

@@ -2,5 +2,5 @@
 
 
 def derive_seed(seed: int, number: int) -> int:
-    """The seed of the `number`-th part of a run with `seed`; runs whose seeds differ share none below 1,000,003 parts."""
+    """The seed of part `number` of a run; runs with different seeds share no seed for number < 1,000,003."""
     return seed * 1_000_003 + number
