@@ -11,6 +11,7 @@ from IPython.display import HTML
 
 from phi_lab.lab import Lab, checks, tables
 from phi_lab.report import figures
+from phi_lab.report.ladder_rows import STAGE_TITLES, protocol
 from phi_lab.stages.language_modeling import one_per_row, pack_best_fit
 from phi_lab.stages.rollout_dpo import log_probabilities
 
@@ -109,12 +110,12 @@ lab.before_after("base", "mid")
 # [S2]; a model of this size has no such luck to spare. The rows below are this run's.
 
 # %%
-main = [row for row in lab.rungs() if figures.protocol(row) == "sampled" and row["arm"] == "main"]
+main = [row for row in lab.rungs() if protocol(row) == "sampled" and row["arm"] == "main"]
 rows = [row for row in main if row["stage"] in ("base", "mid")]
 lines = [
     (
         row["benchmark"],
-        figures.STAGES[row["stage"]],
+        STAGE_TITLES[row["stage"]],
         tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"])),
         row["n"],
     )

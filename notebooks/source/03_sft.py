@@ -12,10 +12,11 @@ from collections import Counter
 
 from IPython.display import HTML
 
+from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, pictures, tables
-from phi_lab.pipeline.run import arm_name
 from phi_lab.problems import arithmetic
 from phi_lab.report import figures
+from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import sft
 from phi_lab.stages.rollout_dpo import log_probabilities
 
@@ -92,7 +93,7 @@ lab.before_after("mid", "sft")
 
 # %%
 steps = (lab.start("sft"), "sft")  # in `smoke` SFT starts from the shipped model of mid-training, not from this page's
-said = {figures.title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in steps}
+said = {model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in steps}
 for name, verdicts in said.items():
     print(f"{name}: {100 * verdicts.count('unfinished') / len(verdicts):.2f} % of {len(verdicts):,} answers unfinished")
 pictures.verdicts(said, "Verdicts on hard, T = 0.6")
@@ -106,7 +107,7 @@ whole = subset[:200]
 halves = [{**row, "completion": row["completion"][: len(row["completion"]) // 2]} for row in whole]
 for stage in steps:
     full, cut = (sum(log_probabilities(*lab.model(stage), rows)) / len(rows) for rows in (whole, halves))
-    print(f"{figures.title(stage)}: a whole answer and stop {full:.1f} nats, half of one and stop {cut:.1f} nats")
+    print(f"{model_title(stage)}: a whole answer and stop {full:.1f} nats, half of one and stop {cut:.1f} nats")
 
 # %% [markdown]
 # ## Is it the choice, or only more training?
@@ -117,12 +118,12 @@ for stage in steps:
 # %%
 lab.control("sft")
 lines = []
-for found, name in ((steps[0], figures.title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
+for found, name in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
     cells = [
         tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"]))
         for benchmark in ("easy", "hard")
         for row in lab.rungs()
-        if (row["benchmark"], figures.protocol(row)) == (benchmark, "sampled")
+        if (row["benchmark"], protocol(row)) == (benchmark, "sampled")
         and arm_name(row["stage"], row["arm"]) == found
     ]
     lines.append((name, *cells))

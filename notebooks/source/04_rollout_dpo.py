@@ -13,10 +13,11 @@ from collections import defaultdict
 from IPython.display import HTML
 
 from phi_lab.core import stats
+from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import style
-from phi_lab.pipeline.run import arm_name
 from phi_lab.report import figures
+from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import rollout_dpo
 
 lab = Lab()
@@ -160,7 +161,7 @@ lab.ladder("dpo")
 lab.before_after("sft", "dpo")
 
 # %%
-said = {figures.title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in (start, "dpo")}
+said = {model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in (start, "dpo")}
 pictures.verdicts(said, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
@@ -173,7 +174,7 @@ for stage in (start, "dpo"):
     found = [style(row["completion"]) for row in rows]
     length = sum(len(row["completion"]) for row in rows) / len(rows)
     shares = [f"{100 * found.count(name) / len(found):.0f} %" for name in WAYS]
-    styles[stage] = (figures.title(stage), *shares, f"{length:.0f}")
+    styles[stage] = (model_title(stage), *shares, f"{length:.0f}")
 HTML(tables.table("", ("", *WAYS, "characters an answer"), styles.values()))
 
 # %% [markdown]
@@ -192,10 +193,10 @@ pictures.plausibility(
 
 # %%
 lines = []
-names = {start: figures.title(start), "dpo": "Rollout DPO", "dpo-own": "Rollout DPO, its own rollouts"}
+names = {start: model_title(start), "dpo": "Rollout DPO", "dpo-own": "Rollout DPO, its own rollouts"}
 for row in lab.rungs():
     name = names.get(arm_name(row["stage"], row["arm"]))
-    if name and row["benchmark"] == "hard" and figures.protocol(row) == "sampled":
+    if name and row["benchmark"] == "hard" and protocol(row) == "sampled":
         lines.append((name, tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"])), f"{row['n']:,}"))
 HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "samples"), lines))
 

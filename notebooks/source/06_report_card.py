@@ -11,9 +11,9 @@ from IPython.display import HTML
 
 from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
+from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, pictures, tables
-from phi_lab.pipeline.run import arm_name
-from phi_lab.report import figures
+from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title, protocol, shipped_starts_in
 from phi_lab.report.plot_style import BENCHMARKS
 
 lab = Lab()
@@ -31,8 +31,8 @@ lab.ladder()
 # least one of k sampled answers is right, on the first 200 problems and without an interval.
 
 # %%
-rows = [row for row in lab.rungs() if row["arm"] in ("main", figures.START)]
-found = {(arm_name(row["stage"], row["arm"]), row["benchmark"], figures.protocol(row)): row for row in rows}
+rows = [row for row in lab.rungs() if row["arm"] in ("main", SHIPPED_START)]
+found = {(arm_name(row["stage"], row["arm"]), row["benchmark"], protocol(row)): row for row in rows}
 
 
 def cell(stage, benchmark, kind="sampled"):
@@ -69,7 +69,7 @@ for two in STAGES[1:]:
     before, after = ([row["verdict"] for row in lab.answers(stage)] for stage in (one, two))
     gained, lost = count_flips(before, after)
     p = stats.mcnemar([verdict == "right" for verdict in before], [verdict == "right" for verdict in after])
-    lines.append((f"{figures.title(one)} → {figures.title(two)}", gained, lost, len(before), f"{p:.3g}"))
+    lines.append((f"{model_title(one)} → {model_title(two)}", gained, lost, len(before), f"{p:.3g}"))
 HTML(tables.table("Greedy answers to hard. McNemar's test on one seed describes this run, not the recipe.",
                   ("step", "gained", "lost", "of", "p"), lines))
 
@@ -142,8 +142,8 @@ lines = []
 for stage in STAGES:
     row = found[stage, "hard", "sampled"]
     cost = (f"{row['seconds']:,.0f}", f"{row['train_tokens']:,}") if row["seconds"] else ("–", "–")
-    lines.append((figures.STAGES[stage], lab.origin(stage), *cost))
-shipped = " and without what made the shipped models that stages started from" if figures.started(rows) else ""
+    lines.append((STAGE_TITLES[stage], lab.origin(stage), *cost))
+shipped = " and without what made the shipped models that stages started from" if shipped_starts_in(rows) else ""
 head = ("stage", "model", "seconds", "tokens trained on")
 HTML(tables.table(f"Training alone, without measuring{shipped}.", head, lines))
 

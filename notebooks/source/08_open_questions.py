@@ -13,6 +13,7 @@ from phi_lab.core import stats
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.notebook import ask_ten
 from phi_lab.report import figures
+from phi_lab.report.ladder_rows import SHIPPED_START
 
 lab = Lab()
 
@@ -98,7 +99,7 @@ HTML(
 
 # %%
 lab.measure("base", "grpo")
-shown = (("base", "main"), ("dpo", figures.START), ("grpo", "main"))  # what GRPO started from, if that is no chain
+shown = (("base", "main"), ("dpo", SHIPPED_START), ("grpo", "main"))  # what GRPO started from, if that is no chain
 figures.ladder([row for row in lab.rungs() if (row["stage"], row["arm"]) in shown], paper=False)
 
 # %% [markdown]

@@ -36,6 +36,7 @@ from phi_lab.pipeline import experiment, launch, run
 from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import figures, replications, report
+from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title
 from phi_lab.report.plot_style import Figure
 from phi_lab.sampling import rollouts
 from phi_lab.stages import language_modeling
@@ -76,7 +77,7 @@ class Lab:
             run.import_dataset(ROOT / own, self.out)
 
     def _repr_html_(self) -> str:
-        rows = [(figures.STAGES[stage], self.origin(stage)) for stage in STAGES]
+        rows = [(STAGE_TITLES[stage], self.origin(stage)) for stage in STAGES]
         about = f"Profile {self.config.profile}, seed {self.seed}, folder {short(self.out)}."
         if self.config.profile == "smoke":
             about += " Smoke takes a few steps: it shows that everything runs, not what it reaches."
@@ -112,7 +113,7 @@ class Lab:
                 path.unlink()
         if (self.out / "ladder.json").exists():
             kept = [row for row in self.rungs() if row["stage"] not in gone]
-            start = (STAGES[STAGES.index(stage) - 1], figures.START)  # measured for this stage only
+            start = (STAGES[STAGES.index(stage) - 1], SHIPPED_START)  # measured for this stage only
             write_json(self.out / "ladder.json", [row for row in kept if (row["stage"], row["arm"]) != start])
         print(f"forgotten: {', '.join(gone)}")
 
@@ -153,7 +154,7 @@ class Lab:
         from a folder or the hub, and no other model is there before it is trained.
         """
         if (self.out / stage / "model").is_dir():
-            return "trained in this folder" + self.name(stage).removeprefix(figures.title(stage))
+            return "trained in this folder" + self.name(stage).removeprefix(model_title(stage))
         if self.config.scale == "cpu":
             return "shipped with the course"
         return self.config.model if stage == "base" else "not trained yet"
@@ -163,12 +164,12 @@ class Lab:
         and not this run's own. All that looks at models and answers here takes either.
         """
         before = STAGES[STAGES.index(stage) - 1]
-        return f"{before}-{figures.START}" if run.starts_apart(stage, self.out, self.config) else before
+        return f"{before}-{SHIPPED_START}" if run.starts_apart(stage, self.out, self.config) else before
 
     def name(self, stage: str) -> str:
         """What a page calls a model: "SFT", or if it started from a shipped one "SFT (from the shipped ...)"."""
         apart = stage in STAGES and run.starts_apart(stage, self.out, self.config)
-        return figures.title(stage) + (f" (from the {figures.title(self.start(stage))})" if apart else "")
+        return model_title(stage) + (f" (from the {model_title(self.start(stage))})" if apart else "")
 
     def has_no_model(self, stage: str) -> bool:
         """Whether there is no model of a stage, or of "teacher": at a GPU scale only the base is there from the
@@ -188,7 +189,7 @@ class Lab:
             return self.out / stage / "model"
         if self.config.scale != "cpu":
             return checkpoints.resolve_model(self.config.model)
-        return run.TEACHER if stage == "teacher" else run.SHIPPED / stage.removesuffix(f"-{figures.START}")
+        return run.TEACHER if stage == "teacher" else run.SHIPPED / stage.removesuffix(f"-{SHIPPED_START}")
 
     def model(self, stage: str):
         """(model, tokenizer) of a stage, or of "teacher", for a look: it leaves the GPU when the lab next trains or
@@ -290,20 +291,20 @@ class Lab:
 
     def ladder(self, last: str = "grpo") -> Figure:
         """The ladder up to the stage `last`, beside the paper's."""
-        shown, later = STAGES[: STAGES.index(last) + 1], (last, figures.START)  # what the next stage started from
+        shown, later = STAGES[: STAGES.index(last) + 1], (last, SHIPPED_START)  # what the next stage started from
         rows = [row for row in self.rungs() if row["stage"] in shown and (row["stage"], row["arm"]) != later]
         return figures.ladder(rows)
 
     def chains(self) -> Figure | HTML:
         """The published ladder: independent chains and their controls."""
         rows = replications.published()
-        return figures.chains(rows) if rows else HTML(NO_CHAINS)
+        return figures.replications(rows) if rows else HTML(NO_CHAINS)
 
     def gains(self, *stages: str) -> HTML:
         """What stages (all without a name) bring on `hard` over the published chains, and beside their controls."""
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
-        head, *lines = replications.rungs_table(rows)
+        head, *lines = replications.gains_table(rows)
         says = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
         return HTML(tables.table(says, head, [line for line in lines if line[0].split(",")[0] in (stages or STAGES)]))
 
@@ -330,7 +331,7 @@ class Lab:
         """
         if (before, after) in pairwise(STAGES):
             before = self.start(after)
-        names = {before: figures.title(before), after: self.name(after)}
+        names = {before: model_title(before), after: self.name(after)}
         missing = "".join(
             f"<p>No model of {names.pop(stage)} here, and none is shipped for {self.config.scale}.</p>"
             for stage in (before, after)

@@ -13,7 +13,7 @@ from phi_lab.report import plot_style
 from phi_lab.report.plot_style import VERDICTS
 
 
-@rc_context(plot_style.LOOK)
+@rc_context(plot_style.RC_PARAMS)
 def verdicts(answers: Mapping[str, Sequence[str]], title: str = "") -> plot_style.Figure:
     """Shares of each verdict, a bar a model; `answers` maps a name to its verdicts."""
     figure, ((axes,),) = plot_style.panels(1, 1, (9, 1.2 + 0.5 * len(answers)))
@@ -39,7 +39,7 @@ def verdicts(answers: Mapping[str, Sequence[str]], title: str = "") -> plot_styl
     return figure
 
 
-@rc_context(plot_style.LOOK)
+@rc_context(plot_style.RC_PARAMS)
 def plausibility(found: Mapping[str, Sequence[float]], least: float) -> plot_style.Figure:
     """Log-probabilities (nats) of whole rollouts under a model, a histogram a name; right of `least` counts, and where
     that is minus infinity all do.
@@ -57,7 +57,7 @@ def plausibility(found: Mapping[str, Sequence[float]], least: float) -> plot_sty
     return figure
 
 
-@rc_context(plot_style.LOOK)
+@rc_context(plot_style.RC_PARAMS)
 def groups(before: Sequence[Sequence[float]], advantages: Sequence[Sequence[float]]) -> plot_style.Figure:
     """Groups of rewards and what an advantage function keeps: a row a prompt, a square an answer."""
     figure, grid = plot_style.panels(1, 2, (9.5, 1.2 + 0.3 * len(before)), sharey=True)
@@ -79,7 +79,7 @@ def groups(before: Sequence[Sequence[float]], advantages: Sequence[Sequence[floa
     return figure
 
 
-@rc_context(plot_style.LOOK)
+@rc_context(plot_style.RC_PARAMS)
 def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, unit: str = "%") -> plot_style.Figure:
     """Estimates with their intervals; rows are (name, value, low, high), all in `unit`."""
     figure, ((axes,),) = plot_style.panels(1, 1, (8, 1.1 + 0.42 * len(rows)))

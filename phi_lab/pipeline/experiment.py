@@ -20,8 +20,8 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, ensure_same_manifest, read_json, read_rows
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run
-from phi_lab.report import figures, replications
-from phi_lab.report.replications import RUNGS
+from phi_lab.report import replications
+from phi_lab.report.ladder_rows import protocol
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
 
@@ -42,7 +42,7 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str]
         say(f"chain {place + 1} of {len(seeds)}, seed {seed}")
         folder = out / f"seed-{seed}"
         run.chain(folder, profile=profile, seed=seed, say=say)
-        for stage in RUNGS:
+        for stage in STAGES[1:]:
             control(stage, folder, config, seed, say)
         control("grpo", folder, config, seed, say, before="sft")
         limo(folder, config, seed, say)
@@ -128,7 +128,7 @@ def chain_row(folder: Path) -> dict:
     """
     config, accuracy, seconds = read_json(folder / "config.json"), {}, 0.0
     for row in read_json(folder / "ladder.json"):
-        if figures.protocol(row) == "sampled":
+        if protocol(row) == "sampled":
             name = run.arm_name(row["stage"], row["arm"])
             accuracy.setdefault(name, {})[row["benchmark"]] = round(row["accuracy"], 5)
             seconds += row["seconds"] if row["benchmark"] == "hard" else 0

@@ -23,7 +23,7 @@ from phi_lab.config.schema import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.model import checkpoints
-from phi_lab.report.figures import START
+from phi_lab.report.ladder_rows import SHIPPED_START
 
 # Problems: a ladder's accuracy on fewer stands in the card's table, with its interval, and not in the hub's metadata.
 # Public benchmarks are there whatever their size.
@@ -135,7 +135,7 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict], begun
            "already is no work of this run.", ""] if begun else []),
         *accuracy_table(measured, names),
     ]
-    start = [row for row in ladder if (row["stage"], row["arm"]) == (begun, START) and row["pass_at_k"] is None]
+    start = [row for row in ladder if (row["stage"], row["arm"]) == (begun, SHIPPED_START) and row["pass_at_k"] is None]
     if start:
         lines += ["", f"That checkpoint of {begun}, on the same problems:", "", *accuracy_table(start, names)]
     if scores:

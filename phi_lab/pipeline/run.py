@@ -39,7 +39,7 @@ from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require as require_memory
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
-from phi_lab.report.figures import START
+from phi_lab.report.ladder_rows import SHIPPED_START
 from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, per_process_batch
@@ -440,8 +440,8 @@ def _measure_start(stage: str, out: Path, config: RunConfig, seed: int, say: Cal
     before, ladder = STAGES[STAGES.index(stage) - 1], read_json(out / "ladder.json")
     if starts_apart(stage, out, config):
         say(f"{stage} started from the shipped {before}, which is measured, too:")
-        measure(before, out, config, seed, say, START)
-    elif stale := [row for row in ladder if (row["stage"], row["arm"]) == (before, START)]:  # of an earlier training
+        measure(before, out, config, seed, say, SHIPPED_START)
+    elif stale := [row for row in ladder if (row["stage"], row["arm"]) == (before, SHIPPED_START)]:  # of an earlier training
         write_json(out / "ladder.json", [row for row in ladder if row not in stale])
 
 

@@ -1,1 +1,1 @@
-"""Figures, tables and pages: the report of a run, and the page about independent replications."""
+"""Figures, tables and pages: the report of a run, and the tables of its independent replications."""

@@ -1,10 +1,8 @@
-"""The words of a web page: escaped text, tables, figures, one style sheet, and a frame around them.
+"""The parts of a web page: escaped text, tables, figures, one style sheet, and a frame around them.
 
-The page needs nothing but itself: no network, no script (its own policy forbids both). It follows
-the reader's light or dark setting, folds on a phone and prints. Text from outside enters through
-`text` and nowhere else; every other argument is HTML that this project wrote.
-
-Used by `phi_lab.report`:  phi-lab report RUN_FOLDER
+A page is one file that needs no network and no script (its own policy forbids both). It follows the reader's light or
+dark setting, fits a phone and prints. Text from outside enters through `text` and nowhere else; every other argument is
+HTML that this project wrote.
 """
 
 import html
@@ -54,7 +52,7 @@ details::details-content{content-visibility:visible;block-size:auto}}
 
 
 def text(value: object) -> str:
-    """Anything as harmless HTML text, also inside an attribute's quotes."""
+    """A value escaped for HTML, also inside an attribute's quotes."""
     return html.escape(str(value))
 
 
@@ -82,13 +80,13 @@ def table(caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> s
     )
 
 
-def picture(figure: Figure, name: str, says: str) -> str:
-    """A figure as inline SVG with a caption, which screen readers get as its name, too."""
-    # The page's text is as large in every figure: 10 inches are the page's whole width.
+def picture(figure: Figure, name: str, caption: str) -> str:
+    """A figure as inline SVG; the caption is also its name for screen readers."""
+    # Text has the same size in every figure: 10 inches are the whole width of the page.
     width = f"max-width:{6.6 * figure.get_figwidth():.1f}rem"
-    opening = f'<svg role="img" aria-label="{text(says)}" style="{width}" '
+    opening = f'<svg role="img" aria-label="{text(caption)}" style="{width}" '
     svg = to_svg(figure, name).replace("<svg ", opening, 1)
-    return f"<figure>{svg}<figcaption>{text(says)}</figcaption></figure>"
+    return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
 
 
 def settings(value: object) -> str:

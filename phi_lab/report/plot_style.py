@@ -1,8 +1,8 @@
-"""The look of every figure: a theme, a Figure that Jupyter shows sharply, SVG that a page themes.
+"""The style of every figure: colours, matplotlib settings, a Figure that Jupyter shows sharply, and SVG for pages.
 
-The colours are Okabe and Ito's, which colour-blind readers can tell apart; a series also has its
-own marker, panel or direct label, so that nothing rests on colour alone. Nothing here touches
-pyplot's global state, and no label is read as TeX: text from a run folder may hold any character.
+The colours are Okabe and Ito's, which colour-blind readers can tell apart; a series also has its own marker, panel or
+label, so that nothing depends on colour alone. Nothing here touches pyplot's global state, and no label is read as TeX,
+since text from a run folder may hold any character.
 
 Try it:  python -c "from phi_lab.report.plot_style import panels; print(panels(1, 2, (6, 3)))"
 """
@@ -27,7 +27,7 @@ VERDICTS = {
     "right": GREEN, "wrong": RED, "unfinished": ORANGE, "unparsed": PURPLE, "timeout": SOFT,
 }
 DASHED = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
-LOOK = {
+RC_PARAMS = {
     "font.family": "DejaVu Sans", "font.size": 10, "text.color": INK, "text.parse_math": False,
     "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.titlecolor": INK, "axes.titlepad": 10, "axes.labelcolor": SOFT, "axes.edgecolor": LINE,
@@ -51,10 +51,10 @@ class Figure(mpl.Figure):
 
 
 def to_svg(figure: mpl.Figure, name: str) -> str:
-    """The figure as an `<svg>` element for a page: text stays text, the same bytes every time.
+    """The figure as an `<svg>` element for a page: text stays text, and equal figures give equal bytes.
 
-    Ink, soft, line and page colours become the CSS variables --ink, --soft, --line and --page,
-    so that the page's light and dark looks reach into it. `name` makes the ids inside unique.
+    The colours INK, SOFT, LINE and PAGE become the CSS variables --ink, --soft, --line and --page, so that a figure
+    follows the page's light or dark theme. `name` makes the ids inside unique on the page.
     """
     image = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "phi-lab"}):
@@ -75,21 +75,21 @@ def panels(rows: int, columns: int, size: tuple[float, float], **options) -> tup
 
 
 def bare(axes: Axes) -> None:
-    """Take away grid, spines and tick marks: for bars that carry their own labels."""
+    """Remove grid, spines and tick marks, for bars that carry their own labels."""
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
 
 
-def empty(axes: Axes, why: str) -> None:
-    """Say in the middle of the axes why there is nothing to see."""
+def empty(axes: Axes, message: str) -> None:
+    """Write in the middle of the axes why nothing is drawn there."""
     axes.grid(False)
     axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=SOFT)
+    axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color=SOFT)
 
 
 def mark(axes: Axes, x: float, text: str, left: bool = False) -> None:
-    """A dashed upright line at x with its meaning at the top, on its right or left side."""
+    """A dashed vertical line at x with a label at its top, on the right or the left side."""
     axes.axvline(x, color=SOFT, **DASHED)
     axes.annotate(
         text, (x, 1), xycoords=("data", "axes fraction"), xytext=(-6 if left else 6, -2),
@@ -98,14 +98,14 @@ def mark(axes: Axes, x: float, text: str, left: bool = False) -> None:
 
 
 def series(rows: Iterable[dict], key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of the rows that have a finite number under `key`."""
+    """(steps, values) of the rows that have a finite number under `key`."""
     points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     points = [(step, value) for step, value in points if math.isfinite(value)]
     return [step for step, _ in points], [value for _, value in points]
 
 
 def curve(axes: Axes, steps: Sequence[float], values: Sequence[float], colour: str, label: str):
-    """A line; of 30 points and more a running mean, with the raw values pale behind it."""
+    """A line through the values; from 30 points on their running mean, with the raw values pale behind it."""
     if len(values) >= 30:
         axes.plot(steps, values, color=colour, alpha=0.28, linewidth=1)
         width = max(3, len(values) // 15)
@@ -115,19 +115,19 @@ def curve(axes: Axes, steps: Sequence[float], values: Sequence[float], colour: s
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Move labels apart so that neighbours keep `gap`, each as near its own height as may be."""
+    """The heights of labels, moved apart until neighbours are `gap` apart, each as near its own height as possible."""
     order = sorted(range(len(heights)), key=heights.__getitem__)
     placed = list(heights)
     for _ in range(20):
         for below, above in pairwise(order):
-            lack = gap - (placed[above] - placed[below])
-            if lack > 0:
-                placed[below], placed[above] = placed[below] - lack / 2, placed[above] + lack / 2
+            overlap = gap - (placed[above] - placed[below])
+            if overlap > 0:
+                placed[below], placed[above] = placed[below] - overlap / 2, placed[above] + overlap / 2
     return placed
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float) -> None:
-    """Names right of the lines' ends instead of a legend; `ends` are (y, text, colour)."""
+    """Labels right of the lines' ends instead of a legend; `ends` are (y, text, colour) of each line."""
     for (_, text, colour), y in zip(ends, spread([end[0] for end in ends], 6.5), strict=True):
         axes.annotate(
             text, (x, y), xytext=(14, 0), textcoords="offset points", va="center",

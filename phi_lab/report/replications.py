@@ -1,8 +1,8 @@
-"""What independent chains say together: the ladder that README, docs/results.md, every report and notebook 06 show.
+"""Independent replications of the ladder: the tables that README, docs/results.md, reports and notebook 06 show.
 
-One chain, that is one seed from distillation to GRPO with all its controls, is one observation. Rungs are compared over
-chains by a paired t-test, corrected for their number by Holm's method. The published chains are rows in
-data/chains.jsonl, written by `phi-lab experiment ladder`; every page and picture is made from them and nothing else.
+A chain is one seed from distillation to GRPO with all its controls; it counts as one observation. Stages are compared
+over chains by a paired t-test, corrected for the number of tests by Holm's method. The published chains are the rows of
+data/chains.jsonl, written by `phi-lab experiment ladder`; every table and figure is made from them and nothing else.
 
     phi-lab experiment publish --out runs/ladder
 """
@@ -16,66 +16,68 @@ from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
-from phi_lab.model.checkpoints import DATA
+from phi_lab.core.formatting import markdown_table, percent
+from phi_lab.core.paths import DATA, ROOT
 from phi_lab.report import figures
+from phi_lab.report.ladder_rows import SHIPPED_START, shipped_starts
 from phi_lab.report.plot_style import BENCHMARKS, Figure
 
-RUNGS = STAGES[1:]
 PUBLISHED = DATA / "chains.jsonl"
 PAGES = ("README.md", "docs/results.md")
 MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
 
 
 def published() -> list[dict]:
-    """The rows of the published chains by seed, in the form of `experiment.chain_row`; none before any `publish`."""
+    """The published chains by seed, rows like those of `experiment.chain_row`; empty where none are published."""
     return read_rows(PUBLISHED, ("seed", "accuracy")) if PUBLISHED.exists() else []
 
 
-def rungs(rows: list[dict], benchmark: str = "hard") -> list[dict]:
-    """What each stage brought, over chains: {"stage", "over": PairedT, "p_holm", "control": PairedT, "control_p_holm"}.
+def stage_gains(rows: list[dict], benchmark: str = "hard") -> list[dict]:
+    """The gain of each stage over chains: {"stage", "over": PairedT, "p_holm", "control": PairedT, "control_p_holm"}.
 
-    `over` compares with the stage before, or the shipped checkpoint that a stage started from instead; `control` with
-    the stage's control; accuracies are shares. The last row is GRPO beside its second control, "grpo-sft", and has no
-    `over`. Holm's method counts each column's tests.
+    `over` compares with the stage before, or with the shipped checkpoint that the stage started from; `control` with
+    the stage's control at equal compute. Accuracies and gains are shares, 0 to 1. The last row compares GRPO with its
+    second control, "grpo-sft", and has no `over`. Holm's method counts the tests of each column.
     Raises UserError with fewer than two chains.
     """
     if len(rows) < 2:
-        raise UserError(f"{len(rows)} finished chain: two are needed to compare rungs, six for a claim")
+        raise UserError(f"{len(rows)} finished chain: two are needed to compare stages, six for a claim")
 
-    def values(name: str) -> list[float]:
+    def accuracies(name: str) -> list[float]:
         return [chain["accuracy"][name][benchmark] for chain in rows]
 
-    found = []
-    begun = figures.starts(rows[0]["accuracy"])
-    for before, stage in zip(STAGES, RUNGS, strict=False):
-        before, mine = f"{before}-{figures.START}" if stage in begun else before, values(stage)
-        found.append({"stage": stage, "over": stats.paired_t(mine, values(before)),
-                      "control": stats.paired_t(mine, values(f"{stage}-control"))})
-    found.append({"stage": "grpo-sft", "control": stats.paired_t(values("grpo"), values("grpo-sft"))})
+    gains = []
+    starts = shipped_starts(rows[0]["accuracy"])
+    for before, stage in zip(STAGES, STAGES[1:], strict=False):
+        start = f"{before}-{SHIPPED_START}" if stage in starts else before
+        gains.append({"stage": stage, "over": stats.paired_t(accuracies(stage), accuracies(start)),
+                      "control": stats.paired_t(accuracies(stage), accuracies(f"{stage}-control"))})
+    gains.append({"stage": "grpo-sft", "control": stats.paired_t(accuracies("grpo"), accuracies("grpo-sft"))})
     for name, column in (("over", "p_holm"), ("control", "control_p_holm")):
-        tested = [row for row in found if name in row]
+        tested = [row for row in gains if name in row]
         for row, p in zip(tested, stats.holm([row[name].p for row in tested]), strict=True):
             row[column] = p
-    return found
+    return gains
 
 
 def means_table(rows: list[dict]) -> list[list[str]]:
-    """Header and one line an arm: its mean on each benchmark, then `hard` chain by chain, in percent."""
+    """Header and one line for each arm: its mean on each benchmark, then `hard` of each chain, in percent."""
     lines = [["arm", *BENCHMARKS, "hard, chain by chain"]]
     for name in [name for name in rows[0]["accuracy"] if all(name in chain["accuracy"] for chain in rows)]:
-        means = [100 * sum(chain["accuracy"][name][b] for chain in rows) / len(rows) for b in BENCHMARKS]
+        means = [sum(chain["accuracy"][name][benchmark] for chain in rows) / len(rows) for benchmark in BENCHMARKS]
         each = ", ".join(f"{100 * chain['accuracy'][name]['hard']:.1f}" for chain in rows)
-        lines.append([name, *(f"{mean:.1f} %" for mean in means), each])
+        lines.append([name, *map(percent, means), each])
     return lines
 
 
-def rungs_table(rows: list[dict]) -> list[list[str]]:
-    """Header and one line a rung: what it gains on `hard` over the stage before and over its control, in points; last
-    GRPO beside its second control.
+def gains_table(rows: list[dict]) -> list[list[str]]:
+    """Header and one line for each stage: its gain on `hard` in points, over the stage before and over its control.
+
+    The last line compares GRPO with its second control.
     """
-    over = "over what it started from" if figures.starts(rows[0]["accuracy"]) else "over the stage before"
+    over = "over what it started from" if shipped_starts(rows[0]["accuracy"]) else "over the stage before"
     lines = [["hard, points", over, "p, Holm", "over its control", "p, Holm"]]
-    for row in rungs(rows):
+    for row in stage_gains(rows):
         cells = []
         for t, p in ((row.get("over"), row.get("p_holm")), (row["control"], row["control_p_holm"])):
             gain = f"{100 * t.mean:+.1f} [{100 * t.low:+.1f}, {100 * t.high:+.1f}]" if t else ""
@@ -85,42 +87,37 @@ def rungs_table(rows: list[dict]) -> list[list[str]]:
 
 
 def summary(rows: list[dict]) -> str:
-    """Both tables as Markdown; of one chain only the first."""
-    tables = [means_table(rows), *([rungs_table(rows)] if len(rows) > 1 else [])]
-    return "\n\n".join("\n".join(_markdown(table)) for table in tables)
+    """Both tables as Markdown; of a single chain only the means."""
+    tables = [means_table(rows), *([gains_table(rows)] if len(rows) > 1 else [])]
+    return "\n\n".join("\n".join(markdown_table(table)) for table in tables)
 
 
-def _markdown(table: list[list[str]]) -> list[str]:
-    head, *rest = ["| " + " | ".join(cells) + " |" for cells in table]
-    return [head, "|---" * len(table[0]) + "|", *rest]
-
-
-def picture(rows: list[dict], path: Path) -> Figure:
-    """Save the ladder over chains as SVG, the same bytes for the same rows, whose `fingerprint` it carries."""
-    figure = figures.chains(rows)
+def save_figure(rows: list[dict], path: Path) -> Figure:
+    """Save the figure of the chains as SVG: equal rows give equal bytes, and it carries their `fingerprint`."""
+    figure = figures.replications(rows)
     with rc_context({"svg.hashsalt": "phi-lab"}):
         figure.savefig(path, metadata={"Date": None, "Description": fingerprint(rows)})
     return figure
 
 
 def fingerprint(rows: list[dict]) -> str:
-    """Says in a picture which chains it shows."""
+    """The SHA-256 of the tables of these chains; the SVG file names the chains it shows by it."""
     return hashlib.sha256(summary(rows).encode()).hexdigest()
 
 
 def write_summary(path: Path) -> None:
-    """Beside the file of chains: summary.md, and from two chains on chains.svg."""
+    """Write summary.md, and from two chains on chains.svg, into the folder of the file of chains `path`."""
     rows = read_rows(path)
     path.with_name("summary.md").write_text(summary(rows) + "\n", encoding="utf-8")
     if len(rows) > 1:
-        picture(rows, path.with_name("chains.svg"))
+        save_figure(rows, path.with_name("chains.svg"))
 
 
-def publish(out: Path, root: Path = DATA.parent) -> None:
-    """Make the chains of a queue the published ones: data/chains.jsonl, and from it alone the tables in README and
-    docs/results.md, between `MARKS`, and docs/ladder.svg.
+def publish(out: Path, root: Path = ROOT) -> None:
+    """Publish the chains in the folder `out`: write data/chains.jsonl and, from it alone, the tables in README and
+    docs/results.md (between `MARKS`) and docs/ladder.svg.
 
-    Raises UserError with fewer than two chains, or when a page lacks its marks.
+    Raises UserError with fewer than two chains, or where a page lacks its marks.
     """
     rows = sorted(read_rows(out / "chains.jsonl"), key=lambda row: row["seed"])
     if len(rows) < 2:
@@ -135,5 +132,5 @@ def publish(out: Path, root: Path = DATA.parent) -> None:
         pages[root / name] = before + start + summary(rows) + end + after
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
-    write_rows(root / PUBLISHED.relative_to(DATA.parent), rows)
-    picture(rows, root / "docs" / "ladder.svg")
+    write_rows(root / PUBLISHED.relative_to(ROOT), rows)
+    save_figure(rows, root / "docs" / "ladder.svg")

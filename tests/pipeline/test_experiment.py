@@ -125,7 +125,7 @@ def some(count):
 
 def test_rungs_are_paired_over_chains_and_corrected():
     made = some(6)
-    found = replications.rungs(made)
+    found = replications.stage_gains(made)
     assert [row["stage"] for row in found] == [*STAGES[1:], "grpo-sft"]
     hard = {name: [chain["accuracy"][name]["hard"] for chain in made] for name in made[0]["accuracy"]}
     for before, row in zip(STAGES, found[:-1], strict=False):
@@ -139,17 +139,17 @@ def test_rungs_are_paired_over_chains_and_corrected():
     assert all(f"| {name} |" in text for name in hard) and "p, Holm" in text
     assert "p, Holm" not in replications.summary(made[:1])  # one chain shows means only
     with pytest.raises(UserError, match="two are needed"):
-        replications.rungs(made[:1])
+        replications.stage_gains(made[:1])
 
 
 def test_chains_in_smoke_are_compared_with_what_their_stages_started_from():
     made = some(3)
     for chain in made:
         chain["accuracy"]["mid-shipped"] = {"hard": chain["accuracy"]["sft"]["hard"] + 0.01}
-    sft, dpo = replications.rungs(made)[1:3]
+    sft, dpo = replications.stage_gains(made)[1:3]
     assert sft["over"].mean == pytest.approx(-0.01) and dpo["over"].mean != pytest.approx(-0.01)
-    assert replications.rungs_table(made)[0][1] == "over what it started from"
-    left, right = figures.chains(made).axes[:2]
+    assert replications.gains_table(made)[0][1] == "over what it started from"
+    left, right = figures.replications(made).axes[:2]
     assert right.containers[0].lines[0].get_xdata()[0] == pytest.approx(-1)
     assert [label.get_text() for label in left.get_xticklabels()][2].endswith("shipped mid")
     means = [list(bars.lines[0].get_xdata()) for bars in left.containers if bars.lines[0].get_linestyle() == "-"]
@@ -158,7 +158,7 @@ def test_chains_in_smoke_are_compared_with_what_their_stages_started_from():
 
 def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
     made = some(4)
-    axes = figures.chains(made).axes[0]
+    axes = figures.replications(made).axes[0]
     main, control, again = (container.lines[0] for container in axes.containers)
     for stage, height in zip(STAGES, main.get_ydata(), strict=True):
         assert height == pytest.approx(100 * sum(chain["accuracy"][stage]["hard"] for chain in made) / 4)
@@ -167,8 +167,8 @@ def test_the_picture_shows_means_of_chains_and_controls(tmp_path):
         assert height == pytest.approx(25 * sum(chain["accuracy"][f"{stage}-control"]["hard"] for chain in made))
     (height,) = again.get_ydata()
     assert height == pytest.approx(25 * sum(chain["accuracy"]["grpo-sft"]["hard"] for chain in made))
-    over, beside = (container.lines[0].get_xdata() for container in figures.chains(made).axes[1].containers)
-    _, sft, dpo, grpo, second = replications.rungs(made)
+    over, beside = (container.lines[0].get_xdata() for container in figures.replications(made).axes[1].containers)
+    _, sft, dpo, grpo, second = replications.stage_gains(made)
     assert list(over) == pytest.approx([100 * row["over"].mean for row in (sft, dpo, grpo)])  # as the table, in points
     assert list(beside) == pytest.approx([100 * row["control"].mean for row in (sft, dpo, second)])
     _, _, (whiskers,) = axes.containers[0].lines
@@ -218,13 +218,13 @@ def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
     for name in replications.PAGES:
         assert replications.summary(published).join(replications.MARKS) in (root / name).read_text(), "phi-lab experiment publish"
     assert replications.fingerprint(published) in (root / "docs" / "ladder.svg").read_text()
-    head, *rungs = replications.rungs_table(published)
+    head, *rungs = replications.gains_table(published)
     for name, stage in stages.items():
         lines = [line for line in rungs if line[0].split(",")[0] == stage]
         assert tables.table("", head, lines) in shown(name), f"{name} was executed with other chains"
-    for head, *lines in (replications.rungs_table(published), replications.means_table(published)):
+    for head, *lines in (replications.gains_table(published), replications.means_table(published)):
         assert tables.table("", head, lines) in shown("06_report_card"), "06 was executed with other chains"
-    for line in [*replications.rungs_table(published), *replications.means_table(published)]:
+    for line in [*replications.gains_table(published), *replications.means_table(published)]:
         assert all(html.escape(cell) in page for cell in line)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from phi_lab.report import figures, plot_style
+from phi_lab.report import figures, figures_ladder, plot_style
 
 
 def rung(stage, benchmark, accuracy, arm="main", temperature=0.6, pass_at_k=None):
@@ -65,7 +65,7 @@ def test_a_stage_that_started_from_a_shipped_checkpoint_is_joined_to_that_and_to
 def test_ladder_with_the_paper_without_it_and_with_nothing():
     paper = figures.ladder(LADDER).axes[1]
     drawn = [list(line.get_ydata()) for line in paper.lines]
-    assert drawn == [list(values) for _, values in figures.PAPER.values()]
+    assert drawn == [list(values) for _, values in figures_ladder.PAPER.values()]
     assert "AIME 2024 57.5 %" in texts(paper)
     assert len(figures.ladder(LADDER, paper=False).axes) == 1
     assert "nothing measured yet" in texts(figures.ladder([]).axes[0])

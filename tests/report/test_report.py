@@ -10,7 +10,7 @@ import pytest
 
 from phi_lab.core.errors import UserError
 from phi_lab.report import replications
-from phi_lab.report.report import LONGEST, write_report
+from phi_lab.report.report import MAX_CHARACTERS, write_report
 
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \" ' \ud800 \x00"
@@ -113,7 +113,7 @@ def make(folder):
     ]
     ten[0] |= {"prompt": HOSTILE, "answer": HOSTILE, "id": HOSTILE}
     ten[0]["completions"]["mid"] = {"completion": HOSTILE, "verdict": "unfinished"}
-    ten[1]["completions"]["sft"]["completion"] = "9" * (LONGEST + 123_456)
+    ten[1]["completions"]["sft"]["completion"] = "9" * (MAX_CHARACTERS + 123_456)
     del ten[2]["completions"]["grpo"]
     write("ten.json", json.dumps(ten))
     return folder
@@ -166,7 +166,7 @@ def test_stages_that_started_from_shipped_checkpoints_are_no_climb(run):
     assert (
         "Not one chain: GRPO starts from the shipped checkpoint of the stage before, not from this run's own." in says
     )
-    assert "What made the shipped checkpoints that stages start from is not counted." in says
+    assert "The training of shipped checkpoints from which stages start is not counted." in says
     assert "together 1,300 65,000" in says and "shipped Rollout DPO 0 0" not in says
     assert "The same hard problems after each stage. GRPO starts from" in says
 
@@ -218,7 +218,7 @@ def test_same_files_same_bytes(run):
     (run / "ten.json").unlink()
     first = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == first
-    assert not list(run.glob("*.partial"))
+    assert not list(run.glob("*.part"))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_broken_run_folder_is_told_in_one_line(run, name, content, told):
 
 
 def test_a_folder_that_cannot_be_written_is_told(run):
-    (run / "report.html.partial").mkdir()
+    (run / "report.html").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         write_report(run)
 

@@ -1,0 +1,191 @@
+"""The ladder: accuracy after each stage, of one run (beside the paper's) and over independent replications.
+
+`PAPER` holds the published ladder (arXiv 2504.21233) for its shape only: it is of another model, at another scale, on
+other benchmarks. Easy, hard and transfer stand in for MATH-500, AIME 2024 and GPQA Diamond.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+
+from phi_lab.core import stats
+from phi_lab.report import plot_style
+from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, protocol, shipped_starts, shipped_starts_in
+from phi_lab.report.plot_style import BENCHMARKS
+
+PAPER = {  # percent after each stage
+    "easy": ("MATH-500", (71.8, 82.9, 89.3, 93.6, 94.6)),
+    "hard": ("AIME 2024", (10.0, 30.0, 43.3, 50.0, 57.5)),
+    "transfer": ("GPQA-D", (36.9, 42.6, 48.3, 49.0, 52.0)),
+}
+HOLLOW = {"color": plot_style.SOFT, "linestyle": "none", "markerfacecolor": plot_style.PAGE}  # controls
+
+
+@rc_context(plot_style.RC_PARAMS)
+def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
+    """Accuracy (percent) after each stage with 95 % intervals; `rows` are those of ladder.json.
+
+    Lines join the sampled rows (see `protocol`) of arm "main"; other arms are hollow marks beside them, labelled with
+    the arm's name. A stage that started from a shipped checkpoint is joined to that checkpoint by a broken line, and
+    not to the stage before. With `paper`, a smaller panel shows the published ladder's shape.
+    """
+    ratios = {"width_ratios": [2.1, 1]} if paper else None
+    figure, grid = plot_style.panels(1, 1 + paper, (10, 4.6), sharey=True, gridspec_kw=ratios)
+    axes = grid[0, 0]
+    stages = [stage for stage in STAGE_TITLES if any(row["stage"] == stage for row in rows)]
+    starts = shipped_starts_in(rows)
+    sampled = sorted((row for row in rows if protocol(row) == "sampled"), key=lambda row: stages.index(row["stage"]))
+    step = 0.012 * max(len(stages), 1)  # benchmarks stand side by side, or intervals would overlap
+    ends, right = [], len(stages) - 1 + step  # the labels of the lines stand right of every mark
+    for index, benchmark in enumerate(BENCHMARKS):
+        of_benchmark = [row for row in sampled if row["benchmark"] == benchmark]
+        points = {}
+        arms = sorted({row["arm"] for row in of_benchmark}, key=lambda arm: (arm != "main", arm))
+        for number, arm in enumerate(arms):
+            of_arm = [row for row in of_benchmark if row["arm"] == arm]
+            shift = (index - 1) * step + (0 if arm == "main" else 0.5 if arm == SHIPPED_START else 0.1 + 0.12 * number)
+            x = np.array([stages.index(row["stage"]) + shift for row in of_arm])
+            y = _plot_arm(axes, of_arm, x, starts)
+            points |= {(row["stage"], arm): point for row, *point in zip(of_arm, x, y, strict=True)}
+            if arm == "main":
+                ends.append((y[-1], f"{benchmark} {y[-1]:.1f} %", BENCHMARKS[benchmark][0]))
+            elif arm != SHIPPED_START:
+                _label_arm(axes, of_arm[-1], of_benchmark, x[-1])
+                right = max(right, *x)
+        for stage, before in starts.items():
+            if (stage, "main") in points and (before, SHIPPED_START) in points:
+                line = zip(points[before, SHIPPED_START], points[stage, "main"], strict=True)
+                axes.plot(*line, color=BENCHMARKS[benchmark][0], label=f"{benchmark}, from a shipped checkpoint",
+                          **plot_style.DASHED)
+    plot_style.end_labels(axes, ends, x=right)
+    broken = ", broken: from a shipped checkpoint" if starts else ""
+    axes.set(title=f"This run{broken}", ylabel="right answers, %", ylim=(0, 104))
+    _stage_ticks(axes, stages, starts)
+    if not stages:
+        plot_style.empty(axes, "nothing measured yet")
+    if paper:
+        _paper_panel(grid[0, 1])
+    return figure
+
+
+def _plot_arm(axes: Axes, rows: Sequence[dict], x: np.ndarray, starts: Mapping[str, str]) -> np.ndarray:
+    """Draw one arm on one benchmark, and return its accuracies in percent."""
+    benchmark, arm = rows[0]["benchmark"], rows[0]["arm"]
+    (colour, shape), main = BENCHMARKS[benchmark], arm == "main"
+    y = np.array([100 * row["accuracy"] for row in rows])
+    # A rounded accuracy may lie outside of its own interval by a hair: no whisker is shorter than zero.
+    low = np.maximum(0, y - [100 * row["ci_low"] for row in rows])
+    high = np.maximum(0, [100 * row["ci_high"] for row in rows] - y)
+    for segment in _segments([row["stage"] for row in rows], starts if main else {}):
+        axes.errorbar(
+            x[segment], y[segment], yerr=[low[segment], high[segment]], color=colour, marker=shape, capsize=3,
+            elinewidth=1.4, linestyle="-" if main else "none", label=benchmark if main else f"{benchmark}, arm {arm}",
+            markerfacecolor=None if main else plot_style.PAGE,
+        )
+    return y
+
+
+def _label_arm(axes: Axes, row: dict, rows: Sequence[dict], x: float) -> None:
+    """Write an arm's name at its mark: above it, or below it where the main arm's line would cross the name."""
+    main = [other for other in rows if (other["stage"], other["arm"]) == (row["stage"], "main")]
+    below = bool(main) and main[0]["accuracy"] > row["ci_high"]
+    y = min(row["accuracy"], row["ci_low"]) if below else max(row["accuracy"], row["ci_high"])
+    axes.annotate(
+        row["arm"], (x, 100 * y), xytext=(0, -4 if below else 4), textcoords="offset points", ha="center",
+        va="top" if below else "bottom", color=plot_style.SOFT, fontsize=8.5,
+    )
+
+
+def _paper_panel(axes: Axes) -> None:
+    for name, (colour, shape) in BENCHMARKS.items():
+        axes.plot(range(5), PAPER[name][1], color=colour, marker=shape, alpha=0.75)
+    labels = [(percent[-1], f"{title} {percent[-1]:.1f} %") for title, percent in PAPER.values()]
+    colours = [colour for colour, _ in BENCHMARKS.values()]
+    plot_style.end_labels(axes, [(*label, c) for label, c in zip(labels, colours, strict=True)], x=4)
+    axes.set_title("The paper, 3.8 B parameters")
+    _stage_ticks(axes, list(STAGE_TITLES), {})
+    axes.tick_params(axis="x", labelrotation=35)
+    for label in axes.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+
+
+@rc_context(plot_style.RC_PARAMS)
+def replications(rows: Sequence[dict], benchmark: str = "hard") -> plot_style.Figure:
+    """Accuracy (percent) of independent chains after each stage; `rows` are those of chains.jsonl.
+
+    First panel: each chain as a thin line, their mean with its 95 % t interval as a bold one, and the same for the
+    controls as hollow marks (GRPO has two). Second panel: the gains of the stages after mid-training as paired
+    differences in points, which the scale of the first panel hides; GRPO's control there is the one that is harder to
+    beat, SFT continued.
+    """
+    figure, grid = plot_style.panels(1, 2, (10.5, 4.6), gridspec_kw={"width_ratios": [1.7, 1]})
+    values = {name: np.array([100 * row["accuracy"][name][benchmark] for row in rows]) for name in rows[0]["accuracy"]}
+    colour = BENCHMARKS[benchmark][0]
+    _chains_panel(grid[0, 0], values, colour)
+    grid[0, 0].set(title=f"{len(rows)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
+    _gains_panel(grid[0, 1], values, colour)
+    return figure
+
+
+def _chains_panel(axes: Axes, values: Mapping[str, np.ndarray], colour: str) -> None:
+    stages, starts = list(STAGE_TITLES), shipped_starts(values)
+    segments = _segments(stages, starts)
+    for chain in range(len(values["base"])):
+        for segment in segments:
+            y = [values[stages[place]][chain] for place in segment]
+            axes.plot(segment, y, color=colour, alpha=0.3, linewidth=1)
+
+    def plot_means(names: Sequence[str], x: Sequence[float], label: str, marker: str = "s", **style: object) -> None:
+        samples = [values[name] for name in names]
+        margin = [stats.t_quantile(len(v) - 1) * v.std(ddof=1) / len(v) ** 0.5 for v in samples]
+        axes.errorbar(x, [v.mean() for v in samples], yerr=margin, marker=marker, capsize=3, elinewidth=1.4,
+                      label=label, **style)
+
+    for segment in segments:
+        plot_means([stages[place] for place in segment], segment,
+                   "mean of the chains, 95 % interval" if segment is segments[0] else "", color=colour)
+    controlled = [stage for stage in stages if f"{stage}-control" in values]
+    plot_means([f"{stage}-control" for stage in controlled], [stages.index(stage) + 0.15 for stage in controlled],
+               "control: stage before, continued at equal compute", **HOLLOW)
+    plot_means(["grpo-sft"], [stages.index("grpo") - 0.15], "control: SFT continued from Rollout DPO's model", "D",
+               **HOLLOW)
+    axes.legend(loc="lower right")
+    _stage_ticks(axes, stages, starts)
+
+
+def _gains_panel(axes: Axes, values: Mapping[str, np.ndarray], colour: str) -> None:
+    order, starts = list(STAGE_TITLES), shipped_starts(values)
+    stages = [stage for stage in order if f"{stage}-control" in values and stage != "mid"]
+    before = [f"{starts[stage]}-{SHIPPED_START}" if stage in starts else order[order.index(stage) - 1]
+              for stage in stages]
+    over = "over what it started from" if starts else "over the stage before"
+    for shift, label, others, style in (
+        (-0.12, over, before, {"color": colour, "linestyle": "none"}),
+        (0.12, "over its control (GRPO: SFT continued)", ["sft-control", "dpo-control", "grpo-sft"], HOLLOW),
+    ):
+        gains = [stats.paired_t(values[stage], values[other]) for stage, other in zip(stages, others, strict=True)]
+        margins = [[gain.mean - gain.low for gain in gains], [gain.high - gain.mean for gain in gains]]
+        axes.errorbar([gain.mean for gain in gains], [y + shift for y in range(len(stages))], xerr=margins, marker="s",
+                      capsize=3, elinewidth=1.4, label=label, **style)
+    axes.axvline(0, color=plot_style.SOFT, linewidth=1)
+    axes.set_yticks(range(len(stages)), [STAGE_TITLES[stage] for stage in stages])
+    axes.set(title="Gain of each stage, points", ylim=(len(stages) - 0.5, -0.9))
+    axes.legend(loc="upper right")
+
+
+def _segments(stages: Sequence[str], starts: Mapping[str, str]) -> list[list[int]]:
+    """The places of the stages, split before each stage that started from a shipped checkpoint."""
+    segments: list[list[int]] = []
+    for place, stage in enumerate(stages):
+        if not segments or stage in starts:
+            segments.append([])
+        segments[-1].append(place)
+    return segments
+
+
+def _stage_ticks(axes: Axes, stages: Sequence[str], starts: Mapping[str, str]) -> None:
+    notes = {stage: f"\nstarts from\nshipped {before}" for stage, before in starts.items()}
+    axes.set_xticks(range(len(stages)), [STAGE_TITLES[stage] + notes.get(stage, "") for stage in stages])
+    axes.set_xlim(-0.3, max(len(stages) - 1, 1) + 0.3)
