@@ -15,20 +15,21 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
+from phi_lab import sampling
 from phi_lab.config import schema
 from phi_lab.distill import training_sets
-from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 
 
-def recorded(model, tokenizer, prompts, *, samples, max_new_tokens, **_):
+def recorded(model, tokenizer, prompts, params, **_):
     """The same answers to the same prompt whoever asks: letters drawn by a generator that the prompt seeds."""
     groups = []
     for prompt in prompts:
         chance = random.Random(prompt)
-        ids = [[chance.randrange(5, 480) for _ in range(chance.randrange(2, max_new_tokens))] for _ in range(samples)]
-        groups.append([rollouts.Sample(one, [0.0] * len(one), tokenizer.decode(one), "length") for one in ids])
+        lengths = (chance.randrange(2, params.max_tokens) for _ in range(params.n))
+        ids = [[chance.randrange(5, 480) for _ in range(length)] for length in lengths]
+        groups.append([sampling.Sample(one, [0.0] * len(one), tokenizer.decode(one), "length") for one in ids])
     return groups
 
 
@@ -85,7 +86,7 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
         config = schema.DPOConfig(1e-3, batch_size=8, max_pairs=16, max_student_nll=float("inf"), hardware=few)
         rollout_dpo.train(student, right, wrong, out, config, seed=0)
     else:
-        rollouts.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
+        sampling.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
         config = schema.GRPOConfig(1e-3, steps=3, prompts_per_step=4, group_size=8, candidate_prompts=8, max_new_tokens=12,
                                       muon=False, hardware=hardware)
         grpo.train(student, training_sets.questions(8, 1), out, config, seed=0, reward=odd,

@@ -41,18 +41,17 @@ def print_answer(model, tokenizer, question: str, temperature: float, seed: int)
 
     A question with a number outside the small world is answered too, after a line that says so.
     """
-    from phi_lab import verify
+    from phi_lab import sampling, verify
     from phi_lab.model import chat
     from phi_lab.problems import arithmetic
-    from phi_lab.sampling import rollouts
 
     gold = arithmetic.computed(question)
     if gold and gold.outside is not None:
         world = f"the small world (whole numbers from 1 to {arithmetic.LARGEST})"
         print(f"note: {gold.outside} lies outside {world}: do not count on the answer")
-    group = rollouts.sample(model, tokenizer, [question], samples=1, temperature=temperature, max_new_tokens=256,
-                            seed=seed, quiet=True)
-    text, judged = group[0][0].text, ""
+    params = sampling.SamplingParams(n=1, temperature=temperature, max_tokens=256, seed=seed)
+    ((reply,),) = sampling.sample(model, tokenizer, [question], params, quiet=True)
+    text, judged = reply.text, ""
     if gold:
         verdict = verify.verify(text, str(gold.answer)).verdict
         judged = "   right" if verdict == verify.RIGHT else f"   {verdict}: it is {gold.answer}"

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from phi_lab import sampling
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
 from phi_lab.distill.shards import Answer, Chunk, SampleKey, Teacher
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
-from phi_lab.sampling import rollouts
 
 
 def counter(name: str = "") -> PreTrainedTokenizerFast:
@@ -62,11 +62,12 @@ def model(folder: Path, config: DistillationConfig, seed: int) -> Teacher:
     network, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
 
     def answers(chunk: Chunk) -> Iterator[Answer]:
-        groups = rollouts.sample(
-            network, tokenizer, [problem.prompt for problem in chunk.problems], samples=config.samples,
-            temperature=config.temperature, max_new_tokens=config.max_new_tokens,
-            seed=seed * 1_000_003 + chunk.first, tick=chunk.tick,
+        params = sampling.SamplingParams(
+            n=config.samples, temperature=config.temperature, max_tokens=config.max_new_tokens,
+            seed=seed * 1_000_003 + chunk.first,
         )
+        prompts = [problem.prompt for problem in chunk.problems]
+        groups = sampling.sample(network, tokenizer, prompts, params, tick=chunk.tick)
         return ((one.text, one.finish_reason, len(one.ids)) for group in groups for one in group)
 
     return _whole_chunks(answers, config.samples)

@@ -12,12 +12,12 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
+from phi_lab import sampling
 from phi_lab.config.schema import EvaluationConfig
 from phi_lab.core import stats
 from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_rows
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
-from phi_lab.sampling import rollouts
 from phi_lab.verify import verify_many
 
 
@@ -57,14 +57,12 @@ def evaluate(
             found = _answers(network, tokenizer, some, asked, count, temperature, config, own, title)
             rows += [{**row, "sample": row["sample"] + first} for row in found]
         write_rows(out / f"{name}.{benchmark}.jsonl", rows)
-    rollouts.release_engine()
+    sampling.release_engine()
 
 
 def _answers(network, tokenizer, problems, asked, samples, temperature, config, seed, title) -> list[dict]:
-    groups = rollouts.sample(
-        network, tokenizer, asked, samples=samples, temperature=temperature, max_new_tokens=config.max_new_tokens,
-        seed=seed, title=title, engine=config.engine,
-    )
+    params = sampling.SamplingParams(n=samples, temperature=temperature, max_tokens=config.max_new_tokens, seed=seed)
+    groups = sampling.sample(network, tokenizer, asked, params, title=title, engine=config.engine)
     flat = [
         (problem, number, one)
         for problem, group in zip(problems, groups, strict=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from phi_lab import sampling
 from phi_lab.config.schema import BenchmarkProtocol
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
@@ -26,7 +27,6 @@ from phi_lab.distill.shards import Answer, Chunk, SampleKey
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import sources
 from phi_lab.problems.problem import Problem
-from phi_lab.sampling import rollouts
 
 NAMES = ("math500", "aime24", "aime25", "amc23", "gsm8k", "gpqa-diamond", "olympiadbench")
 AT_ONCE = 512  # samples between two writes to disk, so at most these are lost
@@ -50,8 +50,8 @@ def measure(
     for name in names:
         if name not in NAMES:
             raise UserError(f"unknown benchmark {name!r}: choose from {', '.join(NAMES)}")
-    if engine not in rollouts.ENGINES:
-        raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(rollouts.ENGINES)}")
+    if engine not in sampling.ENGINES:
+        raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(sampling.ENGINES)}")
     copies = os.environ.get("PHI_LAB_SETS")
     asked = {}
     for name in names:
@@ -69,7 +69,7 @@ def measure(
                     temperature=protocol.temperature, seed=seed)
         rows.append(_score(name, list(shards.rows(out / name, len(problems))), samples))
         say(told(rows[-1]))
-    rollouts.release_engine()
+    sampling.release_engine()
     write_json(out / "scores.json", rows)
     return rows
 
@@ -90,11 +90,11 @@ def _student(network, tokenizer, name: str, protocol: BenchmarkProtocol, seed: i
                 room = network.config.max_position_embeddings - longest
                 if room < 1:
                     raise UserError(f"{name}: a question of {longest} tokens does not fit into this model's context")
-                groups = rollouts.sample(
-                    network, tokenizer, prompts, samples=1, temperature=protocol.temperature, top_p=protocol.top_p,
-                    max_new_tokens=min(protocol.max_new_tokens, room),
-                    seed=_seed(seed, name, chunk.first, some[0]), engine=engine, tick=chunk.tick,
+                params = sampling.SamplingParams(
+                    n=1, temperature=protocol.temperature, top_p=protocol.top_p,
+                    max_tokens=min(protocol.max_new_tokens, room), seed=_seed(seed, name, chunk.first, some[0]),
                 )
+                groups = sampling.sample(network, tokenizer, prompts, params, engine=engine, tick=chunk.tick)
                 for place, (one,) in zip(some, groups, strict=True):
                     done(chunk, place, (one.text, one.finish_reason, len(one.ids)))
 

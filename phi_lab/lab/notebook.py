@@ -23,6 +23,7 @@ import datasets
 import transformers
 from IPython.display import HTML
 
+from phi_lab import sampling
 from phi_lab.config import presets, schema
 from phi_lab.config.presets import LAB
 from phi_lab.config.schema import STAGES, EvaluationConfig, HardwareConfig
@@ -38,7 +39,6 @@ from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import figures, replications, report
 from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title
 from phi_lab.report.plot_style import Figure
-from phi_lab.sampling import rollouts
 from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
 from phi_lab.verify import verify_many
@@ -205,7 +205,7 @@ class Lab:
     def _make_room(self) -> None:
         for model in self._shown:
             model.to(checkpoints.CPU)
-        rollouts.release_engine()
+        sampling.release_engine()
 
     def metrics(self, stage: str) -> list[dict]:
         """What a stage logged while it trained."""
@@ -266,12 +266,14 @@ class Lab:
         """
         seed, plan, folder = self.seed + 70_000, self.config.evaluation, self.folder(stage)
         asked = self._natural(prompts, seed) or training_sets.questions(prompts, seed, levels=levels)
-        found = rollouts.sample(
-            checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder),
-            [problem.prompt for problem in asked], samples=size, temperature=temperature,
-            max_new_tokens=plan.max_new_tokens, seed=self.seed, title=f"{stage} at {temperature}", engine=plan.engine,
+        params = sampling.SamplingParams(
+            n=size, temperature=temperature, max_tokens=plan.max_new_tokens, seed=self.seed
         )
-        rollouts.release_engine()
+        found = sampling.sample(
+            checkpoints.load_to_sample(folder, plan.engine), checkpoints.load_tokenizer(folder),
+            [problem.prompt for problem in asked], params, title=f"{stage} at {temperature}", engine=plan.engine,
+        )
+        sampling.release_engine()
         return [
             _judged([{"prompt": problem.prompt, "answer": problem.answer}] * size, group)
             for problem, group in zip(asked, found, strict=True)
@@ -365,11 +367,9 @@ def ask_ten(
     """
     problems = ten_problems(config)
     asked = [benchmarks.question(config.benchmarks[1], problem["prompt"]) for problem in problems]
-    found = rollouts.sample(
-        model, tokenizer, asked, samples=1, temperature=temperature, max_new_tokens=config.max_new_tokens, seed=seed,
-        quiet=True, engine=config.engine,
-    )
-    rollouts.release_engine()
+    params = sampling.SamplingParams(n=1, temperature=temperature, max_tokens=config.max_new_tokens, seed=seed)
+    found = sampling.sample(model, tokenizer, asked, params, quiet=True, engine=config.engine)
+    sampling.release_engine()
     return _judged(problems, [group[0] for group in found])
 
 
@@ -393,7 +393,7 @@ def quiet() -> None:
     datasets.disable_progress_bars()
 
 
-def _judged(problems: list[dict], found: list[rollouts.Sample]) -> list[dict]:
+def _judged(problems: list[dict], found: list[sampling.Sample]) -> list[dict]:
     pairs = [(one.text, problem["answer"]) for problem, one in zip(problems, found, strict=True)]
     return [
         {**problem, "completion": one.text, "tokens": len(one.ids), "verdict": verdict.verdict}

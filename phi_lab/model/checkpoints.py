@@ -122,7 +122,7 @@ def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedMod
 
 
 def load_to_sample(folder: Path, engine: str) -> PreTrainedModel:
-    """The model in `folder` as the engine of `rollouts.sample` needs it: vLLM reads weights by itself, and gets only
+    """The model in `folder` as the engine of `sampling.sample` needs it: vLLM reads weights by itself, and gets only
     their shapes.
     """
     if engine != "vllm":

@@ -22,6 +22,7 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from phi_lab import sampling
 from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.progress import Bar
@@ -30,7 +31,6 @@ from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.model import chat, checkpoints
 from phi_lab.pipeline.run import DISTILLED, SHIPPED
 from phi_lab.problems import benchmarks
-from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon
@@ -62,9 +62,9 @@ class Lab:
     def rollouts(self, engine: str, prompts: int, samples: int) -> float:
         asked = [problem["prompt"] for problem in self.hard[:prompts]]
         began = time.perf_counter()
-        groups = rollouts.sample(
-            checkpoints.load(SHIPPED / "sft"), self.tokenizer, asked, samples=samples, temperature=1.0, max_new_tokens=256,
-            seed=0, engine=engine, quiet=True,
+        params = sampling.SamplingParams(n=samples, temperature=1.0, max_tokens=256)
+        groups = sampling.sample(
+            checkpoints.load(SHIPPED / "sft"), self.tokenizer, asked, params, engine=engine, quiet=True
         )
         return sum(len(one.ids) for group in groups for one in group) / (time.perf_counter() - began)
 

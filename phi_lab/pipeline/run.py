@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from phi_lab import __version__
+from phi_lab import __version__, sampling
 from phi_lab.config import presets, schema
 from phi_lab.config.schema import STAGES, RunConfig, global_batch_size
 from phi_lab.core.energy import Meter
@@ -40,7 +40,6 @@ from phi_lab.pipeline.plan import require as require_memory
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
 from phi_lab.report.ladder_rows import SHIPPED_START
-from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import Result, per_process_batch
 
@@ -287,7 +286,7 @@ def record(folder: Path, train: Callable[[], Result], say: Callable[[str], None]
         "forward_tokens": result.forward_tokens, "peak_rss_mb": evaluate.peak_rss_mb(),
         **({} if meter.joules is None or resumed else {"joules": round(meter.joules)}),
     })
-    rollouts.release_memory()
+    sampling.release_memory()
     say(f"{folder.name}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
     return result
 

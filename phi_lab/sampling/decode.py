@@ -1,4 +1,4 @@
-"""Phi-3's forward pass over a fixed cache: what the engine `cpu` of `rollouts` grows answers with.
+"""Phi-3's forward pass over a fixed cache: what the engine `cpu` decodes with.
 
 Decoding a tiny model is bound by everything but its matrix products. torch's attention over a cache needs all rows as
 long as the longest, a mask, and a product of two by 32 numbers for every row; for the lab's models that took half of
@@ -96,7 +96,7 @@ def decode_attention(projected, cosine, sine, length, keys, values, seen):
 class Phi:
     """Phi-3's forward pass over a fixed cache, in as few operations as it takes; where the model lives.
 
-    Equal to transformers' own forward to 1e-4 in log-probabilities (tests/sampling/test_rollouts.py).
+    Equal to transformers' own forward to 1e-4 in log-probabilities (tests/sampling/test_sampler.py).
     """
 
     def __init__(self, model: PreTrainedModel):

@@ -9,7 +9,7 @@ each has its device here, a plain function that a learner can replace:
 3. training wants hot sampling, evaluation cool -> `anneal`: temperature 1.0 -> 0.6 linearly over half of the steps.
 
 TRL's GRPOTrainer does the optimisation. The temperature is moved for sampling and for the log-probabilities together,
-or the importance ratios would be wrong. Rollouts come from `phi_lab.sampling.rollouts`, or on GPUs from the vLLM that TRL keeps
+or the importance ratios would be wrong. Rollouts come from `phi_lab.sampling`, or on GPUs from the vLLM that TRL keeps
 beside the trainer; where PHI_LAB_VLLM is set, from the server at that URL (a `vllm serve` of the stage's student, as
 TRL's documentation has it). vLLM has not run here. Deviations from TRL's defaults: rows with zero advantage are dropped
 before the forward pass (they have no gradient, only cost), no KL term, one update a batch.
@@ -35,13 +35,13 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback
 from trl.trainer.utils import add_fused_lm_head
 
+from phi_lab import sampling
 from phi_lab.config import schema
 from phi_lab.config.schema import GRPOConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems.problem import Problem
-from phi_lab.sampling import rollouts
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
     Recorder,
@@ -65,7 +65,7 @@ Advantage = Callable[
     [torch.Tensor, torch.Generator], torch.Tensor
 ]  # rewards (prompts, group) -> advantages, same shape
 Temperature = Callable[[int, int], float]  # (step, steps) -> sampling temperature
-Ask = Callable[[Sequence[Problem], int, int], list[list[rollouts.Sample]]]  # (problems, samples, seed) -> rollouts
+Ask = Callable[[Sequence[Problem], int, int], list[list[sampling.Sample]]]  # (problems, samples, seed) -> rollouts
 Select = Callable[[Ask, Sequence[Problem], GRPOConfig, int, Reward], list[Problem]]  # candidates -> prompts
 MAX_LOGPROB_GAP = 0.05  # nats a token: bfloat16 rounds by 0.01 to 0.02, another model or another position is further away
 LOGGED = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature", "trained_tokens")
@@ -149,7 +149,7 @@ def train(
     """
     tokenizer, vllm = checkpoints.load_tokenizer(student), config.hardware.engine == "vllm"
     if vllm:
-        rollouts.require_vllm()
+        sampling.require_vllm()
     model = checkpoints.load(student, config.hardware)
     longest = max(len(chat.prompt_ids(tokenizer, problem.prompt)) for problem in problems) + config.max_new_tokens
     longest = max(longest, checkpoints.min_vllm_context(model))
@@ -178,7 +178,7 @@ def train(
     _follow_temperature(trainer)
     probed = 0  # tokens
 
-    def ask(problems: Sequence[Problem], samples: int, seed: int) -> list[list[rollouts.Sample]]:
+    def ask(problems: Sequence[Problem], samples: int, seed: int) -> list[list[sampling.Sample]]:
         nonlocal probed
         prompts, place = [problem.prompt for problem in problems], trainer.accelerator
         each = math.ceil(len(prompts) / place.num_processes)  # asked by each process; all hear all answers
@@ -343,7 +343,7 @@ def recording_reward(reward: Reward) -> Callable[..., list[float]]:
 
 
 def parity(
-    model: PreTrainedModel, asked: Sequence[list[int]], said: Sequence[rollouts.Sample], temperature: float
+    model: PreTrainedModel, asked: Sequence[list[int]], said: Sequence[sampling.Sample], temperature: float
 ) -> float:
     """How far the sampler's log-probabilities are from the trainer's own: the worst answer's mean difference, nats a
     token, over its last 1,024 tokens. asked: ids of each answer's prompt.
@@ -378,21 +378,22 @@ def require_parity(model: PreTrainedModel, asked, said, temperature: float) -> N
 
 def _sample(
     trainer: _Trainer, prompts: Sequence[str], samples: int, temperature: float, seed: int, title: str = ""
-) -> list[list[rollouts.Sample]]:
+) -> list[list[sampling.Sample]]:
     """Rollouts of the model as it is now; without a title no bar."""
     tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
     if not trainer.use_vllm:
-        return rollouts.sample(
-            model, tokenizer, prompts, samples=samples, temperature=temperature,
-            max_new_tokens=trainer.max_completion_length, seed=seed, engine=trainer.engine, title=title,
-            quiet=not title,
+        params = sampling.SamplingParams(
+            n=samples, temperature=temperature, max_tokens=trainer.max_completion_length, seed=seed
+        )
+        return sampling.sample(
+            model, tokenizer, prompts, params, engine=trainer.engine, title=title, quiet=not title
         )
     asked = [ids for prompt in prompts for ids in [chat.prompt_ids(tokenizer, prompt)] * samples]
     trainer.vllm_generation.temperature = temperature
     _, said, logprobs, _ = trainer.vllm_generation.generate(asked, None, samples)
-    stops = rollouts.stop_tokens(model, tokenizer)
+    stops = sampling.stop_tokens(model, tokenizer)
     flat = [
-        rollouts.finished(tokenizer, list(ids), [one[0] for one in row], stops)
+        sampling.to_sample(tokenizer, list(ids), [one[0] for one in row], stops)
         for ids, row in zip(said, logprobs, strict=True)
     ]
     return [flat[first : first + samples] for first in range(0, len(flat), samples)]

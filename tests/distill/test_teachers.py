@@ -16,14 +16,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from phi_lab import cli
+from phi_lab import cli, sampling
 from phi_lab.core import endpoint
 from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.distill import shards
 from phi_lab.model import chat, checkpoints
 from phi_lab.pipeline import notebooks, run
 from phi_lab.problems import sources
-from phi_lab.sampling import rollouts
 
 
 def distil(tmp_path, server, *more):
@@ -55,10 +54,10 @@ def teacher_server(server):
     def behave(handler, body):
         question = body["messages"][0]["content"].partition("\n\n")[0]
         with lock:
-            ((one,),) = rollouts.sample(
-                network, tokenizer, [question], samples=1, temperature=body["temperature"],
-                max_new_tokens=body["max_tokens"], seed=body["seed"], quiet=True,
+            params = sampling.SamplingParams(
+                n=1, temperature=body["temperature"], max_tokens=body["max_tokens"], seed=body["seed"]
             )
+            ((one,),) = sampling.sample(network, tokenizer, [question], params, quiet=True)
         handler.send(200, reply(one.text, len(one.ids), "stop" if one.finish_reason == "stop" else "length"))
 
     server.behave = behave

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from phi_lab import cli
+from phi_lab import cli, sampling
 from phi_lab.config import schema
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
@@ -15,7 +15,6 @@ from phi_lab.core.files import read_json, write_rows
 from phi_lab.distill import shards
 from phi_lab.evaluate import public_benchmarks
 from phi_lab.problems import sources
-from phi_lab.sampling import rollouts
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SHORT = schema.BenchmarkProtocol(max_new_tokens=24, samples=3, aime_samples=5, problems=4)
@@ -60,13 +59,13 @@ def test_every_sample_is_kept_and_counted(tmp_path, sets, shipped):
 
 
 def test_the_model_is_asked_as_the_authors_ask(tmp_path, sets, shipped, monkeypatch):
-    asked, real = [], rollouts.sample
+    asked, real = [], sampling.sample
 
-    def watched(model, tokenizer, prompts, **rest):
-        asked.append((list(prompts), rest["temperature"], rest["top_p"], rest["max_new_tokens"]))
-        return real(model, tokenizer, prompts, **rest)
+    def watched(model, tokenizer, prompts, params, **rest):
+        asked.append((list(prompts), params.temperature, params.top_p, params.max_tokens))
+        return real(model, tokenizer, prompts, params, **rest)
 
-    monkeypatch.setattr(rollouts, "sample", watched)
+    monkeypatch.setattr(sampling, "sample", watched)
     measure(shipped, tmp_path / "out", ["math500"])
     ((prompts, *settings),) = asked
     assert settings == [0.6, 0.95, 24]
@@ -78,16 +77,16 @@ def test_the_model_is_asked_as_the_authors_ask(tmp_path, sets, shipped, monkeypa
 
 
 def test_a_stopped_measurement_asks_only_for_what_is_missing(tmp_path, sets, shipped, monkeypatch):
-    asked, real = [], rollouts.sample
+    asked, real = [], sampling.sample
 
-    def stopped(model, tokenizer, prompts, **rest):
+    def stopped(model, tokenizer, prompts, params, **rest):
         if len(asked) == 2:
             raise KeyboardInterrupt
         asked.append(len(prompts))
-        return real(model, tokenizer, prompts, **rest)
+        return real(model, tokenizer, prompts, params, **rest)
 
     monkeypatch.setattr(public_benchmarks, "AT_ONCE", 4)
-    monkeypatch.setattr(rollouts, "sample", stopped)
+    monkeypatch.setattr(sampling, "sample", stopped)
     with pytest.raises(KeyboardInterrupt):
         measure(shipped, tmp_path / "out", ["math500"])
     asked.append(0)  # from now on it goes through
@@ -110,10 +109,15 @@ def test_a_set_is_measured_on_its_test_split_and_a_question_counts_once(tmp_path
 
 
 def test_every_portion_has_a_seed_of_its_own(tmp_path, sets, shipped, monkeypatch):
-    seeds, real = [], rollouts.sample
+    seeds, real = [], sampling.sample
     monkeypatch.setattr(public_benchmarks, "AT_ONCE", 5)
     monkeypatch.setattr(shards, "CHUNK", 2)
-    monkeypatch.setattr(rollouts, "sample", lambda *a, **rest: [seeds.append(rest["seed"]), real(*a, **rest)][1])
+
+    def sample(model, tokenizer, prompts, params, **rest):
+        seeds.append(params.seed)
+        return real(model, tokenizer, prompts, params, **rest)
+
+    monkeypatch.setattr(sampling, "sample", sample)
     measure(shipped, tmp_path / "out", ["math500"])
     assert len(seeds) == 4 == len(set(seeds))
 

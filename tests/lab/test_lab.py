@@ -9,6 +9,7 @@ import ipywidgets
 import pytest
 import torch
 
+from phi_lab import sampling
 from phi_lab.config import schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
@@ -19,7 +20,6 @@ from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run
 from phi_lab.problems import benchmarks
-from phi_lab.sampling import rollouts
 from phi_lab.stages import grpo
 
 WORKED = [
@@ -263,14 +263,14 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What is sampled: (prompts, settings) of every call."""
-    calls, real = [], rollouts.sample
+    """What is sampled: (prompts, params, settings) of every call."""
+    calls, real = [], sampling.sample
 
-    def sample(model, tokenizer, prompts, **settings):
-        calls.append((prompts, settings))
-        return real(model, tokenizer, prompts, **settings)
+    def sample(model, tokenizer, prompts, params, **settings):
+        calls.append((prompts, params, settings))
+        return real(model, tokenizer, prompts, params, **settings)
 
-    monkeypatch.setattr(rollouts, "sample", sample)
+    monkeypatch.setattr(sampling, "sample", sample)
     return calls
 
 
@@ -293,12 +293,12 @@ def test_a_look_at_a_gpu_scale_uses_the_run_s_own_numbers(lora, asked):
     rows = lora.ten("base")
     assert [row["id"] for row in rows] == [row["id"] for row in problems[:8]], "smoke measures eight"
     told = [f"{schema.INSTRUCTION}\n\nAdd {n}." for n in range(8)]
-    assert asked[0][0] == told and (asked[0][1]["engine"], asked[0][1]["max_new_tokens"]) == ("hf", 6)
+    assert asked[0][0] == told and (asked[0][2]["engine"], asked[0][1].max_tokens) == ("hf", 6)
     groups = lora.groups("base", prompts=3, temperature=1.0, size=2)
     assert [len(group) for group in groups] == [2, 2, 2]
     known = {f"{schema.INSTRUCTION}\n\nWhat is {n} and 1 together?" for n in range(4)}
     assert {prompt for prompt in asked[1][0]} <= known
-    assert (asked[1][1]["engine"], asked[1][1]["max_new_tokens"]) == ("hf", 6)
+    assert (asked[1][2]["engine"], asked[1][1].max_tokens) == ("hf", 6)
     row = {"temperature": 0.0, "sample": 0, "completion": "measured", "verdict": "wrong"}
     write_rows(lora.out / "evals" / "base.hard.jsonl", [{**row, "id": problem["id"]} for problem in problems[:8]])
     assert [row["completion"] for row in lora.ten("base")] == ["measured"] * 8 and len(asked) == 2

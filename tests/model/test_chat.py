@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab import cli
+from phi_lab import cli, sampling
 from phi_lab.cli.chat import GREETING
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
-from phi_lab.sampling import rollouts
 from phi_lab.stages.language_modeling import IGNORE, document
 
 MARKS = (chat.SYSTEM, chat.USER, chat.ASSISTANT, chat.END, chat.ENDOFTEXT, chat.THINK, chat.THINK_END)
@@ -101,7 +100,7 @@ def asked(capsys, question):
 
 def answers(monkeypatch, text):
     """Whatever `phi-lab chat` asks, the model says `text`."""
-    monkeypatch.setattr(rollouts, "sample", lambda *args, **settings: [[SimpleNamespace(text=text)]])
+    monkeypatch.setattr(sampling, "sample", lambda *args, **settings: [[SimpleNamespace(text=text)]])
 
 
 @settings(max_examples=300)

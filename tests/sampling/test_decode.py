@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from phi_lab import sampling
 from phi_lab.model import checkpoints
-from phi_lab.sampling import decode, rollouts
+from phi_lab.sampling import cpu, decode
 from phi_lab.sampling.decode import Phi
+from phi_lab.sampling.params import MAX_ROWS
 
 WIDE = {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 64}
 
@@ -32,7 +34,7 @@ def test_exponentials_of_small_differences_are_exact_to_rounding():
 
 @pytest.fixture(params=[{}, WIDE], ids=["two heads a group", "three heads a group"])
 def phi(request, tokenizer):
-    """Random weights, but large, as in test_rollouts; a part of each head is not rotated."""
+    """Random weights, but large, as in test_sampler; a part of each head is not rotated."""
     config = checkpoints.config("phi-nano", len(tokenizer))
     for name, value in request.param.items():
         setattr(config, name, value)
@@ -86,7 +88,7 @@ def test_an_idle_row_changes_nothing_for_the_others(phi, compiled):
 def test_where_nothing_is_compiled_the_rollouts_are_the_same(shipped, monkeypatch):
     """As on a GPU, through refills and filled gaps."""
     model, tokenizer = checkpoints.load(shipped("grpo")), checkpoints.load_tokenizer(shipped("grpo"))
-    monkeypatch.setitem(rollouts.SLOTS, "cpu", 20)  # refilled when three are free
+    monkeypatch.setitem(MAX_ROWS, "cpu", 20)  # refilled when three are free
     prompts = [f"Compute {number}+{3 * number}-7." for number in range(12)]
     found, grown = [], []
     for compiled in (True, False):
@@ -100,9 +102,9 @@ def test_where_nothing_is_compiled_the_rollouts_are_the_same(shipped, monkeypatc
                 grown.append(int((length >= 0).sum()))
                 return super().step(token, length, cache)
 
-        monkeypatch.setattr(rollouts, "Phi", Either)
-        found.append(rollouts.sample(model, tokenizer, prompts, samples=2, temperature=0, max_new_tokens=120, seed=0,
-                                     quiet=True))
+        monkeypatch.setattr(cpu, "Phi", Either)
+        params = sampling.SamplingParams(n=2, temperature=0, max_tokens=120)
+        found.append(sampling.sample(model, tokenizer, prompts, params, quiet=True))
     assert [[one.ids for one in group] for group in found[0]] == [[one.ids for one in group] for group in found[1]]
     assert sum(grown) == sum(len(one.ids) - 1 for groups in found for group in groups for one in group)  # none idle
     assert len({len(one.ids) for group in found[0] for one in group}) > 3

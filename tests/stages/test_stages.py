@@ -13,13 +13,13 @@ from accelerate import FullyShardedDataParallelPlugin
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
+from phi_lab import sampling
 from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.distill import training_sets
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
-from phi_lab.sampling import rollouts
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
@@ -802,24 +802,26 @@ def test_a_sampler_that_is_another_model_is_refused(tmp_path, seven, monkeypatch
     folder, problems, _ = seven
     model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
     asked = [chat.prompt_ids(tokenizer, problem.prompt) for problem in problems]
-    groups = rollouts.sample(model, tokenizer, [problem.prompt for problem in problems], samples=1, temperature=0.7,
-                             max_new_tokens=12, seed=0, quiet=True)
+    prompts = [problem.prompt for problem in problems]
+    cool, usual = (sampling.SamplingParams(n=1, temperature=temperature, max_tokens=12) for temperature in (0.7, 1.0))
+    groups = sampling.sample(model, tokenizer, prompts, cool, quiet=True)
     assert grpo.parity(model, asked, [one for (one,) in groups], 0.7) < 1e-4
     assert grpo.parity(model, asked, [one for (one,) in groups], 1.0) > grpo.MAX_LOGPROB_GAP  # another temperature is a mismatch
-    real = rollouts.sample
+    real = sampling.sample
 
     def shifted(*arguments, **rest):
         return [[replace(one, logprobs=[value - 0.2 for value in one.logprobs]) for one in group]
                 for group in real(*arguments, **rest)]
 
-    monkeypatch.setattr(rollouts, "sample", shifted)
+    monkeypatch.setattr(sampling, "sample", shifted)
     with pytest.raises(UserError, match=r"differ by 0\.200 nats a token.*nothing is trained$"):
         grpo.train(folder, problems, tmp_path, GRPO, seed=0, reward=long_word, select=everything)
     assert not (tmp_path / "model").exists()
     model.config.rope_parameters["rope_type"] = "longrope"
     with pytest.raises(UserError, match="LongRoPE"):
-        grpo.require_parity(model, asked, [one for (one,) in shifted(model, tokenizer, [p.prompt for p in problems],
-                            samples=1, temperature=1.0, max_new_tokens=4, seed=0, quiet=True)], 1.0)
+        grpo.require_parity(
+            model, asked, [one for (one,) in shifted(model, tokenizer, prompts, usual, quiet=True)], 1.0
+        )
 
 
 @pytest.mark.parametrize("shift", [0.0, -0.2])
@@ -843,16 +845,18 @@ def test_grpo_samples_from_the_vllm_that_trl_keeps(tmp_path, seven, monkeypatch,
             assert images is None and len(prompts) % num_generations == 0
             assert all(ids == prompts[place - place % num_generations] for place, ids in enumerate(prompts))
             seen.append((len(prompts), num_generations, self.temperature, self.synced))
-            stops = rollouts.stop_tokens(self.model, self.tokenizer)
-            how = (self.temperature, 1.0, self.longest, len(seen), stops)
-            raw = rollouts.ENGINES["cpu"](self.model, prompts, *how, lambda count: None)
+            stops = sampling.stop_tokens(self.model, self.tokenizer)
+            params = sampling.SamplingParams(
+                n=1, temperature=self.temperature, max_tokens=self.longest, seed=len(seen)
+            )
+            raw = sampling.ENGINES["cpu"](self.model, prompts, params, stops, lambda count: None)
             with_shift = [[[value + shift] for value in logprobs] for _, logprobs in raw]
             return prompts, [ids for ids, _ in raw], with_shift, None
 
     from trl.trainer import grpo_trainer
 
     monkeypatch.setattr(grpo_trainer, "VLLMGeneration", Generation)
-    monkeypatch.setattr(rollouts, "require_vllm", lambda: None)
+    monkeypatch.setattr(sampling, "require_vllm", lambda: None)
     config = replace(GRPO, steps=3, candidate_prompts=4, max_new_tokens=6, hardware=replace(GRPO.hardware, engine="vllm"))
 
     def train():
@@ -948,7 +952,7 @@ def test_prompts_with_answers_alike_in_length_are_kept():
         for problem in asked:
             spread, verdicts = problems.index(problem), special.get(problem.id, "wwwwwrrr")
             part = slice(0, 1) if samples == 1 else slice(1, None)
-            groups.append([rollouts.Sample([1] * (50 + (spread if one % 2 else -spread)), [], verdict, "stop")
+            groups.append([sampling.Sample([1] * (50 + (spread if one % 2 else -spread)), [], verdict, "stop")
                            for one, verdict in list(enumerate(verdicts))[part]])
         return groups
 
@@ -1026,13 +1030,13 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     """
     parts = schema.HardwareConfig(micro_batch_size=5)  # several, the last of them smaller
     config = schema.GRPOConfig(1e-9, steps=2, prompts_per_step=4, group_size=8, candidate_prompts=4, max_new_tokens=6, hardware=parts)
-    problems, seen, real = training_sets.questions(4, 1), [], rollouts.sample
+    problems, seen, real = training_sets.questions(4, 1), [], sampling.sample
 
-    def sample(model, tokenizer, prompts, **rest):
-        seen.append((rest["temperature"], prompts, groups := real(model, tokenizer, prompts, **rest)))
+    def sample(model, tokenizer, prompts, params, **rest):
+        seen.append((params.temperature, prompts, groups := real(model, tokenizer, prompts, params, **rest)))
         return groups
 
-    monkeypatch.setattr(rollouts, "sample", sample)
+    monkeypatch.setattr(sampling, "sample", sample)
     result = grpo.train(student, problems, tmp_path, config, seed=2, reward=long_word, advantage=advantage,
                         select=everything, temperature=lambda step, steps: (0.7, 1.6)[step])
     assert [temperature for temperature, _, _ in seen] == [0.7, 1.6]
@@ -1108,15 +1112,15 @@ def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
 @pytest.mark.slow
 def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, monkeypatch):
     """From the shipped DPO checkpoint: enough prompts are sometimes right; what was rewarded becomes more probable."""
-    config, student, batches, real = presets.SMOKE.grpo, shipped("dpo"), [], rollouts.sample
+    config, student, batches, real = presets.SMOKE.grpo, shipped("dpo"), [], sampling.sample
 
-    def sample(model, tokenizer, prompts, **rest):
-        groups = real(model, tokenizer, prompts, **rest)
+    def sample(model, tokenizer, prompts, params, **rest):
+        groups = real(model, tokenizer, prompts, params, **rest)
         if not rest["title"]:  # a training batch, not the choice of prompts
             batches.append((prompts, groups))
         return groups
 
-    monkeypatch.setattr(rollouts, "sample", sample)
+    monkeypatch.setattr(sampling, "sample", sample)
     problems = training_sets.questions(config.candidate_prompts, 50_000, levels=(3, 4))
     result = grpo.train(student, problems, tmp_path, config, seed=0)
     mixed = [1 - row["zero_variance_share"] for row in result.metrics]

@@ -1,19 +1,17 @@
 """The engines that run on a CPU sample from the model: log-probabilities, greedy choices, frequencies."""
 
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
 import torch
 from mpmath import gammainc
 
+from phi_lab import sampling
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
-from phi_lab.sampling import rollouts
+from phi_lab.sampling import SamplingParams, hf
+from phi_lab.sampling.params import MAX_ROWS
 
 PROMPTS = ["Compute 47+38-12.", "Find 9*7.", "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?"]
-ENGINES = sorted(set(rollouts.ENGINES) - {"vllm"})
+ENGINES = sorted(set(sampling.ENGINES) - {"vllm"})
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +24,12 @@ def peaky(tokenizer):
             weight.mul_((12 if "embed" in name else 6) if weight.dim() > 1 else torch.rand_like(weight) + 0.5)
         model.lm_head.weight[tokenizer.eos_token_id] *= 2  # so that some answers end
     return model
+
+
+def sample(model, tokenizer, prompts, *, engine="cpu", tick=None, **params):
+    return sampling.sample(
+        model, tokenizer, prompts, SamplingParams(**params), engine=engine, tick=tick, quiet=True
+    )
 
 
 def reference(model, tokenizer, prompt, ids, temperature):
@@ -46,8 +50,7 @@ def check_logprobs(model, tokenizer, prompts, groups, temperature):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 0.0])
 def test_log_probabilities_of_every_token(peaky, tokenizer, engine, temperature):
-    groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=3, temperature=temperature, max_new_tokens=30, seed=1,
-                             engine=engine, quiet=True)
+    groups = sample(peaky, tokenizer, PROMPTS, n=3, temperature=temperature, max_tokens=30, seed=1, engine=engine)
     assert [len(group) for group in groups] == [3, 3, 3]
     check_logprobs(peaky, tokenizer, PROMPTS, groups, temperature)
     assert min(min(one.logprobs) for group in groups for one in group) < -0.5  # the model is not certain of everything
@@ -55,17 +58,14 @@ def test_log_probabilities_of_every_token(peaky, tokenizer, engine, temperature)
 
 def test_log_probabilities_of_a_shipped_model(shipped):
     model, tokenizer = checkpoints.load(shipped("grpo")).eval(), checkpoints.load_tokenizer(shipped("grpo"))
-    groups = rollouts.sample(
-        model, tokenizer, PROMPTS, samples=4, temperature=1.0, max_new_tokens=150, seed=2, quiet=True
-    )
+    groups = sample(model, tokenizer, PROMPTS, n=4, temperature=1.0, max_tokens=150, seed=2)
     check_logprobs(model, tokenizer, PROMPTS, groups, 1.0)
     assert all("\\boxed{" in one.text for one in groups[0])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_greedy_is_generate_token_for_token(peaky, tokenizer, engine):
-    groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=40, seed=0,
-                             engine=engine, quiet=True)
+    groups = sample(peaky, tokenizer, PROMPTS, n=1, temperature=0, max_tokens=40, engine=engine)
     stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
     for prompt, (one,) in zip(PROMPTS, groups, strict=True):
         asked = torch.tensor([chat.prompt_ids(tokenizer, prompt)])
@@ -98,8 +98,9 @@ def test_chi_square_itself():
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_first_tokens_follow_the_softmax(peaky, tokenizer, engine, temperature):
     counts = [0] * len(tokenizer)
-    (group,) = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=3000, temperature=temperature, max_new_tokens=1,
-                               seed=11, engine=engine, quiet=True)
+    (group,) = sample(
+        peaky, tokenizer, PROMPTS[:1], n=3000, temperature=temperature, max_tokens=1, seed=11, engine=engine
+    )
     for one in group:
         counts[one.ids[0]] += 1
     with torch.no_grad():
@@ -119,8 +120,9 @@ def test_top_p_draws_from_the_likeliest_tokens_only(peaky, tokenizer, engine):
     kept = torch.zeros_like(chances).scatter(0, order[:few], ranked[:few] / ranked[:few].sum())
     assert 5 < few < len(tokenizer) // 2
     counts = [0] * len(tokenizer)
-    (group,) = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=3000, temperature=2.5, top_p=0.7, seed=11,
-                               max_new_tokens=1, engine=engine, quiet=True)
+    (group,) = sample(
+        peaky, tokenizer, PROMPTS[:1], n=3000, temperature=2.5, top_p=0.7, max_tokens=1, seed=11, engine=engine
+    )
     for one in group:
         counts[one.ids[0]] += 1
         assert one.logprobs[0] == pytest.approx(chances[one.ids[0]].log().item(), abs=1e-4)  # of all tokens
@@ -131,8 +133,7 @@ def test_top_p_draws_from_the_likeliest_tokens_only(peaky, tokenizer, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_seed_makes_the_rollouts(peaky, tokenizer, engine):
     def collect_rollouts(seed):
-        return rollouts.sample(peaky, tokenizer, PROMPTS, samples=2, temperature=1.0, max_new_tokens=12, seed=seed,
-                               engine=engine, quiet=True)
+        return sample(peaky, tokenizer, PROMPTS, n=2, temperature=1.0, max_tokens=12, seed=seed, engine=engine)
 
     assert collect_rollouts(4) == collect_rollouts(4) != collect_rollouts(5)
 
@@ -151,13 +152,12 @@ def test_threads_do_not_change_the_rollouts_of_two_halves(peaky, tokenizer, thre
     for count in (1, 2):
         threads(count)
         counts = []
-        found.append(rollouts.sample(peaky, tokenizer, PROMPTS, samples=33, temperature=1.0, max_new_tokens=20, seed=1,
-                                     tick=counts.append))
+        groups = sample(peaky, tokenizer, PROMPTS, n=33, temperature=1.0, max_tokens=20, seed=1, tick=counts.append)
+        found.append(groups)
         assert sum(counts) == 99 and torch.get_num_threads() == count
     assert found[0] == found[1]
     check_logprobs(peaky, tokenizer, PROMPTS, found[0], 1.0)
-    alike = rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=80, temperature=1.0, max_new_tokens=20, seed=1,
-                            quiet=True)
+    alike = sample(peaky, tokenizer, PROMPTS[:1], n=80, temperature=1.0, max_tokens=20, seed=1)
     assert alike[0][:40] != alike[0][40:]  # the halves do not share their random numbers
 
 
@@ -172,18 +172,16 @@ def test_ctrl_c_ends_both_halves(peaky, tokenizer, threads, count):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rollouts.sample(peaky, tokenizer, PROMPTS, samples=100, temperature=1.0, max_new_tokens=200, seed=1, tick=tick)
+        sample(peaky, tokenizer, PROMPTS, n=100, temperature=1.0, max_tokens=200, seed=1, tick=tick)
     assert len(ticks) <= 2 and torch.get_num_threads() == count
 
 
 @pytest.mark.parametrize("slots", [3, 8, 64])
 def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, monkeypatch, slots):
     """40 answers of different lengths through few rows: each must still be its own question's."""
-    monkeypatch.setitem(rollouts.SLOTS, "cpu", slots)
+    monkeypatch.setitem(MAX_ROWS, "cpu", slots)
     prompts = [f"Compute {number}+{'1' * (number % 7 + 1)}." for number in range(20)]
-    groups = rollouts.sample(
-        peaky, tokenizer, prompts, samples=2, temperature=1.0, max_new_tokens=25, seed=6, quiet=True
-    )
+    groups = sample(peaky, tokenizer, prompts, n=2, temperature=1.0, max_tokens=25, seed=6)
     lengths = {len(one.ids) for group in groups for one in group}
     reasons = {one.finish_reason for group in groups for one in group}
     assert len(lengths) > 5 and reasons == {"stop", "length"}, (lengths, reasons)
@@ -191,16 +189,14 @@ def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, 
 
 
 def test_hf_goes_on_in_batches(peaky, tokenizer, monkeypatch):
-    monkeypatch.setitem(rollouts.SLOTS, "cpu", 4)
-    groups = rollouts.sample(peaky, tokenizer, PROMPTS, samples=3, temperature=1.0, max_new_tokens=20, seed=6,
-                             engine="hf", quiet=True)
+    monkeypatch.setitem(MAX_ROWS, "cpu", 4)
+    groups = sample(peaky, tokenizer, PROMPTS, n=3, temperature=1.0, max_tokens=20, seed=6, engine="hf")
     check_logprobs(peaky, tokenizer, PROMPTS, groups, 1.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_how_an_answer_ends(peaky, tokenizer, engine):
-    groups = rollouts.sample(peaky, tokenizer, PROMPTS * 4, samples=2, temperature=1.0, max_new_tokens=20, seed=3,
-                             engine=engine, quiet=True)
+    groups = sample(peaky, tokenizer, PROMPTS * 4, n=2, temperature=1.0, max_tokens=20, seed=3, engine=engine)
     flat = [one for group in groups for one in group]
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     assert {one.finish_reason for one in flat} == {"stop", "length"}
@@ -214,75 +210,26 @@ def test_how_an_answer_ends(peaky, tokenizer, engine):
 
 def test_sampling_leaves_the_model_as_it_was(peaky, tokenizer):
     peaky.train()
-    rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=1.0, max_new_tokens=3, seed=0, quiet=True)
+    sample(peaky, tokenizer, PROMPTS, n=1, temperature=1.0, max_tokens=3)
     assert peaky.training
     peaky.eval()
-    rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=1.0, max_new_tokens=3, seed=0, quiet=True)
+    sample(peaky, tokenizer, PROMPTS, n=1, temperature=1.0, max_tokens=3)
     assert not peaky.training
 
 
 def test_unknown_engine(peaky, tokenizer):
     with pytest.raises(UserError, match="unknown engine 'tpu'.*cpu, hf, vllm"):
-        rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0, engine="tpu")
+        sample(peaky, tokenizer, PROMPTS, n=1, temperature=0, max_tokens=1, engine="tpu")
 
 
 def test_the_engine_cpu_knows_one_architecture(peaky, tokenizer, monkeypatch):
     monkeypatch.setattr(peaky.config, "model_type", "gpt2")
     with pytest.raises(UserError, match="Phi-3 models only, not gpt2: choose hf"):
-        rollouts.sample(peaky, tokenizer, PROMPTS, samples=1, temperature=0, max_new_tokens=1, seed=0)
-
-
-def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped, tokenizer, monkeypatch):
-    """A stand-in for the package: what our side hands over, and that answers come back in the order of the jobs."""
-    seen, started = {}, []
-
-    class LLM:
-        def __init__(self, folder, **settings):
-            assert (Path(folder) / "model.safetensors").is_file()
-            started.append(settings)
-
-        def generate(self, jobs, settings, use_tqdm):
-            seen.update(settings=settings, jobs=jobs)
-            ids = [[5, 6 + place, tokenizer.eos_token_id] for place in range(len(jobs))]
-            steps = [[{token: SimpleNamespace(logprob=-token / 8)} for token in row] for row in ids]
-            rows = zip(ids, steps, strict=True)
-            return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=i, logprobs=p)]) for i, p in rows]
-
-    package = SimpleNamespace(LLM=LLM, SamplingParams=dict, TokensPrompt=lambda prompt_token_ids: prompt_token_ids)
-    monkeypatch.setitem(sys.modules, "vllm", package)
-    rollouts.release_engine()
-    model = checkpoints.load_to_sample(shipped("grpo"), "vllm")
-    assert model.device.type == "meta"  # shapes only: vLLM reads the weights
-    asked = {"samples": 2, "temperature": 0.6, "top_p": 0.9, "max_new_tokens": 9, "engine": "vllm", "quiet": True}
-    groups = rollouts.sample(model, tokenizer, PROMPTS[:2], seed=3, **asked)
-    flat = [one for group in groups for one in group]
-    assert [one.ids[1] for one in flat] == [6, 7, 8, 9]
-    assert [one.logprobs for one in flat] == [[-token / 8 for token in one.ids] for one in flat]
-    assert {one.finish_reason for one in flat} == {"stop"}
-    assert seen["jobs"] == [chat.prompt_ids(tokenizer, prompt) for prompt in PROMPTS[:2] for _ in range(2)]
-    settings = seen["settings"]
-    assert {(one["temperature"], one["top_p"], one["max_tokens"]) for one in settings} == {(0.6, 0.9, 9)}
-    assert len({one["seed"] for one in settings}) == 4  # samples of one prompt must differ
-    (engine,) = started
-    assert engine["logprobs_mode"] == "processed_logprobs"  # of the distribution that was sampled from
-    assert max(map(len, seen["jobs"])) + 9 <= engine["max_model_len"] <= model.config.max_position_embeddings
-    rollouts.sample(model, tokenizer, [*PROMPTS[:1], 40 * "a longer one "], seed=4, **asked)
-    assert len(started) == 1 and settings != seen["settings"]  # the engine stays, the seed is another
-    rollouts.release_engine()
-    rollouts.sample(model, tokenizer, PROMPTS[:2], seed=4, **asked)
-    assert len(started) == 2
-    rollouts.release_engine()
-
-
-def test_without_vllm_one_line_says_what_to_install(peaky, tokenizer, monkeypatch):
-    monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(UserError, match="needs a GPU and pip install"):
-        rollouts.sample(peaky, tokenizer, PROMPTS[:1], samples=1, temperature=0, max_new_tokens=2, seed=0,
-                        engine="vllm", quiet=True)
+        sample(peaky, tokenizer, PROMPTS, n=1, temperature=0, max_tokens=1)
 
 
 def test_answers_at_once_fit_into_half_of_the_free_memory():
     """Keys and values of Phi-4-mini are 256 KiB a token in float32: 4,352 tokens an answer, 14 GB free."""
     phi = checkpoints.config("phi-4-mini", 200064)
-    assert rollouts._rows(phi, 4352, 14 * 2**30, 1024) == 6  # 6.6 times 1,088 MiB are 7 GiB
-    assert rollouts._rows(phi, 4352, 2**20, 1024) == 1 and rollouts._rows(phi, 100, 80 * 2**30, 1024) == 1024
+    assert hf.max_rows(phi, 4352, 14 * 2**30, 1024) == 6  # 6.6 times 1,088 MiB are 7 GiB
+    assert hf.max_rows(phi, 4352, 2**20, 1024) == 1 and hf.max_rows(phi, 100, 80 * 2**30, 1024) == 1024

@@ -1,0 +1,72 @@
+"""The engine `vllm`, for models that need a GPU; written to vLLM's documentation and not yet run on a GPU."""
+
+import gc
+
+import torch
+from transformers import PreTrainedModel
+
+from phi_lab.core.errors import UserError
+from phi_lab.model import checkpoints
+from phi_lab.sampling.params import Completion, SamplingParams, Tick
+
+_engines: dict[tuple[str, int], object] = {}  # at most one, by (folder, context length): starting it takes a minute
+
+
+def require_vllm() -> None:
+    """Raises UserError where vLLM is not installed."""
+    try:
+        import vllm  # noqa: F401
+    except ImportError:
+        raise UserError("the engine vllm needs a GPU and pip install -c constraints.txt -e '.[gpu]'") from None
+
+
+def _engine(folder: str, context: int):
+    """vLLM for the weights in `folder` and sequences of `context` tokens, held for the next call."""
+    from vllm import LLM
+
+    if (folder, context) not in _engines:
+        release_engine()
+        _engines[folder, context] = LLM(
+            folder, skip_tokenizer_init=True, max_model_len=context, logprobs_mode="processed_logprobs"
+        )
+    return _engines[folder, context]
+
+
+def release_engine() -> None:
+    """Give back the GPU memory that models and vLLM's engine held."""
+    _engines.clear()
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def generate(
+    model: PreTrainedModel, prompts: list[list[int]], params: SamplingParams, stops: set[int], tick: Tick
+) -> list[Completion]:
+    """One completion for each of `prompts` (token ids), by an engine that reads the weights from the folder that the
+    model was loaded from.
+    """
+    require_vllm()
+    import vllm
+
+    settings = [
+        vllm.SamplingParams(
+            temperature=params.temperature, top_p=params.top_p, top_k=-1, max_tokens=params.max_tokens,
+            stop_token_ids=sorted(stops), detokenize=False,
+            logprobs=0,  # of the chosen token alone
+            seed=(params.seed * 1_000_003 + i) % 2**31,  # each its own, or the samples of a prompt would be the same
+        )
+        for i in range(len(prompts))
+    ]
+    context = max(max(map(len, prompts)) + params.max_tokens, checkpoints.min_vllm_context(model))
+    context = min(-(-context // 4096) * 4096, model.config.max_position_embeddings)  # so that calls share an engine
+    engine = _engine(model.name_or_path, context)
+    tokens = [vllm.TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+    outputs = [request.outputs[0] for request in engine.generate(tokens, settings, use_tqdm=False)]
+    tick(len(prompts))
+    return [(list(output.token_ids), _logprobs(output)) for output in outputs]
+
+
+def _logprobs(output) -> list[float]:
+    """Of the chosen tokens of one of vLLM's outputs."""
+    return [step[token].logprob for token, step in zip(output.token_ids, output.logprobs, strict=True)]
