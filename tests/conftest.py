@@ -19,6 +19,7 @@ from phi_lab.core.files import read_rows, write_rows
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run
+from phi_lab.problems import arithmetic
 
 torch.set_num_threads(1)
 # The same examples every time: a stranger's `make test` passes or fails as ours does.
@@ -117,7 +118,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     plan = schema.DistillationConfig(questions=24, validation_questions=6, samples=4)
     for split, count in (("train", 24), ("validation", 6)):
-        asked = training_sets.questions(count, 1, split)
+        asked = arithmetic.sample_problems(count, 1, split)
         whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}
         shards.collect_rollouts(teachers.script(plan, 1), asked, folder / split, **whose)
         training_sets.training_sets(shards.rows(folder / split), folder)

@@ -17,7 +17,7 @@ from accelerate.utils import DistributedType
 
 from phi_lab import sampling
 from phi_lab.config import schema
-from phi_lab.distill import training_sets
+from phi_lab.problems import arithmetic
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 
@@ -89,7 +89,7 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
         sampling.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
         config = schema.GRPOConfig(1e-3, steps=3, prompts_per_step=4, group_size=8, candidate_prompts=8, max_new_tokens=12,
                                       muon=False, hardware=hardware)
-        grpo.train(student, training_sets.questions(8, 1), out, config, seed=0, reward=odd,
+        grpo.train(student, arithmetic.sample_problems(8, 1), out, config, seed=0, reward=odd,
                    select=lambda ask, problems, *_: problems)
 
 

@@ -14,7 +14,7 @@ from IPython.display import HTML
 
 from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, pictures, tables
-from phi_lab.problems import arithmetic
+from phi_lab.problems import worked_solutions
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import sft
@@ -42,7 +42,7 @@ def row_of(name, rows):
     return name, f"{count:,}", *shares, f"{100 * rate:.0f} %", f"{sum(row['tokens'] for row in rows) / count:.0f}"
 
 
-terse = [row for row in right if not arithmetic.written_out(row["completion"])]
+terse = [row for row in right if not worked_solutions.shows_columns(row["completion"])]
 print(f"{100 * len(terse) / len(right):.0f} % of the right answers are terse, such as: {terse[-1]['completion']}")
 head = ("", "answers", "1 operation", "2", "3", "4", "teacher's pass rate", "mean tokens")
 HTML(tables.table("", head, [row_of("mid-training", right), row_of("fine-tuning", subset)]))

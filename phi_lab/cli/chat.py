@@ -43,11 +43,11 @@ def print_answer(model, tokenizer, question: str, temperature: float, seed: int)
     """
     from phi_lab import sampling, verify
     from phi_lab.model import chat
-    from phi_lab.problems import arithmetic
+    from phi_lab.problems import arithmetic, parse_question
 
-    gold = arithmetic.computed(question)
+    gold = parse_question.evaluate_question(question)
     if gold and gold.outside is not None:
-        world = f"the small world (whole numbers from 1 to {arithmetic.LARGEST})"
+        world = f"the small world (whole numbers from 1 to {arithmetic.MAX_NUMBER})"
         print(f"note: {gold.outside} lies outside {world}: do not count on the answer")
     params = sampling.SamplingParams(n=1, temperature=temperature, max_tokens=256, seed=seed)
     ((reply,),) = sampling.sample(model, tokenizer, [question], params, quiet=True)

@@ -8,15 +8,20 @@ from typing import Literal, NotRequired, TypedDict
 VerdictName = Literal["right", "wrong", "unfinished", "unparsed", "timeout"]
 
 
-class Rollout(TypedDict):
-    """One sampled answer with its verdict: a row of `rollouts/*.parquet`, right.jsonl and wrong.jsonl."""
+class ProblemRow(TypedDict):
+    """A problem as a row of a benchmark's file."""
 
-    id: str  # of the problem
+    id: str
     domain: str
     level: int  # 0: not known
-    split: NotRequired[str]
     prompt: str
     answer: str  # the gold answer
+
+
+class Rollout(ProblemRow):
+    """One sampled answer with its verdict: a row of `rollouts/*.parquet`, right.jsonl and wrong.jsonl."""
+
+    split: NotRequired[str]
     sample: int  # which of the problem's samples
     completion: str
     verdict: VerdictName

@@ -22,7 +22,7 @@ from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run
-from phi_lab.problems import benchmarks, sources
+from phi_lab.problems import arithmetic, benchmarks, sources
 from phi_lab.problems.problem import Problem
 from phi_lab.report import figures
 from phi_lab.verify import extract
@@ -34,7 +34,7 @@ COUNTED = ("endpoint", "traces")  # those whose tokens are counted here
 
 @dataclass(frozen=True)
 class DistillationJob:
-    """What to distil. `problems`: "world" or what `sources.problems` takes; `data`: a folder with named sets."""
+    """What to distil. `problems`: "world" or what `sources.read_problems` takes; `data`: a folder with named sets."""
 
     out: Path
     plan: DistillationConfig
@@ -74,7 +74,7 @@ def ask(order: DistillationJob, part: tuple[int, int] = (0, 1)) -> None:
     said: dict[str, list[str]] = {}
     samples = order.plan.samples
     world = order.problems == "world"
-    asked = training_sets.questions(order.plan.questions, order.seed) if world else _asked(order, said)
+    asked = arithmetic.sample_problems(order.plan.questions, order.seed) if world else _asked(order, said)
     many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
     shards.collect_rollouts(_teacher(order, said, tokenizer), asked, order.out / "rollouts", name=order.teacher, samples=many,
                 temperature=order.plan.temperature, seed=order.seed, part=part)
@@ -147,7 +147,7 @@ def _teacher(order: DistillationJob, said: dict[str, list[str]], tokenizer: PreT
 def _asked(order: DistillationJob, said: dict[str, list[str]]) -> Iterator[Problem]:
     """A set's problems in turn. `said` is given the traces of each as it comes, and keeps those of two chunks."""
     seen: set[str] = set()
-    found = sources.problems(order.problems, order.data, order.columns)
+    found = sources.read_problems(order.problems, order.data, order.columns)
     new = ((problem, traces) for problem, traces in found if traces or order.teacher != "traces")
     for problem, traces in islice(new, order.plan.questions):
         if problem.id in seen:  # the same question twice in a set: its rollouts belong to one
@@ -166,4 +166,4 @@ def _held(order: DistillationJob) -> Iterator[tuple[str, str]]:
     for name in benchmarks.NAMES:
         yield from ((name, row["prompt"]) for row in benchmarks.load(name))
     for name in order.decontaminate_against:
-        yield from ((name, problem.prompt) for problem, _ in sources.problems(name, order.data))
+        yield from ((name, problem.prompt) for problem, _ in sources.read_problems(name, order.data))

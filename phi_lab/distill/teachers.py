@@ -24,7 +24,7 @@ from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
 from phi_lab.distill.shards import Answer, Chunk, SampleKey, Teacher
 from phi_lab.model import chat, checkpoints
-from phi_lab.problems import arithmetic
+from phi_lab.problems import worked_solutions
 
 
 def counter(name: str = "") -> PreTrainedTokenizerFast:
@@ -51,7 +51,7 @@ def script(config: DistillationConfig, seed: int) -> Teacher:
         for problem in chunk.problems:
             for _ in range(config.samples):
                 chunk.tick(1)
-                text = chat.completion_text(*arithmetic.solution(problem, rng.choice(arithmetic.STYLES), rng))
+                text = chat.completion_text(*worked_solutions.write_solution(problem, rng.choice(worked_solutions.STYLES), rng))
                 yield text, "stop", len(tokenizer(text).input_ids) + 1
 
     return _whole_chunks(answers, config.samples)

@@ -11,31 +11,12 @@ keeps wrong ones for Rollout DPO. Here likewise: `rollouts/` holds everything th
 
 import json
 import os
-import random
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 from phi_lab.core.files import write_json
 from phi_lab.distill.funnel import Funnel
-from phi_lab.problems import arithmetic
-from phi_lab.problems.problem import Problem
-
-LEVELS = (1, 2, 3, 4)
-LEVEL_SHARE = (30, 20, 25, 25)
-
-
-def questions(count: int, seed: int, split: str = "train", levels: tuple[int, ...] = LEVELS) -> list[Problem]:
-    """`count` different arithmetic problems of one split: no two share operands and operators."""
-    shares = [LEVEL_SHARE[level - 1] for level in levels]
-    rng, seen, chosen = random.Random(f"{split}-{seed}"), set(), []
-    while len(chosen) < count:
-        level = rng.choices(levels, shares)[0]
-        problem = arithmetic.sample_split(rng, level, split, arithmetic.MORE_FRACTIONS)
-        if problem.key not in seen:
-            seen.add(problem.key)
-            chosen.append(problem)
-    return chosen
 
 
 def training_sets(rows: Iterable[dict], out: Path, funnel: Funnel | None = None, about: str = "") -> dict:

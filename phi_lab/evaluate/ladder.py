@@ -53,7 +53,7 @@ def evaluate(
         rows = []
         for kind, some, count, temperature, own, first in rounds:
             title = f"{name} {benchmark}, {kind}"
-            asked = [benchmarks.question(sets[benchmark], problem["prompt"]) for problem in some]
+            asked = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in some]
             found = _answers(network, tokenizer, some, asked, count, temperature, config, own, title)
             rows += [{**row, "sample": row["sample"] + first} for row in found]
         write_rows(out / f"{name}.{benchmark}.jsonl", rows)

@@ -55,7 +55,7 @@ def measure(
     copies = os.environ.get("PHI_LAB_SETS")
     asked = {}
     for name in names:
-        found = sources.problems(name, Path(copies) if copies else None, measured=True)
+        found = sources.read_problems(name, Path(copies) if copies else None, evaluation=True)
         asked[name] = list({problem.id: problem for problem, _ in found}.values())  # what is there twice counts once
     whose = {"model": checkpoints.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
     ensure_same_manifest(out / "protocol.json", whose, "choose another --out")

@@ -29,12 +29,12 @@ from phi_lab.config.presets import LAB
 from phi_lab.config.schema import STAGES, EvaluationConfig, HardwareConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
-from phi_lab.distill import shards, training_sets
+from phi_lab.distill import shards
 from phi_lab.distill.teachers import script
 from phi_lab.lab import tables
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import experiment, launch, run
-from phi_lab.problems import arithmetic, benchmarks
+from phi_lab.problems import arithmetic, benchmarks, worked_solutions
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import figures, replications, report
 from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title
@@ -230,7 +230,7 @@ class Lab:
         if self._natural():
             print("the script knows only the small world: its questions are not those of this run's set")
         plan, folder = self.config.distillation, self.data() / "script"
-        shards.collect_rollouts(script(plan, self.seed), training_sets.questions(questions, self.seed), folder, name="script",
+        shards.collect_rollouts(script(plan, self.seed), arithmetic.sample_problems(questions, self.seed), folder, name="script",
                     samples=plan.samples, temperature=plan.temperature, seed=self.seed)
         return list(shards.rows(folder, questions))
 
@@ -265,7 +265,7 @@ class Lab:
         levels: of the small world's questions; those of a set of natural text are drawn from all of it.
         """
         seed, plan, folder = self.seed + 70_000, self.config.evaluation, self.folder(stage)
-        asked = self._natural(prompts, seed) or training_sets.questions(prompts, seed, levels=levels)
+        asked = self._natural(prompts, seed) or arithmetic.sample_problems(prompts, seed, levels=levels)
         params = sampling.SamplingParams(
             n=size, temperature=temperature, max_tokens=plan.max_new_tokens, seed=self.seed
         )
@@ -366,7 +366,7 @@ def ask_ten(
     answer, completion, verdict, tokens.
     """
     problems = ten_problems(config)
-    asked = [benchmarks.question(config.benchmarks[1], problem["prompt"]) for problem in problems]
+    asked = [benchmarks.build_prompt(config.benchmarks[1], problem["prompt"]) for problem in problems]
     params = sampling.SamplingParams(n=1, temperature=temperature, max_tokens=config.max_new_tokens, seed=seed)
     found = sampling.sample(model, tokenizer, asked, params, quiet=True, engine=config.engine)
     sampling.release_engine()
@@ -377,7 +377,7 @@ def style(completion: str) -> str:
     """How an answer was worked out, by its own words: terse, plain (columns, no more), checking, backtracking."""
     if " no " in completion or "check " in completion:
         return "backtracking" if " no " in completion else "checking"
-    return "plain" if arithmetic.written_out(completion) else "terse"
+    return "plain" if worked_solutions.shows_columns(completion) else "terse"
 
 
 def short(path: Path) -> str:

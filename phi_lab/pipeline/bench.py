@@ -30,7 +30,7 @@ from phi_lab.distill import training_sets
 from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.model import chat, checkpoints
 from phi_lab.pipeline.run import DISTILLED, SHIPPED
-from phi_lab.problems import benchmarks
+from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.stages import grpo, rollout_dpo
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon
@@ -135,13 +135,13 @@ class Lab:
 
     def grpo(self) -> float:
         """Steps a second, without the choice of prompts, which TRL has not."""
-        config, asked = replace(presets.LAB.grpo, steps=STEPS // 12), training_sets.questions(200, 1)
+        config, asked = replace(presets.LAB.grpo, steps=STEPS // 12), arithmetic.sample_problems(200, 1)
         return config.steps / _silent(lambda: grpo.train(
             SHIPPED / "dpo", asked, self.folder / "grpo", config, seed=0, select=lambda ask, all, *_: all
         )).seconds
 
     def grpo_trl(self) -> float:
-        config, asked = presets.LAB.grpo, training_sets.questions(200, 1)
+        config, asked = presets.LAB.grpo, arithmetic.sample_problems(200, 1)
         rows = [{"prompt": chat.prompt_text(problem.prompt), "answer": problem.answer} for problem in asked]
         arguments = GRPOConfig(
             **self.quiet, max_steps=1, num_generations=config.group_size, temperature=config.temperature_start, beta=0.0,

@@ -37,6 +37,7 @@ from phi_lab.model import chat, checkpoints
 from phi_lab.model.checkpoints import DATA
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require as require_memory
+from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
 from phi_lab.report.ladder_rows import SHIPPED_START
@@ -251,7 +252,7 @@ def candidates(data: Path, count: int, seed: int) -> list[Problem]:
     rows = [row for name in ("right", "wrong") for row in read_rows(data / f"{name}.jsonl")]
     asked = {row["id"]: row for row in rows if row["domain"] not in WORLD and "answer" in row}
     if not asked:
-        return training_sets.questions(count, seed + 50_000)
+        return arithmetic.sample_problems(count, seed + 50_000)
     chosen = random.Random(seed).sample(sorted(asked), min(count, len(asked)))
     return [Problem(row["domain"], "text", row["level"], name, row["prompt"], row["answer"])
             for name, row in ((name, asked[name]) for name in chosen)]
@@ -336,8 +337,8 @@ def training_data(out: Path, config: RunConfig, seed: int, say: Callable[[str], 
     plan = config.distillation
     count = plan.questions + (plan.shipped_questions if own else 0)
     say(f"distillation: {count} questions, {plan.samples} rollouts each")
-    for folder, asked in (("validation", training_sets.questions(plan.validation_questions, seed, "validation")),
-                          ("rollouts", training_sets.questions(count, seed))):
+    for folder, asked in (("validation", arithmetic.sample_problems(plan.validation_questions, seed, "validation")),
+                          ("rollouts", arithmetic.sample_problems(count, seed))):
         shards.collect_rollouts(teachers.model(teacher, plan, seed), asked, data / folder, name="model", samples=plan.samples,
                     temperature=plan.temperature, seed=seed)
     held = funnel.Funnel().sift(shards.rows(data / "validation"))
@@ -485,7 +486,7 @@ def run_own_arm(out: Path, config: RunConfig, seed: int, say: Callable[[str], No
 
     def train(folder: Path) -> Result:
         plan = replace(config.distillation, questions=config.dpo.on_policy_questions)
-        asked = training_sets.questions(plan.questions, seed + 90_000, levels=(3, 4))
+        asked = arithmetic.sample_problems(plan.questions, seed + 90_000, levels=(3, 4))
         shards.collect_rollouts(teachers.model(student, plan, seed), asked, folder / "rollouts", name="student",
                     samples=plan.samples, temperature=plan.temperature, seed=seed)
         training_sets.training_sets(shards.rows(folder / "rollouts"), folder, about="Sampled from the student itself.")

@@ -1,9 +1,9 @@
-"""Three fixed benchmarks, shipped: they play MATH-500 (`easy`), AIME (`hard`) and GPQA (`transfer`) in the small world.
+"""Three fixed benchmarks, shipped: they stand for MATH-500 (`easy`), AIME (`hard`) and GPQA (`transfer`).
 
-easy: one operation; hard: three or four; transfer: logic, which no stage after pretraining ever sees. 1,000 problems
-each, all from the benchmark split, so no problem of theirs is ever trained on, in whatever wording
-(tests/problems/test_world.py proves it). What may be trained on is a step: the columns of a longer problem can be those of an
-easy one, as every sum is made of the same hundred sums of digits.
+easy: one operation; hard: three or four; transfer: logic, which no stage after pretraining trains on. 1,000 problems
+each, all from the benchmark split, so none of them is ever trained on, in whatever wording
+(tests/problems/test_benchmarks.py proves it). A step may be trained on: the columns of a longer problem can be those
+of an easy one, as every sum is made of the same hundred sums of digits.
 
     python -m phi_lab.problems.benchmarks        # writes data/benchmarks again, byte for byte
 """
@@ -11,49 +11,53 @@ easy one, as every sum is made of the same hundred sums of digits.
 import os
 import random
 from pathlib import Path
+from typing import cast
 
 from phi_lab.config.schema import INSTRUCTION
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
+from phi_lab.core.paths import BENCHMARKS
+from phi_lab.core.records import ProblemRow
 from phi_lab.model import chat
-from phi_lab.model.checkpoints import DATA
 from phi_lab.problems import arithmetic, logic, sources
 
-FOLDER = DATA / "benchmarks"
 NAMES = ("easy", "hard", "transfer")
 SIZE = 1000
 LEVELS = {"easy": (1,), "hard": (3, 4), "transfer": (1, 2, 3)}
+SAMPLERS = {"easy": arithmetic.sample_split, "hard": arithmetic.sample_split, "transfer": logic.sample_split}
 
 
-def load(name: str) -> list[dict]:
-    """The rows of a benchmark: `id, domain, level, prompt, answer`; besides the lab's own, any of `sources.NAMED`, from
-    the hub or from a folder that PHI_LAB_SETS names.
+def load(name: str) -> list[ProblemRow]:
+    """The problems of a benchmark. Besides one of `NAMES`, `name` may be one of `sources.NAMED`, which is read from the
+    hub or from the folder in the environment variable PHI_LAB_SETS.
 
     Raises UserError for an unknown name, and for a set that cannot be found or read.
     """
     if name in NAMES:
-        return read_rows(FOLDER / f"{name}.jsonl", ("id", "prompt", "answer"))
+        return cast(list[ProblemRow], read_rows(BENCHMARKS / f"{name}.jsonl", ("id", "prompt", "answer")))
     if name not in sources.NAMED:
         raise UserError(f"unknown benchmark {name!r}: choose one of {', '.join((*NAMES, *sources.NAMED))}")
     folder = os.environ.get("PHI_LAB_SETS")
-    return [problem.row() for problem, _ in sources.problems(name, Path(folder) if folder else None, measured=True)]
+    problems = sources.read_problems(name, Path(folder) if folder else None, evaluation=True)
+    return [problem.row() for problem, _ in problems]
 
 
-def question(name: str, prompt: str) -> str:
-    """What a model is asked: a problem of the lab's own sets as it stands, one of a public set after the instruction of
-    `phi_lab.evaluate.public_benchmarks`. A model of the small world answers in a box by itself; one from elsewhere has to be
-    told.
+def build_prompt(name: str, problem: str) -> str:
+    """The user message for a problem of benchmark `name`.
+
+    A model of the small world answers in a box by itself, so those problems stand alone; the problems of public sets
+    follow the instruction of `phi_lab.evaluate.public_benchmarks`.
     """
-    return prompt if name in NAMES else chat.prepend_instruction(INSTRUCTION, prompt)
+    return problem if name in NAMES else chat.prepend_instruction(INSTRUCTION, problem)
 
 
-def build(folder: Path = FOLDER, seed: int = 2026) -> None:
-    """Draw the benchmarks anew: different prompts, levels in turn."""
+def build(folder: Path = BENCHMARKS, seed: int = 2026) -> None:
+    """Sample the benchmarks anew: different prompts, levels in turn."""
     for name in NAMES:
-        rng, rows = random.Random(f"{name}-{seed}"), {}
-        draw = logic.sample_split if name == "transfer" else arithmetic.sample_split
+        rng, levels = random.Random(f"{name}-{seed}"), LEVELS[name]
+        rows: dict[str, ProblemRow] = {}
         while len(rows) < SIZE:
-            problem = draw(rng, LEVELS[name][len(rows) % len(LEVELS[name])], "benchmark")
+            problem = SAMPLERS[name](rng, levels[len(rows) % len(levels)], "benchmark")
             rows.setdefault(problem.id, problem.row())
         write_rows(folder / f"{name}.jsonl", rows.values())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.progress import Bar
 from phi_lab.model import chat, checkpoints
-from phi_lab.problems import arithmetic, logic
+from phi_lab.problems import arithmetic, logic, pretraining_notes, worked_solutions
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
 
@@ -32,16 +32,16 @@ def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> li
     for _ in _counted(count, "writing pretraining text"):
         kind = rng.random()
         if kind < scratch:
-            ids = tokenizer(arithmetic.scratch_work(rng, split)).input_ids + [tokenizer.eos_token_id]
+            ids = tokenizer(pretraining_notes.scratch_work(rng, split)).input_ids + [tokenizer.eos_token_id]
             documents.append((ids, ids))
             continue
         if kind < tables:
             if kind < facts:
-                pairs = arithmetic.facts(rng, split)
+                pairs = pretraining_notes.facts(rng, split)
             elif kind < readings:
-                pairs = arithmetic.readings(rng, split)
+                pairs = pretraining_notes.readings(rng, split)
             else:
-                pairs = arithmetic.plans(rng, split) if kind < plans else arithmetic.tables(rng)
+                pairs = pretraining_notes.plans(rng, split) if kind < plans else pretraining_notes.tables(rng)
             documents.append(_notes(tokenizer, pairs))
             continue
         if kind < logical:
@@ -75,8 +75,9 @@ def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> 
     rng, documents = random.Random(seed), []
     for _ in _counted(count, "writing worked solutions"):
         level = rng.choices((1, 2, 3, 4), (12, 20, 34, 34))[0]
-        problem = arithmetic.sample_split(rng, level, split, arithmetic.MORE_FRACTIONS)
-        work, answer = arithmetic.solution(problem, rng.choices(arithmetic.STYLES, (40, 30, 30))[0], rng)
+        problem = arithmetic.sample_split(rng, level, split, arithmetic.EXTRA_FRACTIONS)
+        style = rng.choices(worked_solutions.STYLES, (40, 30, 30))[0]
+        work, answer = worked_solutions.write_solution(problem, style, rng)
         documents.append(lm.document(tokenizer, problem.prompt, chat.completion_text(work, answer)))
     return documents
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.files import read_rows
-from phi_lab.problems import arithmetic
+from phi_lab.problems import worked_solutions
 from phi_lab.problems.problem import WORLD
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
@@ -32,7 +32,7 @@ Choose = Callable[[list[dict], int, int], list[dict]]  # (right rollouts, count,
 def mostly_written_out(completion: str) -> bool:
     """Whether an answer may come in: its steps are written out, or its hash is among the first `TERSE` percent."""
     digest = int(hashlib.sha256(completion.encode()).hexdigest()[:6], 16)
-    return arithmetic.written_out(completion) or digest % 100 < TERSE
+    return worked_solutions.shows_columns(completion) or digest % 100 < TERSE
 
 
 def choose(rows: list[dict], count: int, seed: int, good: Callable[[str], bool] = mostly_written_out) -> list[dict]:

@@ -13,10 +13,11 @@ import pytest
 
 from phi_lab.config import schema
 from phi_lab.core.errors import UserError
-from phi_lab.distill import shards, teachers, training_sets
+from phi_lab.distill import shards, teachers
+from phi_lab.problems import arithmetic
 
 PLAN = schema.DistillationConfig(questions=30, validation_questions=0, samples=3)
-ASKED = training_sets.questions(30, 1)
+ASKED = arithmetic.sample_problems(30, 1)
 WHOSE = {"name": "script", "samples": 3, "temperature": 1.0, "seed": 1}
 
 
@@ -167,7 +168,7 @@ def slow(chunks, done):
         time.sleep(0.004)
         done(*answer)
     test_shards.one_by_one()(chunks, one)
-shards.roll(slow, test_shards.ASKED, Path(sys.argv[1]), **test_shards.WHOSE)
+shards.collect_rollouts(slow, test_shards.ASKED, Path(sys.argv[1]), **test_shards.WHOSE)
 """
 
 

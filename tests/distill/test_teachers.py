@@ -373,7 +373,7 @@ NATURAL = {
 def test_known_sets_have_questions_and_final_answers(tmp_path, name):
     row, gold = NATURAL[name]
     write_rows(tmp_path / name / "test.jsonl", [row, {**row, **dict.fromkeys({"answer", "correct"} & set(row))}])
-    (problem, _), *rest = sources.problems(name, tmp_path)
+    (problem, _), *rest = sources.read_problems(name, tmp_path)
     assert (problem.answer, problem.domain) == (gold, name) and problem.prompt.startswith("Q?")
     assert ("B)2" in problem.prompt) == (name == "aqua-rat") and not rest
     assert problem.level == (3 if name == "math500" else 0)

@@ -104,8 +104,8 @@ def test_a_set_is_measured_on_its_test_split_and_a_question_counts_once(tmp_path
     (row,) = measure(shipped, tmp_path / "out", ["gsm8k"])
     assert {one["answer"] for one in shards.rows(tmp_path / "out" / "gsm8k")} == {"2"}
     assert (row["problems"], row["samples"]) == (1, 3)
-    assert {problem.answer for problem, _ in sources.problems("gsm8k", sets)} == {"1"}  # what is learned from
-    assert sources.NAMED["gsm8k"].measured == "test"
+    assert {problem.answer for problem, _ in sources.read_problems("gsm8k", sets)} == {"1"}  # what is learned from
+    assert sources.NAMED["gsm8k"].eval_split == "test"
 
 
 def test_every_portion_has_a_seed_of_its_own(tmp_path, sets, shipped, monkeypatch):

@@ -13,13 +13,13 @@ from phi_lab import sampling
 from phi_lab.config import schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
-from phi_lab.distill import shards, training_sets
+from phi_lab.distill import shards
 from phi_lab.distill.funnel import Rules
 from phi_lab.evaluate import ladder, public_benchmarks
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run
-from phi_lab.problems import benchmarks
+from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.stages import grpo
 
 WORKED = [
@@ -405,7 +405,7 @@ def test_the_script_answers_the_first_questions_of_the_run(lab):
     write_json(lab.out / "data" / "teacher.json", {"weights": checkpoints.fingerprint(run.TEACHER)})
     write_json(lab.out / "data" / "funnel.json", {})
     rows = lab.scripted(3)
-    assert [row["id"] for row in rows[::8]] == [problem.id for problem in training_sets.questions(3, 0)]
+    assert [row["id"] for row in rows[::8]] == [problem.id for problem in arithmetic.sample_problems(3, 0)]
     assert len(rows) == 24 and {row["verdict"] for row in rows} == {"right"}
 
 

@@ -15,7 +15,7 @@ from phi_lab import cli, sampling
 from phi_lab.cli.chat import GREETING
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints
-from phi_lab.problems import arithmetic
+from phi_lab.problems import arithmetic, parse_question, worked_solutions
 from phi_lab.stages.language_modeling import IGNORE, document
 
 MARKS = (chat.SYSTEM, chat.USER, chat.ASSISTANT, chat.END, chat.ENDOFTEXT, chat.THINK, chat.THINK_END)
@@ -108,7 +108,7 @@ def answers(monkeypatch, text):
 def test_the_world_s_own_expressions_are_computed_and_lie_inside(seed, level):
     problem = arithmetic.sample(random.Random(seed), level)
     words = problem.family not in ("expression", "fraction") and not re.fullmatch(r"Find [^a-z]+", problem.prompt)
-    assert arithmetic.computed(problem.prompt) == (None if words else (Fraction(problem.answer), None))
+    assert parse_question.evaluate_question(problem.prompt) == (None if words else (Fraction(problem.answer), None))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_world_s_own_expressions_are_computed_and_lie_inside(seed, level):
     ],
 )
 def test_what_is_typed_is_computed(question, answer, outside):
-    assert arithmetic.computed(question) == (Fraction(answer), None if outside is None else Fraction(outside))
+    assert parse_question.evaluate_question(question) == (Fraction(answer), None if outside is None else Fraction(outside))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_what_is_typed_is_computed(question, answer, outside):
     ],
 )
 def test_what_cannot_be_computed(question):
-    assert arithmetic.computed(question) is None
+    assert parse_question.evaluate_question(question) is None
 
 
 def test_readme_s_example_and_the_greeting_s_are_answered_right(capsys, shipped):
@@ -142,7 +142,7 @@ def test_readme_s_example_and_the_greeting_s_are_answered_right(capsys, shipped)
     (readme,) = re.findall(r'phi-lab chat "(.+?)"', README.read_text(encoding="utf-8"))
     (greeting,) = re.findall(r"such as: (.+?\.) ", GREETING)
     for question in {readme, greeting}:
-        assert arithmetic.computed(question).outside is None
+        assert parse_question.evaluate_question(question).outside is None
         said = asked(capsys, question)
         assert said.endswith("}   right\n") and "note:" not in said
 
@@ -189,10 +189,10 @@ def test_a_thought_is_laid_out_step_by_step():
 
 
 @settings(max_examples=200)
-@given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from(arithmetic.STYLES))
+@given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from(worked_solutions.STYLES))
 def test_laying_out_loses_nothing(seed, level, style):
     rng = random.Random(seed)
-    work, answer = arithmetic.solution(arithmetic.sample(rng, level), style, rng)
+    work, answer = worked_solutions.write_solution(arithmetic.sample(rng, level), style, rng)
     laid = chat.laid_out(chat.completion_text(work, answer))
     assert re.findall(r"\d+", laid) == re.findall(r"\d+", work + answer)
     assert laid.count("\n") == work.count(".")

@@ -9,7 +9,7 @@ def test_gpqa_becomes_letters_in_an_order_of_its_own(tmp_path):
     rows = [{"Question": f"Which {n}?", "Correct Answer": "this", "Incorrect Answer 1": "x", "Incorrect Answer 2": "y",
              "Incorrect Answer 3": "z"} for n in range(12)]
     write_rows(tmp_path / "gpqa-diamond.jsonl", rows)
-    first, again = ([problem for problem, _ in sources.problems("gpqa-diamond", tmp_path)] for _ in range(2))
+    first, again = ([problem for problem, _ in sources.read_problems("gpqa-diamond", tmp_path)] for _ in range(2))
     assert [problem.prompt for problem in first] == [problem.prompt for problem in again]
     for problem in first:
         question, *choices = problem.prompt.split("\n")

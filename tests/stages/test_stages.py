@@ -17,9 +17,8 @@ from phi_lab import sampling
 from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.distill import training_sets
 from phi_lab.model import chat, checkpoints
-from phi_lab.problems import arithmetic
+from phi_lab.problems import arithmetic, worked_solutions
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
@@ -89,7 +88,7 @@ def stage_of(data):
             pair = data / "train-right.jsonl", data / "wrong.jsonl"
             return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware), seed=0)
         config = replace(GRPO, steps=2, hardware=hardware, muon=False)
-        return grpo.train(student, training_sets.questions(4, 1), out, config, seed=0, reward=long_word, select=everything)
+        return grpo.train(student, arithmetic.sample_problems(4, 1), out, config, seed=0, reward=long_word, select=everything)
 
     return stage
 
@@ -118,7 +117,7 @@ def test_base_and_teacher_learn(tmp_path, tokenizer):
     config = schema.LanguageModelingConfig(learning_rate=8e-3, batch_size=4, row_length=320, steps=10, documents=300, warmup_ratio=0.1)
     result = base.train_base(tmp_path / "base", config, seed=0)
     check_leftovers(result, tmp_path / "base")
-    asked = training_sets.questions(20, 1)
+    asked = arithmetic.sample_problems(20, 1)
     rows = [{"prompt": problem.prompt, "completion": f"\\boxed{{{problem.answer}}}"} for problem in asked]
     checkpoints.save(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
     assert moved(tmp_path / "start", result.model) > 0.01
@@ -240,7 +239,7 @@ def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
     terse = [{**row, "completion": f"<think>12+3:5,{n};15.</think>\\boxed{{15}}"} for n, row in enumerate(rows)]
     some = sft.choose(terse, 1000, 0)
     assert 40 < len(some) < 115  # about half of 200, at most three a question
-    chosen = sft.choose(terse[::2] + rows, 1000, 0, arithmetic.written_out)
+    chosen = sft.choose(terse[::2] + rows, 1000, 0, worked_solutions.shows_columns)
     assert len(chosen) == 120  # three of five answers to each question
     assert all(row["completion"] == work for row in chosen)
     for name in {row["id"] for row in chosen}:
@@ -264,11 +263,11 @@ def test_the_form_of_a_solution_is_told_by_its_columns():
     rng, seen = random.Random(1), set()
     for _ in range(300):
         problem = arithmetic.sample(rng, rng.randint(1, 4))
-        style = rng.choice(arithmetic.STYLES)
-        work, _ = arithmetic.solution(problem, style, rng)
+        style = rng.choice(worked_solutions.STYLES)
+        work, _ = worked_solutions.write_solution(problem, style, rng)
         terse = style == "terse" and problem.level > 1
         seen.add((style, terse))
-        assert arithmetic.written_out(work) != terse, work
+        assert worked_solutions.shows_columns(work) != terse, work
     assert len(seen) == 4
 
 
@@ -490,7 +489,7 @@ def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, mon
         return chosen[-1]
 
     def run(out):
-        return grpo.train(student, training_sets.questions(6, 1), out, config, seed=3, reward=long_word, select=select)
+        return grpo.train(student, arithmetic.sample_problems(6, 1), out, config, seed=3, reward=long_word, select=select)
 
     whole = run(tmp_path / "whole")
     resumed, steps = interrupted(monkeypatch, lambda: run(tmp_path / "resumed"), at=12)
@@ -939,7 +938,7 @@ def test_reward_is_plus_or_minus_one():
 def test_prompts_with_answers_alike_in_length_are_kept():
     """Ten prompts whose spread grows; three will not do. The most even 60 % of the rest stay, and a prompt that is
     answered well at once costs one rollout."""
-    problems, counts = training_sets.questions(10, 3), []
+    problems, counts = arithmetic.sample_problems(10, 3), []
     special = {
         problems[0].id: "rrrrrrrr",
         problems[1].id: "wwwwwwww",
@@ -981,7 +980,7 @@ def everything(ask, problems, config, seed, reward):
 @pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
 @pytest.mark.parametrize("value", [1.0, -1.0])
 def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
-    result = grpo.train(student, training_sets.questions(4, 1), tmp_path, GRPO, seed=0, advantage=advantage,
+    result = grpo.train(student, arithmetic.sample_problems(4, 1), tmp_path, GRPO, seed=0, advantage=advantage,
                         reward=lambda texts, answers: [value] * len(texts))
     assert moved(student, result.model) == 0
     assert all(row["zero_variance_share"] == 1 and row["kept_share"] == 0 for row in result.metrics)
@@ -990,7 +989,7 @@ def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
 @pytest.fixture(scope="module")
 def seven(tmp_path_factory, tokenizer):
     """A random model that begins an answer with "7" now and then."""
-    folder, problems = tmp_path_factory.mktemp("seven"), training_sets.questions(4, 1)
+    folder, problems = tmp_path_factory.mktemp("seven"), arithmetic.sample_problems(4, 1)
     model = checkpoints.build("phi-nano", len(tokenizer), 0).eval()
     (token,) = tokenizer("7").input_ids
     with torch.no_grad():
@@ -1030,7 +1029,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
     """
     parts = schema.HardwareConfig(micro_batch_size=5)  # several, the last of them smaller
     config = schema.GRPOConfig(1e-9, steps=2, prompts_per_step=4, group_size=8, candidate_prompts=4, max_new_tokens=6, hardware=parts)
-    problems, seen, real = training_sets.questions(4, 1), [], sampling.sample
+    problems, seen, real = arithmetic.sample_problems(4, 1), [], sampling.sample
 
     def sample(model, tokenizer, prompts, params, **rest):
         seen.append((params.temperature, prompts, groups := real(model, tokenizer, prompts, params, **rest)))
@@ -1067,7 +1066,7 @@ def test_the_gradient_is_the_one_on_paper(tmp_path, student, advantage, monkeypa
 def test_grpo_moves_matrices_as_muon_does(tmp_path, student, by_muon):
     """All directions alike; AdamW follows the few that its gradient has. The first of two steps only warms up."""
     config = replace(GRPO, steps=2, max_new_tokens=6, muon=by_muon)
-    result = grpo.train(student, training_sets.questions(4, 1), tmp_path, config, seed=0, reward=long_word,
+    result = grpo.train(student, arithmetic.sample_problems(4, 1), tmp_path, config, seed=0, reward=long_word,
                         advantage=grpo.group_normalised, select=everything)
     before, after = weights(student), weights(result.model)
     spreads = []
@@ -1089,7 +1088,7 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
         return function
 
     config = schema.GRPOConfig(1e-3, steps=2, prompts_per_step=4, group_size=8, candidate_prompts=4, max_new_tokens=1)
-    grpo.train(student, training_sets.questions(4, 1), tmp_path, config, seed=0,
+    grpo.train(student, arithmetic.sample_problems(4, 1), tmp_path, config, seed=0,
                reward=part("reward", long_word), advantage=part("advantage", grpo.group_normalised),
                temperature=part("temperature", lambda step, steps: 0.9), select=part("select", everything))
     assert set(called) == {"reward", "advantage", "temperature", "select"}
@@ -1097,7 +1096,7 @@ def test_a_learners_parts_are_what_runs(tmp_path, student):
 
 
 def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
-    problems, asked = training_sets.questions(4, 1), []
+    problems, asked = arithmetic.sample_problems(4, 1), []
     assert len({problem.answer for problem in problems}) == 4
 
     def reward(texts, answers):
@@ -1121,7 +1120,7 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
         return groups
 
     monkeypatch.setattr(sampling, "sample", sample)
-    problems = training_sets.questions(config.candidate_prompts, 50_000, levels=(3, 4))
+    problems = arithmetic.sample_problems(config.candidate_prompts, 50_000, levels=(3, 4))
     result = grpo.train(student, problems, tmp_path, config, seed=0)
     mixed = [1 - row["zero_variance_share"] for row in result.metrics]
     assert sum(mixed) / len(mixed) >= 0.3, mixed

@@ -1,0 +1,134 @@
+"""Training text of every kind comes from its split and says what it should."""
+
+import random
+import re
+from collections import defaultdict
+from fractions import Fraction
+from statistics import median
+
+import pytest
+from read_back import (
+    FRACTION,
+    answer_of,
+    chain_identity,
+    identity,
+    read_solution,
+    split_of,
+    worth,
+)
+
+from phi_lab.core.files import read_rows
+from phi_lab.core.paths import DISTILLED
+from phi_lab.model import chat
+from phi_lab.problems import arithmetic, pretraining_notes
+from phi_lab.stages import base
+
+
+def read_documents(tokenizer, documents):
+    """(prompt or None, completion) of each document; text without a question has no prompt."""
+    for ids, _ in documents:
+        text = tokenizer.decode(ids)
+        match = re.fullmatch(r"<\|user\|>(.*)<\|end\|><\|assistant\|>(.*)<\|end\|>", text)
+        yield match.groups() if match else (None, text)
+
+
+def problems_behind(prompt, text):
+    """Keys of all problems that a document is made from."""
+    if prompt is not None:
+        return [identity(prompt)]
+    if not text.endswith(chat.END):  # facts and readings: each result is a problem of its own
+        results = re.findall(r"(\d+)([-+*/])(\d+)=(\d+)\.", text)
+        if re.match(r"\d[*]|\d+/\d=\dr", text):  # tables: products of digits and quotients with a rest are no problems
+            assert all(int(left) < 10 for left, _, _, _ in results)
+            return [None]
+        if not results:  # plans: only the questions say which problems they are
+            plans = re.findall(r"(.+?[.?]) ([/\d][-+*/\d]*(?:,[-+*/\d]+)*)\.", text)
+            return [identity(question) for question, _ in plans]
+        assert len(results) in (6, 12)
+        return [chain_identity(int(left), [(operator, int(right))]) for left, operator, right, _ in results]
+    steps = read_solution(text.removesuffix(chat.END))[0]
+    if steps[0][0] < 11:  # the work of a fraction, whose question cannot be told from it
+        return []
+    assert all(before[3] == after[0] for before, after in zip(steps, steps[1:], strict=False))
+    return [chain_identity(steps[0][0], [step[1:3] for step in steps])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_pretraining_and_teacher_documents_come_from_their_split(tokenizer, split):
+    documents = base.base_documents(tokenizer, 3000, 3, split) + base.worked_documents(tokenizer, 500, 3, split)
+    kinds = {"logic": 0, "arithmetic": 0, "no question": 0}
+    for prompt, text in read_documents(tokenizer, documents):
+        keys = problems_behind(prompt, text)
+        assert {split_of(key) for key in keys if key} <= {split}, text
+        assert keys or text.endswith(chat.END), text  # only the work of a fraction hides its question
+        if prompt is None:
+            kinds["no question"] += 1
+        else:
+            kinds["logic" if prompt.startswith(("Run", "Given")) else "arithmetic"] += 1
+            assert Fraction(re.search(r"\\boxed\{(.+)\}$", text)[1]) == answer_of(prompt)
+    assert min(kinds.values()) > 100, kinds
+
+
+def test_readings_say_what_a_question_asks():
+    for question, continuation in pretraining_notes.readings(random.Random(1), "train") + pretraining_notes.readings(
+        random.Random(2), "train"
+    ):
+        left, operator, right, result = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)\.", continuation).groups()
+        assert identity(question.strip()) == chain_identity(int(left), [(operator, int(right))])
+        assert Fraction(result) == answer_of(question.strip())
+
+
+def test_plans_name_the_operations_and_no_result():
+    for seed in range(40):
+        for question, continuation in pretraining_notes.plans(random.Random(seed), "train"):
+            assert split_of(identity(question.strip())) == "train"
+            if FRACTION.fullmatch(question.strip()):
+                assert worth(None, continuation.removesuffix(".").split(",")) == answer_of(question.strip())
+                continue
+            first, *rest = continuation.removesuffix(".").split(",")
+            left, operator, right = re.fullmatch(r"(\d+)([-+*/])(\d+)", first).groups()
+            operations = [(operator, int(right)), *((part[0], int(part[1:])) for part in rest)]
+            assert identity(question.strip()) == chain_identity(int(left), operations)
+            result = int(left)
+            for sign, number in operations:
+                result = arithmetic.apply(sign, result, number)
+            assert answer_of(question.strip()) == result
+
+
+def test_base_meets_no_worked_solutions_and_the_teacher_only_arithmetic(tokenizer):
+    for prompt, text in read_documents(tokenizer, base.base_documents(tokenizer, 300, 4)):
+        assert prompt is None or not text.startswith(chat.THINK)
+    for prompt, text in read_documents(tokenizer, base.worked_documents(tokenizer, 300, 4)):
+        assert text.startswith(chat.THINK) and not prompt.startswith(("Run", "Given"))
+
+
+def test_distillation_asks_different_questions_of_one_split():
+    for split in ("train", "validation"):
+        problems = arithmetic.sample_problems(400, 7, split)
+        assert {split_of(identity(problem.prompt)) for problem in problems} == {split}
+        assert len({identity(problem.prompt) for problem in problems}) == len(problems) == 400
+        assert {problem.domain for problem in problems} == {"arithmetic"}
+    assert {problem.level for problem in arithmetic.sample_problems(50, 1, levels=(3, 4))} == {3, 4}
+
+
+@pytest.mark.slow
+def test_shipped_rollouts_never_meet_a_benchmark():
+    for name, split in (("rollouts", "train"), ("validation_rollouts", "validation")):
+        path = DISTILLED / f"{name}.jsonl.gz"
+        assert path.is_file(), f"{path} is part of the course and missing: phi-lab ship"
+        prompts = {row["prompt"] for row in read_rows(path, ("prompt",))}
+        assert {split_of(identity(prompt)) for prompt in prompts} == {split}
+
+
+@pytest.mark.slow
+def test_the_shipped_teacher_s_answers_differ_in_length_and_in_verdict():
+    """On questions as hard as `hard`: what prompt selection by length, DPO and GRPO live on."""
+    groups = defaultdict(list)
+    for row in read_rows(DISTILLED / "rollouts.jsonl.gz"):
+        if row["level"] >= 3:
+            groups[row["id"]].append(row)
+    ratios = [max(row["tokens"] for row in group) / min(row["tokens"] for row in group) for group in groups.values()]
+    assert len(groups) > 500 and median(ratios) >= 1.5
+    verdicts = [{row["verdict"] == "right" for row in group} for group in groups.values()]
+    assert sum(len(found) == 2 for found in verdicts) / len(verdicts) >= 0.3
