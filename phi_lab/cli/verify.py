@@ -1,4 +1,4 @@
-"""`phi-lab verify`: judge answers in files, and write a page about the misses."""
+"""`phi-lab verify`: judge answers in files, and write a page about the misses; or explain one verdict."""
 
 from pathlib import Path
 
@@ -12,12 +12,20 @@ def add_parser(commands) -> None:
         commands, "verify", run, "verify the answers in files of cases, and write a page about them",
         "phi-lab verify --cases cases.jsonl --out judged.jsonl",
     )
-    parser.add_argument("--cases", type=Path, required=True, nargs="+", action="extend", metavar="FILE",
+    parser.add_argument("--cases", type=Path, nargs="+", action="extend", default=[], metavar="FILE",
                         help="JSON Lines with id, gold and prediction_text or response; expected or correct (true, "
                         "false) is the label")
     parser.add_argument("--jobs", type=at_least(1), default=2, help="answers judged at once")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE",
-                        help="the cases with verdict and extracted answer; beside it, ending in .html, the page")
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE",
+                        help="the cases with verdict, extracted answer and the rule that decided; beside it, ending in "
+                        ".html, the page")
+    parser.add_argument("--explain", metavar="TEXT", default=None,
+                        help="say what is read from this one text, the verdict and the rule that decided, in both "
+                        "modes; with --gold")
+    parser.add_argument("--gold", default=None, help="the right answer for --explain")
+    parser.add_argument("--conventions", choices=("strict", "benchmark"), default="strict",
+                        help="strict, as for a reward: only what was read without doubt counts; benchmark: by the "
+                        "conventions of public benchmarks (docs/verifier.md)")
     add_judge(parser, "what the rules call wrong or unparsed; its vote stands in the field judge")
     parser.add_argument("--judge-cache", metavar="FILE", type=Path, default=None,
                         help="votes already paid for, which are never asked for again; by default OUT with the ending "
@@ -29,10 +37,17 @@ def run(options) -> None:
     from phi_lab.core import files
     from phi_lab.verify import audit
 
+    if options.explain is not None:
+        if options.gold is None or options.cases:
+            raise UserError("--explain TEXT takes --gold GOLD, and no --cases")
+        print(*audit.explain(options.explain, options.gold), sep="\n")
+        return
+    if not options.cases or not options.out:
+        raise UserError("verify takes --cases FILE --out FILE, or --explain TEXT --gold GOLD")
     page = options.out.with_suffix(".html")
     if page == options.out:
         raise UserError(f"{page}: --out is for the rows; the page gets this name by itself, give another ending")
-    rows, skipped = audit.judge_files(options.cases, options.jobs)
+    rows, skipped = audit.judge_files(options.cases, options.jobs, strict=options.conventions == "strict")
     files.write_rows(options.out, rows)
     if options.judge:
         rows = _with_second_opinions(rows, options)

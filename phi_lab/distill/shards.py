@@ -63,10 +63,11 @@ Teacher = Callable[[Iterable[Chunk], Callable[[Chunk, SampleKey, Answer], None]]
 
 def collect_rollouts(
     teacher: Teacher, asked: Iterable[Problem], out: Path, *, name: str, samples: int | Callable[[Problem], int],
-    temperature: float, seed: int, part: tuple[int, int] = (0, 1),
+    temperature: float, seed: int, part: tuple[int, int] = (0, 1), strict: bool = True,
 ) -> None:
     """Have every question answered `samples` times and verified, in shards under `out`; finished ones are not asked
     again. `part` (r, n): only every n-th chunk, from the r-th on, for one of n processes that share `out`.
+    `strict`: as `verify` takes it; only a public benchmark is measured without.
 
     Raises UserError when `out` holds another teacher's, seed's or temperature's rollouts, for a broken journal, and at
     the end when some questions got no answer: the same command asks those again.
@@ -102,7 +103,7 @@ def collect_rollouts(
                     open_chunks[number] = chunk
                     yield chunk
                 else:  # killed between the last answer and the shard
-                    writing.append(finisher.submit(_finish, chunk, common))
+                    writing.append(finisher.submit(_finish, chunk, common, strict))
 
         def done(chunk: Chunk, place: SampleKey, answer: Answer) -> None:
             with chunk.journal.open("a", encoding="utf-8") as journal:
@@ -111,7 +112,7 @@ def collect_rollouts(
             chunk.missing.remove(place)
             if not chunk.missing:
                 del open_chunks[chunk.first // CHUNK]
-                writing.append(finisher.submit(_finish, chunk, common))
+                writing.append(finisher.submit(_finish, chunk, common, strict))
 
         teacher(chunks(), done)
         for shard in writing:
@@ -153,12 +154,12 @@ def _read_journal(path: Path) -> dict[SampleKey, Answer]:
     return answers
 
 
-def _finish(chunk: Chunk, common: dict) -> None:
+def _finish(chunk: Chunk, common: dict, strict: bool) -> None:
     """Verify a chunk's answers and write them as its shard."""
     answered = [
         (chunk.problems[question], sample, *answer) for (question, sample), answer in sorted(chunk.answers.items())
     ]
-    verdicts = verify_many([(text, problem.answer) for problem, _, text, _, _ in answered])
+    verdicts = verify_many([(text, problem.answer) for problem, _, text, _, _ in answered], strict=strict)
     rows = [
         {
             **problem.row(), "split": problem.split, "sample": sample, "completion": text, "verdict": verdict.verdict,

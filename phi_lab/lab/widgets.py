@@ -43,17 +43,19 @@ def verdict_html(completion: str, gold: str) -> str:
     """What the verifier says about one completion."""
     found = verify.verify(completion, gold)
     said = "no answer found" if found.extracted is None else f"it read the answer {found.extracted}"
-    return f"<p>{tables.badge(found.verdict)}: {text(said)}; the right one is {text(gold)}</p>"
+    why = f"<small>{text(found.rule)}</small>"
+    return f"<p>{tables.badge(found.verdict)}: {text(said)}; the right one is {text(gold)}<br>{why}</p>"
 
 
 def verdict_table(cases: Sequence[tuple[str, str]] = CASES) -> str:
     """The verifier's verdicts on several completions."""
     rows = [
-        (f"<code>{text(completion)}</code>", text(gold), tables.badge(found.verdict), text(found.extracted or "–"))
+        (f"<code>{text(completion)}</code>", text(gold), tables.badge(found.verdict), text(found.extracted or "–"),
+         text(found.rule))
         for completion, gold in cases
         for found in [verify.verify(completion, gold)]
     ]
-    return tables.table("", ("the model wrote", "right answer", "verdict", "what was read"), rows, raw=True)
+    return tables.table("", ("the model wrote", "right answer", "verdict", "what was read", "rule"), rows, raw=True)
 
 
 def verifier() -> ipywidgets.Widget:

@@ -22,14 +22,14 @@ from phi_lab.verify import reference
 
 GROUPS = ("main", "contested", "unboxed")
 LONGEST = 20_000  # characters that math-verify gets to read: its patterns take minutes on longer ones
-WHOLE = 5000  # labelled cases up to which math-verify judges all, not only the misses
+WHOLE = 10_000  # labelled cases up to which math-verify judges all, not only the misses
 SHOWN = 200  # misses of one kind on the page
 ABOUT = ("file", "kind", "benchmark", "quality", "tags")  # what a case may say about itself
 
 
-def judge_file(path: Path, jobs: int | None = None) -> list[dict]:
-    """The cases of a file (JSON Lines, `.gz` allowed: `id`, `gold`, and `prediction_text` or `response`) with `verdict`
-    and `extracted` added. Raises UserError, naming file, line and field."""
+def judge_file(path: Path, jobs: int | None = None, strict: bool = True) -> list[dict]:
+    """The cases of a file (JSON Lines, `.gz` allowed: `id`, `gold`, and `prediction_text` or `response`), with
+    `verdict`, `extracted` and `rule` added. Raises UserError, naming file, line and field."""
     path = Path(path)
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
@@ -54,17 +54,17 @@ def judge_file(path: Path, jobs: int | None = None) -> list[dict]:
             if name != "id" and not isinstance(row[name], str):
                 raise UserError(f"{path}: line {line}: field '{name}' must be a string")
         cases.append(row)
-    verdicts = verify.verify_many([(_text(row), row["gold"]) for row in cases], jobs)
+    verdicts = verify.verify_many([(_text(row), row["gold"]) for row in cases], jobs, strict)
     return [{**row, **verdict._asdict()} for row, verdict in zip(cases, verdicts, strict=True)]
 
 
-def judge_files(paths: Sequence[Path], jobs: int | None = None) -> tuple[list[dict], list[str]]:
+def judge_files(paths: Sequence[Path], jobs: int | None = None, strict: bool = True) -> tuple[list[dict], list[str]]:
     """The verdicts on the cases of several files (rows as from `judge_file`, with `file` where there are several),
     and a line for each file that cannot be read. Raises UserError when none can."""
     rows, skipped = [], []
     for path in paths:
         try:
-            found = judge_file(path, jobs)
+            found = judge_file(path, jobs, strict)
         except UserError as error:
             skipped.append(str(error))
         else:
@@ -131,36 +131,83 @@ def write_page(target: Path, rows: Sequence[dict], skipped: Sequence[str] = ()) 
     short = [row for row in asked if len(_text(row)) <= LONGEST]
     said = reference.ask((_text(row), row["gold"]) for row in short)
     theirs = {id(row): verdict for row, verdict in zip(short, said, strict=True)}
-    groups = {name: value for name, value in summary(rows).items() if name.startswith(GROUPS)}
-    if asked is labelled:
-        for name in GROUPS:
-            if mine := [row for row in short if group(row) == name]:
-                groups[f"{name}, math-verify alone"] = measure(mine, lambda row: theirs[id(row)] == "right")
     about = (
         f"math-verify judged {len(short):,} of {len(labelled):,} labelled cases"
         f"{'' if asked is labelled else ', the misses only'}; "
         f"{len(asked) - len(short):,} are longer than {LONGEST:,} characters and were left out, "
         f"{said.count('timeout'):,} took longer than {reference.DEADLINE:g} seconds and count as not right."
     )
-    order = sorted(groups, key=lambda name: GROUPS.index(name.split(",")[0]))
-    cells = [[html.text(name), *map(_cell, groups[name].values())] for name in order]
-    counts = Counter((row["verdict"], label(row)) for row in rows)
-    verdicts = [[v, *(f"{counts[v, label]:,}" for label in (True, False, None))] for v in VERDICTS]
     misses = sorted(filter(_miss, labelled), key=lambda row: GROUPS.index(group(row)))
     body = [
         f"<h1>Verifier audit</h1><p>{len(rows):,} cases, {len(labelled):,} with a label, {len(misses):,} misses.</p>",
         *(f'<p class="wrong">Not in these numbers: {html.text(line)}</p>' for line in skipped),
         "<h2>Agreement</h2>",
-        html.table("Counts, with shares and their 95 % intervals. False positives are of the answers that are wrong, "
-                   "false negatives of those that are right.", ["cases", *next(iter(groups.values()))], cells)
-        + f'<p class="soft">{about}</p>' if cells else "<p>No case has a label (expected or correct).</p>",
-        "<h2>Verdicts</h2>", html.table("", ["verdict", "labelled right", "labelled wrong", "no label"], verdicts),
+        _agreement(rows, short if asked is labelled else [], theirs, about),
+        _by_kind(labelled, theirs) if asked is labelled else "",
+        "<h2>Verdicts</h2>",
+        _verdicts(rows),
         "<h2>Misses</h2>",
         _misses("False positives: accepted, but wrong", [r for r in misses if _right(r)], theirs),
-        *(_misses(f"False negatives: right, but judged {v}", [r for r in misses if r["verdict"] == v and not _right(r)],
-                  theirs) for v in VERDICTS),
     ]
+    for v in VERDICTS:
+        missed = [r for r in misses if r["verdict"] == v and not _right(r)]
+        body.append(_misses(f"False negatives: right, but judged {v}", missed, theirs))
     files.atomic_write(Path(target), html.frame("Verifier audit", "".join(body)).encode("utf-8", "replace"))
+
+
+def _agreement(rows: Sequence[dict], short: Sequence[dict], theirs: dict[int, str], about: str) -> str:
+    """The table of groups: the rules, with the judge where it was asked, and math-verify alone."""
+    groups = {name: value for name, value in summary(rows).items() if name.startswith(GROUPS)}
+    for name in GROUPS:
+        if mine := [row for row in short if group(row) == name]:
+            groups[f"{name}, math-verify alone"] = measure(mine, lambda row: theirs[id(row)] == "right")
+    if not groups:
+        return "<p>No case has a label (expected or correct).</p>"
+    order = sorted(groups, key=lambda name: GROUPS.index(name.split(",")[0]))
+    cells = [[html.text(name), *map(_cell, groups[name].values())] for name in order]
+    says = ("Counts, with shares and their 95 % intervals. False positives are of the answers that are wrong, "
+            "false negatives of those that are right.")
+    return html.table(says, ["cases", *next(iter(groups.values()))], cells) + f'<p class="soft">{about}</p>'
+
+
+def _by_kind(labelled: Sequence[dict], theirs: dict[int, str]) -> str:
+    """A line for every kind of case in every file: our misses, and math-verify's on the same cases."""
+    kinds: dict[tuple[str, str, str], list[dict]] = {}
+    for row in labelled:
+        key = str(row.get("file", "")), str(row.get("kind") or row.get("benchmark") or ""), group(row)
+        kinds.setdefault(key, []).append(row)
+    if len(kinds) < 2:
+        return ""
+
+    def misses(rows: list[dict], right: Callable[[dict], bool]) -> list[str]:
+        wrong = [row for row in rows if not label(row)]
+        return [f"{sum(map(right, wrong))} of {len(wrong)}",
+                f"{sum(not right(row) for row in rows if label(row))} of {len(rows) - len(wrong)}"]
+
+    cells = []
+    for key, found in sorted(kinds.items()):
+        read = [row for row in found if id(row) in theirs]
+        other = misses(read, lambda row: theirs[id(row)] == "right")
+        cells.append([*map(html.text, key), *misses(found, _right), *other])
+    head = ["file", "kind", "labels", "accepted, but wrong", "right, but refused", "math-verify: accepted, but wrong",
+            "math-verify: right, but refused"]
+    return "<h2>By set and kind</h2>" + html.table("math-verify on the cases that it could read.", head, cells)
+
+
+def _verdicts(rows: Sequence[dict]) -> str:
+    counts = Counter((row["verdict"], label(row)) for row in rows)
+    lines = [[v, *(f"{counts[v, label]:,}" for label in (True, False, None))] for v in VERDICTS]
+    return html.table("", ["verdict", "labelled right", "labelled wrong", "no label"], lines)
+
+
+def explain(text: str, gold: str) -> list[str]:
+    """The verdict on one completion in both modes, and the rules that decided, a line each."""
+    lines = []
+    for name, strict in (("strict", True), ("by the conventions of benchmarks", False)):
+        found = verify.verify(text, gold, strict)
+        read = "no answer was read" if found.extracted is None else f"the answer read is {found.extracted!r}"
+        lines.append(f"{name}: {found.verdict}; {read}; rule: {found.rule}")
+    return lines
 
 
 def _text(row: dict) -> str:
@@ -193,8 +240,9 @@ def _misses(title: str, rows: Sequence[dict], theirs: dict[int, str]) -> str:
         what = f"{html.text(row['id'])}<small>{group(row)}; {html.text(about)}</small>"
         read = "–" if row["extracted"] is None else shown(row["extracted"])
         other = theirs.get(id(row), "too long")
-        return [what, shown(row["gold"]), read, row["verdict"], other, html.text(row.get("judge", "–"))]
+        rule = html.text(row.get("rule", "–"))
+        return [what, shown(row["gold"]), read, row["verdict"], rule, other, html.text(row.get("judge", "–"))]
 
     more = f" The first {SHOWN} of them." if len(rows) > SHOWN else ""
-    head = ["case", "gold", "what was read", "verdict", "math-verify", "judge"]
+    head = ["case", "gold", "what was read", "verdict", "rule", "math-verify", "judge"]
     return f"<h3>{title}: {len(rows):,}</h3>" + html.table(more, head, map(line, rows[:SHOWN]))

@@ -2,7 +2,8 @@
 
 import re
 
-from phi_lab.verify.prose import ANSWER_CUE, Said
+from phi_lab.verify.phrases import ANSWER_CUE
+from phi_lab.verify.prose import Said
 
 LETTER = re.compile(r"[\s$]*(?:\\\w+\{)*\(?([A-Ja-j])\)?\}*[\s$.]*")
 _CHOICE_CUE = re.compile(

@@ -112,6 +112,8 @@ def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
         return match["value"], None
     marked = said[0] in "«°%$¢€£¥₹'("
     if unit.dimensions is None:
+        if said[0] in "°%$¢€£¥₹'":
+            return s, None
         if units.changes_the_number(words) or len(words.split()) > 4:
             return s, None
         if not marked and not (number(match["value"]) and all(len(w) > 2 for w in re.findall(r"[A-Za-z]+", words))):

@@ -85,7 +85,8 @@ _PIECE = re.compile(
 )
 
 
-def _known(name: str) -> tuple[Fraction, dict[str, int]] | None:
+def known(name: str) -> tuple[Fraction, dict[str, int]] | None:
+    """The factor and the dimensions of one unit's name or sign; None where it is not in the table."""
     name = name.replace(" ", "")
     lower = name.lower()
     for candidate in (name, lower if len(name) > 2 else name, lower.removesuffix("s") if len(name) > 3 else name):
@@ -117,13 +118,15 @@ def read(text: str) -> Unit | None:
             continue
         if word.lower() in ("squared", "cubed") and total:
             return Unit(plain)
-        known = _known(word)
-        if known is None:
+        found = known(word)
+        if found is None:
             return Unit(plain)
+        if piece["power"] and not word[0].isalpha():
+            return Unit(plain)  # of a per cent or a dollar
         power = int(re.sub(r"[^\d-]", "", piece["power"])) if piece["power"] else 1
         power, modifier = power * modifier * sign, 1
-        factor *= known[0] ** power
-        for name, count in known[1].items():
+        factor *= found[0] ** power
+        for name, count in found[1].items():
             total[name] = total.get(name, 0) + count * power
     return Unit(plain, factor, tuple(sorted((n, c) for n, c in total.items() if c)))
 

@@ -76,10 +76,22 @@ def test_the_page_says_it(page):
     assert "math-verify judged 13 of 14 labelled cases; 1 are longer than 20,000 characters and were left out" in says
     assert "Not in these numbers: " in says and "none.jsonl" in says
     assert "False positives: accepted, but wrong: 1 case gold" in says
-    assert "fp main; file cases.jsonl; kind extraction; tags a, b<i> 2 2 right right –" in says
-    assert "fn main; file cases.jsonl; benchmark gsm8k 7 8 wrong wrong –" in says
-    assert "long main; file cases.jsonl 3 4 wrong too long –" in says
+    assert "fp main; file cases.jsonl; kind extraction; tags a, b<i> 2 2 right box; text right –" in says
+    assert "fn main; file cases.jsonl; benchmark gsm8k 7 8 wrong box; number wrong –" in says
+    assert "long main; file cases.jsonl 3 4 wrong box; number too long –" in says
     assert "False negatives: right, but judged unfinished: 1" in says
+    assert "cases.jsonl extraction main 1 of 1 0 of 0 1 of 1 0 of 0" in says  # by set and kind, math-verify beside it
+    assert "cases.jsonl gsm8k main 0 of 0 1 of 1 0 of 0 1 of 1" in says
+
+
+def test_one_answer_is_explained(capsys):
+    assert cli.main(["verify", "--explain", r"\boxed{\gcd(12,18)}", "--gold", "6"]) == 0
+    strict, benchmark = capsys.readouterr().out.splitlines()
+    assert strict.startswith("strict: wrong;") and "rule: box; not worked out: gcd" in strict
+    assert benchmark.startswith("by the conventions of benchmarks: right;")
+    for line in (["verify", "--explain", "1"], ["verify", "--cases", "a.jsonl"], ["verify"]):
+        assert cli.main(line) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_the_page_needs_nothing_and_runs_nothing(page):
@@ -94,7 +106,7 @@ def test_votes_stand_beside_misses(written, tmp_path, monkeypatch):
     rows = [{**row, "judge": "none<b>"} for row in read_rows(written) if row["id"] == "fn"]
     audit.write_page(tmp_path / "a.html", rows)
     says = Page((tmp_path / "a.html").read_text()).says()
-    assert "7 8 wrong right none<b>" in says and "main, with the judge 0 of 1" in says
+    assert "7 8 wrong box; number right none<b>" in says and "main, with the judge 0 of 1" in says
 
 
 def test_without_labels_and_in_large_sets(tmp_path, monkeypatch):
