@@ -15,10 +15,11 @@ from hypothesis import settings
 from phi_lab import cli
 from phi_lab.config import presets, schema
 from phi_lab.config.schema import STAGES
+from phi_lab.core import paths
 from phi_lab.core.files import read_rows, write_rows
+from phi_lab.core.paths import SHIPPED, TEACHER  # as they are, whatever a test puts in their place
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
 from phi_lab.problems import arithmetic
 
 torch.set_num_threads(1)
@@ -45,7 +46,7 @@ def shipped():
     """shipped(stage) -> folder of a checkpoint that the course ships."""
 
     def folder(stage):
-        path = run.TEACHER if stage == "teacher" else run.SHIPPED / stage
+        path = TEACHER if stage == "teacher" else SHIPPED / stage
         assert (path / "model.safetensors").is_file(), f"{path} is part of the course and missing: phi-lab ship"
         return path
 
@@ -70,7 +71,7 @@ def tiny(tmp_path_factory, shipped):
     for stage in (*STAGES, "teacher"):
         shipped(stage)
     few = tmp_path_factory.mktemp("distilled")
-    shipped_rows = run.DISTILLED / "rollouts.jsonl.gz"
+    shipped_rows = paths.DISTILLED / "rollouts.jsonl.gz"
     assert shipped_rows.is_file(), f"{shipped_rows} is part of the course and missing: phi-lab ship"
     write_rows(few / "rollouts.jsonl.gz", read_rows(shipped_rows)[:200])
     with pytest.MonkeyPatch.context() as patched:
@@ -81,7 +82,7 @@ def tiny(tmp_path_factory, shipped):
             return replace(TINY, profile=profile) if found.scale == "cpu" else found
 
         patched.setattr(presets, "run_config", config)
-        patched.setattr(run, "DISTILLED", few)
+        patched.setattr(paths, "DISTILLED", few)
         yield TINY
 
 

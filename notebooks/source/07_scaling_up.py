@@ -16,12 +16,12 @@ from IPython.display import HTML
 from transformers import AutoModelForCausalLM
 
 from phi_lab.config import paper, presets, schema
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import ask_ten
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
 from phi_lab.stages.language_modeling import collate, document
 
 lab = Lab()
@@ -106,7 +106,7 @@ rate = flop / (hours * 3600)
 print(f"6 x {counted / 1e9:.3f} B x 150 B = {flop:.2e} FLOP over {hours:,} GPU-hours = {rate / 1e12:.0f} TFLOP/s a GPU")
 print(f"that is {100 * rate / 989e12:.0f} % of an H100's 989 TFLOP/s in BF16 (dense, by its data sheet)")
 print(f"steps of 128 rows of 16,384 tokens: {150e9 / (128 * 16384):,.0f}")
-rungs = [row for row in lab.rungs() if row["seconds"]] if (lab.out / "ladder.json").exists() else []
+rungs = [row for row in lab.rungs() if row["seconds"]] if lab.run.ladder.exists() else []
 tokens = {row["stage"]: (row["train_tokens"], row["seconds"]) for row in rungs}
 if "mid" in tokens:
     here, seconds = tokens["mid"]
@@ -153,7 +153,7 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 def one_step(adapter):
     """One optimiser step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
     torch.manual_seed(0)
-    model = checkpoints.load(run.SHIPPED / "base", schema.HardwareConfig(adapter=adapter))
+    model = checkpoints.load(paths.SHIPPED / "base", schema.HardwareConfig(adapter=adapter))
     tokenizer = checkpoints.load_tokenizer()
     rows = [document(tokenizer, row["prompt"], row["completion"]) for row in read_rows(lab.data() / "right.jsonl")[:16]]
     columns = [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]
@@ -183,7 +183,7 @@ HTML(tables.table("", ("what trains", "trained parameters", "weights in memory",
 
 # %%
 tokenizer = checkpoints.load_tokenizer()
-before = ask_ten(checkpoints.load(run.SHIPPED / "base"), tokenizer)
+before = ask_ten(checkpoints.load(paths.SHIPPED / "base"), tokenizer)
 after = ask_ten(steps["LoRA"][0].merge_and_unload(), tokenizer)
 same = sum(one["completion"] == two["completion"] for one, two in zip(before, after, strict=True))
 print(f"{same} of 10 answers are the same, word for word")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from phi_lab.cli.options import add_command, at_least
+from phi_lab.core import paths
 
 GREETING = """Ask for a sum in several steps, such as: Compute (84-57+36)/3.   An empty line ends.
 All numbers on the way have to lie between 1 and 99: this model has seen no others."""
@@ -22,9 +23,8 @@ def add_parser(commands) -> None:
 def run(options) -> None:
     """Answer one question, or each line until an empty one."""
     from phi_lab.model import checkpoints
-    from phi_lab.pipeline.run import SHIPPED
 
-    folder = options.model or SHIPPED / "grpo"
+    folder = options.model or paths.SHIPPED / "grpo"
     model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
     if options.question:
         print_answer(model, tokenizer, " ".join(options.question), options.temperature, seed=0)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
+from phi_lab.core.run_folder import RunFolder
 
 
 def add_parser(commands) -> None:
@@ -19,4 +20,4 @@ def run(options) -> None:
     """Execute the notebooks."""
     from phi_lab.pipeline import notebooks
 
-    notebooks.run(options.out, options.profile)
+    notebooks.run_course(RunFolder(options.out), options.profile)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from phi_lab.cli.options import add_command, add_local_copies, at_least, seed, use_local_copies
 from phi_lab.config import schema
+from phi_lab.core.run_folder import EvalFolder
 
 
 def add_parser(commands) -> None:
@@ -37,9 +38,9 @@ def run(options) -> None:
 def _lab(options) -> None:
     from phi_lab.evaluate import ladder
 
-    config = schema.EvaluationConfig(problems=options.problems or 500)
-    ladder.evaluate(Path(options.model), options.name, options.out, config, options.seed)
-    for row in ladder.ladder_rows(options.name, options.name, "main", options.out, config, options.seed, {}):
+    config, folder = schema.EvaluationConfig(problems=options.problems or 500), EvalFolder(options.out)
+    ladder.evaluate(Path(options.model), options.name, folder, config, options.seed)
+    for row in ladder.ladder_rows(options.name, options.name, "main", folder, config, options.seed, {}):
         what = (  # the interval is the accuracy's
             f"{100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
             if row["pass_at_k"] is None

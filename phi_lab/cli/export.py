@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
+from phi_lab.core.run_folder import RunFolder
 
 
 def add_parser(commands) -> None:
@@ -23,6 +24,6 @@ def run(options) -> None:
     """Export and say how the folder is loaded."""
     from phi_lab.pipeline import export
 
-    out = export.export(options.folder, options.out, options.stage, options.push, options.scores)
+    out = export.export(RunFolder(options.folder), options.out, options.stage, options.push, options.scores)
     print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
     print(f"for llama.cpp: python convert_hf_to_gguf.py {out} --outfile {out.name}.gguf --outtype bf16")

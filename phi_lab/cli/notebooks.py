@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
+from phi_lab.core.run_folder import RunFolder
 
 
 def add_parser(commands) -> None:
@@ -19,4 +20,4 @@ def run(options) -> None:
     """Write the notebooks."""
     from phi_lab.pipeline import notebooks
 
-    notebooks.convert(options.outputs_from)
+    notebooks.convert(RunFolder(options.outputs_from) if options.outputs_from else None)

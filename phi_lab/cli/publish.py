@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
+from phi_lab.core.run_folder import RunFolder
 
 
 def add_parser(commands) -> None:
@@ -18,4 +19,4 @@ def run(options) -> None:
     """Copy and describe."""
     from phi_lab.pipeline import publish
 
-    publish.ship(options.folder)
+    publish.publish(RunFolder(options.folder))

@@ -6,6 +6,7 @@ from pathlib import Path
 from phi_lab.cli.options import add_command, add_local_copies, at_least, seed, use_local_copies
 from phi_lab.config import schema
 from phi_lab.core.errors import UserError
+from phi_lab.core.run_folder import RunFolder
 
 
 def add_parser(commands) -> None:
@@ -45,5 +46,7 @@ def run(options) -> None:
     except ValueError as error:
         raise UserError(f"--launcher {options.launcher}: {error}") from None
     use_local_copies(options.local_copies)
-    pipeline.chain(options.out, scale_name=options.scale, profile=options.profile, seed=options.seed,
-                   start=options.start, stop=options.stop, data=options.data, model=options.model, launcher=launcher)
+    pipeline.run_chain(
+        RunFolder(options.out), scale_name=options.scale, profile=options.profile, seed=options.seed,
+        start=options.start, stop=options.stop, data=options.data, model=options.model, launcher=launcher,
+    )

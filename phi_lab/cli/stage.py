@@ -5,6 +5,7 @@ from pathlib import Path
 
 from phi_lab.cli.options import add_command
 from phi_lab.config import schema
+from phi_lab.core.run_folder import RunFolder
 
 
 def add_parser(commands) -> None:
@@ -15,11 +16,11 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("stage", help=", ".join(schema.STAGES[1:]))
     parser.add_argument("--out", type=Path, required=True, help="run folder with its data; `phi-lab run` makes one")
-    parser.add_argument("--parts", default=None, metavar="DIGEST", help=argparse.SUPPRESS)
+    parser.add_argument("--functions", default=None, metavar="DIGEST", help=argparse.SUPPRESS)
 
 
 def run(options) -> None:
     """Train the stage."""
-    from phi_lab.pipeline import run as pipeline
+    from phi_lab.pipeline.stage_runner import train_launched
 
-    pipeline.train_launched(options.stage, options.out, options.parts)
+    train_launched(options.stage, RunFolder(options.out), options.functions)

@@ -6,6 +6,9 @@ which scale it runs at. What each scale sets them to is in `presets.py`, what th
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from phi_lab.core.files import read_json
 
 SCALES = ("cpu", "lora", "qlora", "full")
 PROFILES = ("smoke", "lab")
@@ -173,6 +176,7 @@ def global_batch_size(config: RunConfig, stage: str) -> int:
 
 # Names of release 0.1, read in config.json and manifests for one more release.
 OLD_NAMES = {
+    "numbers": "config",
     "warmup": "warmup_ratio", "schedule": "lr_schedule", "evaluate_every": "eval_steps", "cooldown": "cooldown_steps",
     "batch": "batch_size", "shipped": "shipped_questions", "answers": "teacher_kind",
     "keep_clear_of": "decontaminate_against", "pairs": "max_pairs", "plausible": "max_student_nll",
@@ -192,8 +196,15 @@ def with_new_names(saved: dict) -> dict:
     }
 
 
+def read_config(path: Path) -> dict:
+    """A saved config.json, or another manifest with a "config" in it, under today's names: one of release 0.1 has
+    "numbers" instead, and its settings have other names. Raises UserError if it is missing or broken.
+    """
+    return with_new_names(read_json(path))
+
+
 def config_from_dict(saved: dict) -> RunConfig:
-    """The inverse of `RunConfig.row`, for a saved config; settings of release 0.1 are read under their old names."""
+    """The inverse of `RunConfig.row`; settings of release 0.1 are read under their old names."""
     kinds = {
         "distillation": DistillationConfig, "mid": LanguageModelingConfig, "sft": LanguageModelingConfig,
         "dpo": DPOConfig, "grpo": GRPOConfig, "evaluation": EvaluationConfig,

@@ -3,7 +3,7 @@
 import gzip
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +63,16 @@ def write_json(path: Path, content: dict | list) -> None:
     atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def ensure_same_manifest(path: Path, content: dict, redo: str) -> None:
-    """Write a folder's manifest (what it was made from), or check that the one there holds the same values.
+def ensure_same_manifest(path: Path, content: dict, redo: str, read: Callable[[Path], dict] = read_json) -> None:
+    """Write a folder's manifest (what it was made from), or check that the one there, read by `read`, holds the same
+    values.
 
     Raises UserError, naming the first value that differs, and `redo`: what to do about it.
     """
     if not path.exists():
         write_json(path, content)
         return
-    saved = read_json(path)
+    saved = read(path)
     for name, value in json.loads(json.dumps(content)).items():
         if saved.get(name) != value:
             raise UserError(f"{path}: {name} differs from this command's; {redo}")

@@ -26,6 +26,8 @@ class StageFolder:
         self.done = path / "done.json"  # the mark of a finished stage, with its cost
         self.student = path / "student.json"  # fingerprint of the model that training started from
         self.trainer = path / "trainer"  # checkpoints while training goes on
+        self.log = path / "launch.log"  # output of launched training processes
+        self.functions = path / "parts.dill"  # a learner's functions on their way to those processes
 
     @property
     def finished(self) -> bool:
@@ -41,9 +43,25 @@ class DataFolder:
         self.wrong = path / "wrong.jsonl"
         self.validation = path / "validation.jsonl"
         self.rollouts = path / "rollouts"
+        self.validation_rollouts = path / "validation"
         self.funnel = path / "funnel.json"
         self.teacher = path / "teacher.json"  # fingerprint of the teacher whose rollouts these are
         self.imported = path / "adopted.json"  # the mark of a set that came from elsewhere
+
+
+class EvalFolder:
+    """The answers of models to benchmarks; `name` is that of a stage or arm, or any other."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def manifest(self, name: str) -> Path:
+        """Which weights, seed and configuration the answers of `name` belong to."""
+        return self.path / f"{name}.json"
+
+    def answers(self, name: str, benchmark: str) -> Path:
+        """One row a sample."""
+        return self.path / f"{name}.{benchmark}.jsonl"
 
 
 class RunFolder:
@@ -54,7 +72,7 @@ class RunFolder:
         self.config = path / "config.json"
         self.data = DataFolder(path / "data")
         self.teacher = StageFolder(path / "teacher")  # only where the run trained one
-        self.evals = path / "evals"
+        self.evals = EvalFolder(path / "evals")
         self.ladder = path / "ladder.json"
         self.ten_problems = path / "ten.json"
         self.report = path / "report.html"
@@ -63,7 +81,3 @@ class RunFolder:
     def stage(self, stage: str, arm: str = "main") -> StageFolder:
         """The folder of a stage ("sft"), or of another arm of it ("dpo", "own")."""
         return StageFolder(self.path / arm_name(stage, arm))
-
-    def answers(self, name: str, benchmark: str) -> Path:
-        """One row a sample: the answers of a stage or arm to a benchmark."""
-        return self.evals / f"{name}.{benchmark}.jsonl"

@@ -15,13 +15,13 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
+from phi_lab.core import paths
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
 from phi_lab.problems import arithmetic, benchmarks, sources
 from phi_lab.problems.problem import Problem
 from phi_lab.report import figures
@@ -130,13 +130,13 @@ def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> It
 
 def _whose(order: DistillationJob) -> str:
     if order.teacher == "model":
-        return checkpoints.fingerprint(order.folder or run.TEACHER)
+        return checkpoints.fingerprint(order.folder or paths.TEACHER)
     return f"{order.endpoint.model} at {order.endpoint.base_url}" if order.teacher == "endpoint" else order.teacher
 
 
 def _teacher(order: DistillationJob, said: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> shards.Teacher:
     if order.teacher == "model":
-        return teachers.model(order.folder or run.TEACHER, order.plan, order.seed)
+        return teachers.model(order.folder or paths.TEACHER, order.plan, order.seed)
     if order.teacher == "script":
         return teachers.script(order.plan, order.seed)
     if order.teacher == "endpoint":

@@ -1,105 +1,124 @@
-"""Measuring: every stage answers the same problems, every sample is kept as a row, every accuracy has an interval.
+"""The ladder's measurements: every stage answers the same problems, and every accuracy has a 95 % interval.
 
-Primary measure: temperature 0.6, the mean over samples (four on `hard`). Beside it greedy, and pass@8 on the first
-200 hard problems. Samples of one problem are not independent, so intervals use an effective sample size
-(`stats.clustered_wilson`).
+Primary measure: temperature 0.6, the mean over samples (four on `hard`). Beside it greedy decoding, and pass@8 on the
+first 200 hard problems. Every sample is saved as a row. The interval of an accuracy (`ci_low`, `ci_high` of
+`ladder_row`) is Wilson's; samples of one problem are not independent, so it is computed with an effective sample size
+between the number of problems and the number of samples: `core.stats.clustered_wilson`.
 
     phi-lab eval --model runs/my-run/grpo/model --out runs/my-run/evals --name grpo
 """
 
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from phi_lab import sampling
-from phi_lab.config.schema import EvaluationConfig
+from phi_lab.config.schema import EvaluationConfig, read_config
 from phi_lab.core import stats
 from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_rows
+from phi_lab.core.records import LadderRow
+from phi_lab.core.run_folder import EvalFolder
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
 from phi_lab.verify import verify_many
 
 
 def evaluate(
-    model: Path, name: str, out: Path, config: EvaluationConfig, seed: int, which=benchmarks.NAMES, again: bool = False
+    model: Path, name: str, folder: EvalFolder, config: EvaluationConfig, seed: int,
+    which: Sequence[str] = benchmarks.NAMES, again: bool = False,
 ) -> None:
-    """Write `out/<name>.<benchmark>.jsonl` for each benchmark; files that are there already are kept.
+    """Sample and verify answers to each benchmark of `which` whose answers are not in `folder` yet; a row a sample.
 
-    `out/<name>.json` says which weights, numbers and seed they belong to. Other weights than now raise UserError, or
-    with `again` the files are made anew; other numbers or another seed always raise it, and so does a set that cannot
-    be read, before the model is loaded.
+    The manifest of `name` says which weights, settings and seed its answers belong to. Other weights than now raise
+    UserError, or with `again` the benchmarks are sampled anew. Other settings or another seed always raise it, and so
+    does a benchmark that cannot be read, before the model is loaded.
     """
-    known, about = out / f"{name}.json", {"model": checkpoints.fingerprint(model), "seed": seed, "numbers": asdict(config)}
-    if again and known.exists() and read_json(known)["model"] != about["model"]:
-        for path in [*out.glob(f"{name}.*.jsonl"), known]:
-            path.unlink()
-    ensure_same_manifest(known, about, "choose another --name or --out")
-    sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
-    missing = {
-        benchmark: benchmarks.load(sets[benchmark])[: config.problems]
-        for benchmark in which
-        if not (out / f"{name}.{benchmark}.jsonl").exists()
-    }
+    path = folder.manifest(name)
+    manifest = {"model": checkpoints.fingerprint(model), "seed": seed, "config": asdict(config)}
+    if again and path.exists() and read_json(path)["model"] != manifest["model"]:
+        for stale in [*folder.path.glob(f"{name}.*.jsonl"), path]:
+            stale.unlink()
+    ensure_same_manifest(path, manifest, "choose another --name or --out", read_config)
+    missing = [benchmark for benchmark in which if not folder.answers(name, benchmark).exists()]
     if not missing:
         return
+    sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
+    problems = {benchmark: benchmarks.load(sets[benchmark])[: config.problems] for benchmark in missing}
     network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
-    for benchmark, problems in missing.items():
-        samples = config.samples if benchmark == "hard" else 1
-        rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, config.temperature, seed, 0)]
-        if benchmark == "hard" and config.pass_samples > samples:
-            some, more = problems[: config.pass_problems], config.pass_samples - samples
-            rounds.append((f"pass@{config.pass_samples}", some, more, config.temperature, seed + 1, samples))
+    for benchmark in missing:
         rows = []
-        for kind, some, count, temperature, own, first in rounds:
-            title = f"{name} {benchmark}, {kind}"
-            asked = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in some]
-            found = _answers(network, tokenizer, some, asked, count, temperature, config, own, title)
-            rows += [{**row, "sample": row["sample"] + first} for row in found]
-        write_rows(out / f"{name}.{benchmark}.jsonl", rows)
+        for title, subset, samples, temperature, round_seed, first in _rounds(
+            benchmark, problems[benchmark], config, seed
+        ):
+            prompts = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in subset]
+            answers = _answers(network, tokenizer, subset, prompts, samples, temperature, config, round_seed,
+                               f"{name} {benchmark}, {title}")
+            rows += [{**row, "sample": row["sample"] + first} for row in answers]
+        write_rows(folder.answers(name, benchmark), rows)
     sampling.release_engine()
 
 
-def _answers(network, tokenizer, problems, asked, samples, temperature, config, seed, title) -> list[dict]:
+def _rounds(benchmark: str, problems: list[dict], config: EvaluationConfig, seed: int) -> list[tuple]:
+    """(title, problems, samples a problem, temperature, seed, number of the first sample) of each round of sampling.
+    On `hard` the last one adds the samples that pass@k needs besides the primary measure's.
+    """
+    samples = config.samples if benchmark == "hard" else 1
+    rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, config.temperature, seed, 0)]
+    if benchmark == "hard" and config.pass_samples > samples:
+        rounds.append((f"pass@{config.pass_samples}", problems[: config.pass_problems], config.pass_samples - samples,
+                       config.temperature, seed + 1, samples))
+    return rounds
+
+
+def _answers(network, tokenizer, problems, prompts, samples, temperature, config, seed, title) -> list[dict]:
+    """Sample and verify; a row each."""
     params = sampling.SamplingParams(n=samples, temperature=temperature, max_tokens=config.max_new_tokens, seed=seed)
-    groups = sampling.sample(network, tokenizer, asked, params, title=title, engine=config.engine)
+    groups = sampling.sample(network, tokenizer, prompts, params, title=title, engine=config.engine)
     flat = [
-        (problem, number, one)
+        (problem, number, sample)
         for problem, group in zip(problems, groups, strict=True)
-        for number, one in enumerate(group)
+        for number, sample in enumerate(group)
     ]
-    verdicts = verify_many([(one.text, problem["answer"]) for problem, _, one in flat])
+    verdicts = verify_many([(sample.text, problem["answer"]) for problem, _, sample in flat])
     return [
         {
-            "id": problem["id"], "sample": number, "seed": seed, "temperature": temperature, "completion": one.text,
-            "verdict": verdict.verdict,
+            "id": problem["id"], "sample": number, "seed": seed, "temperature": temperature,
+            "completion": sample.text, "verdict": verdict.verdict,
         }
-        for (problem, number, one), verdict in zip(flat, verdicts, strict=True)
+        for (problem, number, sample), verdict in zip(flat, verdicts, strict=True)
     ]
 
 
-def ladder_rows(name: str, stage: str, arm: str, out: Path, config: EvaluationConfig, seed: int, cost: dict) -> list[dict]:
-    """The rows of ladder.json for one stage and arm, computed from its rows a sample."""
+def ladder_rows(
+    name: str, stage: str, arm: str, folder: EvalFolder, config: EvaluationConfig, seed: int, cost: dict
+) -> list[LadderRow]:
+    """The rows of ladder.json for one stage and arm, computed from its saved answers. cost: of its training."""
     rows = []
     for benchmark in benchmarks.NAMES:
-        by_problem: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-        for row in read_rows(out / f"{name}.{benchmark}.jsonl", ("id", "temperature", "verdict")):
-            by_problem[row["temperature"]][row["id"]].append(row["verdict"] == "right")
+        by_temperature: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+        for row in read_rows(folder.answers(name, benchmark), ("id", "temperature", "verdict")):
+            by_temperature[row["temperature"]][row["id"]].append(row["verdict"] == "right")
         samples = config.samples if benchmark == "hard" else 1
         for temperature, k in ((0.0, 1), (config.temperature, samples)):
-            answers = [hits[:k] for hits in by_problem[temperature].values()]
-            rows.append(_row(stage, arm, benchmark, answers, temperature, k, None, seed, cost))
+            right = [of_problem[:k] for of_problem in by_temperature[temperature].values()]
+            rows.append(ladder_row(stage, arm, benchmark, right, temperature, k, None, seed, cost))
         if benchmark == "hard" and config.pass_samples > samples:
             k = config.pass_samples
-            answers = [hits for hits in by_problem[config.temperature].values() if len(hits) == k]
-            pass_at_k = sum(stats.pass_at_k(k, sum(hits), k) for hits in answers) / len(answers)
-            rows.append(_row(stage, arm, benchmark, answers, config.temperature, k, pass_at_k, seed, cost))
+            right = [of_problem for of_problem in by_temperature[config.temperature].values() if len(of_problem) == k]
+            pass_at_k = sum(stats.pass_at_k(k, sum(of_problem), k) for of_problem in right) / len(right)
+            rows.append(ladder_row(stage, arm, benchmark, right, config.temperature, k, pass_at_k, seed, cost))
     return rows
 
 
-def _row(stage, arm, benchmark, answers: list[list[bool]], temperature, k, pass_at_k, seed, cost) -> dict:
-    correct, n = sum(map(sum, answers)), sum(map(len, answers))
-    low, high = stats.clustered_wilson([sum(hits) for hits in answers], k)
+def ladder_row(
+    stage: str, arm: str, benchmark: str, right: list[list[bool]], temperature: float, k: int,
+    pass_at_k: float | None, seed: int, cost: dict,
+) -> LadderRow:
+    """One row: the accuracy with its 95 % interval, from whether each of the k samples of each problem is right."""
+    correct, n = sum(map(sum, right)), sum(map(len, right))
+    low, high = stats.clustered_wilson([sum(of_problem) for of_problem in right], k)
     return {
         "stage": stage, "arm": arm, "benchmark": benchmark, "n": n, "correct": correct, "accuracy": correct / n,
         "ci_low": low, "ci_high": high, "temperature": temperature, "k": k, "pass_at_k": pass_at_k,
@@ -108,12 +127,12 @@ def _row(stage, arm, benchmark, answers: list[list[bool]], temperature, k, pass_
 
 
 def peak_rss_mb() -> int:
-    """The most memory this process has held, in MiB."""
+    """The most memory that this process has held so far, in MiB."""
     if sys.platform == "win32":
         import psutil
 
         return psutil.Process().memory_info().peak_wset >> 20
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most >> 20 if sys.platform == "darwin" else most >> 10  # bytes there, KiB here
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # bytes there, KiB here

@@ -26,14 +26,17 @@ from IPython.display import HTML
 from phi_lab import sampling
 from phi_lab.config import presets, schema
 from phi_lab.config.presets import LAB
-from phi_lab.config.schema import STAGES, EvaluationConfig, HardwareConfig
+from phi_lab.config.schema import STAGES, EvaluationConfig, HardwareConfig, read_config
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
+from phi_lab.core.paths import ROOT
+from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.distill import shards
 from phi_lab.distill.teachers import script
 from phi_lab.lab import tables
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import experiment, launch, run
+from phi_lab.pipeline import arms, experiment, launch, measure, run, run_data, stage_runner
 from phi_lab.problems import arithmetic, benchmarks, worked_solutions
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import figures, replications, report
@@ -43,7 +46,6 @@ from phi_lab.stages import language_modeling
 from phi_lab.stages.training import Result
 from phi_lab.verify import verify_many
 
-ROOT = checkpoints.DATA.parent
 NO_CHAINS = "No independent chains are published with this version of the course."
 FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}
 
@@ -62,23 +64,24 @@ class Lab:
         if not seed.isdecimal():
             raise UserError(f"PHI_LAB_SEED={seed!r} is not a number: unset it, or write for example PHI_LAB_SEED=1")
         presets.run_config("cpu", profile)  # or it raises: there is no such profile, and so no folder of it
-        self.out = ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile])
-        config = presets.run_config(scale_name or usual_scale(self.out), profile)
+        self.run = RunFolder(ROOT / os.environ.get("PHI_LAB_RUN", FOLDERS[profile]))
+        config = presets.run_config(scale_name or default_scale(self.run), profile)
         own, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
         processes = os.environ.get("PHI_LAB_PROCESSES", "")
         if processes and not (processes.isdecimal() and int(processes)):
             raise UserError(f"PHI_LAB_PROCESSES={processes!r} is not a number of processes: unset it, or write 2")
-        self.launcher = launch.local(int(processes)) if processes else launch.usual(config)
-        has_data = bool(own) or (self.out / "data" / run.ADOPTED).exists()
-        self.config, self.seed = run.resolve_and_check(config, model, has_data, launch.count(self.launcher)), int(seed)
+        self.launcher = launch.local(int(processes)) if processes else launch.default_launcher(config)
+        has_data = bool(own) or self.run.data.imported.exists()
+        self.config = run.resolve_and_check(config, model, has_data, launch.count(self.launcher))
+        self.seed = int(seed)
         self._shown: WeakSet = WeakSet()  # models that were handed out for a look
-        run.open_folder(self.out, self.config, self.seed)
+        run.open_run(self.run, self.config, self.seed)
         if own:
-            run.import_dataset(ROOT / own, self.out)
+            run_data.import_dataset(ROOT / own, self.run)
 
     def _repr_html_(self) -> str:
         rows = [(STAGE_TITLES[stage], self.origin(stage)) for stage in STAGES]
-        about = f"Profile {self.config.profile}, seed {self.seed}, folder {short(self.out)}."
+        about = f"Profile {self.config.profile}, seed {self.seed}, folder {short(self.run.path)}."
         if self.config.profile == "smoke":
             about += " Smoke takes a few steps: it shows that everything runs, not what it reaches."
             if self.config.scale == "cpu":
@@ -90,31 +93,31 @@ class Lab:
 
     def data(self) -> Path:
         """The folder of the distilled training sets, made on first use."""
-        return run.training_data(self.out, self.config, self.seed)
+        return run_data.training_data(self.run, self.config, self.seed).path
 
-    def stage(self, stage: str, **parts) -> Result:
-        """Train one stage, or find it trained. `parts` are your functions: pack=, pair=, advantage=, ..."""
-        if (self.out / stage / "done.json").exists():
+    def stage(self, stage: str, **functions) -> Result:
+        """Train one stage, or find it trained. `functions` are yours: pack=, pair=, advantage=, ..."""
+        if self.run.stage(stage).finished:
             print(f'{stage} was trained here before; lab.again("{stage}") forgets it and what came after')
         else:
             before = STAGES[STAGES.index(stage) - 1]
-            print(f"{stage} starts from {short(run.student_for(stage, self.out, self.config))} ({before})")
-            if (self.out / stage / "trainer").is_dir():
+            print(f"{stage} starts from {short(stage_runner.start_checkpoint(stage, self.run, self.config))} ({before})")
+            if self.run.stage(stage).trainer.is_dir():
                 print(f'it was stopped and goes on, by the function it had then; lab.again("{stage}") starts it anew')
         self._make_room()
-        return run.run_stage(stage, self.out, self.config, self.seed, launcher=self.launcher, **parts)
+        return stage_runner.run_stage(stage, self.run, self.config, self.seed, launcher=self.launcher, **functions)
 
     def again(self, stage: str) -> None:
         """Forget a stage and all that came after it, so that its cell trains it anew."""
         gone = STAGES[STAGES.index(stage) :]
-        for folder in [one for one in self.out.iterdir() if one.name.partition("-")[0] in gone]:  # sft-control too
+        for folder in [one for one in self.run.path.iterdir() if one.name.partition("-")[0] in gone]:  # sft-control too
             shutil.rmtree(folder, ignore_errors=True)
-            for path in (self.out / "evals").glob(f"{folder.name}.*"):
+            for path in self.run.evals.path.glob(f"{folder.name}.*"):
                 path.unlink()
-        if (self.out / "ladder.json").exists():
+        if self.run.ladder.exists():
             kept = [row for row in self.rungs() if row["stage"] not in gone]
             start = (STAGES[STAGES.index(stage) - 1], SHIPPED_START)  # measured for this stage only
-            write_json(self.out / "ladder.json", [row for row in kept if (row["stage"], row["arm"]) != start])
+            write_json(self.run.ladder, [row for row in kept if (row["stage"], row["arm"]) != start])
         print(f"forgotten: {', '.join(gone)}")
 
     def measure(self, *stages: str) -> None:
@@ -126,7 +129,7 @@ class Lab:
             self.folder(stage)
         self._make_room()
         for stage in stages:
-            run.measure(stage, self.out, self.config, self.seed)
+            measure.measure(stage, self.run, self.config, self.seed)
 
     def on_policy_dpo(self) -> None:
         """Train and measure the second arm of Rollout DPO, pairs from the student's own rollouts, where the scale has
@@ -136,16 +139,16 @@ class Lab:
             print(f"the scale {self.config.scale} has no second arm of Rollout DPO: it asks the student no questions")
             return
         self._make_room()
-        run.run_own_arm(self.out, self.config, self.seed)
+        arms.run_on_policy_dpo(self.run, self.config, self.seed)
 
     def control(self, stage: str) -> None:
         """Train and measure the control of a stage: the stage before, continued at equal compute."""
         self._make_room()
-        experiment.control(stage, self.out, self.config, self.seed)
+        experiment.control(stage, self.run, self.config, self.seed)
 
     def write_report(self) -> str:
         """Write report.html; returns its path."""
-        return short(report.write_report(self.out))
+        return short(report.write_report(self.run.path))
 
     # ------------------------------------------------------------------ what to look at
 
@@ -153,7 +156,7 @@ class Lab:
         """Where the model of a stage comes from: this run, or the shipped checkpoint; at a GPU scale the base comes
         from a folder or the hub, and no other model is there before it is trained.
         """
-        if (self.out / stage / "model").is_dir():
+        if self.run.stage(stage).model.is_dir():
             return "trained in this folder" + self.name(stage).removeprefix(model_title(stage))
         if self.config.scale == "cpu":
             return "shipped with the course"
@@ -164,18 +167,18 @@ class Lab:
         and not this run's own. All that looks at models and answers here takes either.
         """
         before = STAGES[STAGES.index(stage) - 1]
-        return f"{before}-{SHIPPED_START}" if run.starts_apart(stage, self.out, self.config) else before
+        return f"{before}-{SHIPPED_START}" if stage_runner.starts_from_shipped(stage, self.run, self.config) else before
 
     def name(self, stage: str) -> str:
         """What a page calls a model: "SFT", or if it started from a shipped one "SFT (from the shipped ...)"."""
-        apart = stage in STAGES and run.starts_apart(stage, self.out, self.config)
+        apart = stage in STAGES and stage_runner.starts_from_shipped(stage, self.run, self.config)
         return model_title(stage) + (f" (from the {model_title(self.start(stage))})" if apart else "")
 
     def has_no_model(self, stage: str) -> bool:
         """Whether there is no model of a stage, or of "teacher": at a GPU scale only the base is there from the
         start.
         """
-        return self.config.scale != "cpu" and stage != "base" and not (self.out / stage / "model").is_dir()
+        return self.config.scale != "cpu" and stage != "base" and not self.run.stage(stage).model.is_dir()
 
     def folder(self, stage: str) -> Path:
         """Where the model of a stage, of "teacher", or of a `start` lies: this run's own where there is one, else the
@@ -184,12 +187,12 @@ class Lab:
         Raises UserError where there is none.
         """
         if self.has_no_model(stage):
-            raise UserError(f"{stage}: no model in {short(self.out)}, and none is shipped for {self.config.scale}")
-        if (self.out / stage / "model").is_dir():
-            return self.out / stage / "model"
+            raise UserError(f"{stage}: no model in {short(self.run.path)}, and none is shipped for {self.config.scale}")
+        if self.run.stage(stage).model.is_dir():
+            return self.run.stage(stage).model
         if self.config.scale != "cpu":
             return checkpoints.resolve_model(self.config.model)
-        return run.TEACHER if stage == "teacher" else run.SHIPPED / stage.removesuffix(f"-{SHIPPED_START}")
+        return paths.TEACHER if stage == "teacher" else paths.SHIPPED / stage.removesuffix(f"-{SHIPPED_START}")
 
     def model(self, stage: str):
         """(model, tokenizer) of a stage, or of "teacher", for a look: it leaves the GPU when the lab next trains or
@@ -209,7 +212,7 @@ class Lab:
 
     def metrics(self, stage: str) -> list[dict]:
         """What a stage logged while it trained."""
-        return read_rows(self.out / stage / "metrics.jsonl")
+        return read_rows(self.run.stage(stage).metrics)
 
     def funnel(self) -> dict:
         """What each filter of the distillation removed."""
@@ -220,7 +223,7 @@ class Lab:
         live = [{**row, "source": "sampled here"} for row in shards.rows(self.data() / "rollouts")]
         if self.funnel()["rollouts"] == len(live):
             return live
-        shipped = run.shipped_rollouts(self.config.distillation.shipped_questions, {row["id"] for row in live})
+        shipped = run_data.shipped_rollouts(self.config.distillation.shipped_questions, {row["id"] for row in live})
         return live + [{**row, "source": "shipped"} for row in shipped]
 
     def scripted(self, questions: int) -> list[dict]:
@@ -246,7 +249,7 @@ class Lab:
         """The student's own wrong rollouts, from the second arm of Rollout DPO; none at a scale without it."""
         if not self.config.dpo.on_policy_questions:
             return []
-        return read_rows(self.out / "dpo-own" / "wrong.jsonl")
+        return read_rows(DataFolder(self.run.stage("dpo", "own").path).wrong)
 
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
@@ -255,7 +258,7 @@ class Lab:
 
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
         """The answers of a stage that its rung counts, one row a sample; what only pass@k needed is left out."""
-        rows = read_rows(self.out / "evals" / f"{stage}.{benchmark}.jsonl")
+        rows = read_rows(self.run.evals.answers(stage, benchmark))
         samples = self.config.evaluation.samples if benchmark == "hard" else 1
         return [row for row in rows if row["temperature"] == temperature and row["sample"] < samples]
 
@@ -281,15 +284,15 @@ class Lab:
 
     def _natural(self, count: int = 1, seed: int = 0) -> list[Problem]:
         """Some questions of the set that this run has adopted; none where its questions are the small world's."""
-        if not (self.out / "data" / run.ADOPTED).exists():
+        if not self.run.data.imported.exists():
             return []
-        return [problem for problem in run.candidates(self.data(), count, seed) if problem.domain not in WORLD]
+        return [problem for problem in run_data.grpo_problems(DataFolder(self.data()), count, seed) if problem.domain not in WORLD]
 
     # ------------------------------------------------------------------ before and after
 
     def rungs(self) -> list[dict]:
         """The rows of ladder.json."""
-        return read_json(self.out / "ladder.json")
+        return read_json(self.run.ladder)
 
     def ladder(self, last: str = "grpo") -> Figure:
         """The ladder up to the stage `last`, beside the paper's."""
@@ -321,7 +324,7 @@ class Lab:
         """The ten problems, the first of the set that plays `hard`, as a stage answers them greedily: the measured
         answers where there are some.
         """
-        if (self.out / "evals" / f"{stage}.hard.jsonl").exists():
+        if self.run.evals.answers(stage, "hard").exists():
             greedy = {row["id"]: row for row in self.answers(stage)}
             return [{**problem, **greedy[problem["id"]]} for problem in ten_problems(self.config.evaluation)]
         folder, plan = self.folder(stage), self.config.evaluation
@@ -343,15 +346,15 @@ class Lab:
         return HTML(page + missing)
 
 
-def usual_scale(out: Path) -> str:
-    """The scale of a lab that is given none: PHI_LAB_SCALE, else that of the run in `out`, else "cpu".
+def default_scale(run: RunFolder) -> str:
+    """The scale of a lab that is given none: PHI_LAB_SCALE, else that of the run, else "cpu".
 
     Raises UserError where PHI_LAB_SCALE is no scale.
     """
-    wanted, config = os.environ.get("PHI_LAB_SCALE"), out / "config.json"
+    wanted = os.environ.get("PHI_LAB_SCALE")
     if wanted and wanted not in schema.SCALES:
         raise UserError(f"PHI_LAB_SCALE={wanted!r} is no scale: unset it, or choose one of {', '.join(schema.SCALES)}")
-    return wanted or (read_json(config)["numbers"]["scale"] if config.exists() else "cpu")
+    return wanted or (read_config(run.config)["config"]["scale"] if run.config.exists() else "cpu")
 
 
 def ten_problems(config: EvaluationConfig) -> list[dict]:

@@ -1,10 +1,10 @@
-"""Is it the stage, or only more compute? Controls at equal FLOPs, and independent chains.
+"""Is a gain the stage's, or only that of more compute? Controls at equal FLOPs, over independent chains.
 
-Anyone can draw a rising curve by stopping the first stage early. So beside each rung stands its *control*: the model
-that the stage started from, trained on as the stage before would have trained it, with the same seed, for the FLOPs
-that the stage took (sampling and scoring included, see `Result.compute`). A rung counts when it beats that. GRPO has
-a second one, because to go on with Rollout DPO for that long ruins the model: the same start, trained on as in SFT. One
-chain is one observation (`phi_lab.report.replications`): its own distillation sample, its own training, its own controls.
+Anyone can draw a rising curve by stopping the first stage early. So each stage of the ladder has a *control*: the model
+that the stage started from, continued with the training of the stage before, with the same seed, for the FLOPs that the
+stage took (sampling and scoring included, see `Result.compute`). A stage's gain counts when it beats its control. GRPO
+has a second one, because continuing Rollout DPO for that long ruins the model: the same start, continued as in SFT. One
+chain is one observation (`phi_lab.report.replications`): its own distillation, its own training, its own controls.
 
     phi-lab experiment ladder --seeds 6 --out runs/ladder
     phi-lab experiment publish --out runs/ladder    # into README, docs/results.md and their picture
@@ -15,127 +15,144 @@ from dataclasses import replace
 from pathlib import Path
 
 from phi_lab.config import presets
-from phi_lab.config.schema import STAGES, RunConfig
+from phi_lab.config.schema import STAGES, RunConfig, read_config
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, ensure_same_manifest, read_json, read_rows
+from phi_lab.core.run_folder import RunFolder, arm_name
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
+from phi_lab.pipeline.arms import run_arm
+from phi_lab.pipeline.run import run_chain
+from phi_lab.pipeline.run_data import training_data
+from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
 from phi_lab.report import replications
 from phi_lab.report.ladder_rows import protocol
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import Result
 
 
-def ladder(out: Path, seeds: range, *, profile: str = "lab", say: Callable[[str], None] = print) -> Path:
+def ladder(out: Path, seeds: range, *, profile: str = "lab", log: Callable[[str], None] = print) -> Path:
     """Run a chain of the small world with its controls for every seed, each in `out/seed-N`; returns the file of rows,
     one a chain.
 
-    A stopped queue goes on where it was: finished steps and finished chains are found again. Raises UserError as
-    `run.chain` does.
+    A stopped queue of chains continues where it was: finished steps and finished chains are not repeated. Raises
+    UserError as `run_chain` does, and for a folder whose chains have another configuration.
     """
     path, config = out / "chains.jsonl", presets.run_config("cpu", profile)
-    ensure_same_manifest(out / "numbers.json", {"numbers": config.row()}, "chains of other numbers are another ladder: choose --out")
+    old_name = out / "numbers.json"  # of release 0.1
+    manifest = old_name if old_name.exists() else out / "config.json"
+    redo = "chains of another configuration are another ladder: choose --out"
+    ensure_same_manifest(manifest, {"config": config.row()}, redo, read_config)
     done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
-    for place, seed in enumerate(seeds):
+    for number, seed in enumerate(seeds, 1):
         if seed in done:
             continue
-        say(f"chain {place + 1} of {len(seeds)}, seed {seed}")
-        folder = out / f"seed-{seed}"
-        run.chain(folder, profile=profile, seed=seed, say=say)
+        log(f"chain {number} of {len(seeds)}, seed {seed}")
+        run = RunFolder(out / f"seed-{seed}")
+        run_chain(run, profile=profile, seed=seed, log=log)
         for stage in STAGES[1:]:
-            control(stage, folder, config, seed, say)
-        control("grpo", folder, config, seed, say, before="sft")
-        limo(folder, config, seed, say)
-        append_rows(path, [chain_row(folder)])
+            control(stage, run, config, seed, log)
+        control("grpo", run, config, seed, log, before="sft")
+        sft_of_the_base(run, config, seed, log)
+        append_rows(path, [chain_row(run)])
         replications.write_summary(path)
     return path
 
 
 def control(
-    stage: str, out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print, before: str | None = None
+    stage: str, run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print,
+    before: str | None = None,
 ) -> None:
     """Train and measure the control of `stage` in a run that has it: the stage before, continued at equal FLOPs.
 
-    With `before`, that stage's training is continued instead, from the same start. Mid-training goes on with the rate
-    that SFT has, falling to zero, so that SFT's rung is not merely its falling rate. Raises UserError when the run
-    lacks the stage or, for DPO and GRPO, the one before it.
+    With `before`, the training of that stage is continued instead, from the same start. Mid-training continues with the
+    learning rate of SFT, falling to zero, so that SFT's gain is not merely that of a falling rate. Raises UserError
+    when the run lacks the stage or, for DPO and GRPO, the one before it.
     """
     arm = before or "control"
     before = before or STAGES[STAGES.index(stage) - 1]
-    rung, previous = run.finished(out / stage), run.finished(out / before)
-    for name, found in ((stage, rung), (before, previous or before in ("base", "mid"))):
-        if not found:
-            raise UserError(f"{out / name}: no finished stage, and the control of {stage} is measured by it")
-    student = run.student_for(stage, out, config)
+    result, previous = finished_result(run.stage(stage)), finished_result(run.stage(before))
+    for name, finished in ((stage, result), (before, previous or before in ("base", "mid"))):
+        if not finished:
+            raise UserError(f"{run.stage(name).path}: no finished stage, which the control of {stage} needs")
+    start = start_checkpoint(stage, run, config)
 
     def train(folder: Path) -> Result:
-        say(f"{stage}: {arm}, {before} continued for {rung.compute:,.0f} tokens")
-        data = run.training_data(out, config, seed, say)
-        right, wrong, held = (data / f"{name}.jsonl" for name in ("right", "wrong", "validation"))
-        if before == "base":
-            plan = replace(presets.TEACHER, steps=_steps(rung.compute, presets.TEACHER.batch_size * presets.TEACHER.row_length))
-            return base.train_more(student, folder, plan, seed)
-        if before == "mid":
-            steps = _steps(rung.compute, config.mid.batch_size * config.mid.row_length)
-            plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, warmup_ratio=config.sft.warmup_ratio,
-                           learning_rate=config.sft.learning_rate, eval_steps=0, patience=0)
-            return mid_training.train(student, right, held, folder, plan, seed=seed)
-        if before == "sft":
-            plan = replace(
-                config.sft, steps=_steps(rung.compute, previous.train_tokens / previous.metrics[-1]["step"])
-            )
-            return sft.train(student, right, held, folder, plan, seed=seed)
-        # the same pairs again: to choose and score them is paid once, whatever the epochs
-        left = rung.compute - previous.forward_tokens / 3
-        plan = replace(config.dpo, epochs=_steps(left, previous.train_tokens))
-        chooser = run.student_for("dpo", out, config)
+        log(f"{stage}: {arm}, {before} continued for {result.compute:,.0f} tokens")
+        training_data(run, config, seed, log)
+        return _continue(before, run, start, folder, config, seed, result.compute, previous)
 
-        def same(_, *rest):
-            return rollout_dpo.filter_by_student_likelihood(checkpoints.load(chooser), *rest)
-
-        return rollout_dpo.train(student, right, wrong, folder, plan, seed=seed, select=same)
-
-    run.run_arm(stage, arm, student, out, config, seed, train, say)
+    run_arm(stage, arm, start, run, config, seed, train, log)
 
 
-def _steps(compute: float, tokens_a_step: float) -> int:
-    return max(1, round(compute / tokens_a_step))
+def _continue(
+    stage: str, run: RunFolder, start: Path, folder: Path, config: RunConfig, seed: int, compute: float,
+    previous: Result | None,
+) -> Result:
+    """Continue the training of `stage` from the model `start` for `compute` training tokens. previous: what the stage
+    itself took in this run.
+    """
+    data = run.data
+    if stage == "base":
+        steps = _steps(compute, presets.TEACHER.batch_size * presets.TEACHER.row_length)
+        return base.train_more(start, folder, replace(presets.TEACHER, steps=steps), seed)
+    if stage == "mid":
+        steps = _steps(compute, config.mid.batch_size * config.mid.row_length)
+        plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, eval_steps=0, patience=0,
+                       warmup_ratio=config.sft.warmup_ratio, learning_rate=config.sft.learning_rate)
+        return mid_training.train(start, data.right, data.validation, folder, plan, seed=seed)
+    if stage == "sft":
+        steps = _steps(compute, previous.train_tokens / previous.metrics[-1]["step"])
+        return sft.train(start, data.right, data.validation, folder, replace(config.sft, steps=steps), seed=seed)
+    # the same pairs again: choosing and scoring them is paid for once, whatever the epochs
+    epochs = _steps(compute - previous.forward_tokens / 3, previous.train_tokens)
+    scorer = start_checkpoint("dpo", run, config)
+
+    def select(_, *arguments):
+        return rollout_dpo.filter_by_student_likelihood(checkpoints.load(scorer), *arguments)
+
+    plan = replace(config.dpo, epochs=epochs)
+    return rollout_dpo.train(start, data.right, data.wrong, folder, plan, seed=seed, select=select)
 
 
-def limo(out: Path, config: RunConfig, seed: int, say: Callable[[str], None] = print) -> None:
-    """SFT of the base on its small, good set, without mid-training: "less is more" on a model that is too small.
+def _steps(compute: float, tokens_per_step: float) -> int:
+    return max(1, round(compute / tokens_per_step))
 
-    Nothing follows from its fall on `easy` yet: SFT of the base on all right answers, as many steps, falls as deep.
+
+def sft_of_the_base(run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print) -> None:
+    """SFT of the base on its small, good set, without mid-training: the arm "limo" of SFT, "less is more" on a model
+    that is too small.
+
+    Nothing follows from its fall on `easy` yet: SFT of the base on all right answers, for as many steps, falls as deep.
 
     The paper (section 2) found that this lowers Phi-4-Mini's accuracy, which is why its recipe starts with
     mid-training.
     """
-    student = run.student_for("mid", out, config)
+    start = start_checkpoint("mid", run, config)
 
     def train(folder: Path) -> Result:
-        say("sft: of the base")
-        data = run.training_data(out, config, seed, say)
-        return sft.train(student, data / "right.jsonl", data / "validation.jsonl", folder, config.sft, seed=seed)
+        log("sft: of the base")
+        data = training_data(run, config, seed, log)
+        return sft.train(start, data.right, data.validation, folder, config.sft, seed=seed)
 
-    run.run_arm("sft", "limo", student, out, config, seed, train, say)
+    run_arm("sft", "limo", start, run, config, seed, train, log)
 
 
-def chain_row(folder: Path) -> dict:
+def chain_row(run: RunFolder) -> dict:
     """One finished chain as one row: seed, git_commit, seconds, fingerprints of its models, accuracy[name][benchmark].
 
     Names are those of the stages, with "-own", "-control", "-sft", "-limo" for other arms, and "-shipped" for what the
     next stage started from where that was no model of this chain.
     """
-    config, accuracy, seconds = read_json(folder / "config.json"), {}, 0.0
-    for row in read_json(folder / "ladder.json"):
+    config, accuracy, seconds, fingerprints = read_json(run.config), {}, 0.0, {}
+    for row in read_json(run.ladder):
         if protocol(row) == "sampled":
-            name = run.arm_name(row["stage"], row["arm"])
+            name = arm_name(row["stage"], row["arm"])
             accuracy.setdefault(name, {})[row["benchmark"]] = round(row["accuracy"], 5)
             seconds += row["seconds"] if row["benchmark"] == "hard" else 0
-    made = {
-        name: checkpoints.fingerprint(folder / name / "model") for name in accuracy if (folder / name / "model").is_dir()
-    }
+            model = run.stage(row["stage"], row["arm"]).model
+            if name not in fingerprints and model.is_dir():
+                fingerprints[name] = checkpoints.fingerprint(model)
     return {
-        "seed": config["seed"], "git_commit": config["git_commit"], "seconds": round(seconds), "models": made,
+        "seed": config["seed"], "git_commit": config["git_commit"], "seconds": round(seconds), "models": fingerprints,
         "accuracy": accuracy,
     }

@@ -19,9 +19,10 @@ from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, HTTPError
 from transformers import AutoModelForCausalLM
 
-from phi_lab.config.schema import STAGES
+from phi_lab.config.schema import STAGES, read_config
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
+from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.report.ladder_rows import SHIPPED_START
 
@@ -30,26 +31,27 @@ from phi_lab.report.ladder_rows import SHIPPED_START
 LEAST = 500
 
 
-def export(run: Path, out: Path, stage: str | None = None, push: str | None = None, scores: Path | None = None) -> Path:
+def export(run: RunFolder, out: Path, stage: str | None = None, push: str | None = None, scores: Path | None = None) -> Path:
     """Write the model of a stage (the last one that is finished) into `out` as one safetensors folder with its card;
     `push` names a repository of the hub that gets it, `scores` a folder of `phi-lab eval --benchmarks`.
 
     A GPU scale's weights are written in bfloat16, half of what training kept. Raises UserError for a run without that
     stage, a folder `out` that is in use, and a hub that does not take it.
     """
-    config, ladder = read_json(run / "config.json"), read_json(run / "ladder.json")
-    done = [name for name in STAGES if (run / name / "done.json").is_file()]
+    config, ladder = read_config(run.config), read_json(run.ladder)
+    done = [name for name in STAGES if run.stage(name).finished]
     if not done or (stage and stage not in done):
-        raise UserError(f"{run}: no finished stage{f' {stage}' if stage else ''}; it has {', '.join(done) or 'none'}")
+        raise UserError(f"{run.path}: no finished stage{f' {stage}' if stage else ''}; it has {', '.join(done) or 'none'}")
     stage = stage or done[-1]
+    model = run.stage(stage).model
     public = read_json(scores / "scores.json") if scores else []
-    if scores and read_json(scores / "protocol.json")["model"] != checkpoints.fingerprint(run / stage / "model"):
-        raise UserError(f"{scores}: the scores of another model than {run / stage / 'model'}")
+    if scores and read_json(scores / "protocol.json")["model"] != checkpoints.fingerprint(model):
+        raise UserError(f"{scores}: the scores of another model than {model}")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
     dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
-    AutoModelForCausalLM.from_pretrained(run / stage / "model", dtype=dtype).save_pretrained(out)
-    checkpoints.load_tokenizer(run / stage / "model").save_pretrained(out)
+    AutoModelForCausalLM.from_pretrained(model, dtype=dtype).save_pretrained(out)
+    checkpoints.load_tokenizer(model).save_pretrained(out)
     _also_for_older_readers(out)
     (out / "README.md").write_text(card(stage, config, ladder, public, begun_from(run, stage)))
     if push:
@@ -89,12 +91,12 @@ def _also_for_older_readers(folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", about)
 
 
-def begun_from(run: Path, stage: str) -> str | None:
+def begun_from(run: RunFolder, stage: str) -> str | None:
     """The stage whose shipped checkpoint this run's model of `stage` goes back to; None where it goes back to the base
     by stages of this run alone.
     """
     for before, after in reversed(list(pairwise(STAGES[: STAGES.index(stage) + 1]))):
-        own, student = run / before / "model", run / after / "student.json"
+        own, student = run.stage(before).model, run.stage(after).student
         if before != "base" and not (own.is_dir() and read_json(student)["weights"] == checkpoints.fingerprint(own)):
             return before
     return None
@@ -107,11 +109,11 @@ def card(stage: str, config: dict, ladder: list[dict], scores: list[dict], begun
     what is measured was learned before the run, and nothing of it is written in the hub's format.
     """
     measured = [row for row in ladder if (row["stage"], row["arm"]) == (stage, "main") and row["pass_at_k"] is None]
-    names = dict(zip(("easy", "hard", "transfer"), config["numbers"]["evaluation"]["benchmarks"], strict=True))
+    names = dict(zip(("easy", "hard", "transfer"), config["config"]["evaluation"]["benchmarks"], strict=True))
     large = [row for row in measured if row["temperature"] > 0 and row["n"] // row["k"] >= LEAST]
     found = [(names[row["benchmark"]], row["accuracy"]) for row in large]
     found += [(row["benchmark"], row["accuracy"]) for row in scores]
-    base, tiny = config["numbers"]["model"], config["scale"] == "cpu"
+    base, tiny = config["config"]["model"], config["scale"] == "cpu"
     known = None if tiny or Path(base).exists() else base  # a folder of somebody's means nothing on the hub
     phi = known and known.startswith("microsoft/Phi-4")
     data = ModelCardData(

@@ -20,15 +20,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from phi_lab.config import presets
-from phi_lab.core import files
+from phi_lab.core import files, paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
-from phi_lab.model.checkpoints import DATA
-from phi_lab.pipeline import run as chain
+from phi_lab.core.run_folder import RunFolder
+from phi_lab.pipeline.run import open_run
 from phi_lab.report import report
 
-FOLDER = DATA.parent / "notebooks"
-SOURCES = FOLDER / "source"
+SOURCES = paths.NOTEBOOKS / "source"
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -51,7 +50,7 @@ def code(notebook: nbformat.NotebookNode) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def convert(outputs_from: Path | None = None, sources: Path = SOURCES, folder: Path = FOLDER) -> None:
+def convert(outputs_from: RunFolder | None = None, sources: Path = SOURCES, folder: Path = paths.NOTEBOOKS) -> None:
     """Write the notebooks again from their sources.
 
     Outputs come from the executed copies in `outputs_from`, a run folder; without it those that are there stay
@@ -59,29 +58,29 @@ def convert(outputs_from: Path | None = None, sources: Path = SOURCES, folder: P
     """
     for source in sorted(sources.glob("*.py")):
         fresh, target = build(source), folder / f"{source.stem}.ipynb"
-        executed = outputs_from / "notebooks" / target.name if outputs_from else target
+        executed = outputs_from.notebooks / target.name if outputs_from else target
         if executed.exists() and code(found := nbformat.read(executed, 4)) == code(fresh):
-            _take_outputs(fresh, found, outputs_from)
+            _take_outputs(fresh, found, outputs_from.path if outputs_from else None)
         elif outputs_from:
             raise UserError(
-                f"{executed} is missing or was run with other code: `phi-lab course --out {outputs_from}` first"
+                f"{executed} is missing or was run with other code: `phi-lab course --out {outputs_from.path}` first"
             )
         nbformat.write(fresh, target)
         print(target.relative_to(folder.parent).as_posix())
 
 
-def run(out: Path, profile: str = "lab") -> Path:
-    """Execute all notebooks in order in the run folder `out`; returns the path of the report.
+def run_course(run: RunFolder, profile: str = "lab") -> Path:
+    """Execute all notebooks in order in one run folder; returns the path of the report.
 
-    Raises UserError when a notebook fails, naming its cell, or `out` belongs to another configuration.
+    Raises UserError when a notebook fails, naming its cell, or the folder belongs to another configuration.
     """
-    out = out.resolve()
-    chain.open_folder(out, presets.run_config("cpu", profile), 0)
+    run = RunFolder(run.path.resolve())
+    open_run(run, presets.run_config("cpu", profile), 0)
     sources, began = sorted(SOURCES.glob("*.py")), time.perf_counter()
     plan = {source: int(TIME.search(source.read_text())[1 if profile == "lab" else 2]) for source in sources}
     spent = expected = 0.0
     for number, source in enumerate(sources, 1):
-        target, notebook = out / "notebooks" / f"{source.stem}.ipynb", build(source)
+        target, notebook = run.notebooks / f"{source.stem}.ipynb", build(source)
         if target.exists() and code(nbformat.read(target, 4)) == code(notebook):
             print(f"[{number}/{len(sources)}] {source.stem}: done before")
             continue
@@ -91,20 +90,20 @@ def run(out: Path, profile: str = "lab") -> Path:
             f"[{number}/{len(sources)}] {source.stem}: about {_minutes(pace * plan[source])} of {_minutes(left)} left"
         )
         started = time.perf_counter()
-        _execute(notebook, out, profile, source.stem, pace * plan[source])
+        _execute(notebook, run, profile, source.stem, pace * plan[source])
         took = time.perf_counter() - started
         print(f"      {took:.0f} s")
         spent, expected = spent + took, expected + plan[source]
         target.parent.mkdir(parents=True, exist_ok=True)
         files.atomic_write(target, nbformat.writes(notebook).encode())  # whole or not at all
-    page = report.write_report(out)
-    print(f"{_minutes(time.perf_counter() - began)}: notebooks in {out / 'notebooks'}, report in {page}")
+    page = report.write_report(run.path)
+    print(f"{_minutes(time.perf_counter() - began)}: notebooks in {run.notebooks}, report in {page}")
     return page
 
 
-def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str, expected: float) -> None:
+def _execute(notebook: nbformat.NotebookNode, run: RunFolder, profile: str, name: str, expected: float) -> None:
     """Run one notebook's cells in a fresh kernel; a bar counts the seconds it is expected to take."""
-    environment = {**os.environ, "PHI_LAB_RUN": str(out), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0",
+    environment = {**os.environ, "PHI_LAB_RUN": str(run.path), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0",
                    "PHI_LAB_SCALE": "cpu"}
     bar, over = Bar(max(1, round(expected)), name, "s"), threading.Event()
 
@@ -113,7 +112,7 @@ def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str
             bar.update(1 if bar.n < bar.total else 0)
 
     client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
+        notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(paths.NOTEBOOKS)}},
         on_cell_start=lambda cell, cell_index: bar.set_postfix_str(f"cell {cell_index + 1}", refresh=False),
     )
     clock = threading.Thread(target=tick, daemon=True)
@@ -123,7 +122,7 @@ def _execute(notebook: nbformat.NotebookNode, out: Path, profile: str, name: str
     except CellExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
-        failed = out / "notebooks" / f"{name}.failed.ipynb"
+        failed = run.notebooks / f"{name}.failed.ipynb"
         failed.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, failed)
         raise UserError(f"{name} stopped at {error.ename}: {error.evalue}; the page is in {failed}") from None
@@ -147,7 +146,7 @@ def _take_outputs(fresh: nbformat.NotebookNode, executed: nbformat.NotebookNode,
     for number, (cell, found) in enumerate(
         zip([c for c in fresh.cells if c.cell_type == "code"], cells, strict=True), 1
     ):
-        cell.outputs = clean(found.outputs, [str(path) for path in (out and out.resolve(), DATA.parent) if path])
+        cell.outputs = clean(found.outputs, [str(path) for path in (out and out.resolve(), paths.ROOT) if path])
         cell.execution_count = number if found.execution_count else None
         for output in cell.outputs:
             if "execution_count" in output:

@@ -191,7 +191,7 @@ def plan(config: RunConfig, card_name: str, gpus: int, price: float | None = Non
     return rows
 
 
-def require(config: RunConfig, model_config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
+def require_memory(config: RunConfig, model_config: PreTrainedConfig, gpus: int, bytes_each: float) -> None:
     """Raises UserError where one pass of a stage does not fit on so many GPUs of so much memory."""
     shape = Shape(model_config)
     for stage in UNITS:

@@ -13,40 +13,40 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from phi_lab.config.schema import STAGES
+from phi_lab.config.schema import STAGES, read_config
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_rows
+from phi_lab.core.run_folder import RunFolder
 from phi_lab.distill import shards
-from phi_lab.model.checkpoints import DATA
 from phi_lab.pipeline.export import accuracy_table
-from phi_lab.pipeline.run import DISTILLED, SHIPPED, TEACHER
 from phi_lab.problems.benchmarks import NAMES
 
 LIMIT_MB = 30
 
 
-def ship(folder: Path) -> None:
+def publish(run: RunFolder) -> None:
     """Copy the models and rollouts of a finished run into data/. Raises UserError if a part of the run is missing."""
-    ladder, config = read_json(folder / "ladder.json"), read_json(folder / "config.json")
+    ladder, config = read_json(run.ladder), read_config(run.config)
     if config["profile"] == "smoke":
-        raise UserError(f"{folder} is a smoke run: ship a lab run")
-    sources = {SHIPPED / stage: folder / stage / "model" for stage in STAGES[1:]}
-    begun = "--from base " if (folder / "base" / "model").is_dir() else ""
+        raise UserError(f"{run.path} is a smoke run: publish a lab run")
+    sources = {paths.SHIPPED / stage: run.stage(stage).model for stage in STAGES[1:]}
+    begun = "--from base " if run.stage("base").model.is_dir() else ""
     if begun:
-        sources |= {SHIPPED / "base": folder / "base" / "model", TEACHER: folder / "teacher" / "model"}
+        sources |= {paths.SHIPPED / "base": run.stage("base").model, paths.TEACHER: run.teacher.model}
     for source in sources.values():
         if not (source / "model.safetensors").is_file():
-            raise UserError(f"{source} has no model.safetensors: finish `phi-lab run {begun}--out {folder}` first")
-    rows = list(shards.rows(folder / "data" / "rollouts"))
+            raise UserError(f"{source} has no model.safetensors: finish `phi-lab run {begun}--out {run.path}` first")
+    rows = list(shards.rows(run.data.rollouts))
     for target, source in sources.items():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.bin", "training_args*"))
         made = f"`phi-lab run {begun}--seed {config['seed']} --out RUN` and `phi-lab ship RUN`"
         (target / "README.md").write_text(_card(target, ladder, config, rows, made))
-    write_rows(DISTILLED / "rollouts.jsonl.gz", rows)
-    write_rows(DISTILLED / "validation_rollouts.jsonl.gz", shards.rows(folder / "data" / "validation"))
-    (DISTILLED / "README.md").write_text(_data_card(read_json(folder / "data" / "funnel.json"), config))
-    total = sum(path.stat().st_size for path in DATA.rglob("*") if path.is_file()) / 2**20
+    write_rows(paths.DISTILLED / "rollouts.jsonl.gz", rows)
+    write_rows(paths.DISTILLED / "validation_rollouts.jsonl.gz", shards.rows(run.data.validation_rollouts))
+    (paths.DISTILLED / "README.md").write_text(_data_card(read_json(run.data.funnel), config))
+    total = sum(path.stat().st_size for path in paths.DATA.rglob("*") if path.is_file()) / 2**20
     print(f"data/ holds {total:.1f} MB of at most {LIMIT_MB}")
 
 
@@ -79,7 +79,7 @@ def _data_card(funnel: dict, config: dict) -> str:
         "# Distilled rollouts",
         "",
         f"{funnel['rollouts']:,} rollouts of the shipped teacher to {funnel['questions']:,} questions of the train "
-        f"split, seed {config['seed']}, temperature {config['numbers']['distillation']['temperature']}, with verdicts.",
+        f"split, seed {config['seed']}, temperature {config['config']['distillation']['temperature']}, with verdicts.",
         "Made by the run that made the checkpoints; the validation rollouts answer questions of the validation split.",
         "",
         "| filter | kept | removed | why |",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from phi_lab import cli
-from phi_lab.core import files
+from phi_lab.core import files, paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.pipeline import run
@@ -64,7 +64,7 @@ def test_a_checkpoint_without_weights(tmp_path, capsys, student):
 
 
 def test_a_missing_checkpoint(tmp_path, refused, monkeypatch):
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "nothing")
     for stage, before in (("dpo", "sft"), ("mid", "base")):
         line = refused("run", "--from", stage, "--profile", "smoke", "--out", tmp_path / stage)
         assert f"no checkpoint of {before}" in line or "config.json is missing" in line
@@ -138,9 +138,9 @@ def test_no_room_for_a_model(tmp_path, refused, monkeypatch, error):
     def chain(*_, **__):
         raise RuntimeError(error)
 
-    monkeypatch.setattr(run, "chain", chain)
+    monkeypatch.setattr(run, "run_chain", chain)
     assert "no space left" in refused("run", "--out", tmp_path)
-    monkeypatch.setattr(run, "chain", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(run, "run_chain", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # a mistake of ours stays a traceback
         cli.main(["run", "--out", str(tmp_path)])
 

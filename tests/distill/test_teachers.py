@@ -17,11 +17,11 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab import cli, sampling
-from phi_lab.core import endpoint
+from phi_lab.core import endpoint, paths
 from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.distill import shards
 from phi_lab.model import chat, checkpoints
-from phi_lab.pipeline import notebooks, run
+from phi_lab.pipeline import notebooks
 from phi_lab.problems import sources
 
 
@@ -49,7 +49,7 @@ def good(handler, body):
 @pytest.fixture
 def teacher_server(server):
     """The shipped teacher behind a real server."""
-    network, tokenizer, lock = checkpoints.load(run.TEACHER), checkpoints.load_tokenizer(run.TEACHER), threading.Lock()
+    network, tokenizer, lock = checkpoints.load(paths.TEACHER), checkpoints.load_tokenizer(paths.TEACHER), threading.Lock()
 
     def behave(handler, body):
         question = body["messages"][0]["content"].partition("\n\n")[0]
@@ -87,7 +87,7 @@ def test_a_set_is_distilled_from_transformers_serve(tmp_path, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["transformers", "serve", str(run.TEACHER), "--host", "127.0.0.1", "--port", str(port)]
+    command = ["transformers", "serve", str(paths.TEACHER), "--host", "127.0.0.1", "--port", str(port)]
     log = tmp_path / "server.log"
     with log.open("w") as said:
         server = subprocess.Popen(
@@ -100,7 +100,7 @@ def test_a_set_is_distilled_from_transformers_serve(tmp_path, capsys):
                 if knock.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
-        url, name = f"http://127.0.0.1:{port}/v1", str(run.TEACHER)
+        url, name = f"http://127.0.0.1:{port}/v1", str(paths.TEACHER)
         more = ["--teacher-url", url, "--teacher-model", name, "--instruction", "", "--concurrency", "2"]
         code = cli.main(["distill", "--teacher", "endpoint", "--questions", "4", "--samples", "2", *more,
                          "--out", str(tmp_path / "set")])
@@ -120,7 +120,7 @@ def test_notebook_02_trains_on_a_set_from_an_endpoint(tmp_path, teacher_server, 
     monkeypatch.setenv("PHI_LAB_PROFILE", "smoke")
     monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "run"))
     page = notebooks.build(notebooks.SOURCES / "02_mid_training.py")
-    nbclient.NotebookClient(page, timeout=600, resources={"metadata": {"path": str(notebooks.FOLDER)}}).execute()
+    nbclient.NotebookClient(page, timeout=600, resources={"metadata": {"path": str(paths.NOTEBOOKS)}}).execute()
     kept = read_json(tmp_path / "set" / "funnel.json")["steps"][-1]["kept"]
     right, held = (len(read_rows(tmp_path / "run" / "data" / f"{name}.jsonl")) for name in ("right", "validation"))
     assert right + held == kept and f"{right} right answers" in str(page.cells)

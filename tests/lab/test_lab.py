@@ -11,14 +11,16 @@ import torch
 
 from phi_lab import sampling
 from phi_lab.config import schema
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
+from phi_lab.core.run_folder import EvalFolder, RunFolder
 from phi_lab.distill import shards
 from phi_lab.distill.funnel import Rules
 from phi_lab.evaluate import ladder, public_benchmarks
 from phi_lab.lab import Lab, notebook, pictures, tables, widgets
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
+from phi_lab.pipeline import stage_runner
 from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.stages import grpo
 
@@ -151,8 +153,8 @@ def lab(tmp_path, monkeypatch):
 
 def test_a_lab_opens_its_folder_and_says_where_models_come_from(lab):
     page = lab._repr_html_()
-    assert (lab.out / "config.json").exists() and page.count("shipped with the course") == 5
-    (lab.out / "mid" / "model").mkdir(parents=True)
+    assert (lab.run.path / "config.json").exists() and page.count("shipped with the course") == 5
+    (lab.run.path / "mid" / "model").mkdir(parents=True)
     assert lab.origin("mid") == "trained in this folder"
 
 
@@ -160,15 +162,15 @@ def test_a_lab_opens_its_folder_and_says_where_models_come_from(lab):
 def apart(lab, student):
     """A lab in smoke whose mid-training and SFT are trained: both from what ships."""
     for stage, before in (("mid", "base"), ("sft", "mid")):
-        shutil.copytree(student, lab.out / stage / "model")
-        write_json(lab.out / stage / "student.json", {"weights": checkpoints.fingerprint(run.SHIPPED / before)})
+        shutil.copytree(student, lab.run.path / stage / "model")
+        write_json(lab.run.path / stage / "student.json", {"weights": checkpoints.fingerprint(paths.SHIPPED / before)})
     return lab
 
 
 def test_a_page_compares_a_stage_with_what_it_started_from(apart):
     starts = [apart.start(stage) for stage in ("mid", "sft", "dpo", "grpo")]
     assert starts == ["base", "mid-shipped", "sft-shipped", "dpo"]
-    assert apart.folder("mid-shipped") == run.SHIPPED / "mid" and apart.folder("mid") == apart.out / "mid" / "model"
+    assert apart.folder("mid-shipped") == paths.SHIPPED / "mid" and apart.folder("mid") == apart.run.path / "mid" / "model"
     assert apart.name("mid") == "mid-training" and apart.name("sft") == "SFT (from the shipped mid-training)"
     assert apart.origin("sft") == "trained in this folder (from the shipped mid-training)"
     assert "no climb from the first stage to the last" in apart._repr_html_()
@@ -176,7 +178,7 @@ def test_a_page_compares_a_stage_with_what_it_started_from(apart):
     for name, said in (("mid-shipped", 1111), ("mid", 2222), ("sft", 3333)):
         row = {"temperature": 0.0, "sample": 0, "completion": f"\\boxed{{{said}}}", "verdict": "wrong"}
         rows = [{**row, "id": problem["id"]} for problem in problems]
-        write_rows(apart.out / "evals" / f"{name}.hard.jsonl", rows)
+        write_rows(apart.run.path / "evals" / f"{name}.hard.jsonl", rows)
     page = apart.before_after("mid", "sft").data
     assert "1111" in page and "2222" not in page and "3333" in page and "shipped mid-training" in page
 
@@ -184,7 +186,7 @@ def test_a_page_compares_a_stage_with_what_it_started_from(apart):
 def test_the_ladder_and_again_know_whose_start_a_row_is(apart):
     rung = {"benchmark": "hard", "temperature": 0.6, "pass_at_k": None, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6}
     arms = [("base", "main"), ("mid", "main"), ("mid", "shipped"), ("sft", "main"), ("sft", "shipped")]
-    write_json(apart.out / "ladder.json", [{"stage": stage, "arm": arm, **rung} for stage, arm in arms])
+    write_json(apart.run.path / "ladder.json", [{"stage": stage, "arm": arm, **rung} for stage, arm in arms])
 
     def broken(last):
         return sum("shipped" in str(line.get_label()) for line in apart.ladder(last).axes[0].lines)
@@ -225,11 +227,11 @@ def test_a_gpu_scale_says_what_it_needs():
 def test_a_lab_finds_its_scale(lab, monkeypatch, tmp_path):
     """By its argument, else PHI_LAB_SCALE, else what the folder was opened with, else cpu."""
     new = tmp_path / "new"
-    assert lab.config.scale == "cpu" == notebook.usual_scale(new)
-    write_json(new / "config.json", {"numbers": {"scale": "qlora"}})
-    assert notebook.usual_scale(new) == "qlora"
+    assert lab.config.scale == "cpu" == notebook.default_scale(RunFolder(new))
+    write_json(new / "config.json", {"config": {"scale": "qlora"}})
+    assert notebook.default_scale(RunFolder(new)) == "qlora"
     monkeypatch.setenv("PHI_LAB_SCALE", "lora")
-    assert notebook.usual_scale(new) == "lora"
+    assert notebook.default_scale(RunFolder(new)) == "lora"
     with pytest.raises(UserError, match="the scale lora trains on a distilled set"):
         Lab()
     assert Lab("cpu").config.scale == "cpu"
@@ -243,7 +245,7 @@ def place(tmp_path, monkeypatch):
     """base/: a tiny model like a download, with a chat template of its own; set/: distilled; sets/: benchmarks."""
     monkeypatch.setenv("PHI_LAB_RUN", str(tmp_path / "lora-run"))
     monkeypatch.setenv("PHI_LAB_PROFILE", "smoke")
-    base = shutil.copytree(run.SHIPPED / "sft", tmp_path / "base")
+    base = shutil.copytree(paths.SHIPPED / "sft", tmp_path / "base")
     template = (base / "chat_template.jinja").read_text()
     (base / "chat_template.jinja").write_text("<|system|>Be brief.<|end|>" + template)
     rows = [
@@ -300,7 +302,7 @@ def test_a_look_at_a_gpu_scale_uses_the_run_s_own_numbers(lora, asked):
     assert {prompt for prompt in asked[1][0]} <= known
     assert (asked[1][2]["engine"], asked[1][1].max_tokens) == ("hf", 6)
     row = {"temperature": 0.0, "sample": 0, "completion": "measured", "verdict": "wrong"}
-    write_rows(lora.out / "evals" / "base.hard.jsonl", [{**row, "id": problem["id"]} for problem in problems[:8]])
+    write_rows(lora.run.path / "evals" / "base.hard.jsonl", [{**row, "id": problem["id"]} for problem in problems[:8]])
     assert [row["completion"] for row in lora.ten("base")] == ["measured"] * 8 and len(asked) == 2
 
 
@@ -318,18 +320,18 @@ def test_a_gpu_scale_does_not_show_models_that_it_lacks(lora, capsys):
     for look in (lora.model, lora.measure, lambda stage: lora.groups(stage, 1, 1.0)):
         with pytest.raises(UserError, match="sft: no model in lora-run, and none is shipped for lora"):
             look("sft")
-    assert not (lora.out / "ladder.json").exists()
+    assert not (lora.run.path / "ladder.json").exists()
     lora.on_policy_dpo()
     (line,) = capsys.readouterr().out.splitlines()
     assert "the scale lora has no second arm of Rollout DPO" in line
-    assert lora.own_wrong() == [] and not (lora.out / "dpo-own").exists()
+    assert lora.own_wrong() == [] and not (lora.run.path / "dpo-own").exists()
 
 
 def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch):
     where = []
     model, _ = lora.model("base")
     model.to = where.append  # by hand: monkeypatch would keep the model
-    monkeypatch.setattr(run, "run_stage", lambda *_, **__: where.append("training"))
+    monkeypatch.setattr(stage_runner, "run_stage", lambda *_, **__: where.append("training"))
     lora.stage("mid")
     assert where == [checkpoints.CPU, "training"]
     del model
@@ -341,7 +343,7 @@ def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch)
 def test_public_sets_are_asked_with_the_instruction_of_public_benchmarks(place, asked, student):
     few = {"problems": 2, "max_new_tokens": 4}
     config = schema.EvaluationConfig(**few, samples=1, pass_samples=1, benchmarks=("math500", "hard", "transfer"))
-    ladder.evaluate(student, "x", place / "evals", config, 0)
+    ladder.evaluate(student, "x", EvalFolder(place / "evals"), config, 0)
     easy, hard = asked[0][0], asked[2][0]
     assert hard == [problem["prompt"] for problem in benchmarks.load("hard")[:2]]
     public_benchmarks.measure(student, ["math500"], place / "exam", schema.BenchmarkProtocol(**few, samples=1), 0, "cpu")
@@ -355,14 +357,14 @@ def test_a_set_that_cannot_be_read_is_told_before_a_model_is_loaded(place, stude
     monkeypatch.setattr(checkpoints, "load_to_sample", never)
     config = schema.EvaluationConfig(problems=2, benchmarks=("easy", "math500", "gpqa-diamond"))
     with pytest.raises(UserError, match=r"no gpqa-diamond\.jsonl"):
-        ladder.evaluate(student, "x", place / "evals", config, 0)
+        ladder.evaluate(student, "x", EvalFolder(place / "evals"), config, 0)
 
 
 def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
-    monkeypatch.setattr(run, "run_stage", lambda *_, **__: None)
+    monkeypatch.setattr(stage_runner, "run_stage", lambda *_, **__: None)
     lab.stage("mid")
     assert "starts from" in (first := capsys.readouterr().out) and "goes on" not in first
-    (lab.out / "mid" / "trainer").mkdir(parents=True)
+    (lab.run.path / "mid" / "trainer").mkdir(parents=True)
     lab.stage("mid")
     assert 'it was stopped and goes on, by the function it had then; lab.again("mid")' in capsys.readouterr().out
 
@@ -370,7 +372,7 @@ def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
 def test_answers_are_those_that_the_rung_counts(lab):
     rows = [{"sample": sample, "temperature": heat} for heat in (0.0, 0.6) for sample in range(1 + 7 * (heat > 0))]
     for name in ("hard", "easy"):
-        write_rows(lab.out / "evals" / f"mid.{name}.jsonl", rows)
+        write_rows(lab.run.path / "evals" / f"mid.{name}.jsonl", rows)
     counted = lab.config.evaluation.samples
     assert len(lab.answers("mid", "hard", 0.6)) == counted < 8
     assert len(lab.answers("mid", "hard")) == len(lab.answers("mid", "easy", 0.6)) == 1
@@ -378,23 +380,23 @@ def test_answers_are_those_that_the_rung_counts(lab):
 
 def test_again_forgets_a_stage_and_what_came_after(lab):
     for stage in ("mid", "sft", "dpo-own"):
-        (lab.out / stage).mkdir()
-        write_rows(lab.out / "evals" / f"{stage}.hard.jsonl", [])
-        write_json(lab.out / "evals" / f"{stage}.json", {})
+        (lab.run.path / stage).mkdir()
+        write_rows(lab.run.path / "evals" / f"{stage}.hard.jsonl", [])
+        write_json(lab.run.path / "evals" / f"{stage}.json", {})
     rows = [{"stage": stage, "arm": "main"} for stage in ("base", "mid", "sft")]
-    write_json(lab.out / "ladder.json", rows)
+    write_json(lab.run.path / "ladder.json", rows)
     lab.again("sft")
-    assert (lab.out / "mid").exists() and not (lab.out / "sft").exists() and not (lab.out / "dpo-own").exists()
+    assert (lab.run.path / "mid").exists() and not (lab.run.path / "sft").exists() and not (lab.run.path / "dpo-own").exists()
     assert [row["stage"] for row in lab.rungs()] == ["base", "mid"]
-    assert {path.name for path in (lab.out / "evals").iterdir()} == {"mid.hard.jsonl", "mid.json"}
+    assert {path.name for path in (lab.run.path / "evals").iterdir()} == {"mid.hard.jsonl", "mid.json"}
 
 
 def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
-    data = lab.out / "data"
+    data = lab.run.path / "data"
     shards.write(data / "rollouts" / "000000.parquet", ROWS[:1])
-    write_json(data / "teacher.json", {"weights": checkpoints.fingerprint(run.TEACHER)})
+    write_json(data / "teacher.json", {"weights": checkpoints.fingerprint(paths.TEACHER)})
     write_json(data / "funnel.json", {"rollouts": 4})
-    monkeypatch.setattr(run, "DISTILLED", tmp_path)
+    monkeypatch.setattr(paths, "DISTILLED", tmp_path)
     write_rows(tmp_path / "rollouts.jsonl.gz", ROWS[1:])
     assert [row["source"] for row in lab.rollouts()] == ["sampled here"] + 3 * ["shipped"]
     write_json(data / "funnel.json", {"rollouts": 1})
@@ -402,8 +404,8 @@ def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
 
 
 def test_the_script_answers_the_first_questions_of_the_run(lab):
-    write_json(lab.out / "data" / "teacher.json", {"weights": checkpoints.fingerprint(run.TEACHER)})
-    write_json(lab.out / "data" / "funnel.json", {})
+    write_json(lab.run.path / "data" / "teacher.json", {"weights": checkpoints.fingerprint(paths.TEACHER)})
+    write_json(lab.run.path / "data" / "funnel.json", {})
     rows = lab.scripted(3)
     assert [row["id"] for row in rows[::8]] == [problem.id for problem in arithmetic.sample_problems(3, 0)]
     assert len(rows) == 24 and {row["verdict"] for row in rows} == {"right"}

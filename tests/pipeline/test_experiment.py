@@ -8,13 +8,14 @@ import pytest
 
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
-from phi_lab.core import files, stats
+from phi_lab.core import files, paths, stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
+from phi_lab.core.run_folder import RunFolder, StageFolder
 from phi_lab.lab import tables
 from phi_lab.lab.notebook import NO_CHAINS
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import experiment, notebooks, run
+from phi_lab.pipeline import experiment, stage_runner
 from phi_lab.report import figures, replications, report
 
 ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
@@ -25,7 +26,7 @@ ARMS |= {f"{stage}-shipped" for stage in STAGES[1:-1]}  # what the stages of a s
 def queue(tiny, tmp_path_factory):
     """Folder of a queue with one tiny chain in it."""
     out = tmp_path_factory.mktemp("ladder")
-    assert experiment.ladder(out, range(3, 4), profile="smoke", say=lambda line: None) == out / "chains.jsonl"
+    assert experiment.ladder(out, range(3, 4), profile="smoke", log=lambda line: None) == out / "chains.jsonl"
     return out
 
 
@@ -47,11 +48,11 @@ def test_a_chain_is_one_row_with_every_arm(queue):
 def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, stage):
     folder, stage, control = queue / "seed-3", stage.split("-")[0], stage if "-" in stage else f"{stage}-control"
     started = [read_json(folder / name / "student.json") for name in (stage, control)]
-    second, rung, control = control == "grpo-sft", run.finished(folder / stage), run.finished(folder / control)
+    second, rung, control = control == "grpo-sft", stage_runner.finished_result(StageFolder(folder / stage)), stage_runner.finished_result(StageFolder(folder / control))
     assert started[0] == started[1]
     a_step = control.train_tokens / control.metrics[-1]["step"]
     if stage == "grpo" and not second:  # its control is counted in epochs
-        a_step = run.finished(folder / "dpo").train_tokens
+        a_step = stage_runner.finished_result(StageFolder(folder / "dpo")).train_tokens
     least = a_step + control.forward_tokens / 3  # a control trains for a step, however short its stage was
     assert abs(control.compute - rung.compute) <= max(a_step / 2 + 1, least - rung.compute + 1)
     if stage == "grpo" and not second:  # whole epochs of DPO's own pairs
@@ -59,22 +60,22 @@ def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, s
         assert a_step == pytest.approx(control.train_tokens / epochs, rel=1e-3)
 
 
-def test_chains_of_other_numbers_are_another_ladder(tmp_path):
-    files.write_json(tmp_path / "numbers.json", {"numbers": presets.run_config("cpu", "lab").row()})
-    with pytest.raises(UserError, match="chains of other numbers"):
+def test_chains_of_another_configuration_are_another_ladder(tmp_path):
+    files.write_json(tmp_path / "config.json", {"config": presets.run_config("cpu", "lab").row()})
+    with pytest.raises(UserError, match="config.json: config differs.*chains of another configuration"):
         experiment.ladder(tmp_path, range(1), profile="smoke")
-    assert [path.name for path in tmp_path.iterdir()] == ["numbers.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.slow
 def test_sampling_and_scoring_are_part_of_the_compute(queue):
     folder = queue / "seed-3"
     for stage in ("mid", "sft"):
-        assert run.finished(folder / stage).forward_tokens == 0
+        assert stage_runner.finished_result(StageFolder(folder / stage)).forward_tokens == 0
     for stage in ("dpo", "grpo"):
-        result = run.finished(folder / stage)
+        result = stage_runner.finished_result(StageFolder(folder / stage))
         assert result.forward_tokens > 0 and result.compute == result.train_tokens + result.forward_tokens / 3
-    grpo = run.finished(folder / "grpo")
+    grpo = stage_runner.finished_result(StageFolder(folder / "grpo"))
     assert grpo.forward_tokens > grpo.metrics[-1]["tokens"] > grpo.train_tokens  # more is sampled than learned from
 
 
@@ -83,9 +84,9 @@ def test_a_finished_chain_is_not_run_again(queue, monkeypatch):
     def never(*arguments, **rest):
         raise AssertionError("worked again on what was finished")
 
-    monkeypatch.setattr(run, "chain", never)
+    monkeypatch.setattr(experiment, "run_chain", never)
     before = (queue / "chains.jsonl").read_bytes()
-    experiment.ladder(queue, range(3, 4), profile="smoke", say=lambda line: None)
+    experiment.ladder(queue, range(3, 4), profile="smoke", log=lambda line: None)
     assert (queue / "chains.jsonl").read_bytes() == before
 
 
@@ -96,16 +97,16 @@ def test_a_stopped_chain_goes_on(queue, monkeypatch):
     def never(*arguments, **rest):
         raise AssertionError("trained again what was finished")
 
-    monkeypatch.setattr(run, "record", never)
+    monkeypatch.setattr(stage_runner, "train_and_record", never)
     before = (queue / "chains.jsonl").read_bytes()
     (queue / "chains.jsonl").unlink()
-    experiment.ladder(queue, range(3, 4), profile="smoke", say=lambda line: None)
+    experiment.ladder(queue, range(3, 4), profile="smoke", log=lambda line: None)
     assert (queue / "chains.jsonl").read_bytes() == before
 
 
 def test_no_control_without_its_stage(tmp_path):
     with pytest.raises(UserError, match="dpo: no finished stage"):
-        experiment.control("dpo", tmp_path, None, 0)
+        experiment.control("dpo", RunFolder(tmp_path), None, 0)
 
 
 def some(count):
@@ -198,7 +199,7 @@ def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
 
 def shown(name):
     """What a committed notebook shows, as one text."""
-    page = nbformat.read(notebooks.FOLDER / f"{name}.ipynb", 4)
+    page = nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", 4)
     outputs = [output for cell in page.cells for output in cell.get("outputs", []) if "data" in output]
     return "\n".join("".join(output["data"].get("text/html", "")) for output in outputs)
 

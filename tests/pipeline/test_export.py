@@ -10,8 +10,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaC
 
 from phi_lab import cli
 from phi_lab.config import presets
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
+from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import export, run
 
@@ -20,7 +22,7 @@ from phi_lab.pipeline import export, run
 def finished(tmp_path, shipped):
     """A run folder with two stages, as far as an export looks into it."""
     folder = tmp_path / "run"
-    run.open_folder(folder, presets.SMOKE, 3)
+    run.open_run(RunFolder(folder), presets.SMOKE, 3)
     for stage in ("mid", "sft"):
         shutil.copytree(shipped(stage), folder / stage / "model")
         write_json(folder / stage / "done.json", {})
@@ -60,30 +62,30 @@ def test_the_folder_loads_anywhere_and_its_card_tells_the_run_s_numbers(tmp_path
 def test_few_problems_are_in_the_card_s_table_and_not_in_the_hub_s_metadata(tmp_path, finished):
     ladder = read_json(finished / "ladder.json")
     write_json(finished / "ladder.json", [row | ({"n": 80} if row["benchmark"] == "hard" else {}) for row in ladder])
-    text = (export.export(finished, tmp_path / "phi") / "README.md").read_text()
+    text = (export.export(RunFolder(finished), tmp_path / "phi") / "README.md").read_text()
     found = yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]
     assert [one["dataset"]["name"] for one in found] == ["easy"]
     assert "| hard | 0.6 | 80 | 50.0 % |" in text
     write_json(finished / "ladder.json", [row | {"n": 1996} for row in ladder])  # 499 problems, four samples each
-    text = (export.export(finished, tmp_path / "few") / "README.md").read_text()
+    text = (export.export(RunFolder(finished), tmp_path / "few") / "README.md").read_text()
     assert "model-index" not in text and "| hard | 0.6 | 1996 | 50.0 % |" in text
 
 
 def test_the_card_of_a_stage_that_started_from_a_shipped_checkpoint_says_so(tmp_path, finished, student):
-    write_json(finished / "sft" / "student.json", {"weights": checkpoints.fingerprint(run.SHIPPED / "mid")})
+    write_json(finished / "sft" / "student.json", {"weights": checkpoints.fingerprint(paths.SHIPPED / "mid")})
     shutil.rmtree(finished / "mid" / "model")
     shutil.copytree(student, finished / "mid" / "model")  # trained here, and not what SFT started from
     ladder = read_json(finished / "ladder.json")
     start = [row | {"arm": "shipped", "accuracy": 0.375} for row in ladder if row["stage"] == "mid"]
     write_json(finished / "ladder.json", ladder + start)
-    text = (export.export(finished, tmp_path / "phi") / "README.md").read_text()
+    text = (export.export(RunFolder(finished), tmp_path / "phi") / "README.md").read_text()
     assert "Training began from the checkpoint of mid that phi-lab ships" in text
     assert "That checkpoint of mid, on the same problems:" in text and "| hard | 0.6 | 2000 | 37.5 % |" in text
     assert "model-index" not in text and "| hard | 0.6 | 2000 | 50.0 % |" in text
-    text = (export.export(finished, tmp_path / "mid", "mid") / "README.md").read_text()  # that one began from the base
+    text = (export.export(RunFolder(finished), tmp_path / "mid", "mid") / "README.md").read_text()  # that one began from the base
     assert "model-index" in text and "ships" not in text and "25.0" in text
     shutil.rmtree(finished / "mid")  # as `--from sft` leaves it
-    assert "checkpoint of mid that phi-lab ships" in (export.export(finished, tmp_path / "2") / "README.md").read_text()
+    assert "checkpoint of mid that phi-lab ships" in (export.export(RunFolder(finished), tmp_path / "2") / "README.md").read_text()
 
 
 LONG = {
@@ -103,7 +105,7 @@ def test_what_older_readers_look_for_stands_beside_and_changes_nothing_here(tmp_
     if long:
         rewritten(trained / "config.json", rope_parameters=LONG, original_max_position_embeddings=32)
     before = {name: (trained / name).read_bytes() for name in ("config.json", "tokenizer_config.json")}
-    out = export.export(finished, tmp_path / "phi")
+    out = export.export(RunFolder(finished), tmp_path / "phi")
     assert before == {name: (trained / name).read_bytes() for name in before}  # the run's own folder stays
     config, about = read_json(out / "config.json"), read_json(out / "tokenizer_config.json")
     assert (config["rope_theta"], config["partial_rotary_factor"]) == (500.0 if long else 10000.0, 0.75)
@@ -139,7 +141,7 @@ def test_what_older_readers_look_for_stands_beside_and_changes_nothing_here(tmp_
 def test_a_tokenizer_that_is_no_byte_level_one_keeps_its_class(tmp_path, finished):
     """Phi-3's, which llama.cpp reads from a SentencePiece file."""
     rewritten(finished / "sft" / "model" / "tokenizer.json", pre_tokenizer=None)
-    out = export.export(finished, tmp_path / "phi")
+    out = export.export(RunFolder(finished), tmp_path / "phi")
     assert read_json(out / "tokenizer_config.json")["tokenizer_class"] == "TokenizersBackend"
 
 
@@ -148,49 +150,49 @@ def test_a_model_that_is_no_phi_keeps_its_configuration(tmp_path, finished, toke
     shutil.rmtree(folder)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     checkpoints.save(LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)), tokenizer, folder)
-    out = export.export(finished, tmp_path / "llama")
+    out = export.export(RunFolder(finished), tmp_path / "llama")
     assert read_json(out / "config.json").keys() == read_json(folder / "config.json").keys()
     assert read_json(out / "tokenizer_config.json")["tokenizer_class"] == "TokenizersBackend"
 
 
 def test_a_gpu_scale_is_written_in_bfloat16_with_its_base_and_public_scores(tmp_path, finished):
     config = read_json(finished / "config.json")
-    config |= {"scale": "lora", "numbers": presets.LORA.row()}
+    config |= {"scale": "lora", "config": presets.LORA.row()}
     write_json(finished / "config.json", config)
     score = {"benchmark": "aime25", "problems": 30, "samples": 64, "accuracy": 0.25, "ci_low": 0.2, "ci_high": 0.3}
     write_json(tmp_path / "scores" / "scores.json", [score])
     write_json(tmp_path / "scores" / "protocol.json", {"model": checkpoints.fingerprint(finished / "mid" / "model")})
-    out = export.export(finished, tmp_path / "phi", "mid", scores=tmp_path / "scores")
+    out = export.export(RunFolder(finished), tmp_path / "phi", "mid", scores=tmp_path / "scores")
     assert AutoModelForCausalLM.from_pretrained(out, dtype="auto").dtype == torch.bfloat16
     text = (out / "README.md").read_text()
     about = yaml.safe_load(text.split("---")[1])
     assert about["base_model"] == "microsoft/Phi-4-mini-instruct" and about["license"] == "mit"
     assert "| aime25 | 30 x 64 | 25.0 % | 20.0 to 30.0 % |" in text and "| aime24 | 0.6 |" in text
     with pytest.raises(UserError, match="scores of another model"):
-        export.export(finished, tmp_path / "other", "sft", scores=tmp_path / "scores")
+        export.export(RunFolder(finished), tmp_path / "other", "sft", scores=tmp_path / "scores")
     with pytest.raises(UserError, match=r"scores\.json is missing"):
-        export.export(finished, tmp_path / "other", "sft", scores=tmp_path)
+        export.export(RunFolder(finished), tmp_path / "other", "sft", scores=tmp_path)
     assert not (tmp_path / "other").exists()
-    config["numbers"]["model"] = str(tmp_path)  # a folder of somebody's
+    config["config"]["model"] = str(tmp_path)  # a folder of somebody's
     write_json(finished / "config.json", config)
-    text = (export.export(finished, tmp_path / "local") / "README.md").read_text()
+    text = (export.export(RunFolder(finished), tmp_path / "local") / "README.md").read_text()
     assert str(tmp_path) not in text and "base_model" not in text and "license" not in text
 
 
 def test_bad_input_is_one_line(tmp_path, finished, monkeypatch):
     with pytest.raises(UserError, match="no finished stage grpo; it has mid, sft"):
-        export.export(finished, tmp_path / "phi", "grpo")
+        export.export(RunFolder(finished), tmp_path / "phi", "grpo")
     with pytest.raises(UserError, match="is not empty"):
-        export.export(finished, finished)
+        export.export(RunFolder(finished), finished)
     with pytest.raises(UserError, match="config.json is missing"):
-        export.export(tmp_path, tmp_path / "phi")
+        export.export(RunFolder(tmp_path), tmp_path / "phi")
 
     def unreachable(*_, **__):
         raise HTTPError("no connection")
 
     monkeypatch.setattr(export.HfApi, "create_repo", unreachable)
     with pytest.raises(UserError, match=r"me/phi: the hub does not take it \(no connection\); the folder .* complete"):
-        export.export(finished, tmp_path / "phi", push="me/phi")
+        export.export(RunFolder(finished), tmp_path / "phi", push="me/phi")
     assert (tmp_path / "phi" / "model.safetensors").is_file()
 
 
@@ -198,5 +200,5 @@ def test_a_push_creates_a_private_repository_and_uploads_the_folder(tmp_path, fi
     seen = []
     monkeypatch.setattr(export.HfApi, "create_repo", lambda self, name, **how: seen.append((name, how)))
     monkeypatch.setattr(export.HfApi, "upload_folder", lambda self, **what: seen.append(what))
-    out = export.export(finished, tmp_path / "phi", push="me/phi")
+    out = export.export(RunFolder(finished), tmp_path / "phi", push="me/phi")
     assert seen == [("me/phi", {"private": True, "exist_ok": True}), {"repo_id": "me/phi", "folder_path": out}]

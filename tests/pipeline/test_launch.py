@@ -14,10 +14,14 @@ from nbclient import NotebookClient
 
 from phi_lab import cli
 from phi_lab.config import presets, schema
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
+from phi_lab.core.run_folder import RunFolder, StageFolder
+from phi_lab.distill import shards
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import experiment, launch, notebooks, run
+from phi_lab.pipeline import arms, experiment, launch, notebooks, run, stage_runner
+from phi_lab.stages import sft
 from phi_lab.stages.language_modeling import pack_best_fit
 
 NUMBERS = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
@@ -25,7 +29,7 @@ NUMBERS = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
 
 def opened(folder, data):
     """A run folder with a small distilled set, made for every test anew."""
-    run.open_folder(folder, NUMBERS, 0)
+    run.open_run(RunFolder(folder), NUMBERS, 0)
     (folder / "data").mkdir()
     for name, source in (("right", "train-right"), ("validation", "validation-right"), ("wrong", "wrong")):
         (folder / "data" / f"{name}.jsonl").write_text((data / f"{source}.jsonl").read_text())
@@ -50,7 +54,7 @@ def test_two_launched_processes_leave_what_one_leaves(tmp_path, data):
         return pack_best_fit(lengths, row_length)[:16]
 
     alone, together = (
-        run.run_stage("mid", folder, NUMBERS, 0, said.append, launch.local(count), pack=sixteen)
+        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, said.append, launch.local(count), pack=sixteen)
         for folder, count in zip(folders, (1, 2), strict=True)
     )
     assert (folders[1] / "mid" / "launch.log").is_file() and not (folders[0] / "mid" / "launch.log").exists()
@@ -61,7 +65,7 @@ def test_two_launched_processes_leave_what_one_leaves(tmp_path, data):
     assert losses[1] == pytest.approx(losses[0], abs=1e-3) and len(losses[0]) > 0
     costs = [read_json(folder / "mid" / "done.json") for folder in folders]
     assert costs[0].keys() == costs[1].keys() and costs[0]["train_tokens"] == costs[1]["train_tokens"]
-    assert said[-1].startswith("mid: ") and run.run_stage("mid", folders[1], NUMBERS, 0, said.append) == together
+    assert said[-1].startswith("mid: ") and stage_runner.run_stage("mid", RunFolder(folders[1]), NUMBERS, 0, said.append) == together
 
 
 @pytest.mark.slow
@@ -73,16 +77,16 @@ def test_a_learner_s_function_travels(tmp_path, data):
         note.write_text(str(os.getpid()))
         return pack_best_fit(lengths, row_length)[:16]
 
-    result = run.run_stage("mid", folder, NUMBERS, 0, launcher=launch.local(2), pack=mine)
+    result = stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=launch.local(2), pack=mine)
     assert int(note.read_text()) != os.getpid() and result.metrics
-    assert not (folder / "mid" / launch.PARTS).exists()
+    assert not StageFolder(folder / "mid").functions.exists()
 
 
 @pytest.mark.slow
 def test_notebook_02_trains_in_two_processes(tmp_path):
     page = notebooks.build(notebooks.SOURCES / "02_mid_training.py")
     environment = {**os.environ, "PHI_LAB_RUN": str(tmp_path / "run"), "PHI_LAB_PROCESSES": "2"}
-    NotebookClient(page, timeout=None, resources={"metadata": {"path": str(notebooks.FOLDER)}}).execute(env=environment)
+    NotebookClient(page, timeout=None, resources={"metadata": {"path": str(paths.NOTEBOOKS)}}).execute(env=environment)
     last = read_rows(tmp_path / "run" / "mid" / "metrics.jsonl")[-1]["step"]
     assert f"ended at step {last}, by " in nbformat.writes(page) and last > 0
     assert (tmp_path / "run" / "mid" / "launch.log").is_file()
@@ -90,22 +94,23 @@ def test_notebook_02_trains_in_two_processes(tmp_path):
 
 
 def test_a_run_folder_from_elsewhere_brings_no_code(tmp_path):
-    (tmp_path / launch.PARTS).write_bytes(b"cos\nsystem\n(S'echo broken'\ntR.")
-    assert launch.parts(tmp_path, None) == {}
+    folder = StageFolder(tmp_path)
+    folder.functions.write_bytes(b"cos\nsystem\n(S'echo broken'\ntR.")
+    assert launch.load_functions(folder, None) == {}
     with pytest.raises(UserError, match="not what the starting process wrote"):
-        launch.parts(tmp_path, "0" * 64)
+        launch.load_functions(folder, "0" * 64)
 
 
 def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
     folder = opened(tmp_path / "run", data)
     with pytest.raises(UserError, match=r"^a batch of 8 cannot be divided among 3 processes: choose a divisor of it$"):
-        run.run_stage("mid", folder, NUMBERS, 0, launcher=launch.local(3))
+        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=launch.local(3))
     with pytest.raises(UserError, match="no-such-command: No such file.*a launcher is a command"):
-        run.run_stage("mid", folder, NUMBERS, 0, launcher=["no-such-command"])
+        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=["no-such-command"])
     with pytest.raises(UserError, match=r"mid: the launched processes failed; .*launch\.log says why"):
-        run.run_stage("mid", folder, NUMBERS, 0, launcher=["false"])
+        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=["false"])
     with pytest.raises(UserError, match="the launched processes failed"):
-        run.run_stage("mid", folder, NUMBERS, 0, launcher=["true"])
+        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=["true"])
     capsys.readouterr()
     assert cli.main(["stage", "rl", "--out", str(folder)]) == 2
     assert "unknown stage 'rl': choose one of mid, sft, dpo, grpo" in capsys.readouterr().err
@@ -117,22 +122,22 @@ def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
 
 
 def test_who_launches_what(monkeypatch):
-    assert launch.usual(presets.FULL) == launch.usual(presets.LAB) == launch.local(1) == () and launch.count(()) == 1
+    assert launch.default_launcher(presets.FULL) == launch.default_launcher(presets.LAB) == launch.local(1) == () and launch.count(()) == 1
     assert launch.count(launch.local(3)) == 3 and launch.count(["srun", "torchrun"]) is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [launch.count(launch.usual(one)) for one in (presets.FULL, presets.LORA, presets.LAB)] == [4, 1, 1]
-    assert launch.usual(presets.LORA) == (*launch.TORCHRUN, "1")  # one process that sees one GPU
+    assert [launch.count(launch.default_launcher(one)) for one in (presets.FULL, presets.LORA, presets.LAB)] == [4, 1, 1]
+    assert launch.default_launcher(presets.LORA) == (*launch.TORCHRUN, "1")  # one process that sees one GPU
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert launch.usual(presets.LAB) == ()
+    assert launch.default_launcher(presets.LAB) == ()
 
 
 def test_a_batch_that_cannot_be_shared_is_told_before_anything_starts(tmp_path):
     with pytest.raises(UserError, match="^mid: 8 a step cannot be divided among 3 processes$"):
-        run.chain(tmp_path / "run", launcher=launch.local(3))
+        run.run_chain(RunFolder(tmp_path / "run"), launcher=launch.local(3))
     for profile in schema.PROFILES:  # on the machines that people rent
         for stage in ("mid", "sft", "dpo", "grpo"):
-            assert run.global_batch_size(presets.run_config("full", profile), stage) % 8 == 0
+            assert schema.global_batch_size(presets.run_config("full", profile), stage) % 8 == 0
     assert not (tmp_path / "run").exists()
 
 
@@ -145,7 +150,7 @@ def gpus(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         about = SimpleNamespace(total_memory=gb * 1e9)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
-        monkeypatch.setattr(run, "_train", lambda *_: pytest.fail("it trains"))
+        monkeypatch.setattr(stage_runner, "_train", lambda *_: pytest.fail("it trains"))
 
     return seen
 
@@ -154,9 +159,9 @@ def test_more_processes_than_gpus_are_told_before_anything_starts(tmp_path, data
     gpus(2)
     words = r"^4 processes need a GPU each, and torch sees 2: choose 2 or fewer$"
     with pytest.raises(UserError, match=words):
-        run.chain(tmp_path / "run", stop="sft", launcher=launch.local(4))
+        run.run_chain(RunFolder(tmp_path / "run"), stop="sft", launcher=launch.local(4))
     with pytest.raises(UserError, match=words):  # before the set and the model are looked for
-        run.chain(tmp_path / "run", scale_name="full", model="nobody/nothing", launcher=launch.local(4))
+        run.run_chain(RunFolder(tmp_path / "run"), scale_name="full", model="nobody/nothing", launcher=launch.local(4))
     assert not (tmp_path / "run").exists()
     launch.require_gpus(2)
     folder = opened(tmp_path / "opened", data)  # in a process that a launcher of somebody's own has started
@@ -170,14 +175,14 @@ def test_more_processes_than_gpus_are_told_before_anything_starts(tmp_path, data
 def test_each_launched_process_counts_the_memory_before_it_loads(tmp_path, data, student, gpus, monkeypatch, capsys):
     """Behind a launcher of somebody's own the starting process does not know how many there are."""
     config = replace(presets.LORA, model=str(student))
-    run.open_folder(tmp_path / "run", config, 0)
+    run.open_run(RunFolder(tmp_path / "run"), config, 0)
     shutil.copytree(opened(tmp_path / "small", data) / "data", tmp_path / "run" / "data")
     gpus(4, gb=0.01)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    asked, real = [], run.require_memory
-    monkeypatch.setattr(run, "require_memory", lambda *what: asked.append(what) or real(*what))
+    asked, real = [], stage_runner.require_memory
+    monkeypatch.setattr(stage_runner, "require_memory", lambda *what: asked.append(what) or real(*what))
     assert cli.main(["stage", "mid", "--out", str(tmp_path / "run")]) == 2
     assert "phi-lab: mid at the scale lora takes about" in capsys.readouterr().err
     ((about, shape, processes, room),) = asked
@@ -186,11 +191,11 @@ def test_each_launched_process_counts_the_memory_before_it_loads(tmp_path, data,
 
 def test_launched_processes_that_cannot_share_a_batch_end_before_they_look_at_data(tmp_path, monkeypatch):
     """Behind a launcher of somebody's own only they know their number."""
-    run.open_folder(tmp_path / "run", NUMBERS, 0)  # and no data
+    run.open_run(RunFolder(tmp_path / "run"), NUMBERS, 0)  # and no data
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setattr(checkpoints, "load", lambda *_, **__: pytest.fail("it loads"))
     with pytest.raises(UserError, match="^a batch of 8 cannot be divided among 3 processes: choose a divisor of it$"):
-        run.train_launched("mid", tmp_path / "run")
+        stage_runner.train_launched("mid", RunFolder(tmp_path / "run"))
 
 
 def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeypatch):
@@ -199,17 +204,17 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
     words = "^one process trains on one GPU, and torch sees 4: put CUDA_VISIBLE_DEVICES=0 before the command$"
     for how in ({}, {"start": "base", "stop": "base"}):
         with pytest.raises(UserError, match=words):
-            run.chain(tmp_path / "run", **how)
+            run.run_chain(RunFolder(tmp_path / "run"), **how)
     with pytest.raises(UserError, match=words):
         experiment.ladder(tmp_path / "ladder", range(1))
     assert not (tmp_path / "run").exists() and not (tmp_path / "ladder" / "seed-0").exists()
-    for module, name in ((run.shards, "collect_rollouts"), (run.sft, "train")):
+    for module, name in ((shards, "collect_rollouts"), (sft, "train")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it samples or trains"))
     folder = opened(tmp_path / "opened", data)  # a notebook gets there step by step
     for train in (
-        lambda: run.run_own_arm(folder, NUMBERS, 0),
-        lambda: experiment.limo(folder, NUMBERS, 0),
-        lambda: run.run_stage("mid", folder, NUMBERS, 0),
+        lambda: arms.run_on_policy_dpo(RunFolder(folder), NUMBERS, 0),
+        lambda: experiment.sft_of_the_base(RunFolder(folder), NUMBERS, 0),
+        lambda: stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0),
         lambda: cli.main(["stage", "mid", "--out", str(folder)]) == 2 and launch.require_one_gpu(),  # by hand
     ):
         with pytest.raises(UserError, match=words):
@@ -227,9 +232,9 @@ def test_a_full_run_asks_for_the_disk_of_its_checkpoints(tmp_path, student, monk
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, free << 20))
     config, free = replace(presets.FULL, model=str(student)), 300 + 40 * 1024 - 1
     with pytest.raises(UserError, match="less than 41,260 MB free"):
-        run.open_folder(tmp_path / "run", config, 0)
+        run.open_run(RunFolder(tmp_path / "run"), config, 0)
     free += 1
-    run.open_folder(tmp_path / "run", config, 0)
+    run.open_run(RunFolder(tmp_path / "run"), config, 0)
 
 
 def test_ctrl_c_ends_the_launched_processes_too(tmp_path, data, monkeypatch):
@@ -243,7 +248,7 @@ def test_ctrl_c_ends_the_launched_processes_too(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr(launch.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run.run_stage("mid", folder, NUMBERS, 0, launcher=[sys.executable, "-c", script, str(note)])
+        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=[sys.executable, "-c", script, str(note)])
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
 

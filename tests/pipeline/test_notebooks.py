@@ -11,7 +11,9 @@ import time
 import nbformat
 import pytest
 
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
+from phi_lab.core.run_folder import RunFolder
 from phi_lab.lab import checks
 from phi_lab.pipeline import notebooks
 
@@ -34,12 +36,12 @@ def name(request):
 
 @pytest.fixture
 def page(name):
-    return nbformat.read(notebooks.FOLDER / f"{name}.ipynb", 4)
+    return nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", 4)
 
 
 def test_there_are_nine_in_order():
     assert tuple(sorted(path.stem for path in notebooks.SOURCES.glob("*.py"))) == NAMES
-    assert tuple(sorted(path.stem for path in notebooks.FOLDER.glob("*.ipynb"))) == NAMES
+    assert tuple(sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))) == NAMES
 
 
 def test_source_and_notebook_agree(name, page):
@@ -132,23 +134,23 @@ def small(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     (folder / "source").mkdir(parents=True)
     (folder / "source" / "00_tiny.py").write_text(SOURCE)
-    monkeypatch.setattr(notebooks, "FOLDER", folder)
+    monkeypatch.setattr(paths, "NOTEBOOKS", folder)
     monkeypatch.setattr(notebooks, "SOURCES", folder / "source")
     monkeypatch.setattr(notebooks.report, "write_report", lambda out: out / "report.html")
     return folder
 
 
 def convert(folder, outputs_from=None):
-    notebooks.convert(outputs_from, folder / "source", folder)
+    notebooks.convert(outputs_from and RunFolder(outputs_from), folder / "source", folder)
     return nbformat.read(folder / "00_tiny.ipynb", 4)
 
 
 @pytest.mark.slow
 def test_a_course_runs_once_and_its_outputs_come_back_clean(small, tmp_path, capsys):
     out = tmp_path / "run"
-    notebooks.run(out, "smoke")
+    notebooks.run_course(RunFolder(out), "smoke")
     assert "[1/1] 00_tiny: about" in capsys.readouterr().out
-    notebooks.run(out, "smoke")
+    notebooks.run_course(RunFolder(out), "smoke")
     assert "done before" in capsys.readouterr().out
     page = convert(small, out)
     first, second = [cell for cell in page.cells if cell.cell_type == "code"]
@@ -168,7 +170,7 @@ def test_a_course_runs_once_and_its_outputs_come_back_clean(small, tmp_path, cap
 def test_a_failing_notebook_is_one_clear_line_and_a_page(small, tmp_path):
     (small / "source" / "00_tiny.py").write_text(SOURCE.replace("1 + 1", "1 / 0"))
     with pytest.raises(UserError, match="00_tiny stopped at ZeroDivisionError"):
-        notebooks.run(tmp_path / "run", "smoke")
+        notebooks.run_course(RunFolder(tmp_path / "run"), "smoke")
     assert (tmp_path / "run" / "notebooks" / "00_tiny.failed.ipynb").exists()
     assert not (tmp_path / "run" / "notebooks" / "00_tiny.ipynb").exists()
 
@@ -179,12 +181,12 @@ def test_ctrl_c_is_one_clear_line(small, tmp_path):
     (small / "source" / "00_tiny.py").write_text(SOURCE.replace("1 + 1", "import time\n\ntime.sleep(60)"))
     program = (
         "import pathlib, sys; from phi_lab import cli; from phi_lab.pipeline import notebooks as course; folder = pathlib.Path(sys.argv[1]);"
-        "course.FOLDER, course.SOURCES = folder, folder / 'source';"
+        "course.paths.NOTEBOOKS, course.SOURCES = folder, folder / 'source';"
         "sys.exit(cli.main(['course', '--profile', 'smoke', '--out', sys.argv[2]]))"
     )
     command = [sys.executable, "-c", program, str(small), str(tmp_path / "run")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    course_run = subprocess.Popen(command, cwd=notebooks.DATA.parent, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes)
+    course_run = subprocess.Popen(command, cwd=paths.ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **pipes)
     course_run.stdout.readline()  # it says which notebook it starts
     time.sleep(8)
     course_run.send_signal(signal.SIGINT)

@@ -8,8 +8,8 @@ import torch
 from transformers import masking_utils
 
 from phi_lab.config.schema import HardwareConfig
+from phi_lab.core import paths
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -28,7 +28,7 @@ def packed(lengths: tuple[int, ...], seed: int) -> dict[str, torch.Tensor]:
 
 def test_flex_attention_sees_what_torchs_own_attention_sees():
     """In packed rows, forward and backward; and no document sees its neighbour."""
-    flex, own = (checkpoints.load(run.SHIPPED / "sft", HardwareConfig(attention=name)) for name in ("flex_attention", "sdpa"))
+    flex, own = (checkpoints.load(paths.SHIPPED / "sft", HardwareConfig(attention=name)) for name in ("flex_attention", "sdpa"))
     for seed, lengths in enumerate(PACKINGS):
         batch = packed(lengths, seed)
         with torch.no_grad():

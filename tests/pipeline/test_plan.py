@@ -10,25 +10,26 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from phi_lab.cli import main
-from phi_lab.config import presets
+from phi_lab.config import presets, schema
 from phi_lab.config.schema import HardwareConfig
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import plan, run
+from phi_lab.pipeline import plan
 from phi_lab.stages import training
 
 
 def test_a_gpu_that_is_too_small_is_one_line():
     phi = checkpoints.config("phi-4-mini")
-    plan.require(presets.LORA, phi, 1, 85e9)
-    plan.require(presets.QLORA, phi, 1, 25.7e9)
+    plan.require_memory(presets.LORA, phi, 1, 85e9)
+    plan.require_memory(presets.QLORA, phi, 1, 25.7e9)
     with pytest.raises(UserError, match=r"^mid at the scale full takes about \d+ GB on each of 2 GPUs, and there"):
-        plan.require(presets.FULL, phi, 2, 25.7e9)
-    plan.require(presets.FULL, phi, 8, 85e9)
+        plan.require_memory(presets.FULL, phi, 2, 25.7e9)
+    plan.require_memory(presets.FULL, phi, 8, 85e9)
     other = SimpleNamespace(name_or_path="other", **{name: 64 for name in plan.FIELDS if name != "vocab_size"})
     with pytest.raises(UserError, match=r"other/config\.json: no vocab_size"):
-        plan.require(presets.LORA, other, 1, 85e9)
+        plan.require_memory(presets.LORA, other, 1, 85e9)
 
 
 @pytest.mark.parametrize("name", ["phi-nano", "phi-4-mini"])
@@ -58,7 +59,7 @@ def test_memory_is_within_five_percent_of_what_an_h200_used(checkpointing, token
 def test_precisions_are_those_of_the_real_modules(adapter):
     """What peft's preparation casts to float32 is counted so: QLoRA's embedding, norms, and all that flows between."""
     hardware = HardwareConfig(adapter=adapter, dtype="bfloat16" if adapter else "float32", gradient_checkpointing=True)
-    model, widths = checkpoints.load(run.SHIPPED / "base", hardware), {}
+    model, widths = checkpoints.load(paths.SHIPPED / "base", hardware), {}
     shape = plan.Shape(model.config)
     for name, module in model.named_modules():
         if name.endswith(("layers.1", "layers.1.self_attn.qkv_proj")):
@@ -150,9 +151,9 @@ def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
         for row in plan.plan(config, "h200", gpus):
             if "cannot be divided" in row["reason"]:
                 with pytest.raises(UserError, match="cannot be divided"):
-                    training.per_process_batch(run.global_batch_size(config, row["stage"]))
+                    training.per_process_batch(schema.global_batch_size(config, row["stage"]))
             else:
-                assert training.per_process_batch(run.global_batch_size(config, row["stage"])) * gpus == run.global_batch_size(config, row["stage"])
+                assert training.per_process_batch(schema.global_batch_size(config, row["stage"])) * gpus == schema.global_batch_size(config, row["stage"])
 
 
 def test_the_plan_has_the_passes_that_the_stages_have():
@@ -178,10 +179,10 @@ def test_the_longest_pair_of_dpo_is_planned():
     for longest, row in ((16384, 16384), (4096, 4096), (0, config.mid.row_length)):  # 0: as mid-training has them
         changed = replace(config, dpo=replace(config.dpo, max_tokens=longest))
         assert plan.plan(changed, "h100", 8)[2]["row"] == row
-    plan.require(config, checkpoints.config("phi-4-mini"), 2, 85e9)
+    plan.require_memory(config, checkpoints.config("phi-4-mini"), 2, 85e9)
     longer = replace(config, dpo=replace(config.dpo, max_tokens=40_000))
     with pytest.raises(UserError, match=r"^dpo at the scale full takes about"):
-        plan.require(longer, checkpoints.config("phi-4-mini"), 2, 85e9)
+        plan.require_memory(longer, checkpoints.config("phi-4-mini"), 2, 85e9)
 
 
 def test_vllm_beside_a_trainer_samples_in_its_share():
@@ -230,10 +231,10 @@ def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
             fits = all(row["fits"] for row in plan.plan(config, name, gpus))
             verdicts.add(fits)
             if fits:
-                plan.require(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
+                plan.require_memory(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
             else:
                 with pytest.raises(UserError, match="GB on each of"):
-                    plan.require(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
+                    plan.require_memory(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
     assert verdicts == ({True} if scale_name == "qlora" else {True, False})
 
 

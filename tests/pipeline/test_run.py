@@ -16,13 +16,14 @@ import pytest
 from phi_lab import cli
 from phi_lab.config import presets, schema
 from phi_lab.config.schema import STAGES
-from phi_lab.core import files
+from phi_lab.core import files, paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
+from phi_lab.core.run_folder import EvalFolder, RunFolder
 from phi_lab.distill import shards
 from phi_lab.evaluate import ladder as evaluate
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
+from phi_lab.pipeline import arms, measure, run, run_data, stage_runner
 from phi_lab.problems import benchmarks
 from phi_lab.stages import mid_training
 
@@ -37,7 +38,7 @@ SMOKE = presets.SMOKE
 def finished(tiny, tmp_path_factory):
     """Folder of a whole tiny run."""
     out = tmp_path_factory.mktemp("runs") / "first"
-    assert run.chain(out, profile="smoke", seed=5, say=lambda line: None) == out / "report.html"
+    assert run.run_chain(RunFolder(out), profile="smoke", seed=5, log=lambda line: None) == out / "report.html"
     return out
 
 
@@ -59,8 +60,8 @@ def said(capsys, *arguments):
 @pytest.mark.slow
 def test_a_run_folder_is_what_the_contract_says(finished):
     config = read_json(finished / "config.json")
-    assert config["seed"] == 5 and config["numbers"]["scale"] == "cpu" and config["numbers"]["profile"] == "smoke"
-    assert config["numbers"]["grpo"]["prompts_per_step"] == 3 and "git_commit" in config
+    assert config["seed"] == 5 and config["config"]["scale"] == "cpu" and config["config"]["profile"] == "smoke"
+    assert config["config"]["grpo"]["prompts_per_step"] == 3 and "git_commit" in config
     assert set(config["versions"]) >= {"torch", "transformers", "trl", "peft", "datasets"}
     for stage in STAGES[1:]:
         assert (finished / stage / "model" / "model.safetensors").is_file()
@@ -138,13 +139,13 @@ def test_the_model_that_a_smoke_stage_started_from_is_measured(finished):
     for before, stage in pairwise(STAGES[1:]):
         measured = read_json(finished / "evals" / f"{before}-shipped.json")["model"]
         assert measured == read_json(finished / stage / "student.json")["weights"]
-        assert measured == checkpoints.fingerprint(run.SHIPPED / before)
+        assert measured == checkpoints.fingerprint(paths.SHIPPED / before)
         assert measured != read_json(finished / "evals" / f"{before}.json")["model"]
 
 
 @pytest.mark.slow
 def test_a_chain_has_no_other_starts(tiny, tmp_path):
-    run.chain(tmp_path, profile="lab", seed=5, stop="sft", say=lambda line: None)
+    run.run_chain(RunFolder(tmp_path), profile="lab", seed=5, stop="sft", log=lambda line: None)
     arms = {(row["stage"], row["arm"]) for row in read_json(tmp_path / "ladder.json")}
     assert arms == {(stage, "main") for stage in ("base", "mid", "sft")}
 
@@ -156,7 +157,7 @@ def test_a_folder_measured_before_there_were_such_rows_gets_them(finished, tmp_p
     files.write_json(old / "ladder.json", [row for row in rows if row["arm"] != "shipped"])
     for path in (old / "evals").glob("*-shipped.*"):
         path.unlink()
-    run.chain(old, profile="smoke", seed=5, say=lambda line: None)
+    run.run_chain(RunFolder(old), profile="smoke", seed=5, log=lambda line: None)
     one, other = ([{name: row[name] for name in row if name not in COST} for row in ladder]
                   for ladder in (rows, read_json(old / "ladder.json")))
     assert one == other
@@ -176,24 +177,24 @@ def placed(folder, stage, source, begun=None):
 def test_a_stage_is_apart_where_it_started_from_another_model_than_the_ladder_s(tmp_path, student, shipped):
     own = tmp_path / "mid" / "model"
     placed(tmp_path, "mid", student, shipped("base"))
-    assert not run.starts_apart("mid", tmp_path, SMOKE)  # everything starts from the shipped base
-    assert not run.starts_apart("base", tmp_path, SMOKE)
-    assert run.starts_apart("sft", tmp_path, SMOKE) and not run.starts_apart("sft", tmp_path, presets.LAB)  # untrained
+    assert not stage_runner.starts_from_shipped("mid", RunFolder(tmp_path), SMOKE)  # everything starts from the shipped base
+    assert not stage_runner.starts_from_shipped("base", RunFolder(tmp_path), SMOKE)
+    assert stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), SMOKE) and not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LAB)  # untrained
     placed(tmp_path, "sft", student, own)
-    assert not run.starts_apart("sft", tmp_path, SMOKE)
+    assert not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), SMOKE)
     files.write_json(tmp_path / "sft" / "student.json", {"weights": checkpoints.fingerprint(shipped("mid"))})
-    assert run.starts_apart("sft", tmp_path, presets.LAB) and not run.starts_apart("sft", tmp_path, presets.LORA)
+    assert stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LAB) and not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LORA)
     shutil.rmtree(own)
     shutil.copytree(shipped("mid"), own)  # the run that was shipped, made again
-    assert not run.starts_apart("sft", tmp_path, presets.LAB)
+    assert not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LAB)
 
 
 def test_a_run_from_the_middle_measures_its_start_unless_the_ladder_has_it(tmp_path, student, shipped):
     placed(tmp_path, "dpo", student, shipped("sft"))
-    assert run.starts_apart("dpo", tmp_path, presets.LAB)
-    assert not run.starts_apart("grpo", tmp_path, presets.LAB)
+    assert stage_runner.starts_from_shipped("dpo", RunFolder(tmp_path), presets.LAB)
+    assert not stage_runner.starts_from_shipped("grpo", RunFolder(tmp_path), presets.LAB)
     files.write_json(tmp_path / "evals" / "sft.json", {})
-    assert not run.starts_apart("dpo", tmp_path, presets.LAB)
+    assert not stage_runner.starts_from_shipped("dpo", RunFolder(tmp_path), presets.LAB)
 
 
 def test_rows_of_a_start_go_when_the_stage_is_trained_from_the_run_s_own(tmp_path, student, shipped, monkeypatch):
@@ -204,7 +205,7 @@ def test_rows_of_a_start_go_when_the_stage_is_trained_from_the_run_s_own(tmp_pat
     measured = []
     monkeypatch.setattr(evaluate, "evaluate", lambda model, name, *_, **__: measured.append((name, model)))
     monkeypatch.setattr(evaluate, "ladder_rows", row)
-    monkeypatch.setattr(run, "ten_problems", lambda out: [])
+    monkeypatch.setattr(measure, "ten_problems", lambda run: [])
     placed(tmp_path, "mid", student, shipped("base"))
     placed(tmp_path, "sft", student, shipped("mid"))
 
@@ -212,11 +213,11 @@ def test_rows_of_a_start_go_when_the_stage_is_trained_from_the_run_s_own(tmp_pat
         return [(row["stage"], row["arm"]) for row in read_json(tmp_path / "ladder.json")]
 
     for stage in ("mid", "sft"):
-        run.measure(stage, tmp_path, SMOKE, 0, say=lambda line: None)
+        measure.measure(stage, RunFolder(tmp_path), SMOKE, 0, log=lambda line: None)
     assert arms() == [("mid", "main"), ("mid", "shipped"), ("sft", "main")]
-    assert measured[-1] == ("mid-shipped", run.SHIPPED / "mid")
+    assert measured[-1] == ("mid-shipped", paths.SHIPPED / "mid")
     files.write_json(tmp_path / "sft" / "student.json", {"weights": checkpoints.fingerprint(student)})
-    run.measure("sft", tmp_path, SMOKE, 0, say=lambda line: None)
+    measure.measure("sft", RunFolder(tmp_path), SMOKE, 0, log=lambda line: None)
     assert arms() == [("mid", "main"), ("sft", "main")]
 
 
@@ -240,7 +241,7 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
     for module, name in ((mid_training, "train"), (shards, "_finish"), (evaluate, "_answers"), (checkpoints, "build")):
         monkeypatch.setattr(module, name, never)
     before = everything(finished)
-    run.chain(finished, profile="smoke", seed=5, say=lambda line: None)
+    run.run_chain(RunFolder(finished), profile="smoke", seed=5, log=lambda line: None)
     after = everything(finished)
     assert before.keys() == after.keys()
     assert [str(path) for path in before if before[path] != after[path]] == []
@@ -248,7 +249,7 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_ladder(finished, tmp_path):
-    run.chain(tmp_path / "again", profile="smoke", seed=5, say=lambda line: None)
+    run.run_chain(RunFolder(tmp_path / "again"), profile="smoke", seed=5, log=lambda line: None)
     shard = "000000.parquet"
     for name in (f"rollouts/{shard}", f"validation/{shard}", "right.jsonl", "wrong.jsonl", "validation.jsonl"):
         path = Path("data") / name
@@ -267,7 +268,7 @@ def test_the_same_seed_gives_the_same_ladder(finished, tmp_path):
 def test_a_folder_of_another_run_is_left_alone(finished, capsys):
     before = everything(finished)
     assert "seed differs" in said(capsys, "run", "--profile", "smoke", "--seed", 6, "--out", finished)
-    assert "numbers differs" in said(capsys, "run", "--profile", "lab", "--seed", 5, "--out", finished)
+    assert "config differs" in said(capsys, "run", "--profile", "lab", "--seed", 5, "--out", finished)
     assert everything(finished) == before
 
 
@@ -292,22 +293,22 @@ def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(tiny, 
     assert f"delete {out / 'dpo'} to train it again" in capsys.readouterr().err
     (out / "dpo-own" / "student.json").write_text('{"weights": "0123456789abcdef"}')
     with pytest.raises(UserError, match=f"delete {out / 'dpo-own'} to train it again"):
-        run.run_own_arm(out, tiny, 5)
+        arms.run_on_policy_dpo(RunFolder(out), tiny, 5)
     (out / "data" / "teacher.json").write_text('{"weights": "0123456789abcdef"}')
     with pytest.raises(UserError, match="to ask this teacher"):
-        run.training_data(out, tiny, 5)
+        run_data.training_data(RunFolder(out), tiny, 5)
 
 
 def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eval(tmp_path, shipped, student, capsys):
     config = schema.EvaluationConfig(problems=2, samples=1, pass_samples=1, max_new_tokens=8)
-    evaluate.evaluate(student, "x", tmp_path, config, 0)
+    evaluate.evaluate(student, "x", EvalFolder(tmp_path), config, 0)
     first = read_rows(tmp_path / "x.hard.jsonl")
     with pytest.raises(UserError, match="x.json: model differs"):
-        evaluate.evaluate(shipped("grpo"), "x", tmp_path, config, 0)
+        evaluate.evaluate(shipped("grpo"), "x", EvalFolder(tmp_path), config, 0)
     with pytest.raises(UserError, match="x.json: seed differs"):
-        evaluate.evaluate(student, "x", tmp_path, config, 1)
+        evaluate.evaluate(student, "x", EvalFolder(tmp_path), config, 1)
     assert read_rows(tmp_path / "x.hard.jsonl") == first
-    evaluate.evaluate(shipped("grpo"), "x", tmp_path, config, 0, again=True)
+    evaluate.evaluate(shipped("grpo"), "x", EvalFolder(tmp_path), config, 0, again=True)
     assert read_rows(tmp_path / "x.hard.jsonl") != first
 
 
@@ -330,17 +331,17 @@ def test_a_run_trains_on_a_set_that_was_distilled_before(finished, tmp_path, cap
     assert "right rollouts of 1 questions" in said(capsys, *command, few)
     write_rows(few / "right.jsonl", rows[:-1])
     assert "choose another --out" in said(capsys, *command, few)
-    assert "rollouts that this run has asked for" in said(capsys, *command[:-2], finished, "--data", source)
+    assert "rollouts that this run has sampled" in said(capsys, *command[:-2], finished, "--data", source)
     elsewhere = ["run", "--profile", "smoke", "--to", "mid", "--out", tmp_path / "other", "--data", few]
     assert "few/wrong.jsonl is missing: --data takes a whole folder" in said(capsys, *elsewhere)
     assert not (tmp_path / "other" / "data").exists()
 
 
 def test_shipped_rollouts_never_repeat_a_question_that_was_asked_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "DISTILLED", tmp_path)
+    monkeypatch.setattr(paths, "DISTILLED", tmp_path)
     write_rows(tmp_path / "rollouts.jsonl.gz", [{"id": name, "sample": i} for name in "abcd" for i in (0, 1)])
-    assert [row["id"] for row in run.shipped_rollouts(2, {"a", "c"})] == ["b", "b", "d", "d"]
-    assert [row["id"] for row in run.shipped_rollouts(1, {"a"})] == ["b", "b"]
+    assert [row["id"] for row in run_data.shipped_rollouts(2, {"a", "c"})] == ["b", "b", "d", "d"]
+    assert [row["id"] for row in run_data.shipped_rollouts(1, {"a"})] == ["b", "b"]
 
 
 # ------------------------------------------------------------------ from the very beginning
@@ -354,20 +355,20 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
     monkeypatch.setattr(presets, "TEACHER", few)
     short = replace(tiny, evaluation=schema.EvaluationConfig(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
     monkeypatch.setattr(presets, "run_config", lambda *_: short)
-    monkeypatch.setattr(run, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "nothing")
     out = tmp_path / "run"
-    run.chain(out, start="base", stop="base", say=lambda line: None)
+    run.run_chain(RunFolder(out), start="base", stop="base", log=lambda line: None)
     for model in ("base", "teacher"):
         assert (out / model / "model" / "model.safetensors").is_file()
     assert {row["stage"] for row in read_json(out / "ladder.json")} == {"base"}
     (out / "teacher" / "done.json").unlink()  # stopped while the teacher trained: the base is not trained again
     (out / "base" / "metrics.jsonl").write_text('{"mark": 1}\n')
-    run.run_stage("base", out, short, 0, say=lambda line: None)
+    stage_runner.run_stage("base", RunFolder(out), short, 0, log=lambda line: None)
     assert (out / "teacher" / "done.json").exists()
     assert read_rows(out / "base" / "metrics.jsonl") == [{"mark": 1}]
-    assert run.student_for("mid", out, replace(short, profile="lab")) == out / "base" / "model"
+    assert stage_runner.start_checkpoint("mid", RunFolder(out), replace(short, profile="lab")) == out / "base" / "model"
     short = replace(short, distillation=replace(short.distillation, max_new_tokens=8))
-    rollouts = list(shards.rows(run.training_data(out, short, 0, say=lambda line: None) / "rollouts"))
+    rollouts = list(shards.rows(run_data.training_data(RunFolder(out), short, 0, log=lambda line: None).rollouts))
     funnel = read_json(out / "data" / "funnel.json")  # a teacher of its own: it answers all, and nothing is added
     assert len(rollouts) == funnel["rollouts"] == (6 + 2) * 4 and funnel["questions"] == 8
 

@@ -10,10 +10,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from phi_lab import cli
 from phi_lab.config import paper, presets, schema
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
+from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import run
+from phi_lab.pipeline import run, run_data
 from phi_lab.problems import benchmarks
 
 NUMBERS = [(a, b) for a in range(3, 15) for b in range(2, 6)]
@@ -23,7 +25,7 @@ NUMBERS = [(a, b) for a in range(3, 15) for b in range(2, 6)]
 def place(tmp_path_factory):
     """base/: a model as a download would leave it; set/: distilled from traces; sets/: three benchmarks."""
     root = tmp_path_factory.mktemp("scales")
-    shutil.copytree(run.SHIPPED / "sft", root / "base")
+    shutil.copytree(paths.SHIPPED / "sft", root / "base")
     right, wrong = "<think>{a}+{b}={c}.</think>\\boxed{{{c}}}", "<think>{a}+{b}={d}.</think>\\boxed{{{d}}}"
     rows = []
     for a, b in NUMBERS:
@@ -121,7 +123,7 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
     assert cli.main(command(place, name, "--out", out)) == 0
     ladder = read_json(out / "ladder.json")
     assert [row["stage"] for row in ladder if row["benchmark"] == "easy" and row["temperature"]] == list(schema.STAGES)
-    config = read_json(out / "config.json")["numbers"]
+    config = read_json(out / "config.json")["config"]
     assert config["model"] == str(place / "base") and config["evaluation"]["benchmarks"] == [
         "math500",
         "aime24",
@@ -156,16 +158,16 @@ def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, mo
         after = tmp_path / "run" / stage / "model"
         assert checkpoints.fingerprint(after) != checkpoints.fingerprint(before)
         before = after
-    assert read_json(tmp_path / "run" / "config.json")["numbers"]["evaluation"]["engine"] == "hf"
+    assert read_json(tmp_path / "run" / "config.json")["config"]["evaluation"]["engine"] == "hf"
 
 
 def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):
-    run.import_dataset(place / "set", tmp_path)
-    asked = run.candidates(tmp_path / "data", 20, 0)
+    run_data.import_dataset(place / "set", RunFolder(tmp_path))
+    asked = run_data.grpo_problems(DataFolder(tmp_path / "data"), 20, 0)
     assert len(asked) == 20 == len({problem.id for problem in asked})
     known = {f"{schema.INSTRUCTION}\n\nWhat is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
     assert all(known[problem.prompt] == problem.answer for problem in asked)
-    assert asked == run.candidates(tmp_path / "data", 20, 0) != run.candidates(tmp_path / "data", 20, 1)
+    assert asked == run_data.grpo_problems(DataFolder(tmp_path / "data"), 20, 0) != run_data.grpo_problems(DataFolder(tmp_path / "data"), 20, 1)
 
 
 def refused(capsys, words):
@@ -200,7 +202,7 @@ def test_bad_input_is_one_line_before_anything_is_loaded(place, tmp_path, capsys
     settings.pop("chat_template", None)
     (mute / "tokenizer_config.json").write_text(json.dumps(settings))
     assert "no chat template" in refused(capsys, [*asked, "--model", mute])
-    monkeypatch.setattr(run, "SMALL", 1000)
+    monkeypatch.setattr(run, "MAX_CPU_WEIGHTS", 1000)
     assert "needs an NVIDIA GPU" in refused(capsys, [*asked, "--model", place / "base"])
     assert not out.exists()
 

@@ -7,12 +7,14 @@ import pytest
 
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
+from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_json
+from phi_lab.core.run_folder import RunFolder
 from phi_lab.distill import shards
 from phi_lab.pipeline import publish
 
-CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "numbers": presets.run_config("cpu").row()}
+CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "config": presets.run_config("cpu").row()}
 ROLLOUT = {"id": "a", "sample": 0, "level": 3, "verdict": "right", "temperature": 0.8, "completion": "x"}
 
 
@@ -21,7 +23,7 @@ def finished(tmp_path, shipped, monkeypatch):
     """A run whose stages hold one model, and a data/ that is empty but for a base."""
     out, data = tmp_path / "run", tmp_path / "data"
     for name, place in (("DATA", "."), ("SHIPPED", "checkpoints"), ("TEACHER", "teacher"), ("DISTILLED", "distilled")):
-        monkeypatch.setattr(publish, name, data / place)
+        monkeypatch.setattr(paths, name, data / place)
         (data / place).mkdir(exist_ok=True, parents=True)
     shutil.copytree(shipped("base"), data / "checkpoints" / "base")
     for stage in STAGES[1:]:
@@ -38,7 +40,7 @@ def finished(tmp_path, shipped, monkeypatch):
 def test_a_run_from_the_shipped_base_leaves_base_and_teacher_alone(finished, shipped):
     out, data = finished
     before = {path.name: path.read_bytes() for path in (data / "checkpoints" / "base").iterdir()}
-    publish.ship(out)
+    publish.publish(RunFolder(out))
     assert {path.name: path.read_bytes() for path in (data / "checkpoints" / "base").iterdir()} == before
     assert not any((data / "teacher").iterdir())
     card = (data / "checkpoints" / "grpo" / "README.md").read_text()
@@ -54,9 +56,9 @@ def test_a_run_from_the_beginning_ships_its_base_and_teacher(finished, shipped):
     out, data = finished
     shutil.copytree(shipped("mid"), out / "base" / "model")
     with pytest.raises(UserError, match="teacher.model has no model.safetensors: finish `phi-lab run --from base"):
-        publish.ship(out)
+        publish.publish(RunFolder(out))
     shutil.copytree(shipped("mid"), out / "teacher" / "model")
-    publish.ship(out)
+    publish.publish(RunFolder(out))
     for target in (data / "checkpoints" / "base", data / "teacher"):
         assert (target / "model.safetensors").read_bytes() == (shipped("mid") / "model.safetensors").read_bytes()
         assert "`phi-lab run --from base --seed 5 --out RUN`" in (target / "README.md").read_text()
@@ -66,5 +68,5 @@ def test_an_unfinished_run_changes_nothing(finished):
     out, data = finished
     (out / "grpo" / "model" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="grpo.model has no model.safetensors"):
-        publish.ship(out)
+        publish.publish(RunFolder(out))
     assert [path.name for path in (data / "checkpoints").iterdir()] == ["base"]
