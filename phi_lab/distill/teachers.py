@@ -22,6 +22,7 @@ from phi_lab import sampling
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core import endpoint as service
 from phi_lab.core.errors import UserError
+from phi_lab.core.paths import TOKENIZER
 from phi_lab.distill.shards import Answer, Chunk, SampleKey, Teacher
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import worked_solutions
@@ -34,7 +35,7 @@ def counter(name: str = "") -> PreTrainedTokenizerFast:
     Raises UserError where there is none.
     """
     if not name or Path(name).is_dir():
-        return checkpoints.load_tokenizer(name or checkpoints.TOKENIZER)
+        return checkpoints.load_tokenizer(name or TOKENIZER)
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:  # HTTP errors, a missing cache, a name that is none, code of its own

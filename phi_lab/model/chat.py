@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab.core.errors import UserError
+from phi_lab.core.paths import WORDS
 
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END, ENDOFTEXT = "<|end|>", "<|endoftext|>"
@@ -20,7 +21,6 @@ THINK, THINK_END = "<think>", "</think>"
 VOCABULARY = 512  # at most
 THOUGHT = re.compile(r"(?:[-+*/:;,.=\dr]| no | ok|check )+")  # what thoughts about the small world's sums consist of
 STEP = re.compile(r"(?:([^:;=]+)[:=])?(?:(.*);)?([^,]*),?(.*)")  # operation, columns, result, what is left to do
-WORDS = Path(__file__).resolve().parents[2] / "data" / "words.txt"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"

@@ -28,11 +28,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from phi_lab.config.schema import LAPTOP, HardwareConfig
 from phi_lab.core.errors import UserError
+from phi_lab.core.paths import TOKENIZER
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
 
-DATA = Path(__file__).resolve().parents[2] / "data"
-TOKENIZER = DATA / "tokenizer"
 CPU = torch.device("cpu")
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")

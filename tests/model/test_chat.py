@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from phi_lab import cli, sampling
 from phi_lab.cli.chat import GREETING
 from phi_lab.core.errors import UserError
+from phi_lab.core.paths import TOKENIZER
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic, parse_question, worked_solutions
 from phi_lab.stages.language_modeling import IGNORE, document
@@ -64,7 +65,7 @@ def test_the_template_writes_system_turns_and_finished_conversations(tokenizer):
 
 def test_building_it_again_gives_the_shipped_tokenizer(tmp_path):
     chat.build_tokenizer(tmp_path)
-    for shipped in checkpoints.TOKENIZER.iterdir():
+    for shipped in TOKENIZER.iterdir():
         assert (tmp_path / shipped.name).read_bytes() == shipped.read_bytes(), shipped.name
 
 
