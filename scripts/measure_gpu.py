@@ -24,7 +24,7 @@ import torch
 from transformers import masking_utils
 
 from phi_lab.config import presets, schema
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import plan
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages import training
@@ -46,7 +46,7 @@ def random_model(name: str, folder: Path) -> Path:
         torch.set_default_dtype(torch.bfloat16)
         torch.manual_seed(0)
         with checkpoints.device():
-            model = checkpoints.AutoModelForCausalLM.from_config(checkpoints.config(name))
+            model = checkpoints.AutoModelForCausalLM.from_config(shapes.phi_config(name))
         torch.set_default_dtype(torch.float32)
         checkpoints.save(model, checkpoints.load_tokenizer(), folder)
     return folder
@@ -79,7 +79,7 @@ def measure(case: str, where: Path) -> dict:
     config = schema.LanguageModelingConfig(learning_rate=1e-5, batch_size=batch, row_length=length, steps=STEPS, muon=False,
                              hardware=hardware)
     chance = torch.Generator().manual_seed(0)
-    vocabulary = checkpoints.config(name).vocab_size
+    vocabulary = shapes.phi_config(name).vocab_size
     documents = []
     part = length // 4 if "packed" in rest else length  # else attention over a whole row, the dearest case
     for _ in range(batch * STEPS * length // part):
@@ -116,7 +116,7 @@ def measure(case: str, where: Path) -> dict:
                        pack=lm.pack_best_fit, packed=True, seed=0, title=case)
     steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
     seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])
-    shape = plan.Shape(checkpoints.config(name))
+    shape = plan.Shape(shapes.phi_config(name))
     planned = sum(plan.memory(shape, hardware, 1, rows * length).values())
     return {
         "case": case, "tokens_per_second": round(TOKENS / seconds), "seconds_a_step": round(seconds, 3),

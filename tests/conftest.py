@@ -19,7 +19,7 @@ from phi_lab.core import paths
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.core.paths import SHIPPED, TEACHER  # as they are, whatever a test puts in their place
 from phi_lab.distill import shards, teachers, training_sets
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.problems import arithmetic
 
 torch.set_num_threads(1)
@@ -37,7 +37,7 @@ def tokenizer():
 def student(tmp_path_factory, tokenizer):
     """Folder of a phi-nano with random weights."""
     folder = tmp_path_factory.mktemp("student")
-    checkpoints.save(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer, folder)
+    checkpoints.save(shapes.build("phi-nano", len(tokenizer), 0), tokenizer, folder)
     return folder
 
 

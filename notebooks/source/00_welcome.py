@@ -25,7 +25,7 @@ from IPython.display import HTML
 
 from phi_lab.lab import Lab, checks, tables
 from phi_lab.lab.notebook import ask_ten
-from phi_lab.model import checkpoints
+from phi_lab.model import shapes
 from phi_lab.problems import benchmarks
 
 SCALE = None  # "cpu", "lora", "qlora" or "full"; None: what PHI_LAB_SCALE says, or "cpu"
@@ -91,7 +91,7 @@ lab.ladder("base")
 
 # %%
 _, tokenizer = lab.model("base")
-found = ask_ten(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer)
+found = ask_ten(shapes.build("phi-nano", len(tokenizer), 0), tokenizer)
 print(f"random weights: {sum(row['verdict'] == 'right' for row in found)} of {len(found)} right")
 print("it writes:", found[0]["completion"][:60])
 

@@ -21,7 +21,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.notebook import ask_ten
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.stages.language_modeling import collate, document
 
 lab = Lab()
@@ -69,7 +69,7 @@ HTML(page)
 
 # %%
 with torch.device("meta"):
-    big = AutoModelForCausalLM.from_config(checkpoints.config("phi-4-mini"))
+    big = AutoModelForCausalLM.from_config(shapes.phi_config("phi-4-mini"))
 counted = sum(weight.numel() for weight in big.parameters())
 small = sum(weight.numel() for weight in lab.model("base")[0].parameters())
 print(f"phi-4-mini: {counted:,} parameters; published: 3,836,021,760; equal: {counted == 3_836_021_760}")
@@ -92,7 +92,7 @@ def parameters(config):
 
 # %%
 count_weights = checks.PARAMETERS.use(parameters)
-print(f"{count_weights(checkpoints.config('phi-4-mini')):,}")
+print(f"{count_weights(shapes.phi_config('phi-4-mini')):,}")
 
 # %% [markdown]
 # ## What the paper's run took

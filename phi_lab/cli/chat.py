@@ -55,7 +55,7 @@ def print_answer(model, tokenizer, question: str, temperature: float, seed: int)
     if gold:
         verdict = verify.verify(text, str(gold.answer)).verdict
         judged = "   right" if verdict == verify.RIGHT else f"   {verdict}: it is {gold.answer}"
-    print(chat.laid_out(text) + judged)
+    print(chat.format_completion(text) + judged)
 
 
 def _read_line() -> str:

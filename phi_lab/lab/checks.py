@@ -24,7 +24,7 @@ from IPython.display import HTML, display
 
 from phi_lab.config import presets
 from phi_lab.lab.exercises import flips, mixed_share, parameters, share_right
-from phi_lab.model import checkpoints
+from phi_lab.model import shapes
 from phi_lab.report.html import text
 from phi_lab.report.plot_style import GREEN, ORANGE, RED
 from phi_lab.stages import grpo, rollout_dpo
@@ -325,7 +325,7 @@ def _flips(attempt):
 
 def _parameters(attempt):
     for name in ("phi-nano", "phi-4-mini"):
-        config = checkpoints.config(name)
+        config = shapes.phi_config(name)
         got, wanted = ask(attempt, config), parameters(config)
         if got != wanted:
             return f"for {name} it gave {got:,}, and a count of the weights gives {wanted:,}: {got - wanted:+,}"

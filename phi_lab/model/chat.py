@@ -1,9 +1,13 @@
-r"""The words on the wire: turns, <think> tags, \boxed answers, and the tokenizer that knows them.
+r"""Chat format and tokenizer: how a question becomes a prompt, and what a completion consists of.
 
-Turn tokens and template are Phi-4-mini's (`<|user|>…<|end|><|assistant|>`, no newlines; published chat template, see
-https://huggingface.co/microsoft/Phi-4-mini-instruct). Deviations: <think> and </think> are one token each, a digit is
-always one token (columns of digits are what this world is about), the vocabulary has 500 entries, and no system turn
-is added unless asked for: twenty constant tokens a prompt would be a fifth of everything a laptop computes.
+    <|user|>Compute 12+13.<|end|><|assistant|><think>12+13:2+3=5,1+1=2;25.</think>\boxed{25}<|end|>
+
+Turns are those of Phi-4-mini's published chat template, without newlines between them
+(https://huggingface.co/microsoft/Phi-4-mini-instruct). What differs from Phi-4-mini:
+- <think> and </think> are one token each.
+- A digit is always one token, because the small world is about columns of digits; Phi-4-mini joins up to three.
+- The vocabulary has about 500 entries instead of 200,064.
+- No system turn is added unless a conversation has one: twenty constant tokens would be a fifth of a prompt.
 """
 
 import re
@@ -18,9 +22,9 @@ from phi_lab.core.paths import WORDS
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END, ENDOFTEXT = "<|end|>", "<|endoftext|>"
 THINK, THINK_END = "<think>", "</think>"
-VOCABULARY = 512  # at most
-THOUGHT = re.compile(r"(?:[-+*/:;,.=\dr]| no | ok|check )+")  # what thoughts about the small world's sums consist of
-STEP = re.compile(r"(?:([^:;=]+)[:=])?(?:(.*);)?([^,]*),?(.*)")  # operation, columns, result, what is left to do
+MAX_VOCABULARY = 512  # without <think> and </think>
+ARITHMETIC = re.compile(r"(?:[-+*/:;,.=\dr]| no | ok|check )+")  # a thought about sums, nothing else
+STEP = re.compile(r"(?:([^:;=]+)[:=])?(?:(.*);)?([^,]*),?(.*)")  # operation, columns, result, operations that remain
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -28,63 +32,61 @@ CHAT_TEMPLATE = (
 
 
 def prompt_text(question: str) -> str:
-    """The text a model is asked to continue. Equal to the chat template with `add_generation_prompt=True`."""
+    """The prompt for a question in this course's format: CHAT_TEMPLATE with `add_generation_prompt=True`."""
     return f"{USER}{question}{END}{ASSISTANT}"
 
 
 def prepend_instruction(instruction: str, question: str) -> str:
-    """A question after an instruction, as public benchmarks are asked; an empty instruction leaves it as it is."""
+    """An instruction, an empty line and a question, as in public benchmarks; without an instruction the question."""
     return f"{instruction}\n\n{question}".strip()
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
-    """The text that `tokenizer`'s model is asked to continue, by its own chat template.
-
-    Raises UserError for a tokenizer without one.
-    """
+    """The prompt for a question by the tokenizer's own chat template; raises UserError for a tokenizer without one."""
     if tokenizer.chat_template == CHAT_TEMPLATE:
-        return prompt_text(question)  # the same, without the template engine
+        return prompt_text(question)  # the same text, without the template engine's time
     if not tokenizer.chat_template:
-        raise UserError(f"{tokenizer.name_or_path}: no chat template in it; a model that can be asked has one")
+        raise UserError(f"{tokenizer.name_or_path}: no chat template in it; choose a model that has one")
     turn = [{"role": "user", "content": question}]
     return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
-    """Token ids of a question in chat form, up to where the assistant begins."""
+    """Token ids of a question in chat format, up to and including the assistant's turn token."""
     return tokenizer(render_prompt(tokenizer, question), add_special_tokens=False).input_ids
 
 
 def completion_text(work: str | None, answer: str) -> str:
-    r"""What an assistant says: the work between <think> tags if there is any, then the boxed answer."""
+    r"""A completion: the work between <think> tags if there is any, then the answer in \boxed{}."""
     thought = f"{THINK}{work}{THINK_END}" if work is not None else ""
     return f"{thought}\\boxed{{{answer}}}"
 
 
-def laid_out(text: str) -> str:
-    """A completion for people: each step of a thought about a sum on its own line (the operation, its columns, its
-    result, what is left to do), then the answer. Any other text only gets a new line after its thought.
+def format_completion(text: str) -> str:
+    """A completion as people read it: each step of a thought about a sum on a line with four columns (operation, digit
+    columns, result, operations that remain), then the answer. Any other text only gets a new line after its thought.
     """
     thought, end, answer = text.partition(THINK_END)
-    sums = thought.removeprefix(THINK)
-    if not thought.startswith(THINK) or not THOUGHT.fullmatch(sums):
+    steps = thought.removeprefix(THINK)
+    if not thought.startswith(THINK) or not ARITHMETIC.fullmatch(steps):
         return f"{thought}{end}\n{answer}" if end else text
     rows = []
-    for sentence in sums.removesuffix(".").split("."):
-        if not rows and not re.search("[:;=]", sentence):
-            rows.append(("plan", sentence.replace(",", ", "), "", ""))
+    for step in steps.removesuffix(".").split("."):
+        if not rows and not re.search("[:;=]", step):
+            rows.append(("plan", step.replace(",", ", "), "", ""))
             continue
-        operation, columns, result, left = STEP.fullmatch(sentence).groups(default="")
-        rows.append((operation, columns.replace(",", ", "), f"= {result}", left and f"then {left.replace(',', ', ')}"))
-    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+        operation, columns, result, rest = STEP.fullmatch(step).groups(default="")
+        rows.append((operation, columns.replace(",", ", "), f"= {result}", rest and f"then {rest.replace(',', ', ')}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, answer])
 
 
 def build_tokenizer(out: Path) -> PreTrainedTokenizerFast:
-    """Train the byte-level BPE on the small world's words, data/words.txt, and save it in `out`.
+    """Train the byte-level BPE tokenizer on the small world's vocabulary, data/words.txt, and save it in `out`.
 
-    The words are a file and not a sample of problems, so that changing the world's proportions never renumbers tokens.
+    It is trained on a file and not on a sample of problems, so that no change of the world's proportions renumbers
+    tokens.
     """
     texts = WORDS.read_text(encoding="utf-8").splitlines() * 10
     tokenizer = Tokenizer(models.BPE())
@@ -93,7 +95,7 @@ def build_tokenizer(out: Path) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=MAX_VOCABULARY,
         special_tokens=[ENDOFTEXT, END, SYSTEM, USER, ASSISTANT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

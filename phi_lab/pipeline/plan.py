@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from phi_lab.config.schema import VLLM_SHARE, HardwareConfig, RunConfig, global_batch_size
 from phi_lab.core.errors import UserError
-from phi_lab.model import checkpoints
+from phi_lab.model import shapes
 
 # Of the card's peak in training with activation checkpointing, by adapter: measured at rows of 2,048 and 16,384.
 MFU = {None: 0.35, "lora": 0.255, "qlora": 0.205}
@@ -56,7 +56,7 @@ class Shape:
     """
 
     def __init__(self, one: str | PreTrainedConfig):
-        one = checkpoints.config(one) if isinstance(one, str) else one
+        one = shapes.phi_config(one) if isinstance(one, str) else one
         for name in FIELDS:
             if getattr(one, name, None) is None:
                 raise UserError(f"{one.name_or_path}/config.json: no {name}, so its memory cannot be planned")

@@ -28,7 +28,7 @@ from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
 from phi_lab.core.run_folder import RunFolder
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.arms import run_on_policy_dpo
 from phi_lab.pipeline.measure import measure
@@ -126,7 +126,7 @@ def resolve_and_check(config: RunConfig, model: str | None, has_data: bool, proc
         if processes:
             require_memory(config, model_config, processes, torch.cuda.get_device_properties(0).total_memory)
         return config
-    count = checkpoints.count_parameters(base)
+    count = shapes.count_parameters(base)
     if count > MAX_CPU_WEIGHTS:
         raise UserError(
             f"the scale {config.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
@@ -150,7 +150,7 @@ def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:
         raise UserError(f"{out} is not empty and has no config.json: choose another --out")
     needed_mb = DISK_MB
     if config.scale != "cpu":
-        needed_mb += BYTES_PER_WEIGHT * checkpoints.count_parameters(checkpoints.resolve_model(config.model)) >> 20
+        needed_mb += BYTES_PER_WEIGHT * shapes.count_parameters(checkpoints.resolve_model(config.model)) >> 20
     if shutil.disk_usage(out).free < needed_mb << 20:
         raise UserError(f"less than {needed_mb:,} MB free for {out}: make room or choose another --out")
     write_json(run.config, {

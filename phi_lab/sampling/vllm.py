@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from phi_lab.core.errors import UserError
-from phi_lab.model import checkpoints
+from phi_lab.model import shapes
 from phi_lab.sampling.params import Completion, SamplingParams, Tick
 
 _engines: dict[tuple[str, int], object] = {}  # at most one, by (folder, context length): starting it takes a minute
@@ -58,7 +58,7 @@ def generate(
         )
         for i in range(len(prompts))
     ]
-    context = max(max(map(len, prompts)) + params.max_tokens, checkpoints.min_vllm_context(model))
+    context = max(max(map(len, prompts)) + params.max_tokens, shapes.min_vllm_context(model))
     context = min(-(-context // 4096) * 4096, model.config.max_position_embeddings)  # so that calls share an engine
     engine = _engine(model.name_or_path, context)
     tokens = [vllm.TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.progress import Bar
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat, checkpoints, shapes
 from phi_lab.problems import arithmetic, logic, pretraining_notes, worked_solutions
 from phi_lab.stages import language_modeling as lm
 from phi_lab.stages.training import Result
@@ -88,7 +88,7 @@ def train_base(out: Path, config: LanguageModelingConfig, seed: int = 0, model: 
     documents = base_documents(tokenizer, config.documents, seed)
     held = base_documents(tokenizer, 600, seed + 1, "validation")
     return lm.fit(
-        checkpoints.build(model, len(tokenizer), seed), tokenizer, documents, held, out, config, pack=lm.pack_best_fit,
+        shapes.build(model, len(tokenizer), seed), tokenizer, documents, held, out, config, pack=lm.pack_best_fit,
         packed=True, seed=seed, title="base",
     )
 

@@ -40,7 +40,7 @@ from phi_lab.config import schema
 from phi_lab.config.schema import GRPOConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat, checkpoints, shapes
 from phi_lab.problems.problem import Problem
 from phi_lab.stages.muon import muon
 from phi_lab.stages.training import (
@@ -152,7 +152,7 @@ def train(
         sampling.require_vllm()
     model = checkpoints.load(student, config.hardware)
     longest = max(len(chat.prompt_ids(tokenizer, problem.prompt)) for problem in problems) + config.max_new_tokens
-    longest = max(longest, checkpoints.min_vllm_context(model))
+    longest = max(longest, shapes.min_vllm_context(model))
     started = time.perf_counter()
     schedule = temperature or anneal(config)
     arguments = trl.GRPOConfig(
@@ -372,7 +372,7 @@ def require_parity(model: PreTrainedModel, asked, said, temperature: float) -> N
         trap = "; with LongRoPE both must choose the same factors, below and above 4,096 tokens"
         raise UserError(
             f"sampler and trainer differ by {found:.3f} nats a token (at most {MAX_LOGPROB_GAP} is rounding): "
-            f"nothing is trained{trap if checkpoints.longrope(model) else ''}"
+            f"nothing is trained{trap if shapes.longrope(model) else ''}"
         )
 
 

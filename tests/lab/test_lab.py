@@ -422,7 +422,7 @@ def test_any_model_can_be_asked_the_ten_problems(student):
 
 
 def test_a_path_is_shown_from_the_top_of_the_course(tmp_path):
-    assert notebook.short(checkpoints.DATA / "teacher") == "data/teacher"
+    assert notebook.short(paths.TEACHER) == "data/teacher"
     assert notebook.short(tmp_path / "run") == "run"
 
 

@@ -15,7 +15,7 @@ from phi_lab import cli, sampling
 from phi_lab.cli.chat import GREETING
 from phi_lab.core.errors import UserError
 from phi_lab.core.paths import TOKENIZER
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat, checkpoints, shapes
 from phi_lab.problems import arithmetic, parse_question, worked_solutions
 from phi_lab.stages.language_modeling import IGNORE, document
 
@@ -38,7 +38,7 @@ def test_a_digit_is_always_one_token(tokenizer, text):
 
 def test_no_entry_of_the_vocabulary_holds_a_digit_and_more(tokenizer):
     assert [word for word in tokenizer.get_vocab() if re.search(r"\d", word) and len(word) > 1] == []
-    assert len(tokenizer) <= chat.VOCABULARY + 2  # <think> and </think> come on top
+    assert len(tokenizer) <= chat.MAX_VOCABULARY + 2  # <think> and </think> come on top
 
 
 def test_tags_and_turns_are_single_tokens_wherever_they_stand(tokenizer):
@@ -46,8 +46,8 @@ def test_tags_and_turns_are_single_tokens_wherever_they_stand(tokenizer):
         (token,) = tokenizer(mark).input_ids
         assert tokenizer(f"a{mark}7").input_ids == [*tokenizer("a").input_ids, token, *tokenizer("7").input_ids]
     assert tokenizer.eos_token == chat.END and tokenizer.pad_token == chat.ENDOFTEXT
-    assert tokenizer.eos_token_id == checkpoints.config("phi-nano").eos_token_id
-    assert tokenizer.pad_token_id == checkpoints.config("phi-nano").pad_token_id
+    assert tokenizer.eos_token_id == shapes.phi_config("phi-nano").eos_token_id
+    assert tokenizer.pad_token_id == shapes.phi_config("phi-nano").pad_token_id
 
 
 @given(st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="<")))
@@ -179,7 +179,7 @@ def test_no_verdict_where_the_question_cannot_be_computed(capsys, monkeypatch, s
 
 def test_a_thought_is_laid_out_step_by_step():
     thought = "84-57,+36.84-57:14-7=8 no 14-7=7,8-5-1=2;27.check 27+57:7+7=14,2+5+1=8;84 ok.27,+36.27+36:13,6;63."
-    assert chat.laid_out(f"<think>{thought}</think>\\boxed{{63}}").splitlines() == [
+    assert chat.format_completion(f"<think>{thought}</think>\\boxed{{63}}").splitlines() == [
         "plan         84-57, +36",
         "84-57        14-7=8 no 14-7=7, 8-5-1=2  = 27",
         "check 27+57  7+7=14, 2+5+1=8            = 84 ok",
@@ -194,15 +194,16 @@ def test_a_thought_is_laid_out_step_by_step():
 def test_laying_out_loses_nothing(seed, level, style):
     rng = random.Random(seed)
     work, answer = worked_solutions.write_solution(arithmetic.sample(rng, level), style, rng)
-    laid = chat.laid_out(chat.completion_text(work, answer))
+    laid = chat.format_completion(chat.completion_text(work, answer))
     assert re.findall(r"\d+", laid) == re.findall(r"\d+", work + answer)
     assert laid.count("\n") == work.count(".")
 
 
 @pytest.mark.parametrize("text", ["", "Four.", r"\boxed{4}", "<think>I think 3.5 is near", "<think>"])
 def test_other_texts_stay_as_they_are(text):
-    assert chat.laid_out(text) == text
+    assert chat.format_completion(text) == text
 
 
 def test_a_thought_in_words_only_gets_a_new_line():
-    assert chat.laid_out(r"<think>It is 3.5, so 4.</think>\boxed{4}") == "<think>It is 3.5, so 4.</think>\n\\boxed{4}"
+    thought = "<think>It is 3.5, so 4.</think>"
+    assert chat.format_completion(rf"{thought}\boxed{{4}}") == f"{thought}\n\\boxed{{4}}"

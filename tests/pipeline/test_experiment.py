@@ -206,7 +206,7 @@ def shown(name):
 
 def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
     """All of them from the committed rows, and from nothing else."""
-    published, root = replications.published(), checkpoints.DATA.parent
+    published, root = replications.published(), paths.ROOT
     files.write_json(tmp_path / "ladder.json", [])
     page = report.write_report(tmp_path).read_text()
     stages = {"02_mid_training": "mid", "03_sft": "sft", "04_rollout_dpo": "dpo", "05_grpo": "grpo"}

@@ -19,7 +19,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.core.run_folder import RunFolder, StageFolder
 from phi_lab.distill import shards
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import arms, experiment, launch, notebooks, run, stage_runner
 from phi_lab.stages import sft
 from phi_lab.stages.language_modeling import pack_best_fit
@@ -228,7 +228,7 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
 
 def test_a_full_run_asks_for_the_disk_of_its_checkpoints(tmp_path, student, monkeypatch):
     """Three checkpoints of mid-training, with Adam's moments, and its model: 40 bytes a weight."""
-    monkeypatch.setattr(checkpoints, "count_parameters", lambda folder: 1 << 30)
+    monkeypatch.setattr(shapes, "count_parameters", lambda folder: 1 << 30)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, free << 20))
     config, free = replace(presets.FULL, model=str(student)), 300 + 40 * 1024 - 1
     with pytest.raises(UserError, match="less than 41,260 MB free"):

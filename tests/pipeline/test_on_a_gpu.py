@@ -9,7 +9,7 @@ from transformers import masking_utils
 
 from phi_lab.config.schema import HardwareConfig
 from phi_lab.core import paths
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -47,7 +47,7 @@ def test_flex_attention_sees_what_torchs_own_attention_sees():
 
 def test_mask_of_a_long_row_is_made_in_seconds():
     """torch before 2.13 compiled a sort for it, for minutes."""
-    config = checkpoints.config("phi-4-mini")
+    config = shapes.phi_config("phi-4-mini")
     config._attn_implementation = "flex_attention"
     mask = masking_utils.create_sliding_window_causal_mask(
         config=config, inputs_embeds=torch.zeros(1, 16384, 4, device="cuda"), attention_mask=None,

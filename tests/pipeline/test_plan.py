@@ -15,13 +15,13 @@ from phi_lab.config.schema import HardwareConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import plan
 from phi_lab.stages import training
 
 
 def test_a_gpu_that_is_too_small_is_one_line():
-    phi = checkpoints.config("phi-4-mini")
+    phi = shapes.phi_config("phi-4-mini")
     plan.require_memory(presets.LORA, phi, 1, 85e9)
     plan.require_memory(presets.QLORA, phi, 1, 25.7e9)
     with pytest.raises(UserError, match=r"^mid at the scale full takes about \d+ GB on each of 2 GPUs, and there"):
@@ -35,7 +35,7 @@ def test_a_gpu_that_is_too_small_is_one_line():
 @pytest.mark.parametrize("name", ["phi-nano", "phi-4-mini"])
 def test_sizes_are_those_of_the_real_modules(name):
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(checkpoints.config(name))
+        model = AutoModelForCausalLM.from_config(shapes.phi_config(name))
         adapted = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
     sizes = [
         sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad is one) for one in (True, False)
@@ -179,10 +179,10 @@ def test_the_longest_pair_of_dpo_is_planned():
     for longest, row in ((16384, 16384), (4096, 4096), (0, config.mid.row_length)):  # 0: as mid-training has them
         changed = replace(config, dpo=replace(config.dpo, max_tokens=longest))
         assert plan.plan(changed, "h100", 8)[2]["row"] == row
-    plan.require_memory(config, checkpoints.config("phi-4-mini"), 2, 85e9)
+    plan.require_memory(config, shapes.phi_config("phi-4-mini"), 2, 85e9)
     longer = replace(config, dpo=replace(config.dpo, max_tokens=40_000))
     with pytest.raises(UserError, match=r"^dpo at the scale full takes about"):
-        plan.require_memory(longer, checkpoints.config("phi-4-mini"), 2, 85e9)
+        plan.require_memory(longer, shapes.phi_config("phi-4-mini"), 2, 85e9)
 
 
 def test_vllm_beside_a_trainer_samples_in_its_share():
@@ -231,10 +231,10 @@ def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
             fits = all(row["fits"] for row in plan.plan(config, name, gpus))
             verdicts.add(fits)
             if fits:
-                plan.require_memory(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
+                plan.require_memory(config, shapes.phi_config("phi-4-mini"), gpus, card.memory)
             else:
                 with pytest.raises(UserError, match="GB on each of"):
-                    plan.require_memory(config, checkpoints.config("phi-4-mini"), gpus, card.memory)
+                    plan.require_memory(config, shapes.phi_config("phi-4-mini"), gpus, card.memory)
     assert verdicts == ({True} if scale_name == "qlora" else {True, False})
 
 

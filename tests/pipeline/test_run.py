@@ -22,7 +22,7 @@ from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.core.run_folder import EvalFolder, RunFolder
 from phi_lab.distill import shards
 from phi_lab.evaluate import ladder as evaluate
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import arms, measure, run, run_data, stage_runner
 from phi_lab.problems import benchmarks
 from phi_lab.stages import mid_training
@@ -238,7 +238,7 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
     def never(*arguments, **rest):
         raise AssertionError("worked again on what was finished")
 
-    for module, name in ((mid_training, "train"), (shards, "_finish"), (evaluate, "_answers"), (checkpoints, "build")):
+    for module, name in ((mid_training, "train"), (shards, "_finish"), (evaluate, "_answers"), (shapes, "build")):
         monkeypatch.setattr(module, name, never)
     before = everything(finished)
     run.run_chain(RunFolder(finished), profile="smoke", seed=5, log=lambda line: None)

@@ -14,7 +14,7 @@ from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.core.run_folder import DataFolder, RunFolder
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import run, run_data
 from phi_lab.problems import benchmarks
 
@@ -134,7 +134,7 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
         folder = out / stage / "model"
         assert read_json(out / stage / "student.json")["weights"] == checkpoints.fingerprint(before), "stages are chained"
         assert (folder / "adapter" / "adapter_model.safetensors").is_file() == (name != "full")
-        assert checkpoints.count_parameters(folder) == checkpoints.count_parameters(before)
+        assert shapes.count_parameters(folder) == shapes.count_parameters(before)
         before = folder
     assert checkpoints.fingerprint(out / "grpo" / "model") != checkpoints.fingerprint(place / "base")
     said = {row["id"] for row in read_rows(out / "evals" / "grpo.transfer.jsonl")}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from phi_lab import sampling
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.sampling import cpu, decode
 from phi_lab.sampling.decode import Phi
 from phi_lab.sampling.params import MAX_ROWS
@@ -35,7 +35,7 @@ def test_exponentials_of_small_differences_are_exact_to_rounding():
 @pytest.fixture(params=[{}, WIDE], ids=["two heads a group", "three heads a group"])
 def phi(request, tokenizer):
     """Random weights, but large, as in test_sampler; a part of each head is not rotated."""
-    config = checkpoints.config("phi-nano", len(tokenizer))
+    config = shapes.phi_config("phi-nano", len(tokenizer))
     for name, value in request.param.items():
         setattr(config, name, value)
     torch.manual_seed(1)

@@ -6,7 +6,7 @@ from mpmath import gammainc
 
 from phi_lab import sampling
 from phi_lab.core.errors import UserError
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat, checkpoints, shapes
 from phi_lab.sampling import SamplingParams, hf
 from phi_lab.sampling.params import MAX_ROWS
 
@@ -17,7 +17,7 @@ ENGINES = sorted(set(sampling.ENGINES) - {"vllm"})
 @pytest.fixture(scope="module")
 def peaky(tokenizer):
     """Random weights, but large: a near-uniform model would forgive any mistake in attention or norms."""
-    model = checkpoints.build("phi-nano", len(tokenizer), 5).eval()
+    model = shapes.build("phi-nano", len(tokenizer), 5).eval()
     torch.manual_seed(5)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -230,6 +230,6 @@ def test_the_engine_cpu_knows_one_architecture(peaky, tokenizer, monkeypatch):
 
 def test_answers_at_once_fit_into_half_of_the_free_memory():
     """Keys and values of Phi-4-mini are 256 KiB a token in float32: 4,352 tokens an answer, 14 GB free."""
-    phi = checkpoints.config("phi-4-mini", 200064)
+    phi = shapes.phi_config("phi-4-mini", 200064)
     assert hf.max_rows(phi, 4352, 14 * 2**30, 1024) == 6  # 6.6 times 1,088 MiB are 7 GiB
     assert hf.max_rows(phi, 4352, 2**20, 1024) == 1 and hf.max_rows(phi, 100, 80 * 2**30, 1024) == 1024

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phi_lab.config.schema import HardwareConfig, LanguageModelingConfig
 from phi_lab.core.errors import UserError
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.stages import language_modeling as lm
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)
@@ -44,7 +44,7 @@ def test_one_per_row(lengths, room):
 @pytest.fixture(scope="module")
 def model(tokenizer):
     """Large random weights, so that a neighbour who is seen makes a difference."""
-    model = checkpoints.build("phi-nano", len(tokenizer), 1)
+    model = shapes.build("phi-nano", len(tokenizer), 1)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(4 if weight.dim() > 1 else 1)
@@ -161,11 +161,11 @@ def test_slices_take_the_same_step_as_a_whole_batch(tokenizer, tmp_path):
     config = LanguageModelingConfig(learning_rate=1e-2, batch_size=20, row_length=64, steps=2, warmup_ratio=0.0)
     for size in (8, 20):
         sized = replace(config, hardware=HardwareConfig(micro_batch_size=size))
-        result = lm.fit(checkpoints.build("phi-nano", len(tokenizer), 1), tokenizer, made, [], tmp_path / str(size), sized,
+        result = lm.fit(shapes.build("phi-nano", len(tokenizer), 1), tokenizer, made, [], tmp_path / str(size), sized,
                         pack=lm.one_per_row, packed=False, seed=0, title="test")
         weights = torch.cat([weight.flatten() for weight in checkpoints.load(result.model).parameters()])
         seen.append((result.metrics[0]["loss"], weights))
-    start = torch.cat([weight.flatten() for weight in checkpoints.build("phi-nano", len(tokenizer), 1).parameters()])
+    start = torch.cat([weight.flatten() for weight in shapes.build("phi-nano", len(tokenizer), 1).parameters()])
     assert seen[0][0] == pytest.approx(seen[1][0], rel=1e-4)
     assert (seen[0][1] - seen[1][1]).norm() < 0.02 * (seen[0][1] - start).norm()
 

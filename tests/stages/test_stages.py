@@ -17,7 +17,7 @@ from phi_lab import sampling
 from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat, checkpoints, shapes
 from phi_lab.problems import arithmetic, worked_solutions
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages import language_modeling as lm
@@ -119,7 +119,7 @@ def test_base_and_teacher_learn(tmp_path, tokenizer):
     check_leftovers(result, tmp_path / "base")
     asked = arithmetic.sample_problems(20, 1)
     rows = [{"prompt": problem.prompt, "completion": f"\\boxed{{{problem.answer}}}"} for problem in asked]
-    checkpoints.save(checkpoints.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
+    checkpoints.save(shapes.build("phi-nano", len(tokenizer), 0), tokenizer, tmp_path / "start")
     assert moved(tmp_path / "start", result.model) > 0.01
     assert loss_on(result.model, rows) < loss_on(tmp_path / "start", rows) - 0.5
     taught = base.train_teacher(result.model, tmp_path / "teacher", config, seed=0)
@@ -990,7 +990,7 @@ def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
 def seven(tmp_path_factory, tokenizer):
     """A random model that begins an answer with "7" now and then."""
     folder, problems = tmp_path_factory.mktemp("seven"), arithmetic.sample_problems(4, 1)
-    model = checkpoints.build("phi-nano", len(tokenizer), 0).eval()
+    model = shapes.build("phi-nano", len(tokenizer), 0).eval()
     (token,) = tokenizer("7").input_ids
     with torch.no_grad():
         asked = [torch.tensor([chat.prompt_ids(tokenizer, problem.prompt)]) for problem in problems]

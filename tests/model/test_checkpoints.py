@@ -8,26 +8,26 @@ from transformers import AutoModelForCausalLM, Phi3ForCausalLM
 
 from phi_lab.config.schema import HardwareConfig
 from phi_lab.core.errors import UserError
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat, checkpoints, shapes
 
 
 def test_phi_4_mini_has_the_published_number_of_parameters():
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(checkpoints.config("phi-4-mini"))
+        model = AutoModelForCausalLM.from_config(shapes.phi_config("phi-4-mini"))
     assert isinstance(model, Phi3ForCausalLM)
     assert sum(weight.numel() for weight in model.parameters()) == 3_836_021_760
 
 
 @pytest.mark.parametrize("name", ["phi-nano", "phi-micro", "phi-4-mini"])
 def test_every_size_is_phi(name):
-    config = checkpoints.config(name)
+    config = shapes.phi_config(name)
     assert config.num_attention_heads % config.num_key_value_heads == 0
     assert config.num_key_value_heads < config.num_attention_heads  # grouped queries
     assert config.rope_parameters["partial_rotary_factor"] == 0.75
     assert config.tie_word_embeddings
     if name == "phi-4-mini":
         return
-    model = checkpoints.build(name, 514, 0)
+    model = shapes.build(name, 514, 0)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     head = config.hidden_size // config.num_attention_heads
     cosine, _ = model.model.rotary_emb(torch.zeros(1, 1, config.hidden_size), torch.arange(3)[None])
@@ -39,7 +39,7 @@ def test_every_size_is_phi(name):
 @pytest.fixture
 def long_roped(tmp_path, tokenizer):
     """A phi-nano whose rotary embedding changes beyond 32 tokens, as Phi-4-mini's does beyond 4,096."""
-    model = checkpoints.build("phi-nano", len(tokenizer), 5)
+    model = shapes.build("phi-nano", len(tokenizer), 5)
     model.config.rope_parameters = {
         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 32.0,
         "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)], "original_max_position_embeddings": 32,
@@ -65,18 +65,18 @@ def test_longrope_keeps_to_the_long_factors(long_roped):
     assert (alone - packed).abs().max() > 1e-3  # the trap
     one_way, packed_one_way = alone_and_packed(checkpoints.load(long_roped))
     assert torch.allclose(one_way, packed_one_way, atol=1e-5) and torch.allclose(one_way, packed, atol=1e-5)
-    assert checkpoints.min_vllm_context(checkpoints.load(long_roped)) == 33
-    assert checkpoints.min_vllm_context(checkpoints.build("phi-nano", 514, 0)) == 0
+    assert shapes.min_vllm_context(checkpoints.load(long_roped)) == 33
+    assert shapes.min_vllm_context(shapes.build("phi-nano", 514, 0)) == 0
 
 
 def test_the_seed_makes_the_weights():
-    first, same, other = (checkpoints.build("phi-nano", 514, seed).state_dict() for seed in (1, 1, 2))
+    first, same, other = (shapes.build("phi-nano", 514, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
 def test_what_is_saved_loads_anywhere(tmp_path, tokenizer):
-    model = checkpoints.build("phi-nano", len(tokenizer), 3)
+    model = shapes.build("phi-nano", len(tokenizer), 3)
     checkpoints.save(model, tokenizer, tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -87,7 +87,7 @@ def test_what_is_saved_loads_anywhere(tmp_path, tokenizer):
 
 def test_wrong_names_are_the_users(tmp_path, student):
     with pytest.raises(UserError, match="unknown model 'phi-5'.*phi-nano"):
-        checkpoints.config("phi-5")
+        shapes.phi_config("phi-5")
     with pytest.raises(UserError, match="config.json is missing"):
         checkpoints.load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="unknown adapter 'dora'"):
@@ -133,7 +133,7 @@ def test_a_base_in_4_bits_is_merged_in_the_computer_s_memory(student, tokenizer,
             if "lora_B" in name:
                 weight.fill_(0.01)
     asked, real = [], peft_model.load_peft_weights
-    monkeypatch.setattr(checkpoints, "device", lambda: torch.device("meta"))  # whatever is moved there loses its weights
+    monkeypatch.setattr(checkpoints, "device", lambda: torch.device("meta"))  # a model moved there has no weights
     monkeypatch.setattr(peft_model, "infer_device", lambda: "meta")
     monkeypatch.setattr(
         peft_model, "load_peft_weights", lambda *names, **how: asked.append(how["device"]) or real(*names, **how)
@@ -152,7 +152,7 @@ def test_all_weights_train_without_an_adapter(student):
 
 
 def test_a_step_of_8_bit_adamw(tokenizer):
-    model = checkpoints.build("phi-nano", len(tokenizer), 0)
+    model = shapes.build("phi-nano", len(tokenizer), 0)
     before = state(model)
     optimiser = bitsandbytes.optim.AdamW8bit(model.parameters(), lr=1e-3)
     ids = tokenizer(chat.prompt_text("Compute 12+13."), return_tensors="pt").input_ids
