@@ -11,6 +11,7 @@ _CHOICE_CUE = re.compile(
     r"(?:(?i:is|must be|are|is for sure|would be|ist|est)\b\W{0,6}|:\W{0,6}|'s\W{0,4}|"
     r"’s\W{0,4})?(?i:for sure )?(?:(?i:option|choice)\s*)?[$*(\[{]*([A-J])\b(?!')"
 )
+_CORRECT = re.compile(r"\b([A-J])\)? is (?:the )?(?:correct|right|best)(?! to\b)")
 _LEAD = re.compile(r"\W{0,4}([A-J])(?:[.):](?:\s|$)|\W*$)|([A-HJ])(?=[^\x00-\x7f])")
 _RULED_OUT = re.compile(
     r"(?i)(?:\bnot|n't|n’t|\brules? out|\bwrong|\bnever|\bexclude[sd]?|instead of|because|since)\W+(?:\w+\W+){0,2}$"
@@ -25,6 +26,7 @@ def choice(part: str, gold: str) -> Said | None:
     part = part.strip()
     named = [m[1] for m in _CHOICE_CUE.finditer(part) if (re.match("(?i)leav", m[0]) or not _ruled_out(part, m))
              and not _offered(part[m.end() :])]
+    named += [m[1] for m in _CORRECT.finditer(part) if not _RULED_OUT.search(part[max(0, m.start() - 30) : m.start()])]
     answers = [m for m in ANSWER_CUE.finditer(part)]
     lead = _LEAD.match(part)
     last = re.search(r"\b(?:so|therefore|thus|hence)\b[^.\n]*?\b(?:it is|it's|is)\s*\(?([A-J])\)?\W*$", part)

@@ -23,7 +23,7 @@ _OURS = str.maketrans("«»", "  ")  # marks of this module's own
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad]")
 _NAMES = r"""≤ leq le leqslant leqq <=; ≥ geq ge geqslant geqq >=; < lt; > gt; ≠ ne neq != \not=; ( langle lparen;
 ) rangle rparen; \frac dfrac tfrac cfrac nicefrac sfrac xfrac; \binom dbinom tbinom; ° degree; \infty infinity;
-\emptyset varnothing; \lor vee; \cdot ast; '  prime; | vert mid lvert rvert"""
+\emptyset varnothing; \lor vee; \cdot ast; '  prime; : colon; | vert mid lvert rvert"""
 _COMMANDS = {name: names.split()[0] for names in _NAMES.split(";") for name in names.split()[1:]}
 
 _SMALL = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -68,7 +68,10 @@ def _spelt(match: re.Match) -> str:
 
 
 _GROUP = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
-_PLAIN = r"\\(?:boldsymbol|bm|pmb|mathbf|mathit|underline|textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\}|emph|ensuremath)\s*"
+_PLAIN = (
+    r"\\(?:boldsymbol|bm|pmb|mathbf|mathit|underline|"
+    r"(?:text)?color(?:\[\w+\])?\s*\{[^{}]*\}|colorbox\s*\{[^{}]*\}|emph|ensuremath)\s*"
+)
 _TEXT = r"\\(text(?:bf|it|rm|sf|tt|normal|up)?|mbox|hbox|mathrm|mathsf|mathtt|operatorname\*?)\s*" + _GROUP
 
 
@@ -86,6 +89,14 @@ def _text_group(match: re.Match) -> str:
 _REWRITINGS = [  # (pattern, replacement), in this order
     (r"\s+", " "),
     (r"^[ ,:*`\"]+|[ ,:*`\"]+$", ""),
+    (r"\\dot\s*\{?(\d)\}?\s*\\dot\s*\{?(\d)\}?", r"\\overline{\1\2}"),
+    (r"(?<=\d)\s*(?:\\[,; ]\s*)?\\Omega(?![a-z])", " «Ω»"),
+    (r"\\mu\s*\\(?:text|mathrm)\s*\{", r"\\text{μ"),
+    (r"^(?:USD|US\s*\\?\$)\s*(?=\d)", r"\\$"),
+    (r"\\pmod\s*\{?\s*(\d+)\s*\}?|(?:\\text\s*\{)?\s*\(\s*mod\s*(\d+)\s*\)\s*\}?",
+     lambda m: rf" \pmod{{{m[1] or m[2]}}}"),
+    (r"^\\(?:bf|rm|it|sf|tt)(?![a-z])\s*", ""),
+    (r"^([^{}\\]+)\\over\s*([^{}\\]+)$", r"\\frac{\1}{\2}"),
     (r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{\\?([^{}\\]*)\}", r"\1 «\2»"),
     (r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))", repeating),
     (r",\s*\\!\s*|\s*\{\s*,\s*\}|(?<=\d)'(?=\d{3})", ","),
@@ -129,6 +140,7 @@ _REWRITINGS = [  # (pattern, replacement), in this order
     (r"(?i)(?<=\d)\s*«?\s*([ap])\.?m\b\.?\s*»?", lambda m: f"{m[1].lower()}m"),
     (r"^\s*0(?=\d:\d\d)|(?<=\d):00(?=[ap]m)", ""),
     (r"^\s+|\s+$", ""),
+    (r"«\s*(thousand|million|billion|trillion)\s+([^«»]+)»", r"\1 «\2»"),
     (r"(?i)^[«\s]*(?:negative|minus) (?=\w)", "-"),
     (r"^(\d[\d,]*(?:\.\d+)?)[ «]*hundred[ »]*$", lambda m: str(Fraction(*decimal(m[1])) * 100)),
     (_SPELT_PART, lambda m: f"{_VALUES[m[1].lower()]}/{_PARTS[m[2].lower().removesuffix('s')]}"),

@@ -98,6 +98,8 @@ def find(text: str, strict: bool = True) -> Found:
             return Found(later[1], "", "Minerva's closing sentence")
         return _boxed(part, last)
     part = _END_MARKS.sub("", part[-TAIL:]).strip()
+    if "<answer>" not in part:
+        part = part.removesuffix("</answer>").strip()
     if not part:
         return Found(None, UNFINISHED, "nothing follows the thinking")
     if "<answer>" in part and (tagged := part.rpartition("<answer>")[2].partition("</answer>"))[1]:

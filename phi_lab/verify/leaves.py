@@ -19,7 +19,7 @@ _AFTER = re.compile(  # a number, and the words or the unit behind it
     r"\\pmod.*)|[°%$¢€£¥₹'].*|\([A-Za-z]{3,}[A-Za-z ]*\))$"
 )
 _COMPOSED = re.compile(r"(\d+(?:\.\d+)?)[\s«]*([A-Za-z]+|°|'{1,2})[\s»,]*")
-_BASED = re.compile(r"\(?([0-9A-Fa-f]+?)\)?_\{?[\s«]*(\w+)[\s»]*\}?")
+_BASED = re.compile(r"\(?([0-9A-Fa-f]+?)\)?_\{?[\s«(]*(\w+)[\s»)]*\}?")
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
           "ten": "10",           "sixteen": "16", "twelve": "12"}
 _INFINITY = re.compile(r"([+-]?)\s*\\infty")
@@ -112,7 +112,7 @@ def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
         return match["value"], None
     marked = said[0] in "«°%$¢€£¥₹'("
     if unit.dimensions is None:
-        if said[0] in "°%$¢€£¥₹'":
+        if said[0] in "°%$¢€£¥₹'" or (not marked and _LETTERS.fullmatch(words)):
             return s, None
         if units.changes_the_number(words) or len(words.split()) > 4:
             return s, None

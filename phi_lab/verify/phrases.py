@@ -16,12 +16,15 @@ CUE = re.compile(
     r"volume)\b[^.!?\n]{0,120}?\b(?:is|are|was|of|=)|"
     r"so|thus|hence|therefore|finally|in conclusion|altogether|in (?:all|total)|it follows that|gives?|gets?|"
     r"finds?|found|obtains?|concludes?|equals?|makes?|leaving|"
-    r"total|has|have|needs?|costs?|there (?:is|are|were|will be)|is|are|donc|coût|est|soucis|en total|"
+    r"total|has|have|needs?|costs?|takes?|took|earns?|pays?|paid|sells?|sold|"
+    r"spends?|spent|saves?|saved|buys?|bought|weighs?|lasts?|meet|travels?|there (?:is|are|were|will be)|"
+    r"is|are|donc|coût|est|soucis|en total|"
     r"remain(?:s|ing)?|left)\b)"
     r"|[=:：→]|因此|所以|一共|共|是|为|為|इसलिए|لذا|है|هو"
 )
 STRONG = re.compile(
-    r"(?i)leaving|so|thus|hence|therefore|donc|(?:that|which) \w+|(?:comes?|amounts?|adds? up) to|"
+    r"(?i)leaving|makes|gives|yields|leaves|equals|so|thus|hence|therefore|donc|"
+    r"(?:that|which) \w+|(?:comes?|amounts?|adds? up) to|"
     r".*\b(?:is|are|was|of|est)|.*=|[=]"
 )
 HEDGE = re.compile(
@@ -62,7 +65,7 @@ NUMBER = re.compile(
 )
 WORD = re.compile(r"[^\W\d_]{2,}")
 GOES_ON = re.compile(
-    r"\s*(?:[+*/^_=<>≤≥±×÷·?!|{]|-\s*[\d§(]|\.\.|…|[,;:&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
+    r"\s*(?:[+*/^_=<>≤≥±×÷·?!|{]|-\s*[\d§(]|\.\.|…|:\d|[,;&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
     r"\\(?!text|mathrm|,|\s|%|circ)|"
     r"(?:to|in|out of|of|and|or|by|,\s*and|,\s*or|"
     r"\\text\s*\{\s*(?:to|or|and|times|plus|minus)\s*\})\s*[$§]?\s*-?[\d§]|"
@@ -78,4 +81,7 @@ NO_THING = HARMLESS | set(
 )
 SENTENCE_END = re.compile(
     r"\n|(?<=[.!?])(?<!\b[A-Z]\.)(?<!approx\.)(?<!sq\.)(?:\$\$|\\\]|\*\*)?\s+|(?<=[。！？])"
+)
+VERB = re.compile(
+    r"(?i)\b(?:is|are|est|equals?|that is|es|ist|gets?|makes?|gives?|costs?|has|have|sold|earns?|pays?|takes?)\b|="
 )

@@ -26,6 +26,7 @@ from phi_lab.verify.phrases import (
     TAKEN_BACK,
     THING,
     UNIT,
+    VERB,
     WORD,
 )
 from phi_lab.verify.units import CHANGING, known
@@ -99,6 +100,8 @@ def _undressed(part: str, strict: bool) -> str:
     part = re.sub(r"[^\S\n]+", " ", part.replace('\\"', '"')).strip()
     if not strict:
         part = re.sub(r"^(?:>\s?)+", "", part)  # a quotation, or a bound
+    if len(part) > 2 and part[0] == part[-1] == "'":
+        part = part[1:-1]
     return part.strip(' \n`"“”').replace("“", '"').replace("”", '"')
 
 
@@ -119,6 +122,8 @@ def _whole(part: str) -> str | None:
         if DENIAL.search(part) or (HEDGE.search(part) and re.search(r"\d", part) and words):
             return None
         limit = 3 if not re.search(r"\d", part) else 1 if re.match(r"[-+$(]*\d", part) else 0
+        if "=" in part and words and re.search(r"=\s*\S+\s+[^\W\d_]{2,}", part):
+            return None
         if len(words) <= limit and not ANSWER_CUE.search(part):
             return part.rstrip(". !")
     return None
@@ -126,7 +131,7 @@ def _whole(part: str) -> str | None:
 
 def _statement(rest: str, first: bool) -> Said:
     """What follows "the answer is"."""
-    rest = rest.strip().lstrip('*": }').replace("**", "")
+    rest = rest.strip().lstrip('*": }\n').replace("**", "")
     rest = re.sub(
         r"^\s*(?:therefore|thus|then|hence|simply|just|clearly|indeed|exactly|now|definitely|surely|"
         r"only)\s+(?=[\d$\\(-])",
@@ -146,11 +151,12 @@ def _statement(rest: str, first: bool) -> Said:
     sentence = re.sub(r"(?:\.|!|。)$", "", SENTENCE_END.split(rest, maxsplit=1)[0].strip())
     if not sentence:
         return Said(None, "nothing after the cue")
-    sentence = sentence.strip('"')
+    sentence = re.sub(r"\s*\(\s*=[^()]*\)$", "", sentence.strip('"'))
     if re.fullmatch(r"[-+\d\s/*().,^=]+", sentence) or (len(sentence.split()) <= 2 and not HEDGE.search(sentence)):
         return Said(sentence.rstrip(","), "after a cue")
     clause = REASON.split(sentence, maxsplit=1)[0].strip()
-    if re.search(r"\d", sentence) and not re.search(r"\d|\$", clause):
+    words_alone = re.fullmatch(r"[A-Za-z]+ ?[A-Za-z]*", clause)
+    if re.search(r"\d", sentence) and not re.search(r"\d|\$", clause) and not words_alone:
         clause = sentence
     if _open(clause) or ALTERNATIVE.match(sentence[len(clause) :]):
         return Said(None, "a denial, a hedge or an alternative")
@@ -190,7 +196,7 @@ def _number_in(clause: str, first: bool) -> Said | None:
     places = sorted([*formulas, *NUMBER.finditer(masked)], key=lambda m: m.start())
     if not places:
         return None
-    verbs = list(re.finditer(r"(?i)\b(?:is|are|est|equals?|that is|es|ist)\b|=", masked))
+    verbs = list(VERB.finditer(masked))
     behind = [m for m in places if verbs and m.start() >= verbs[-1].end()]
     chosen = behind[0] if behind else places[0] if first else places[-1]
     said = _inside(chosen) if chosen in formulas else chosen[0].strip().rstrip(",")

@@ -12,7 +12,7 @@ from phi_lab.verify import value
 from phi_lab.verify.latex import parse
 from phi_lab.verify.latex_commands import GREEK
 from phi_lab.verify.leaves import NOT_READ, Same, bare, squeezed, tokens
-from phi_lab.verify.shape import RELATIONS, bare_name, quantity, split
+from phi_lab.verify.shape import RELATIONS, bare_name, interval, quantity, split
 from phi_lab.verify.text import number
 
 _EQUAL = {"=", "\\in"}
@@ -75,6 +75,9 @@ def _inequalities(
 ) -> Same:
     if not all(parts) or not all(others):
         return Same(None, "relation")
+    if len(marks) != len(signs):
+        bounds = interval(parts, marks), interval(others, signs)
+        return same(*bounds) if all(bounds) else Same(False, "inequality")
     if len(marks) == len(signs) == 1:
         sign = 1 if signs == marks else -1 if signs[0] == _FLIPPED.get(marks[0]) else None
         if sign is None:

@@ -10,7 +10,7 @@ from phi_lab.verify.clean import closes
 
 RELATIONS = r"[=<>≤≥≠]|\\in(?![a-z])|\\equiv(?![a-z])"
 _MATRIX = re.compile(
-    r"[(\[]?\s*\\begin\{([pbBvV]?matrix|array|cases)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL
+    r"(?:[(\[]|\\\{)?\s*\\begin\{([pbBvV]?matrix|array|cases)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL
 )
 _BARE = re.compile(  # a name that a value can be given to
     r"(?:(?:m\s*)?\\(?:angle|triangle)\s*)?"
@@ -22,7 +22,8 @@ _WORDS = re.compile(r"«[^«»]*»|[A-Za-z]{4,}(?: [A-Za-z]{2,}){0,5}")
 _NO_NAME = {"\\" + name for name in
             "sin cos tan cot sec csc arcsin arccos arctan ln log lg exp sqrt frac binom sum prod int lim gcd max min "
             "pi infty text begin end circ cdot times pm mp".split()}
-_QUANTITY = re.compile(r"[A-Za-z](?:\s*\^\s*\{?\d\}?|\s*(?:[+-]\s*)?[A-Za-z](?![a-z]{2}))*(?:\s*\^\s*\{?\d\}?)?")
+_EXPONENT = re.compile(r"\^\s*(?:\d|\{\d\})")
+_QUANTITY = re.compile(r"(?:[A-Za-z]|[ +{}|/-]|\\(?:frac|cdot|angle|overline)(?![a-z]))+")
 
 
 class Shape(NamedTuple):
@@ -57,14 +58,18 @@ def shape(s: str) -> Shape:
         and closes(s[1:].lstrip()) == len(s[1:].lstrip()) - 2
     ):
         s = s[1:-1].strip()
+    if point := re.fullmatch(r"[ABD-OQ-Z]'?\s*(\(.*,.*\))", s):
+        s = point[1] if closes(point[1]) == len(point[1]) - 1 else s
     matrix = _MATRIX.fullmatch(s)
     if matrix and "\\begin" not in matrix[2]:
         rows = [[c.strip() for c in r.split("&")] for r in matrix[2].split("\\\\") if r.strip()]
-        if matrix[1] == "cases" and all(len(row) == 1 for row in rows):
+        system = matrix[1] == "cases" or (s[:2] == "\\{" and all(split(row[0], RELATIONS)[1] for row in rows))
+        if system and all(len(row) == 1 for row in rows):
             return Shape("list", [row[0].rstrip(",") for row in rows])
         return Shape("matrix", rows)
     if s[:2] == "\\{" and s[-2:] == "\\}" and closes(s[1:]) == len(s) - 2:
-        return Shape("set", plus_minus(split(s[2:-2], "[,;]")[0]))
+        items = plus_minus(split(s[2:-2], "[,;]")[0])
+        return Shape("set", items) if len(items) != 1 or "emptyset" in s else Shape("one", items)
     if len(union := split(s, r"\\cup(?![a-z])")[0]) > 1:
         return Shape("union", union)
     if ";" in s and (groups := [_assigned(group) for group in split(s, ";")[0]]) and all(groups):
@@ -111,8 +116,9 @@ def bare_name(s: str) -> bool:
 
 
 def quantity(s: str) -> bool:
-    """Is a text a sum or product of letters, which has a value but is no equation to be solved: a^2+b^2, m+n?"""
-    return bool(_QUANTITY.fullmatch(s.strip())) and not re.search(r"[a-z]{3}", s)
+    """Is a text a sum, product or quotient of letters, which has a value but sets no equation: a^2+b^2, AB/CD?"""
+    plain = _EXPONENT.sub("", s.strip())
+    return bool(_QUANTITY.fullmatch(plain)) and not re.search(r"(?<!\\)\b[a-z]{3}", plain)
 
 
 def interval(parts: list[str], marks: list[str]) -> str | None:

@@ -100,6 +100,7 @@ def read(text: str) -> Unit | None:
     text = re.sub(r"[«»]|\\[,;: ]|\\mathrm|\\text", " ", text).strip(" .")
     if not text:
         return None
+    text = re.sub(r"(?i)(?:degrees?|°)\s*(celsius|fahrenheit|[CF]\b)", lambda m: "°" + m[1][0].upper(), text)
     plain = " ".join(text.lower().split())
     at, sign, modifier, factor, total = 0, 1, 1, Fraction(1), {}
     while at < len(text):

@@ -197,7 +197,7 @@ def operator_in_words(rng):
 def operator_in_signs(rng):
     n = number(rng)
     return str(n), boxed(
-        str(n) + rng.choice(["!", "^2", r"\cdot 2", "/7", "+1", "x", "_{10}x", "-5", r"\pi", "i", r"\%^2"])
+        str(n) + rng.choice(["!+1", "^2", r"\cdot 2", "/7", "+1", "x", "_{10}x", "-5", r"\pi", "i", r"\%^2"])
     )
 
 

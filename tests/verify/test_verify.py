@@ -308,20 +308,17 @@ MODULES = "choices clean compare extraction latex latex_commands leaves phrases 
 
 @pytest.mark.parametrize("module", MODULES.split())
 def test_no_pattern_takes_exponential_time(module):
-    """Twice the text takes at most about eight times as long (cubic), for every regular expression of the verifier."""
+    """Length doubled four times: what grows exponentially takes for ever at 320 characters."""
     scope = vars(importlib.import_module(f"phi_lab.verify.{module}"))
     patterns = [v for v in scope.values() if isinstance(v, re.Pattern)] + [p for p, _ in scope.get("_REWRITINGS", [])]
+    assert patterns or module == "relations"
     for pattern in patterns:
         for piece in PIECES_OF_PATTERNS:
-            before = None
-            for length in (40, 80, 160, 320):
+            for length in (20, 40, 80, 160, 320):
                 text = piece * (length // len(piece) + 1) + "§"
-                start = time.perf_counter()
+                start = time.process_time()
                 pattern.search(text), pattern.match(text), pattern.fullmatch(text)
-                took = time.perf_counter() - start
-                assert took < 0.5, (pattern.pattern, piece, length)
-                assert before is None or took < 0.02 or took < 12 * before, (pattern.pattern, piece, length)
-                before = took
+                assert time.process_time() - start < 0.25, (pattern.pattern, piece, length)
 
 
 def test_model_text_never_reaches_eval(monkeypatch):
