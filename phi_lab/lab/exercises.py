@@ -17,7 +17,7 @@ def flips(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
     return pairs.count((False, True)), pairs.count((True, False))
 
 
-def parameters(config: Phi3Config) -> int:
+def count_parameters(config: Phi3Config) -> int:
     """The weights of a Phi-3 model with tied embeddings, from its configuration alone."""
     hidden, heads, groups = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
     width = hidden // heads

@@ -13,7 +13,7 @@ import pytest
 import torch
 from IPython.core.autocall import ExitAutocall
 
-from phi_lab.lab import checks
+from phi_lab.lab import checks, grading
 from phi_lab.pipeline import notebooks
 from phi_lab.stages import grpo
 from phi_lab.verify import verify
@@ -257,27 +257,27 @@ def of_name(name):
 
 @pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.name)
 def test_the_reference_passes(check):
-    verdict, why = check.judge(lambda *arguments: check.reference(*arguments))
-    assert verdict == checks.RIGHT, why
+    verdict, why = check.grade(lambda *arguments: check.reference(*arguments))
+    assert verdict == grading.RIGHT, why
 
 
 @pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.name)
 def test_the_reference_itself_is_nobody_s_attempt(check, capsys):
-    verdict, why = check.judge(check.reference)
-    assert verdict == checks.WAITING and "this is the reference" in why
+    verdict, why = check.grade(check.reference)
+    assert verdict == grading.NOT_ATTEMPTED and "this is the reference" in why
     assert check.use(check.reference) is check.reference
 
 
 @pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.name)
 def test_a_stub_waits_and_the_reference_is_used(check, capsys):
-    assert check.judge(lambda *_: NotImplemented)[0] == checks.WAITING
+    assert check.grade(lambda *_: NotImplemented)[0] == grading.NOT_ATTEMPTED
     assert check.use(lambda *_: NotImplemented) is check.reference
 
 
 @pytest.mark.parametrize(("name", "place"), [(name, i) for name, wrong in WRONG.items() for i in range(len(wrong))])
 def test_a_plausible_wrong_answer_fails_with_a_counter_example(name, place):
-    verdict, why = of_name(name).judge(WRONG[name][place])
-    assert verdict == checks.WRONG
+    verdict, why = of_name(name).grade(WRONG[name][place])
+    assert verdict == grading.WRONG
     assert len(why) > 20 and "raised" not in why, why
 
 
@@ -311,18 +311,18 @@ def test_every_check_has_two_wrong_answers():
     ],
 )
 def test_the_counter_example_teaches(name, attempt, lesson):
-    verdict, why = of_name(name).judge(attempt)
-    assert verdict == checks.WRONG and lesson in why, why
+    verdict, why = of_name(name).grade(attempt)
+    assert verdict == grading.WRONG and lesson in why, why
     assert len(why) < 400, why
 
 
 @pytest.mark.parametrize("attempt", [first_fit_decreasing, lambda *given: best_fit_of(*given, int.__le__)])
 def test_other_good_packers_are_right_too(attempt):
-    assert checks.PACK.judge(attempt) == (checks.RIGHT, "from here on the notebook uses your pack")
+    assert checks.PACK.grade(attempt) == (grading.RIGHT, "from here on the notebook uses your pack")
 
 
 def test_a_reward_written_without_the_verifier_is_right_too():
-    assert checks.REWARD.judge(reward_by(after_the_thoughts, same_number))[0] == checks.RIGHT
+    assert checks.REWARD.grade(reward_by(after_the_thoughts, same_number))[0] == grading.RIGHT
 
 
 def test_a_right_answer_is_what_the_notebook_then_uses():
@@ -336,49 +336,49 @@ def test_an_optimal_pairing_that_differs_from_the_reference_is_right_too():
     def lazy(right, wrong, count, rng):
         return checks.PAIR.reference(list(reversed(right)), list(reversed(wrong)), count, random.Random(7))
 
-    assert checks.PAIR.judge(lazy)[0] == checks.RIGHT
+    assert checks.PAIR.grade(lazy)[0] == grading.RIGHT
 
 
 def test_an_attempt_that_raises_is_shown_not_raised():
-    verdict, why = checks.PACK.judge(lambda lengths, row_length: 1 / 0)
-    assert verdict == checks.WRONG and "ZeroDivisionError" in why
-    assert checks.PACK.judge(lambda lengths, row_length: 3)[0] == checks.WRONG
-    assert checks.ADVANTAGE.judge(lambda rewards, random: [1])[0] == checks.WRONG
+    verdict, why = checks.PACK.grade(lambda lengths, row_length: 1 / 0)
+    assert verdict == grading.WRONG and "ZeroDivisionError" in why
+    assert checks.PACK.grade(lambda lengths, row_length: 3)[0] == grading.WRONG
+    assert checks.ADVANTAGE.grade(lambda rewards, random: [1])[0] == grading.WRONG
 
 
 def test_an_endless_attempt_is_stopped(monkeypatch):
-    monkeypatch.setattr(checks, "SECONDS", 0.3)
+    monkeypatch.setattr(grading, "TIME_LIMIT", 0.3)
 
     def endless(lengths, row_length):
         while True:
             pass
 
-    verdict, why = checks.PACK.judge(endless)
-    assert verdict == checks.WRONG and "not ended" in why
+    verdict, why = checks.PACK.grade(endless)
+    assert verdict == grading.WRONG and "not ended" in why
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no signal that ends a sleep")
 def test_a_sleeping_attempt_is_stopped_too(monkeypatch):
-    monkeypatch.setattr(checks, "SECONDS", 0.3)
+    monkeypatch.setattr(grading, "TIME_LIMIT", 0.3)
     before, began = signal.getsignal(signal.SIGALRM), time.monotonic()
-    verdict, why = checks.PACK.judge(lambda lengths, row_length: time.sleep(10))
-    assert verdict == checks.WRONG and "not ended" in why
+    verdict, why = checks.PACK.grade(lambda lengths, row_length: time.sleep(10))
+    assert verdict == grading.WRONG and "not ended" in why
     assert time.monotonic() - began < 5
     assert signal.getsignal(signal.SIGALRM) is before and signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_where_no_signal_can_be_had_an_endless_attempt_is_stopped(monkeypatch):
-    monkeypatch.setattr(checks, "SECONDS", 0.3)
+    monkeypatch.setattr(grading, "TIME_LIMIT", 0.3)
     monkeypatch.delattr(signal, "setitimer", raising=False)
     test_an_endless_attempt_is_stopped(monkeypatch)
 
 
 def test_a_check_outside_the_main_thread_gives_its_verdict():
     found = []
-    thread = threading.Thread(target=lambda: found.append(checks.PACK.judge(first_fit_in_order)[0]))
+    thread = threading.Thread(target=lambda: found.append(checks.PACK.grade(first_fit_in_order)[0]))
     thread.start()
     thread.join()
-    assert found == [checks.WRONG]
+    assert found == [grading.WRONG]
 
 
 def test_the_learner_s_own_ctrl_c_is_not_a_verdict():
@@ -386,12 +386,12 @@ def test_the_learner_s_own_ctrl_c_is_not_a_verdict():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checks.PACK.judge(interrupted)
+        checks.PACK.grade(interrupted)
 
 
 def test_an_attempt_that_leaves_the_program_is_wrong():
-    verdict, why = checks.PACK.judge(lambda lengths, row_length: sys.exit())
-    assert verdict == checks.WRONG and "exit()" in why
+    verdict, why = checks.PACK.grade(lambda lengths, row_length: sys.exit())
+    assert verdict == grading.WRONG and "exit()" in why
 
 
 def test_exit_in_a_notebook_does_not_end_the_kernel(monkeypatch):
@@ -402,17 +402,17 @@ def test_exit_in_a_notebook_does_not_end_the_kernel(monkeypatch):
             self.ended = True
 
     shell = Shell()
-    monkeypatch.setattr(checks, "get_ipython", lambda: shell)
+    monkeypatch.setattr(grading, "get_ipython", lambda: shell)
     leave = ExitAutocall(shell)  # what `exit` is in a notebook
-    verdict, why = checks.PACK.judge(lambda lengths, row_length: leave())
-    assert verdict == checks.WRONG and "exit()" in why and not shell.ended
+    verdict, why = checks.PACK.grade(lambda lengths, row_length: leave())
+    assert verdict == grading.WRONG and "exit()" in why and not shell.ended
     leave()
     assert shell.ended, "after the check it does again"
 
 
 def test_a_forgotten_return_is_told():
-    verdict, why = checks.PACK.judge(lambda lengths, row_length: None)
-    assert verdict == checks.WRONG and "`return`" in why
+    verdict, why = checks.PACK.grade(lambda lengths, row_length: None)
+    assert verdict == grading.WRONG and "`return`" in why
 
 
 # ------------------------------------------------------------------ the cells of the notebooks
@@ -447,7 +447,7 @@ def test_no_cell_gives_the_attempt_s_name_to_the_reference(cells, line):
 @pytest.mark.parametrize(("cells", "line"), list(exercises()))
 def test_a_check_cell_run_twice_gives_the_same_verdict(cells, line, monkeypatch):
     said = []
-    monkeypatch.setattr(checks, "display", lambda html: said.append(html.data))
+    monkeypatch.setattr(grading, "display", lambda html: said.append(html.data))
     page, attempt = {"checks": checks}, line.value.args[0].id
 
     def run(*statements):
@@ -455,18 +455,18 @@ def test_a_check_cell_run_twice_gives_the_same_verdict(cells, line, monkeypatch)
             exec(ast.unparse(statement), page)  # noqa: S102 - the notebook's own cells
 
     run(cells[0].body[-1], line, line)
-    assert len(said) == 2 and all(f": {checks.WAITING}" in html for html in said), said
+    assert len(said) == 2 and all(f": {grading.NOT_ATTEMPTED}" in html for html in said), said
     name = getattr(checks, line.value.func.value.attr).name
     page[attempt] = WRONG[name][0]
     run(line, line)
-    assert len(said) == 4 and all(f": {checks.WRONG}" in html for html in said[2:]), said
+    assert len(said) == 4 and all(f": {grading.WRONG}" in html for html in said[2:]), said
     page[attempt] = page[line.targets[0].id]  # as a learner may still do
     run(line)
-    assert "this is the reference" in said[4] and checks.WAITING in said[4]
+    assert "this is the reference" in said[4] and grading.NOT_ATTEMPTED in said[4]
 
 
 def test_the_message_is_escaped(monkeypatch):
     said = []
-    monkeypatch.setattr(checks, "display", lambda html: said.append(html.data))
+    monkeypatch.setattr(grading, "display", lambda html: said.append(html.data))
     checks.SHARE_RIGHT.use(lambda verdicts: "<script>1</script>")
-    assert "<script>" not in said[0] and checks.WRONG in said[0]
+    assert "<script>" not in said[0] and grading.WRONG in said[0]

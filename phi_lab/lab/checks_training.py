@@ -1,0 +1,76 @@
+"""Checks of the exercises about training data: packing (notebook 02), one answer a row (03), pairs (04)."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from phi_lab.lab.grading import call_attempt, shown
+from phi_lab.stages import rollout_dpo
+from phi_lab.stages.language_modeling import pack_best_fit
+
+
+def pack_fault(attempt: Callable) -> str | None:
+    rng = random.Random(0)
+    short = [[rng.randint(1, 12) for _ in range(count)] for count in range(3, 13) for _ in range(20)]
+    long = [rng.randint(1, 9) for _ in range(60)]  # last, since its counter-example is too long to show
+    for lengths in ([10, 4], [6, 4], [5, 7, 5, 3], [5, 5, 5, 5], [2, 12, 5], *short, long):
+        rows, best = call_attempt(attempt, list(lengths), 10), pack_best_fit(lengths, 10)
+        why = _rows_fault(rows, lengths, 10)
+        if not why and len(rows) > len(best):
+            enough = f"{len(best)} {'is' if len(best) == 1 else 'are'} enough"
+            why = f"{len(rows)} rows, and {enough}" + (f": {best}" if lengths is not long else "")
+        if why:
+            case = "60 random lengths from 1 to 9" if lengths is long else lengths
+            return f"pack({case}, 10) gave {shown(rows)}: {why}"
+
+
+def one_per_row_fault(attempt: Callable) -> str | None:
+    for lengths in ([6, 4], [3, 3, 3], [10, 4], [2, 12, 5]):
+        rows = call_attempt(attempt, list(lengths), 10)
+        why = _rows_fault(rows, lengths, 10)
+        if not why and any(len(row) != 1 for row in rows):
+            why = "two answers share a row"
+        if why:
+            return f"one_per_row({lengths}, 10) gave {shown(rows)}: {why}"
+
+
+def _rows_fault(rows, lengths: Sequence[int], row_length: int) -> str | None:
+    """What is wrong with rows of indices, whoever packs them: an index twice, a row too full, a document left out."""
+    if not all(isinstance(row, Iterable) for row in rows):
+        return "each row has to be a list of indices, also a row of one document: [[0], [1]]"
+    used = [index for row in rows for index in row]
+    if unknown := [index for index in used if index not in range(len(lengths))]:
+        return f"there is no document {shown(unknown[0])}: a row lists indices, 0 to {len(lengths) - 1}, not lengths"
+    if twice := [index for index in used if used.count(index) > 1]:
+        return f"document {twice[0]} stands in two places"
+    for number, row in enumerate(rows):
+        if len(row) == 0:
+            return f"row {number} is empty: what is longer than a row is left out, and needs no row either"
+        if (total := sum(lengths[index] for index in row)) > row_length:
+            rest = ": what is longer than a row is left out" if len(row) == 1 else ""
+            return f"row {shown(row)} holds {total} tokens, and there is room for {row_length}{rest}"
+    if missing := [i for i, length in enumerate(lengths) if length <= row_length and i not in used]:
+        exactly = ", and it fits: it fills a row exactly" if lengths[missing[0]] == row_length else ""
+        return f"document {missing[0]} ({lengths[missing[0]]} tokens) is missing{exactly}"
+    return None
+
+
+def pair_fault(attempt: Callable) -> str | None:
+    cases = (([30, 80], [78, 20], 1), ([30, 80, 50], [52, 33], 2), ([40], [90, 45, 10], 2))
+    for right_lengths, wrong_lengths, count in cases:
+        right, wrong = ([{"completion": f"{side}{n}", "tokens": n} for n in lengths]
+                        for side, lengths in (("right", right_lengths), ("wrong", wrong_lengths)))
+        pairs = call_attempt(attempt, right, wrong, count, random.Random(0))
+        best = rollout_dpo.pair_closest_length(right, wrong, count, random.Random(0))
+        gap, least = (sum(abs(a["tokens"] - b["tokens"]) for a, b in pairing) for pairing in (pairs, best))
+        case = f"right answers of {right_lengths} tokens and wrong ones of {wrong_lengths}, count {count}: "
+        if len(pairs) != len(best):
+            return f"{case}{len(pairs)} pairs came out, not {len(best)}"
+        for chosen, rejected in pairs:
+            if chosen not in right or rejected not in wrong:
+                pair = f"({chosen['completion']}, {rejected['completion']})"
+                return f"{case}a pair is {pair}, and the right answer comes first"
+        for side in zip(*pairs, strict=True):
+            if len({row["completion"] for row in side}) < len(pairs):
+                return f"{case}an answer was used twice"
+        if gap > least:
+            return f"{case}the lengths differ by {gap} tokens in all, and {least} is possible"

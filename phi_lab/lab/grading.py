@@ -1,0 +1,138 @@
+"""How an exercise is graded: run the learner's attempt under limits, and show one of three verdicts.
+
+The verdicts are *not attempted yet*, *right*, and *wrong, because …* with a counter-example. An exercise never blocks
+the notebook: `Check.use` returns the attempt if it is right and the reference otherwise. An attempt that does not end
+is interrupted after a few seconds. The checks themselves are in `checks.py`.
+"""
+
+import _thread
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from IPython import get_ipython
+from IPython.display import HTML, display
+
+from phi_lab.report.html import text
+from phi_lab.report.plot_style import GREEN, ORANGE, RED
+
+TIME_LIMIT = 5.0  # seconds
+NOT_ATTEMPTED, RIGHT, WRONG = "not attempted yet", "right", "wrong, because"
+
+
+class StubUnchanged(Exception):
+    """The function still returns NotImplemented."""
+
+
+class WrongAttempt(Exception):
+    """What is wrong with an attempt, raised where its check cannot go on."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """An exercise: its name, the reference, and a function that returns what is wrong with an attempt, or None."""
+
+    name: str
+    reference: Callable
+    find_fault: Callable[[Callable], str | None]
+
+    def grade(self, attempt: Callable) -> tuple[str, str]:
+        """(one of the three verdicts, the reason). Whatever the attempt raises becomes a verdict."""
+        if attempt is self.reference:  # after `pack = checks.PACK.use(pack)`, run twice
+            return NOT_ATTEMPTED, "this is the reference; run the cell with your own function first, then this one"
+        timed_out = threading.Event()
+        try:
+            with _exit_raises(), _time_limit(TIME_LIMIT, timed_out):
+                why = self.find_fault(attempt)
+        except StubUnchanged:
+            return NOT_ATTEMPTED, "the notebook goes on with the reference"
+        except WrongAttempt as fault:
+            return WRONG, str(fault)
+        except KeyboardInterrupt:
+            if not timed_out.is_set():
+                raise
+            return WRONG, f"it had not ended after {TIME_LIMIT:.0f} seconds"
+        except SystemExit:
+            return WRONG, "it called exit(), which ends the whole program; `return` ends a function"
+        except Exception as error:  # noqa: BLE001 - whatever a learner's code raises is a verdict to show
+            return WRONG, f"it raised {type(error).__name__}: {error}"
+        return (WRONG, why) if why else (RIGHT, f"from here on the notebook uses your {self.name}")
+
+    def use(self, attempt: Callable) -> Callable:
+        """Show the verdict; returns the attempt if it is right, else the reference."""
+        verdict, why = self.grade(attempt)
+        colour, sign = {NOT_ATTEMPTED: (ORANGE, "○"), RIGHT: (GREEN, "✓"), WRONG: (RED, "✗")}[verdict]
+        separator, advice = ": ", ""
+        if verdict == WRONG:
+            separator = " "
+            advice = "<br>The notebook goes on with the reference; change your cell and run both again."
+        display(HTML(f'<p style="border-left:4px solid {colour};padding-left:.8em"><b>{sign} {self.name}: {verdict}</b>'
+                     f"{separator}{text(why)}.{advice}</p>"))
+        return attempt if verdict == RIGHT else self.reference
+
+
+def call_attempt(attempt: Callable, *arguments):
+    """The attempt's result. Raises StubUnchanged for NotImplemented, and WrongAttempt for None."""
+    result = attempt(*arguments)
+    if result is NotImplemented:
+        raise StubUnchanged
+    if result is None:
+        raise WrongAttempt("it gave None; every way through the function has to end in `return` and a value")
+    return result
+
+
+def shown(value: object) -> str:
+    """A value in a counter-example, cut to 160 characters."""
+    full = str(value.tolist() if isinstance(value, torch.Tensor) else value)
+    return full if len(full) < 160 else full[:157] + "..."
+
+
+@contextmanager
+def _time_limit(seconds: float, timed_out: threading.Event) -> Iterator[None]:
+    """Interrupt the block as Ctrl-C would after `seconds`; `timed_out` tells this from the learner's own Ctrl-C.
+
+    A signal also ends a sleep. Windows has no such signal, and only the main thread receives it: elsewhere a timer
+    interrupts Python's own loops at once, and a sleep only when it ends.
+    """
+
+    def interrupt(*_) -> None:
+        timed_out.set()
+        raise KeyboardInterrupt
+
+    def interrupt_main() -> None:
+        timed_out.set()
+        _thread.interrupt_main()
+
+    if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
+        previous = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+    else:
+        timer = threading.Timer(seconds, interrupt_main)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+@contextmanager
+def _exit_raises() -> Iterator[None]:
+    """Let exit() raise SystemExit at once; in a notebook it would let the cell go on and then end the kernel."""
+    shell = get_ipython()
+    if shell is None:
+        yield
+        return
+    shell.ask_exit = sys.exit
+    try:
+        yield
+    finally:
+        del shell.ask_exit
