@@ -1,30 +1,32 @@
 # %% [markdown]
 # # Welcome: a small model learns to reason, here
 #
-# **Claim.** A model of under a million parameters cannot do a long sum in its head, but it can on paper, and it can
-# be taught to use paper: first by copying, then by comparing, then by trying.
+# **Claim.** A model of under a million parameters cannot give the result of a long sum at once, but it can compute it
+# step by step, and it can be trained to write those steps: first by imitating right answers, then by comparing right
+# with wrong ones, then by trying for itself.
 #
 # **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, on two CPU cores. No network, no account, no GPU.
 #
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
-# 4,500 times smaller. Nothing here is canned: every number of a model is measured by its cell, or marked as shipped
-# with the course, and accuracies come with a 95 % interval. What stands below a cell before you run it is the output of
-# the published run; yours will differ.
+# 4,500 times smaller. Every number about a model is measured by its cell, or marked as shipped with the course, and
+# accuracies come with a 95 % interval. The output that a cell shows before you run it is that of the published run;
+# yours will differ.
 #
-# **Two profiles.** `lab` trains for real. `PHI_LAB_PROFILE=smoke make lab` opens the same notebooks with a few steps a
-# stage, to try a cell. A stage that has run is found again and not repeated, also when you have changed your function
-# meanwhile: `lab.again("mid")` forgets it and what came after.
+# **Two profiles.** `lab` trains for real. `PHI_LAB_PROFILE=smoke make lab` opens the same notebooks with a few steps
+# per stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function in
+# the meantime: `lab.reset("mid")` deletes it and every stage after it.
 #
-# **One dial.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small world on two cores,
-# and it is what the text of these pages tells of wherever it names no other. "lora", "qlora" and "full" train
-# Phi-4-mini itself (notebook 07), by the same cells; the later notebooks follow the folder that this one opens.
+# **One setting for the hardware.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small
+# world on two cores, and the text of these pages is about it unless it names another scale. "lora", "qlora" and "full"
+# train Phi-4-mini itself (notebook 07) with the same cells; the later notebooks use the folder that this one opens.
 
 # %%
 from IPython.display import HTML
 
+from phi_lab.core.formatting import percent
 from phi_lab.lab import Lab, checks, tables
-from phi_lab.lab.notebook import ask_ten
+from phi_lab.lab.answers import answer_ten_problems
 from phi_lab.model import shapes
 from phi_lab.problems import benchmarks
 
@@ -37,39 +39,40 @@ lab
 #
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
-# | 0 | distillation | 1.6 M questions, about 8 answers of DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
+# | 0 | distillation | 1.6 M questions, about 8 answers by DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
 # | 1 | mid-training | all right answers, packed, until validation stops improving [S] | the same | 02 |
 # | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
 # | 3 | Rollout DPO | right answers preferred over wrong ones of the same teacher [S2] | the same | 04 |
 # | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | the same | 05 |
 #
-# *How sure we are of the paper's figures:* **[V]** read in the paper, **[P]** read in another document of its
+# *How sure we are of the paper's numbers:* **[V]** read in the paper, **[P]** read in another document by its
 # authors, **[S]** from second-hand notes, **[S2]** two independent notes agree, **[I]** our own arithmetic, **[U]**
-# unknown. The paper's full text could not be read when this course was written, and a course about evidence should
-# say so.
+# unknown. We could not read the paper's full text when we wrote this course, and a course about evidence should say
+# so.
 #
 # ## The small world
 #
-# Three sets of problems that nobody trains on play the parts of the paper's three benchmarks.
+# Three sets of problems that are never used for training stand in for the paper's three benchmarks.
 
 # %%
-parts = {"easy": "MATH-500", "hard": "AIME 2024", "transfer": "GPQA Diamond"}
+stand_ins = {"easy": "MATH-500", "hard": "AIME 2024", "transfer": "GPQA Diamond"}
 rows = [
-    (name, part, problem["prompt"], problem["answer"])
-    for name, part in parts.items()
+    (name, original, problem["prompt"], problem["answer"])
+    for name, original in stand_ins.items()
     for problem in benchmarks.load(name)[:2]
 ]
 HTML(
     tables.table(
-        "1,000 problems each; the first 500 are asked.", ("benchmark", "plays the part of", "a problem", "answer"), rows
+        "1,000 problems each, of which the first 500 are used.", ("benchmark", "stands in for", "a problem", "answer"),
+        rows,
     )
 )
 
 # %% [markdown]
 # ## Where we start, and where we are going
 #
-# First the *base*: it has read a great many short answers and blurts out a number. Beside it the model at the end of
-# the course, as it ships. The same ten hard problems will come back in every notebook.
+# The *base* model was pretrained on a great many short answers, so it writes a number at once. Beside it is the model
+# at the end of the course, as it ships. The same ten hard problems come back in every notebook.
 
 # %%
 lab.before_after("base", "grpo")
@@ -77,41 +80,42 @@ lab.before_after("base", "grpo")
 # %% [markdown]
 # ## Measuring the base
 #
-# Easy problems at once, hard ones hardly: the state in which Phi-4-Mini began (71.8 % on MATH-500, 10.0 % on AIME
-# 2024 [P]). We sample at temperature 0.6, as in all that follows, each hard problem four times, and keep every single
-# answer, right or wrong, in the run folder.
+# The base solves most easy problems and almost no hard ones. Phi-4-Mini began in the same state (71.8 % on MATH-500,
+# 10.0 % on AIME 2024 [P]). Here and in all later notebooks we sample at temperature 0.6, four answers to each hard
+# problem, and save every answer, right or wrong, in the run folder.
 
 # %%
 lab.measure("base")
 lab.ladder("base")
 
 # %% [markdown]
-# **A control that must fail.** The same network with random weights, asked the ten problems. Whatever it gets right, a
-# model gets without having learned anything.
+# **A control that must fail.** The same network with random weights, on the ten problems. What it gets right, a model
+# gets right without having learned anything.
 
 # %%
 _, tokenizer = lab.model("base")
-found = ask_ten(shapes.build("phi-nano", len(tokenizer), 0), tokenizer)
-print(f"random weights: {sum(row['verdict'] == 'right' for row in found)} of {len(found)} right")
-print("it writes:", found[0]["completion"][:60])
+answers = answer_ten_problems(shapes.build("phi-nano", len(tokenizer), 0), tokenizer)
+print(f"random weights: {sum(row['verdict'] == 'right' for row in answers)} of {len(answers)} right")
+print("it writes:", answers[0]["completion"][:60])
 
 # %% [markdown]
-# The right panel is the paper's ladder [S2]: four stages, four rungs. By notebook 06 the left panel should have the
-# same shape; whether it does is for the intervals to say. Note what the right panel lacks: intervals. AIME 2024 has
-# 30 problems, so one problem is 3.3 points.
+# We call accuracy after each stage the *ladder*. The right panel above is the paper's [S2]: each of its four stages
+# improves accuracy. By notebook 06 the left panel should have the same shape; the intervals will say whether it does.
+# The right panel has no intervals. AIME 2024 has 30 problems, so one problem is 3.3 points.
 #
-# One climb proves little: another seed is another climb. So the whole recipe is to be run on independent seeds, and
-# beside every stage stands its *control*, the stage before trained on for the same compute. What is published of these
-# chains comes with the course; what you run from here on is one more.
+# One run proves little, because another seed gives another ladder. So the whole recipe has to be run with independent
+# seeds; we call one such run, from distillation to GRPO, a *chain*. Each stage is compared with its *control*: the
+# stage before, trained further for the same compute. The figure below shows the chains that are published with the
+# course; what you run from here on is one more.
 
 # %%
-lab.chains()
+lab.replications()
 
 # %% [markdown]
 # ## An exercise, to see how exercises work here
 #
-# Fill in the stub, run both cells. If you leave it, the notebook says so and goes on; a right answer of yours is what
-# it then uses.
+# Fill in the stub and run both cells. If you leave it as it is, the notebook says so and goes on with a reference
+# solution. If your solution is right, the notebook uses yours.
 
 
 # %% tags=["exercise"]
@@ -123,19 +127,20 @@ def share_right(verdicts):
 # %%
 right_share = checks.SHARE_RIGHT.use(share_right)
 verdicts = [row["verdict"] for row in lab.answers("base", "hard", temperature=0.6)]
-print(f"{len(verdicts):,} sampled answers to hard problems, {100 * right_share(verdicts):.1f} % of them right")
+print(f"{len(verdicts):,} sampled answers to hard problems, {percent(right_share(verdicts))} of them right")
 
 # %% [markdown]
 # ## What to remember
 #
-# - Four stages: imitate much, imitate well, compare, try.
-# - A number without its interval is half a number.
-# - The base is not stupid. It has read answers, and it has read columns of digits, but never one before the other.
+# - The four stages: imitate many answers, imitate a few good ones, compare right with wrong, try.
+# - An accuracy means little without its interval.
+# - The base has seen answers, and it has seen additions written in columns of digits, but never the columns before the
+#   answer.
 #
 # ## Three questions
 #
-# 1. Why would a *larger* model need less paper for the same sum?
+# 1. Why would a *larger* model need fewer written steps for the same sum?
 # 2. `hard` counts an answer that never ends as not right. When would that be unfair?
-# 3. What would you have to see to believe that a stage did nothing?
+# 3. What would convince you that a stage had no effect?
 #
 # Next: [01, where answers come from](01_distillation.ipynb)

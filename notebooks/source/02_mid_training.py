@@ -1,14 +1,15 @@
 # %% [markdown]
-# # Mid-training: copy until nothing improves
+# # Mid-training: imitate until nothing improves
 #
-# **Claim.** Many verified chains of thought, packed tightly and repeated until the validation loss stands still, turn
-# a model that blurts into one that writes columns.
+# **Claim.** Training on many verified chains of thought, packed into rows and repeated until the validation loss stops
+# improving, turns a model that guesses into one that writes its steps down.
 #
 # **Time**: about 300 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
 
 # %%
 from IPython.display import HTML
 
+from phi_lab.core.formatting import percent_interval
 from phi_lab.lab import Lab, checks, tables
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import STAGE_TITLES, protocol
@@ -24,9 +25,9 @@ print(right[0]["prompt"], right[0]["completion"], sep="\n")
 # %% [markdown]
 # ## Packing
 #
-# Answers differ in length, and a batch is a rectangle. One answer a row wastes most of it on padding; *packing* puts
-# several into one row. Positions start again at every answer, and attention does not look across the border, so
-# neighbours never see each other.
+# Answers differ in length, and all rows of a batch have the same length. With one answer per row most of a batch is
+# padding; *packing* puts several answers into one row. Positions start again at 0 at every answer, and attention is
+# masked at its border, so that no answer sees its neighbours.
 
 # %%
 lengths = lab.lengths(right)[:120]
@@ -40,32 +41,34 @@ figures.packing([[lengths[index] for index in row] for row in pack_best_fit(leng
 # ## Exercise: pack
 #
 # Write a packer that needs as few rows as *best fit decreasing*: take the longest answer first and put it into the
-# fullest row that still has room. Yours then trains the model below.
+# fullest row that still has room. The model below is then trained with your packer.
 
 
 # %% tags=["exercise"]
 def pack(lengths, row_length):
-    """Lengths in tokens -> rows, each a list of indices into `lengths`. Each once; longer than a row: left out."""
+    """Lengths in tokens -> rows, each a list of indices into `lengths`. Each one once; longer than a row: left out."""
     return NotImplemented  # your lines
 
 
 # %%
 packer = checks.PACK.use(pack)
 rows = packer(lab.lengths(right), room)
-print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(right) / len(rows):.1f} answers a row")
+print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(right) / len(rows):.1f} answers per row")
 
 # %% [markdown]
 # ## Training
 #
-# Next-token prediction, on the answers only, at a constant learning rate until the loss on *unseen* questions has
-# stopped improving. Then the rate falls to zero over a few more steps, the *cooldown*: at a constant rate the weights
-# jump about their goal, and the cooldown lets them settle (the sharp last drop in the curve below). So the model stops
-# at a plateau and not at a step that somebody chose. That matters: a ladder bought by stopping early proves nothing.
-# (The paper: five epochs, learning rate 1e-5, batch 128 [S], feeding until a validation set stops improving [S]; the
-# rate's course is unknown [U].) The optimizer is Muon for matrices and AdamW for the rest (`phi_lab/stages/muon.py`):
-# here 300 of its steps were worth 700 of AdamW's. What the paper used is unknown [U].
+# The model learns to predict the next token, of the answers only, at a constant learning rate until the loss on
+# *unseen* questions stops improving. Then the rate falls to zero over a few more steps, the *cooldown*: at a constant
+# rate the weights oscillate around a minimum, and the cooldown lets them settle (the sharp last drop in the curve
+# below). So training stops at a plateau and not at a step that we chose. That matters: if a stage is stopped early, any
+# further training improves accuracy, and the next stage would get the credit. (The paper: five epochs, learning rate
+# 1e-5, batch 128 [S], until a validation set stops improving [S]; its learning-rate schedule is unknown [U].) The
+# optimizer is Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`): here 300 steps with Muon
+# reached what 700 with AdamW did. What the paper used is unknown [U].
 #
-# Losses are in nats a token, that is minus the natural logarithm of a probability: 0.05 nats are a probability of 95 %.
+# Losses are in nats per token: minus the natural logarithm of a probability. A loss of 0.05 nats is a probability of
+# 95 %.
 
 # %%
 result = lab.stage("mid", pack=packer)
@@ -74,24 +77,25 @@ result = lab.stage("mid", pack=packer)
 figures.loss_curve(result.metrics, "Mid-training")
 
 # %%
-held = [row for row in result.metrics if "eval_loss" in row]
-best, last = min(held, key=lambda row: row["eval_loss"]), result.metrics[-1]
-why = "its limit of steps" if last["step"] >= config.steps else "a plateau: the validation loss stopped improving"
-print(f"best validation loss {best['eval_loss']:.3f} nats a token, at step {best['step']}")
-print(f"ended at step {last['step']}, by {why}; {result.train_tokens:,} tokens in {result.seconds:.0f} s")
+evaluations = [row for row in result.metrics if "eval_loss" in row]
+best, last = min(evaluations, key=lambda row: row["eval_loss"]), result.metrics[-1]
+at_limit = last["step"] >= config.steps
+reason = "the limit of steps was reached" if at_limit else "the validation loss had stopped improving"
+print(f"best validation loss {best['eval_loss']:.3f} nats per token, at step {best['step']}")
+print(f"ended at step {last['step']}, since {reason}; {result.train_tokens:,} tokens in {result.seconds:.0f} s")
 
 # %% [markdown]
-# **A control that must fail.** Give every answer to a stranger's question, one with as many operations. A model that
-# only knows what answers look like would not mind; one that reads the question should.
+# **A control that must fail.** Pair every answer with another question that has as many operations. To a model that
+# only knows what answers look like, this would make no difference; to one that reads the question it should.
 
 # %%
-one_each = {row["id"]: row for row in right}  # answers to one question stand together: those would be no strangers
-some = sorted(list(one_each.values())[:400], key=lambda row: row["level"])
-strangers = [{**row, "prompt": other["prompt"]} for row, other in zip(some, some[1:] + some[:1], strict=True)]
-tokens = sum(row["tokens"] for row in some)
-for name, rows in (("its own", some), ("a stranger's", strangers)):
+one_per_question = {row["id"]: row for row in right}  # else the next answer might be to the same question
+paired = sorted(list(one_per_question.values())[:400], key=lambda row: row["level"])
+shuffled = [{**row, "prompt": other["prompt"]} for row, other in zip(paired, paired[1:] + paired[:1], strict=True)]
+tokens = sum(row["tokens"] for row in paired)
+for name, rows in (("its own", paired), ("another", shuffled)):
     loss = -sum(log_probabilities(*lab.model("mid"), rows)) / tokens
-    print(f"an answer after {name} question: {loss:.2f} nats a token")
+    print(f"an answer after {name} question: {loss:.2f} nats per token")
 
 # %% [markdown]
 # ## Before and after
@@ -104,19 +108,20 @@ lab.ladder("mid")
 lab.before_after("base", "mid")
 
 # %% [markdown]
-# ## What was paid
+# ## What was forgotten
 #
-# `transfer` was part of pretraining and nobody trained it since. In the paper GPQA *rose* here, from 36.9 to 42.6
-# [S2]; a model of this size has no such luck to spare. The rows below are this run's.
+# Problems like those of `transfer` were part of pretraining, and have not been trained on since. In the paper GPQA
+# *rose* in this stage, from 36.9 to 42.6 [S2]; a model of our size has no capacity to spare. The rows below are from
+# this run.
 
 # %%
-main = [row for row in lab.rungs() if protocol(row) == "sampled" and row["arm"] == "main"]
+main = [row for row in lab.ladder_rows() if protocol(row) == "sampled" and row["arm"] == "main"]
 rows = [row for row in main if row["stage"] in ("base", "mid")]
 lines = [
     (
         row["benchmark"],
         STAGE_TITLES[row["stage"]],
-        tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"])),
+        percent_interval(row["accuracy"], row["ci_low"], row["ci_high"]),
         row["n"],
     )
     for row in sorted(rows, key=lambda row: row["benchmark"])
@@ -126,8 +131,8 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "ri
 # %% [markdown]
 # ## On other seeds
 #
-# What mid-training brings on `hard`, in points, over the chains published with the course. Its control is the base,
-# pretrained further for as much compute.
+# By how many points mid-training improves `hard`, over the chains published with the course. Its control is the base,
+# pretrained further for the same compute.
 
 # %%
 lab.gains("mid")
@@ -135,17 +140,17 @@ lab.gains("mid")
 # %% [markdown]
 # ## What to remember
 #
-# - Packing is about money, not about learning: the same answers, fewer empty squares.
-# - The plateau is the yardstick: more of the same at this rate no longer seems to help. Two evaluations without
-#   progress can also be chance: on one and the same seed this rule ended the published run after 1,125 steps, and a
-#   later one after 675, with its loss still falling (docs/results.md). What more of the same at a falling rate would
-#   still bring is shown beside the next stage, as its control.
-# - What is not rehearsed is forgotten: look at `transfer`.
+# - Packing saves compute and does not change what is learned: the same answers with less padding.
+# - The stage ends at a plateau, where more training at this rate no longer seems to help. Two evaluations without
+#   progress can also be chance: with the same seed this rule ended the published run after 1,125 steps, and a later
+#   one after 675, with its loss still falling (docs/results.md). By how much the same training at a falling rate still
+#   improves accuracy is shown beside the next stage, as its control.
+# - What is not trained on is forgotten: look at `transfer`.
 #
 # ## Three questions
 #
 # 1. Packed rows hold several answers. What would go wrong if they could see each other?
-# 2. The loss is averaged over tokens. Which answers weigh most, and is that what you want?
+# 2. The loss is averaged over tokens. Which answers have the largest weight, and is that what you want?
 # 3. Why is the validation set made of other *questions* and not of other answers to the same ones?
 #
 # Next: [03, fine-tuning](03_sft.ipynb)

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Fine-tuning: few answers, well written, one a row
+# # Fine-tuning: few answers, well written, one per row
 #
-# **Claim.** A compact set of answers, chosen by how they are written, brings more than going on with mid-training for
-# the same compute and with the same falling rate: so it was in the mean of six published chains. A single run, yours
-# too, may not show it.
+# **Claim.** Training on a compact set of answers, chosen by how they are written, improves accuracy more than
+# continuing mid-training for the same compute with the same falling learning rate. This holds in the mean of six
+# published chains; a single run, such as yours, may not show it.
 #
 # **Time**: about 190 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
@@ -12,6 +12,7 @@ from collections import Counter
 
 from IPython.display import HTML
 
+from phi_lab.core.formatting import percent_interval
 from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.problems import worked_solutions
@@ -28,10 +29,11 @@ subset = sft.choose(right, lab.config.sft.documents, lab.seed)
 # ## The subset
 #
 # The paper fine-tunes on a *compact but representative* subset [S]; how it was chosen and how large it was is unknown
-# [U]. Ours is chosen by form: a terse answer holds results only and was right by luck, and who learns from it learns to
-# gamble, so only half of them may come in. (Without any, this stage ends higher and the next one, which unlearns them,
-# has nothing left to do.) Questions with 1, 2, 3 and 4 operations share the set as 2 : 1 : 2 : 2; of each kind come
-# those first that the teacher fails most often, and of each question up to three answers, at random.
+# [U]. Ours is chosen by how the answers are written. A terse answer holds results only; if it is right, it is right by
+# luck, and a model trained on such answers learns to guess. So the subset takes only half of them. (Without any terse
+# answers this stage ends higher, and the next one, which unlearns them, has nothing left to improve.) Questions with 1,
+# 2, 3 and 4 operations are in the ratio 2 : 1 : 2 : 2. Of each kind the subset takes first the questions that the
+# teacher fails most often, and of each question up to three answers at random.
 
 
 # %%
@@ -50,7 +52,7 @@ HTML(tables.table("", head, [row_of("mid-training", right), row_of("fine-tuning"
 # %% [markdown]
 # ## Exercise: do not pack
 #
-# The simplest packer of all. In the paper stage 1 packs and stage 2 does not, so that the model sees where an answer
+# This is the simplest packer. In the paper stage 1 packs and stage 2 does not, so that the model learns where an answer
 # stops [S2].
 
 
@@ -87,20 +89,20 @@ lab.before_after("mid", "sft")
 # %% [markdown]
 # ## Does it stop where it should?
 #
-# Verdicts on `hard` at temperature 0.6. An answer that runs into the limit of tokens is `unfinished`; if fine-tuning
-# teaches stopping, that piece shrinks. (In the published run there was nothing to shrink: mid-training stopped where
-# it should already. Not packing is followed here as a rule of the paper; what it is good for is not shown.)
+# The figure shows the verdicts on `hard` at temperature 0.6. An answer that reaches the limit of tokens is
+# `unfinished`; if fine-tuning teaches the model to stop, that share shrinks. (In the published run the share was close
+# to zero already after mid-training. We do not pack here because the paper does not; that it helps is not shown.)
 
 # %%
 steps = (lab.start("sft"), "sft")  # in `smoke` SFT starts from the shipped model of mid-training, not from this page's
-said = {model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in steps}
-for name, verdicts in said.items():
-    print(f"{name}: {100 * verdicts.count('unfinished') / len(verdicts):.2f} % of {len(verdicts):,} answers unfinished")
-pictures.verdicts(said, "Verdicts on hard, T = 0.6")
+verdicts = {model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in steps}
+for name, values in verdicts.items():
+    print(f"{name}: {100 * values.count('unfinished') / len(values):.2f} % of {len(values):,} answers unfinished")
+pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
-# **A control that must fail.** The same answers cut in half, with the stop token after them. How probable is that to
-# each model? A model that knows where to stop gives whole answers much and halves nothing.
+# **A control that must fail.** The same answers cut in half, followed by the stop token. A model that knows where to
+# stop gives whole answers a high probability and halves almost none.
 
 # %%
 whole = subset[:200]
@@ -112,21 +114,21 @@ for stage in steps:
 # %% [markdown]
 # ## Is it the choice, or only more training?
 #
-# The *control* is mid-training continued: the same packed rows of all right answers, the same compute as fine-tuning
-# took, and fine-tuning's own rate, which falls to zero. What it reaches is what more training would have brought.
+# The *control* is mid-training continued: the same packed rows of all right answers, the same compute as fine-tuning,
+# and fine-tuning's learning rate, which falls to zero. It shows what more training alone would have reached.
 
 # %%
 lab.control("sft")
 lines = []
-for found, name in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
+for model, title in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
     cells = [
-        tables.percent(row["accuracy"], (row["ci_low"], row["ci_high"]))
+        percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
         for benchmark in ("easy", "hard")
-        for row in lab.rungs()
+        for row in lab.ladder_rows()
         if (row["benchmark"], protocol(row)) == (benchmark, "sampled")
-        and arm_name(row["stage"], row["arm"]) == found
+        and arm_name(row["stage"], row["arm"]) == model
     ]
-    lines.append((name, *cells))
+    lines.append((title, *cells))
 HTML(tables.table("Temperature 0.6, 95 % intervals.", ("model", "easy", "hard"), lines))
 
 # %%
@@ -141,20 +143,21 @@ lab.gains("sft")
 # %% [markdown]
 # ## What to remember
 #
-# - Stage 1 is about quantity, stage 2 about which answers and in which form.
-# - Much of the rung is more training at a falling rate: the control has that too. What the control lacks is the choice.
-#   A rung without its control says little.
+# - Stage 1 is about the number of answers, stage 2 about which answers and how they are written.
+# - Much of this stage's gain comes from more training at a falling rate, which the control has too. The control does
+#   not have the choice of answers. A gain without its control shows little.
 # - Compare the greedy answers in the report as well: in the published run the control's were nearly as good (89
 #   against 90 %), its *sampled* ones seven points worse, as in the mean of six chains. Yours may differ in both.
-# - A loss is not an accuracy: in the published run the control's validation loss was the lower one. The
-#   validation set holds all of the teacher's ways of writing, and fine-tuning has turned away from some.
-# - Within a kind of question the hard ones come first; single operations are kept on purpose, for `easy`.
+# - A loss is not an accuracy: in the published run the control's validation loss was the lower one. The validation set
+#   holds all of the teacher's styles, and fine-tuning makes some of them less likely.
+# - Among questions with the same number of operations the hard ones come first; single operations stay in the set on
+#   purpose, for `easy`.
 #
 # ## Three questions
 #
 # 1. The subset's answers come from the same teacher as before. What *new* information can they hold?
-# 2. The paper's rung here is +13.3 on AIME [S2], four problems of thirty. How sure can one be of that?
+# 2. The paper's gain here is +13.3 on AIME [S2], four problems of thirty. How sure can one be of that?
 # 3. The set leaves out half of the terse answers. What would it teach if it left out half of the written-out ones
-#    instead? `choose=` of the stage takes your function.
+#    instead? Pass your function to the stage as `choose=`.
 #
 # Next: [04, Rollout DPO](04_rollout_dpo.ipynb)

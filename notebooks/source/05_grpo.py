@@ -1,9 +1,10 @@
 # %% [markdown]
-# # GRPO: learning from one's own attempts
+# # GRPO: learning from sampled answers
 #
-# **Claim.** A model can improve on its own answers, with nothing but right or wrong to go by, as long as each group
-# holds both and there is something left to gain. In the published run `hard` rises by three points, and so it does in
-# the mean of six chains. Its greedy answers do not gain: what was learned there is surer sampling.
+# **Claim.** A model can improve by training on answers that it samples itself, with no other signal than right or
+# wrong, as long as each group holds both and accuracy is not at its limit. In the published run `hard` rises by three
+# points, as it does in the mean of six chains. Greedy answers do not improve: the model learned to sample its right
+# answers more often.
 #
 # **Time**: about 140 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
 
@@ -22,38 +23,38 @@ print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.gr
 print(f"learning rate {config.learning_rate}")
 
 # %% [markdown]
-# So far the model copied and compared. Now it answers each question several times, a program says +1 or −1, and what
-# did better than the rest of its group becomes likelier:
+# So far the model imitated and compared answers of others. Now it samples a *group* of answers to each question, a
+# program rewards each with +1 or −1, and answers with a higher reward than the rest of their group become more likely:
 #
 # $$-\frac{1}{\sum_i |y_i|}\sum_i\sum_t \min\big(r_{it}A_i,\ \mathrm{clip}(r_{it},1-\epsilon,1+\epsilon)\,A_i\big),
 # \qquad r_{it}=\frac{\pi(y_{it})}{\pi_{\rm old}(y_{it})}$$
 #
-# $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens; the sums run over the answers that count.
-# Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term (whether the
-# paper has one is unknown [U]). The optimizer is Muon again.
+# $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens; the sums run over the answers with an
+# advantage. Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term
+# (whether the paper has one is unknown [U]). The optimizer is Muon again.
 #
-# The paper's first attempt failed for three reasons [S], and each got a device [S2]:
+# The paper's first attempt failed for three reasons [S], and the authors added a device against each [S2]:
 #
 # | what went wrong | device | here |
 # |---|---|---|
 # | answers to one prompt differ in length | keep prompts whose answers are alike in length | `select_uniform_length` |
 # | all right or all wrong: no difference, no gradient | oversample hard prompts, then balance | `rebalance` |
-# | training wants hot sampling, evaluation cool | temperature 1.0 → 0.6 over half the steps | `anneal` |
+# | training needs a high temperature, evaluation a low one | 1.0 → 0.6 over half of the steps | `anneal` |
 #
-# ## Temperature: hot, then cool
+# ## Temperature: high, then low
 #
-# Hot sampling spreads the bets. The table asks the model before RL where, in one of its own answers, it was least
-# certain, and what it would have written there at other temperatures.
+# A high temperature makes sampled answers more diverse. The table takes one answer of the model before RL, at the token
+# where its distribution had the largest entropy, and shows how probable the likeliest tokens are at other temperatures.
 
 # %%
 start = lab.start("grpo")  # in `smoke` the shipped model of Rollout DPO, not this folder's
-(said,) = lab.groups(start, prompts=1, temperature=1.0, size=1)[0]
-HTML(widgets.heat_table(*lab.model(start), said["prompt"], said["completion"]))
+(rollout,) = lab.sample_groups(start, prompts=1, temperature=1.0, size=1)[0]
+HTML(widgets.temperature_table(*lab.model(start), rollout["prompt"], rollout["completion"]))
 
 
 # %% tags=["exercise"]
 def temperature(step, steps):
-    """Sampling temperature at `step` (0 to steps - 1): 1.0 at 0, straight down to 0.6 at steps / 2, then 0.6."""
+    """Sampling temperature at `step` (0 to steps - 1): 1.0 at 0, linearly down to 0.6 at steps / 2, then 0.6."""
     return NotImplemented  # your line
 
 
@@ -65,11 +66,11 @@ figures.temperature_schedule(schedule, max(30, config.steps))
 widgets.schedule()  # with a running kernel: other schedules
 
 # %% [markdown]
-# ## Groups that can teach
+# ## Groups that give a gradient
 #
-# Plain GRPO scores an answer by (reward − mean) / standard deviation of its group. Where all are right or all wrong
-# that is zero over zero, and counts as zero. Rebalancing keeps k = min(right, wrong, half) of each side and drops
-# prompts that are, for example, more than 50 % right already [S2].
+# Plain GRPO computes the advantage of an answer as (reward − mean) / standard deviation of its group. Where all are
+# right or all wrong that is zero over zero, and set to zero. Rebalancing keeps k = min(right, wrong, half of the group)
+# answers of each side, and drops prompts that are, for example, more than 50 % right already [S2].
 
 # %%
 HTML(widgets.rebalancing_table(("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")))
@@ -90,16 +91,18 @@ def advantage(rewards, random):
 balanced = checks.ADVANTAGE.use(advantage)
 
 # %% [markdown]
-# Real groups of the model before RL, at temperature 1.0: on the left what was sampled, on the right what counts.
+# Real groups of the model before RL, at temperature 1.0: on the left the sampled answers, on the right those with an
+# advantage.
 
 # %%
-groups = lab.groups(start, prompts=16, temperature=1.0)
+groups = lab.sample_groups(start, prompts=16, temperature=1.0)
 rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
-kept = balanced(rewards, torch.Generator().manual_seed(0))
-pictures.groups(rewards.tolist(), kept.tolist())
+advantages = balanced(rewards, torch.Generator().manual_seed(0))
+pictures.groups(rewards.tolist(), advantages.tolist())
 
 # %% [markdown]
-# **A control that must fail.** Groups without a difference must give no gradient, whichever function scores them.
+# **A control that must fail.** Groups without a difference must give no gradient, whichever function computes the
+# advantages.
 
 # %%
 same = torch.tensor([[1.0] * 8, [-1.0] * 8])
@@ -109,9 +112,9 @@ for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", bal
 # %% [markdown]
 # ## Training
 #
-# The length device works before the first step, and so does the choice of hard prompts: each candidate is asked once,
-# those that fail are asked three times more, and of those with at least one right answer and at most half of them right
-# the 60 % stay whose answers are most alike in length.
+# Prompts are chosen before the first step, by difficulty and by length. One answer is sampled to each candidate prompt;
+# if it is wrong, three more. Of the prompts with at least one right answer and at most half of them right, the 60 %
+# whose answers are most alike in length are used.
 
 # %%
 result = lab.stage("grpo", advantage=balanced, temperature=schedule)
@@ -121,12 +124,12 @@ figures.rl_curves(result.metrics)
 steps = [row for row in result.metrics if "zero_variance_share" in row]
 first, last = steps[0], steps[-1]
 for key, name in (("reward", "mean reward"), ("zero_variance_share", "share of groups without a difference"),
-                  ("kept_share", "share of answers that counted"), ("mean_length", "tokens an answer")):
+                  ("kept_share", "share of answers with an advantage"), ("mean_length", "tokens per answer")):
     print(f"{name}: {first[key]:.2f} at the first step, {last[key]:.2f} at the last")
 
 # %% [markdown]
-# The temperature falls during the run, so part of any rise in reward is cooler sampling and no learning. The
-# benchmark, sampled at 0.6 before and after, does not have that flaw.
+# The temperature falls during training, so part of any rise in reward comes from the lower temperature and not from
+# learning. The benchmark does not have that flaw: it is sampled at 0.6 before and after.
 #
 # ## Before and after
 
@@ -139,18 +142,16 @@ lab.before_after("dpo", "grpo")
 
 # %%
 before, after = ([row["verdict"] == "right" for row in lab.answers(stage)] for stage in (start, "grpo"))
-gained, lost = (
-    sum(b > a for a, b in zip(before, after, strict=True)),
-    sum(a > b for a, b in zip(before, after, strict=True)),
-)
+gained = sum(b > a for a, b in zip(before, after, strict=True))
+lost = sum(a > b for a, b in zip(before, after, strict=True))
 print(f"greedy on hard: {gained} gained, {lost} lost of {len(before)}; McNemar p = {stats.mcnemar(before, after):.3f}")
-print("one seed: this describes two models, it does not prove a recipe")
+print("this is one seed: it describes two models and does not prove a recipe")
 
 # %% [markdown]
 # ## On other seeds
 #
-# GRPO has two controls here: Rollout DPO continued, which that much compute ruins, and the same model trained on as in
-# SFT. The second is the one that is hard to beat.
+# GRPO has two controls here, both for the same compute: Rollout DPO continued, which ruins the model when it trains for
+# that long, and the model after Rollout DPO trained further on SFT's data. The second is harder to beat.
 
 # %%
 lab.gains("grpo")
@@ -158,20 +159,20 @@ lab.gains("grpo")
 # %% [markdown]
 # ## What to remember
 #
-# - No difference in a group, no gradient. The choice of prompts and rebalancing are about that. Cooling works against
-#   it: as the model gets better and surer fewer groups are mixed, and fewer answers count (above). So most of the
-#   learning happens early.
-# - With as many right as wrong answers kept, the group's mean is 0 and its standard deviation 1: GRPO's own
-#   advantages, plus and minus one [I] (the table's 0.94 divides by n − 1 instead of n).
-# - More of the teacher's answers for the same compute bring nearly as much: GRPO is ahead on four of the six published
-#   chains, which chance could do, too. What it does not need is a teacher that knows the answers.
-# - The paper measured the three devices and RL together (+7.5 AIME, +1.0 MATH-500 [S2]). Which device carries it is
+# - A group without a difference gives no gradient. The choice of prompts and rebalancing address that. The falling
+#   temperature works against it: as the model gets better and more certain, fewer groups are mixed and fewer answers
+#   have an advantage (above). So most of the learning happens early.
+# - If as many right as wrong answers are kept, the group's mean reward is 0 and its standard deviation 1, so GRPO's
+#   formula gives advantages of plus and minus one [I] (0.94 in the table, where it divides by n − 1 instead of n).
+# - Training on more of the teacher's answers for the same compute improves accuracy nearly as much: GRPO is ahead on
+#   four of the six published chains, which may be chance. But GRPO needs no teacher.
+# - The paper measured the three devices and RL together (+7.5 AIME, +1.0 MATH-500 [S2]). How much each device adds is
 #   unknown [U].
 #
 # ## Three questions
 #
 # 1. Dropping prompts above 50 % moves training to hard questions. What may that do to `easy`?
-# 2. Prompts with one short and one long way to the answer are dropped by the length device. What is lost?
-# 3. Why must the log-probabilities be computed at the temperature that was sampled from?
+# 2. The choice by length drops prompts that have both a short and a long solution. What is lost?
+# 3. Why must the log-probabilities be computed at the temperature at which the answers were sampled?
 #
 # Next: [06, the report card](06_report_card.ipynb)

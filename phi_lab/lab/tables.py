@@ -1,7 +1,7 @@
 """Tables of HTML for a notebook page, readable without style sheets, without colour and without a kernel.
 
-Notebook viewers throw away style sheets and scripts, so everything here is a plain table with a few inline styles. Text
-of a model enters through `page.text` only: it is shown, never interpreted.
+Notebook viewers remove style sheets and scripts, so everything here is a plain table with a few inline styles. Text of
+a model enters through `html.text` only: it is shown, never interpreted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ WORK = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-s
 
 
 def table(caption: str, head: Iterable[object], rows: Iterable[Iterable[object]], raw: bool = False) -> str:
-    """A table; cells are escaped unless `raw` says that they are HTML made here."""
+    """An HTML table with its caption below; cells are escaped unless they are HTML of this project (`raw`)."""
     show = str if raw else text
     top = "".join(f'<th style="{CELL}">{text(cell)}</th>' for cell in head)
     body = "".join("<tr>" + "".join(f'<td style="{CELL}">{show(cell)}</td>' for cell in row) + "</tr>" for row in rows)
@@ -25,34 +25,29 @@ def table(caption: str, head: Iterable[object], rows: Iterable[Iterable[object]]
 
 
 def badge(verdict: str) -> str:
-    """A verdict in words and colour."""
+    """A verdict as a coloured word with ✓ or ✗."""
     sign = "✓" if verdict == "right" else "✗"
     return f'<b style="color:{VERDICTS.get(verdict, "inherit")}">{sign} {text(verdict)}</b>'
 
 
 def answer(completion: str, verdict: str) -> str:
-    """One answer: its verdict, what was boxed, and the thoughts folded away."""
-    said = verify.extract(completion)
+    """One answer: its verdict, the extracted answer, and the thoughts in a fold."""
+    extracted = verify.extract(completion)
     thought, end, rest = completion.partition(chat.THINK_END)
     work = (thought + end).removeprefix(chat.THINK).removesuffix(chat.THINK_END) if chat.THINK in completion else ""
-    shown = f'<div style="white-space:nowrap;min-width:9em">{badge(verdict)}: {text(said or "no answer")}</div>'
+    shown = f'<div style="white-space:nowrap;min-width:9em">{badge(verdict)}: {text(extracted or "no answer")}</div>'
     if not work:
-        return shown if said else f'{shown}<div style="{WORK}">{text(completion[:300])}</div>'
-    thoughts = (
-        f'<summary style="white-space:nowrap">{len(work)} characters</summary><div style="{WORK}">{text(work)}</div>'
-    )
-    return f"{shown}<details>{thoughts}</details>"
+        return shown if extracted else f'{shown}<div style="{WORK}">{text(completion[:300])}</div>'
+    summary = f'<summary style="white-space:nowrap">{len(work)} characters</summary>'
+    return f'{shown}<details>{summary}<div style="{WORK}">{text(work)}</div></details>'
 
 
 def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str:
     """The same problems answered by several models; `columns` hold rows with prompt, answer, completion, verdict."""
     head = ["problem", "answer", *names]
     lines = [
-        [
-            text(rows[0]["prompt"]),
-            f"<b>{text(rows[0]['answer'])}</b>",
-            *(answer(r["completion"], r["verdict"]) for r in rows),
-        ]
+        [text(rows[0]["prompt"]), f"<b>{text(rows[0]['answer'])}</b>",
+         *(answer(row["completion"], row["verdict"]) for row in rows)]
         for rows in zip(*columns, strict=True)
     ]
     right = [sum(row["verdict"] == "right" for row in column) for column in columns]
@@ -61,7 +56,7 @@ def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str
 
 
 def rollout(row: dict) -> str:
-    """One rollout in full: question, verdict, and everything that was written."""
+    """One rollout in full: question, gold answer, verdict, and the whole completion."""
     about = ", ".join(
         f"{text(row[name])} {unit}" for name, unit in (("tokens", "tokens"), ("source", "")) if name in row
     )
@@ -69,9 +64,3 @@ def rollout(row: dict) -> str:
         f"<p>{text(row['prompt'])} <b>Answer: {text(row['answer'])}</b></p><p>{badge(row['verdict'])} "
         f'<small>{about}</small></p><div style="{WORK};max-width:46em">{text(row["completion"])}</div>'
     )
-
-
-def percent(share: float, interval: tuple[float, float] | None = None) -> str:
-    """0.613 with its interval as `61.3 % [57.0, 65.5]`."""
-    about = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
-    return f"{100 * share:.1f} %{about}"

@@ -1,4 +1,4 @@
-"""What notebooks are made of: the functions behind the widgets, tables, small pictures, the run folder's face."""
+"""What notebooks use: the functions behind the widgets, tables, small figures, and the Lab over a run folder."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ from phi_lab.core.run_folder import EvalFolder, RunFolder
 from phi_lab.distill import shards
 from phi_lab.distill.funnel import Rules
 from phi_lab.evaluate import ladder, public_benchmarks
-from phi_lab.lab import Lab, notebook, pictures, tables, widgets
+from phi_lab.lab import Lab, answers, environment, pictures, tables, widgets
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import stage_runner
 from phi_lab.problems import arithmetic, benchmarks
@@ -46,11 +46,11 @@ def test_verdicts_of_the_playground():
     assert widgets.verdict_table().count("<tr>") == len(widgets.CASES) + 1
 
 
-def test_leafing_wraps_around_and_escapes():
-    assert "1 of 2" in widgets.pick(ROWS, "right", 0) and "1 of 2" in widgets.pick(ROWS, "right", 2)
-    assert "Compute 2+1." in widgets.pick(ROWS, "right", 1)
-    assert "No rollout" in widgets.pick(ROWS, "timeout", 0)
-    assert EVIL not in widgets.pick(ROWS, "wrong", 0)
+def test_paging_wraps_around_and_escapes():
+    assert "1 of 2" in widgets.nth_rollout(ROWS, "right", 0) and "1 of 2" in widgets.nth_rollout(ROWS, "right", 2)
+    assert "Compute 2+1." in widgets.nth_rollout(ROWS, "right", 1)
+    assert "No rollout" in widgets.nth_rollout(ROWS, "timeout", 0)
+    assert EVIL not in widgets.nth_rollout(ROWS, "wrong", 0)
 
 
 def test_a_moved_filter_shows_what_it_takes():
@@ -107,8 +107,8 @@ def test_a_widget_shows_something_before_anything_is_touched(make):
 
 def test_a_widget_answers_its_controls():
     box = widgets.verifier()
-    said, gold, view = box.children
-    said.value, gold.value = "\\boxed{7}", "8"
+    completion, gold, view = box.children
+    completion.value, gold.value = "\\boxed{7}", "8"
     assert "wrong" in view.value
 
 
@@ -126,20 +126,20 @@ def test_the_pictures_draw():
     rewards = [[1.0, -1.0], [-1.0, -1.0]]
     assert pictures.groups(rewards, grpo.rebalance(torch.tensor(rewards), torch.Generator()).tolist()).axes
     assert pictures.verdicts({"a": ["right", "wrong"], "b": []}, "title").axes[0].get_title(loc="left") == "title"
-    shown = pictures.plausibility({"a": [-1.0, -20.0, -900.0, -0.5], "b": []}, -9.0)
+    shown = pictures.student_likelihood({"a": [-1.0, -20.0, -900.0, -0.5], "b": []}, -9.0)
     assert [axes.get_title(loc="left") for axes in shown.axes] == [
         "a: 4, of which 50 % above -9 nats", "b: 0, of which 0 % above -9 nats"
     ]
-    everything = pictures.plausibility({"a": [-1.0, -900.0]}, -float("inf"))
-    assert everything.axes[0].get_title(loc="left") == "a: 2, all of which count" and everything._repr_png_()
+    everything = pictures.student_likelihood({"a": [-1.0, -900.0]}, -float("inf"))
+    assert everything.axes[0].get_title(loc="left") == "a: 2, all of which are used" and everything._repr_png_()
     assert pictures.intervals([("x", 1.0, 0.5, 2.0)], "gain")._repr_png_()
 
 
 def test_the_style_of_an_answer():
-    assert notebook.style("47+38,-12:15,8;85.85-12:3,7;73.") == notebook.style("2+2=4.") == "terse"
-    assert notebook.style("47+38,-12:7+8=15,4+3+1=8;85.") == "plain"
-    assert notebook.style("2+2=4.check 4-2=2 ok.") == "checking"
-    assert notebook.style("7+8=14 no 7+8=15.") == "backtracking"
+    assert answers.answer_style("47+38,-12:15,8;85.85-12:3,7;73.") == answers.answer_style("2+2=4.") == "terse"
+    assert answers.answer_style("47+38,-12:7+8=15,4+3+1=8;85.") == "plain"
+    assert answers.answer_style("2+2=4.check 4-2=2 ok.") == "checking"
+    assert answers.answer_style("7+8=14 no 7+8=15.") == "backtracking"
 
 
 @pytest.fixture
@@ -170,30 +170,31 @@ def apart(lab, student):
 def test_a_page_compares_a_stage_with_what_it_started_from(apart):
     starts = [apart.start(stage) for stage in ("mid", "sft", "dpo", "grpo")]
     assert starts == ["base", "mid-shipped", "sft-shipped", "dpo"]
-    assert apart.folder("mid-shipped") == paths.SHIPPED / "mid" and apart.folder("mid") == apart.run.path / "mid" / "model"
+    assert apart.folder("mid-shipped") == paths.SHIPPED / "mid"
+    assert apart.folder("mid") == apart.run.stage("mid").model
     assert apart.name("mid") == "mid-training" and apart.name("sft") == "SFT (from the shipped mid-training)"
     assert apart.origin("sft") == "trained in this folder (from the shipped mid-training)"
-    assert "no climb from the first stage to the last" in apart._repr_html_()
-    problems = notebook.ten_problems(apart.config.evaluation)
-    for name, said in (("mid-shipped", 1111), ("mid", 2222), ("sft", 3333)):
-        row = {"temperature": 0.0, "sample": 0, "completion": f"\\boxed{{{said}}}", "verdict": "wrong"}
+    assert "the stages do not form one chain" in apart._repr_html_()
+    problems = answers.load_ten_problems(apart.config.evaluation)
+    for name, answer in (("mid-shipped", 1111), ("mid", 2222), ("sft", 3333)):
+        row = {"temperature": 0.0, "sample": 0, "completion": f"\\boxed{{{answer}}}", "verdict": "wrong"}
         rows = [{**row, "id": problem["id"]} for problem in problems]
         write_rows(apart.run.path / "evals" / f"{name}.hard.jsonl", rows)
     page = apart.before_after("mid", "sft").data
     assert "1111" in page and "2222" not in page and "3333" in page and "shipped mid-training" in page
 
 
-def test_the_ladder_and_again_know_whose_start_a_row_is(apart):
-    rung = {"benchmark": "hard", "temperature": 0.6, "pass_at_k": None, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+def test_the_ladder_and_reset_know_which_stage_a_start_belongs_to(apart):
+    row = {"benchmark": "hard", "temperature": 0.6, "pass_at_k": None, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6}
     arms = [("base", "main"), ("mid", "main"), ("mid", "shipped"), ("sft", "main"), ("sft", "shipped")]
-    write_json(apart.run.path / "ladder.json", [{"stage": stage, "arm": arm, **rung} for stage, arm in arms])
+    write_json(apart.run.path / "ladder.json", [{"stage": stage, "arm": arm, **row} for stage, arm in arms])
 
     def broken(last):
         return sum("shipped" in str(line.get_label()) for line in apart.ladder(last).axes[0].lines)
 
     assert broken("mid") == 0 and broken("sft") == 1
-    apart.again("sft")
-    assert [(row["stage"], row["arm"]) for row in apart.rungs()] == arms[:2]
+    apart.reset("sft")
+    assert [(row["stage"], row["arm"]) for row in apart.ladder_rows()] == arms[:2]
 
 
 def test_a_folder_of_another_profile_is_refused(lab, monkeypatch):
@@ -227,11 +228,11 @@ def test_a_gpu_scale_says_what_it_needs():
 def test_a_lab_finds_its_scale(lab, monkeypatch, tmp_path):
     """By its argument, else PHI_LAB_SCALE, else what the folder was opened with, else cpu."""
     new = tmp_path / "new"
-    assert lab.config.scale == "cpu" == notebook.default_scale(RunFolder(new))
+    assert lab.config.scale == "cpu" == environment.default_scale(RunFolder(new))
     write_json(new / "config.json", {"config": {"scale": "qlora"}})
-    assert notebook.default_scale(RunFolder(new)) == "qlora"
+    assert environment.default_scale(RunFolder(new)) == "qlora"
     monkeypatch.setenv("PHI_LAB_SCALE", "lora")
-    assert notebook.default_scale(RunFolder(new)) == "lora"
+    assert environment.default_scale(RunFolder(new)) == "lora"
     with pytest.raises(UserError, match="the scale lora trains on a distilled set"):
         Lab()
     assert Lab("cpu").config.scale == "cpu"
@@ -264,7 +265,7 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def sampled(monkeypatch):
     """What is sampled: (prompts, params, settings) of every call."""
     calls, real = [], sampling.sample
 
@@ -283,32 +284,32 @@ def lora(place, monkeypatch):
         first.setenv("PHI_LAB_DATA", str(place / "set"))
         monkeypatch.setenv("PHI_LAB_MODEL", str(place / "base"))
         Lab("lora")
-    found = Lab()  # the folder knows its scale and its set
-    assert found.config.scale == "lora" and found.config.evaluation.benchmarks[1] == "aime24"
-    short = replace(found.config.evaluation, engine="hf", max_new_tokens=6)
-    found.config = replace(found.config, evaluation=short)
-    return found
+    opened = Lab()  # the folder knows its scale and its set
+    assert opened.config.scale == "lora" and opened.config.evaluation.benchmarks[1] == "aime24"
+    short = replace(opened.config.evaluation, engine="hf", max_new_tokens=6)
+    opened.config = replace(opened.config, evaluation=short)
+    return opened
 
 
-def test_a_look_at_a_gpu_scale_uses_the_run_s_own_numbers(lora, asked):
+def test_a_look_at_a_gpu_scale_uses_the_run_s_own_configuration(lora, sampled):
     problems = benchmarks.load("aime24")
-    rows = lora.ten("base")
+    rows = lora.ten_problems("base")
     assert [row["id"] for row in rows] == [row["id"] for row in problems[:8]], "smoke measures eight"
-    told = [f"{schema.INSTRUCTION}\n\nAdd {n}." for n in range(8)]
-    assert asked[0][0] == told and (asked[0][2]["engine"], asked[0][1].max_tokens) == ("hf", 6)
-    groups = lora.groups("base", prompts=3, temperature=1.0, size=2)
+    prompts = [f"{schema.INSTRUCTION}\n\nAdd {n}." for n in range(8)]
+    assert sampled[0][0] == prompts and (sampled[0][2]["engine"], sampled[0][1].max_tokens) == ("hf", 6)
+    groups = lora.sample_groups("base", prompts=3, temperature=1.0, size=2)
     assert [len(group) for group in groups] == [2, 2, 2]
     known = {f"{schema.INSTRUCTION}\n\nWhat is {n} and 1 together?" for n in range(4)}
-    assert {prompt for prompt in asked[1][0]} <= known
-    assert (asked[1][2]["engine"], asked[1][1].max_tokens) == ("hf", 6)
+    assert {prompt for prompt in sampled[1][0]} <= known
+    assert (sampled[1][2]["engine"], sampled[1][1].max_tokens) == ("hf", 6)
     row = {"temperature": 0.0, "sample": 0, "completion": "measured", "verdict": "wrong"}
     write_rows(lora.run.path / "evals" / "base.hard.jsonl", [{**row, "id": problem["id"]} for problem in problems[:8]])
-    assert [row["completion"] for row in lora.ten("base")] == ["measured"] * 8 and len(asked) == 2
+    assert [row["completion"] for row in lora.ten_problems("base")] == ["measured"] * 8 and len(sampled) == 2
 
 
 def test_lengths_are_the_model_s_own(lab, lora):
     rows = lora.right()
-    (more,) = {one - two for one, two in zip(lora.lengths(rows), lab.lengths(rows), strict=True)}
+    (more,) = {long - short for long, short in zip(lora.lengths(rows), lab.lengths(rows), strict=True)}
     assert more > 3, "the system turn of its template"
 
 
@@ -317,14 +318,14 @@ def test_a_gpu_scale_does_not_show_models_that_it_lacks(lora, capsys):
     page = lora.before_after("base", "grpo").data
     assert "Add 1." in page and "No model of GRPO here, and none is shipped for lora." in page
     assert "No model of teacher" in lora.before_after("base", "teacher").data
-    for look in (lora.model, lora.measure, lambda stage: lora.groups(stage, 1, 1.0)):
+    for look in (lora.model, lora.measure, lambda stage: lora.sample_groups(stage, 1, 1.0)):
         with pytest.raises(UserError, match="sft: no model in lora-run, and none is shipped for lora"):
             look("sft")
     assert not (lora.run.path / "ladder.json").exists()
     lora.on_policy_dpo()
     (line,) = capsys.readouterr().out.splitlines()
     assert "the scale lora has no second arm of Rollout DPO" in line
-    assert lora.own_wrong() == [] and not (lora.run.path / "dpo-own").exists()
+    assert lora.on_policy_wrong() == [] and not (lora.run.path / "dpo-own").exists()
 
 
 def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch):
@@ -340,17 +341,18 @@ def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch)
     assert where == [checkpoints.CPU, "training", "training"], "nothing but the reader keeps it"
 
 
-def test_public_sets_are_asked_with_the_instruction_of_public_benchmarks(place, asked, student):
+def test_public_sets_have_the_instruction_of_public_benchmarks(place, sampled, student):
     few = {"problems": 2, "max_new_tokens": 4}
     config = schema.EvaluationConfig(**few, samples=1, pass_samples=1, benchmarks=("math500", "hard", "transfer"))
     ladder.evaluate(student, "x", EvalFolder(place / "evals"), config, 0)
-    easy, hard = asked[0][0], asked[2][0]
+    easy, hard = sampled[0][0], sampled[2][0]
     assert hard == [problem["prompt"] for problem in benchmarks.load("hard")[:2]]
-    public_benchmarks.measure(student, ["math500"], place / "exam", schema.BenchmarkProtocol(**few, samples=1), 0, "cpu")
-    assert easy == asked[-1][0] and easy[0].startswith("Please reason step by step") and easy[0].endswith("Add 0.")
+    protocol = schema.BenchmarkProtocol(**few, samples=1)
+    public_benchmarks.measure(student, ["math500"], place / "exam", protocol, 0, "cpu")
+    assert easy == sampled[-1][0] and easy[0].startswith("Please reason step by step") and easy[0].endswith("Add 0.")
 
 
-def test_a_set_that_cannot_be_read_is_told_before_a_model_is_loaded(place, student, monkeypatch):
+def test_a_set_that_cannot_be_read_is_reported_before_a_model_is_loaded(place, student, monkeypatch):
     def never(*_):
         raise AssertionError("loaded a model")
 
@@ -366,10 +368,10 @@ def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
     assert "starts from" in (first := capsys.readouterr().out) and "goes on" not in first
     (lab.run.path / "mid" / "trainer").mkdir(parents=True)
     lab.stage("mid")
-    assert 'it was stopped and goes on, by the function it had then; lab.again("mid")' in capsys.readouterr().out
+    assert 'it was stopped and goes on with the functions it had then; lab.reset("mid")' in capsys.readouterr().out
 
 
-def test_answers_are_those_that_the_rung_counts(lab):
+def test_answers_are_those_that_the_ladder_counts(lab):
     rows = [{"sample": sample, "temperature": heat} for heat in (0.0, 0.6) for sample in range(1 + 7 * (heat > 0))]
     for name in ("hard", "easy"):
         write_rows(lab.run.path / "evals" / f"mid.{name}.jsonl", rows)
@@ -378,16 +380,16 @@ def test_answers_are_those_that_the_rung_counts(lab):
     assert len(lab.answers("mid", "hard")) == len(lab.answers("mid", "easy", 0.6)) == 1
 
 
-def test_again_forgets_a_stage_and_what_came_after(lab):
+def test_reset_deletes_a_stage_and_what_came_after(lab):
     for stage in ("mid", "sft", "dpo-own"):
         (lab.run.path / stage).mkdir()
         write_rows(lab.run.path / "evals" / f"{stage}.hard.jsonl", [])
         write_json(lab.run.path / "evals" / f"{stage}.json", {})
     rows = [{"stage": stage, "arm": "main"} for stage in ("base", "mid", "sft")]
     write_json(lab.run.path / "ladder.json", rows)
-    lab.again("sft")
-    assert (lab.run.path / "mid").exists() and not (lab.run.path / "sft").exists() and not (lab.run.path / "dpo-own").exists()
-    assert [row["stage"] for row in lab.rungs()] == ["base", "mid"]
+    lab.reset("sft")
+    assert [(lab.run.path / name).exists() for name in ("mid", "sft", "dpo-own")] == [True, False, False]
+    assert [row["stage"] for row in lab.ladder_rows()] == ["base", "mid"]
     assert {path.name for path in (lab.run.path / "evals").iterdir()} == {"mid.hard.jsonl", "mid.json"}
 
 
@@ -406,26 +408,27 @@ def test_rollouts_say_where_they_were_sampled(lab, monkeypatch, tmp_path):
 def test_the_script_answers_the_first_questions_of_the_run(lab):
     write_json(lab.run.path / "data" / "teacher.json", {"weights": checkpoints.fingerprint(paths.TEACHER)})
     write_json(lab.run.path / "data" / "funnel.json", {})
-    rows = lab.scripted(3)
+    rows = lab.script_rollouts(3)
     assert [row["id"] for row in rows[::8]] == [problem.id for problem in arithmetic.sample_problems(3, 0)]
     assert len(rows) == 24 and {row["verdict"] for row in rows} == {"right"}
 
 
 def test_the_script_says_that_it_knows_only_the_small_world(lora, capsys):
-    assert len(lora.scripted(1)) == 8
-    assert "the script knows only the small world" in capsys.readouterr().out
+    assert len(lora.script_rollouts(1)) == 8
+    assert "the script solves only problems of the small world" in capsys.readouterr().out
 
 
-def test_any_model_can_be_asked_the_ten_problems(student):
-    rows = notebook.ask_ten(checkpoints.load(student), checkpoints.load_tokenizer())
+def test_any_model_can_answer_the_ten_problems(student):
+    rows = answers.answer_ten_problems(checkpoints.load(student), checkpoints.load_tokenizer())
     assert len(rows) == 10 and all(row["verdict"] and row["tokens"] and row["answer"] for row in rows)
 
 
 def test_a_path_is_shown_from_the_top_of_the_course(tmp_path):
-    assert notebook.short(paths.TEACHER) == "data/teacher"
-    assert notebook.short(tmp_path / "run") == "run"
+    assert environment.display_path(paths.TEACHER) == "data/teacher"
+    assert environment.display_path(tmp_path / "run") == "run"
 
 
-def test_heat_is_shown_where_the_model_is_least_certain(student):
-    page = widgets.heat_table(checkpoints.load(student), checkpoints.load_tokenizer(), "Compute 1+1.", "<think>1+1=2.</think>")
+def test_the_temperature_table_is_shown_where_the_model_is_least_certain(student):
+    model, tokenizer = checkpoints.load(student), checkpoints.load_tokenizer()
+    page = widgets.temperature_table(model, tokenizer, "Compute 1+1.", "<think>1+1=2.</think>")
     assert page.count("T = ") == 4 and json.dumps("entropy, nats")[1:-1] in page

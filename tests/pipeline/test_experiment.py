@@ -13,7 +13,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.core.run_folder import RunFolder, StageFolder
 from phi_lab.lab import tables
-from phi_lab.lab.notebook import NO_CHAINS
+from phi_lab.lab.views import NO_CHAINS
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import experiment, stage_runner
 from phi_lab.report import figures, replications, report

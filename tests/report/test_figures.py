@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from phi_lab.report import figures, figures_ladder, plot_style
 
 
-def rung(stage, benchmark, accuracy, arm="main", temperature=0.6, pass_at_k=None):
+def ladder_row(stage, benchmark, accuracy, arm="main", temperature=0.6, pass_at_k=None):
     return {
         "stage": stage, "arm": arm, "benchmark": benchmark, "n": 100, "accuracy": accuracy,
         "correct": round(100 * accuracy), "ci_low": accuracy - 0.05, "ci_high": accuracy + 0.03,
@@ -21,10 +21,10 @@ def rung(stage, benchmark, accuracy, arm="main", temperature=0.6, pass_at_k=None
 
 
 LADDER = [
-    rung("mid", "hard", 0.55), rung("base", "hard", 0.10), rung("grpo", "hard", 0.80),
-    rung("base", "easy", 0.70), rung("mid", "easy", 0.90), rung("grpo", "easy", 0.95),
-    rung("base", "hard", 0.99, temperature=0.0), rung("base", "hard", 0.98, pass_at_k=0.5),
-    rung("mid", "hard", 0.45, arm="own"),
+    ladder_row("mid", "hard", 0.55), ladder_row("base", "hard", 0.10), ladder_row("grpo", "hard", 0.80),
+    ladder_row("base", "easy", 0.70), ladder_row("mid", "easy", 0.90), ladder_row("grpo", "easy", 0.95),
+    ladder_row("base", "hard", 0.99, temperature=0.0), ladder_row("base", "hard", 0.98, pass_at_k=0.5),
+    ladder_row("mid", "hard", 0.45, arm="own"),
 ]
 
 
@@ -48,10 +48,13 @@ def test_ladder_draws_sampled_rows_in_order_with_their_intervals():
 
 
 def test_a_stage_that_started_from_a_shipped_checkpoint_is_joined_to_that_and_to_nothing_else():
-    rows = [rung("base", "hard", 0.0), rung("mid", "hard", 0.1), rung("sft", "hard", 0.6), rung("dpo", "hard", 0.7)]
+    rows = [
+        ladder_row("base", "hard", 0.0), ladder_row("mid", "hard", 0.1), ladder_row("sft", "hard", 0.6),
+        ladder_row("dpo", "hard", 0.7),
+    ]
     chain = figures.ladder(rows, paper=False).axes[0]
     assert [len(line.get_xdata()) for line in chain.lines if line.get_linestyle() == "-"] == [4]
-    axes = figures.ladder([*rows, rung("mid", "hard", 0.65, arm="shipped")], paper=False).axes[0]
+    axes = figures.ladder([*rows, ladder_row("mid", "hard", 0.65, arm="shipped")], paper=False).axes[0]
     bars = [container for container in axes.containers if container.get_label() == "hard"]
     assert [list(bar.lines[0].get_ydata()) for bar in bars] == [pytest.approx([0, 10]), pytest.approx([60, 70])]
     (broken,) = [line for line in axes.lines if "shipped" in str(line.get_label())]
@@ -72,12 +75,12 @@ def test_ladder_with_the_paper_without_it_and_with_nothing():
 
 
 def test_ladder_bears_an_accuracy_rounded_out_of_its_interval():
-    row = rung("base", "easy", 1.0) | {"ci_high": 0.9999}
+    row = ladder_row("base", "easy", 1.0) | {"ci_high": 0.9999}
     assert figures.ladder([row])
 
 
 def test_ladder_labels_keep_apart():
-    rows = [rung("base", name, 0.5 + i / 100) for i, name in enumerate(plot_style.BENCHMARKS)]
+    rows = [ladder_row("base", name, 0.5 + i / 100) for i, name in enumerate(plot_style.BENCHMARKS)]
     heights = [t.xy[1] for t in figures.ladder(rows, paper=False).axes[0].texts]
     assert np.diff(sorted(heights)).min() > 6
 
@@ -187,7 +190,7 @@ def test_packing_draws_documents_end_to_end():
         figures.packing([[6, 5]], row_length=10)
 
 
-def test_temperature_schedule_asks_the_function():
+def test_temperature_schedule_draws_the_function():
     def cooling(step, steps):
         return max(0.6, 1 - 0.8 * step / steps)
 

@@ -14,7 +14,7 @@ from phi_lab.report.report import MAX_CHARACTERS, write_report
 
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \" ' \ud800 \x00"
-CHAINS = bool(replications.published())  # one more picture on every page
+HAS_CHAINS = bool(replications.published())  # one more picture on every page
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
 
@@ -53,21 +53,21 @@ class Page(HTMLParser):
 
 
 def rows():
-    found = []
+    ladder = []
     for index, stage in enumerate(STAGES):
         for benchmark, start in (("easy", 0.70), ("hard", 0.10), ("transfer", 0.40)):
             for temperature in (0.0, 0.6):
                 share = start + 0.05 * index
-                found.append({
+                ladder.append({
                     "stage": stage, "arm": "main", "benchmark": benchmark, "n": 1000,
                     "correct": round(1000 * share), "accuracy": share, "ci_low": share - 0.03,
                     "ci_high": share + 0.02, "temperature": temperature, "k": 1, "pass_at_k": None,
                     "seconds": 100.0 * index, "train_tokens": 5000 * index, "peak_rss_mb": 1500,
                     "seed": 0,
                 })
-        found.append(found[-4] | {"k": 8, "n": 1600, "pass_at_k": 0.25 + 0.1 * index})
-    dpo = next(row for row in found if row["stage"] == "dpo" and row["temperature"] > 0)
-    return [*found, dpo | {"arm": "own<b>"}]
+        ladder.append(ladder[-4] | {"k": 8, "n": 1600, "pass_at_k": 0.25 + 0.1 * index})
+    dpo = next(row for row in ladder if row["stage"] == "dpo" and row["temperature"] > 0)
+    return [*ladder, dpo | {"arm": "own<b>"}]
 
 
 def make(folder):
@@ -137,7 +137,7 @@ def page(finished):
 
 def test_everything_is_there(page):
     says = page.says()
-    assert page.tags().count("svg") == 6 + CHAINS  # ladder, funnel, mid, sft, dpo, grpo
+    assert page.tags().count("svg") == 6 + HAS_CHAINS  # ladder, funnel, mid, sft, dpo, grpo
     assert page.tags().count("details") == 10
     assert "scale cpu · profile smoke · seed 3" in says
     assert "70.0 % → 90.0 %" in says and "10.0 % → 30.0 %" in says  # base to GRPO
@@ -209,7 +209,7 @@ def test_only_the_ladder_is_needed_and_gaps_are_named(tmp_path):
     for name in ("data/funnel.json", "sft/metrics.jsonl", "grpo/metrics.jsonl", "ten.json"):
         assert f"Not in this run: {name}." in page.says()
     assert "Not in this run: config.json." in page.says()
-    assert "70.0 % → 75.0 %" in page.says() and page.tags().count("svg") == 1 + CHAINS
+    assert "70.0 % → 75.0 %" in page.says() and page.tags().count("svg") == 1 + HAS_CHAINS
     (tmp_path / "ladder.json").write_text("[]")
     assert "nothing measured yet" in write_report(tmp_path).read_text(encoding="utf-8")
 
@@ -222,7 +222,7 @@ def test_same_files_same_bytes(run):
 
 
 @pytest.mark.parametrize(
-    "name, content, told",
+    "name, content, message",
     [
         ("ladder.json", None, "ladder.json"),
         ("ladder.json", "[{", "ladder.json"),
@@ -233,17 +233,17 @@ def test_same_files_same_bytes(run):
         ("data/funnel.json", "{}", "rollouts"),
     ],
 )
-def test_a_broken_run_folder_is_told_in_one_line(run, name, content, told):
+def test_a_broken_run_folder_is_reported_in_one_line(run, name, content, message):
     if content is None:
         (run / name).unlink()
     else:
         (run / name).write_text(content)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         write_report(run)
     assert "\n" not in str(error.value) and str(run) in str(error.value)
 
 
-def test_a_folder_that_cannot_be_written_is_told(run):
+def test_a_folder_that_cannot_be_written_is_reported(run):
     (run / "report.html").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         write_report(run)

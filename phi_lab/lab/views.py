@@ -1,0 +1,200 @@
+"""What a notebook reads from its run: models, rollouts, answers, ladders, and the ten problems before and after."""
+
+from itertools import pairwise
+from pathlib import Path
+from weakref import WeakSet
+
+from IPython.display import HTML
+
+from phi_lab import sampling
+from phi_lab.config.schema import STAGES, HardwareConfig, RunConfig
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json, read_rows
+from phi_lab.core.paths import SHIPPED, TEACHER
+from phi_lab.core.run_folder import DataFolder, RunFolder
+from phi_lab.distill import shards
+from phi_lab.lab import tables
+from phi_lab.lab.answers import answer_ten_problems, load_ten_problems
+from phi_lab.lab.environment import display_path
+from phi_lab.model import checkpoints
+from phi_lab.pipeline import run_data, stage_runner
+from phi_lab.report import figures, replications
+from phi_lab.report.ladder_rows import SHIPPED_START, model_title
+from phi_lab.report.plot_style import Figure
+from phi_lab.stages import language_modeling
+
+NO_CHAINS = "No independent chains are published with this version of the course."
+
+
+class RunViews:
+    """The reading half of `Lab`: it trains nothing and deletes nothing."""
+
+    def __init__(self, run: RunFolder, config: RunConfig, seed: int):
+        self.run, self.config, self.seed = run, config, seed
+        self._loaded_models: WeakSet = WeakSet()
+
+    # ------------------------------------------------------------------ models
+
+    def origin(self, stage: str) -> str:
+        """Where the model of a stage comes from: this run, the course, or (the base at a GPU scale) a folder or hub."""
+        if self.run.stage(stage).model.is_dir():
+            return "trained in this folder" + self.name(stage).removeprefix(model_title(stage))
+        if self.config.scale == "cpu":
+            return "shipped with the course"
+        return self.config.model if stage == "base" else "not trained yet"
+
+    def start(self, stage: str) -> str:
+        """The model from which a stage starts: "mid", or "mid-shipped" for the shipped one instead of the run's own.
+
+        Every method here that takes the name of a stage takes such a name, too.
+        """
+        before = STAGES[STAGES.index(stage) - 1]
+        return f"{before}-{SHIPPED_START}" if stage_runner.starts_from_shipped(stage, self.run, self.config) else before
+
+    def name(self, stage: str) -> str:
+        """The title of a stage's model: "SFT", or "SFT (from the shipped mid-training)" if it started there."""
+        shipped = stage in STAGES and stage_runner.starts_from_shipped(stage, self.run, self.config)
+        return model_title(stage) + (f" (from the {model_title(self.start(stage))})" if shipped else "")
+
+    def has_no_model(self, stage: str) -> bool:
+        """Whether a stage, or "teacher", has no model: at a GPU scale only the base has one before it is trained."""
+        return self.config.scale != "cpu" and stage != "base" and not self.run.stage(stage).model.is_dir()
+
+    def folder(self, stage: str) -> Path:
+        """The model folder of a stage, of "teacher", or of a `start`: the run's own where there is one, else the
+        shipped one.
+
+        Raises UserError where there is none.
+        """
+        if self.has_no_model(stage):
+            path = display_path(self.run.path)
+            raise UserError(f"{stage}: no model in {path}, and none is shipped for {self.config.scale}")
+        if self.run.stage(stage).model.is_dir():
+            return self.run.stage(stage).model
+        if self.config.scale != "cpu":
+            return checkpoints.resolve_model(self.config.model)
+        return TEACHER if stage == "teacher" else SHIPPED / stage.removesuffix(f"-{SHIPPED_START}")
+
+    def model(self, stage: str):
+        """(model, tokenizer) of a stage, or of "teacher"; it leaves the GPU when the lab next trains or measures.
+
+        Raises UserError where there is none.
+        """
+        folder = self.folder(stage)
+        model = checkpoints.load(folder, HardwareConfig(dtype=self.config.mid.hardware.dtype))
+        self._loaded_models.add(model)
+        return model, checkpoints.load_tokenizer(folder)
+
+    def _free_gpu(self) -> None:
+        for model in self._loaded_models:
+            model.to(checkpoints.CPU)
+        sampling.release_engine()
+
+    # ------------------------------------------------------------------ data and answers
+
+    def data(self) -> DataFolder:
+        """The folder of the distilled training sets; the first call distills them."""
+        return run_data.training_data(self.run, self.config, self.seed)
+
+    def funnel(self) -> dict:
+        """How many rollouts each filter of the distillation removed (data/funnel.json)."""
+        return read_json(self.data().funnel)
+
+    def rollouts(self) -> list[dict]:
+        """All rollouts of the teacher; `source` says which were sampled here and which are shipped."""
+        sampled = [{**row, "source": "sampled here"} for row in shards.rows(self.data().rollouts)]
+        if self.funnel()["rollouts"] == len(sampled):
+            return sampled
+        ids = {row["id"] for row in sampled}
+        shipped = run_data.shipped_rollouts(self.config.distillation.shipped_questions, ids)
+        return sampled + [{**row, "source": "shipped"} for row in shipped]
+
+    def right(self) -> list[dict]:
+        """The right rollouts: the training set of mid-training, from which SFT chooses its subset."""
+        return read_rows(self.data().right)
+
+    def wrong(self) -> list[dict]:
+        """The wrong rollouts: the rejected answers of Rollout DPO."""
+        return read_rows(self.data().wrong)
+
+    def on_policy_wrong(self) -> list[dict]:
+        """The student's wrong rollouts, from the on-policy arm of Rollout DPO; none at a scale without that arm."""
+        if not self.config.dpo.on_policy_questions:
+            return []
+        return read_rows(DataFolder(self.run.stage("dpo", "own").path).wrong)
+
+    def lengths(self, rows: list[dict]) -> list[int]:
+        """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
+        tokenizer = checkpoints.load_tokenizer(self.folder("base"))
+        return [len(language_modeling.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
+
+    def metrics(self, stage: str) -> list[dict]:
+        """The rows of a stage's metrics.jsonl."""
+        return read_rows(self.run.stage(stage).metrics)
+
+    def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
+        """The measured answers of a stage that the ladder counts, one row per sample; further ones for pass@k are not
+        among them.
+        """
+        rows = read_rows(self.run.evals.answers(stage, benchmark))
+        samples = self.config.evaluation.samples if benchmark == "hard" else 1
+        return [row for row in rows if row["temperature"] == temperature and row["sample"] < samples]
+
+    def ten_problems(self, stage: str) -> list[dict]:
+        """The ten problems with a stage's greedy answers: the measured ones, or sampled now where none are measured."""
+        if self.run.evals.answers(stage, "hard").exists():
+            greedy = {row["id"]: row for row in self.answers(stage)}
+            return [{**problem, **greedy[problem["id"]]} for problem in load_ten_problems(self.config.evaluation)]
+        folder, config = self.folder(stage), self.config.evaluation
+        model = checkpoints.load_to_sample(folder, config.engine)
+        return answer_ten_problems(model, checkpoints.load_tokenizer(folder), config=config)
+
+    def before_after(self, before: str, after: str) -> HTML:
+        """The ten problems as two stages answer them, side by side; a stage without a model is named instead.
+
+        If `before` is the stage before `after`, the model from which `after` started is shown for it.
+        """
+        if (before, after) in pairwise(STAGES):
+            before = self.start(after)
+        names = {before: model_title(before), after: self.name(after)}
+        missing = "".join(
+            f"<p>No model of {names.pop(stage)} here, and none is shipped for {self.config.scale}.</p>"
+            for stage in (before, after)
+            if self.has_no_model(stage)
+        )
+        columns = [self.ten_problems(stage) for stage in names]
+        return HTML((tables.side_by_side(list(names.values()), columns) if names else "") + missing)
+
+    # ------------------------------------------------------------------ ladders
+
+    def ladder_rows(self) -> list[dict]:
+        """The rows of ladder.json; none before the first measurement."""
+        return read_json(self.run.ladder) if self.run.ladder.exists() else []
+
+    def ladder(self, last: str = "grpo") -> Figure:
+        """This run's ladder up to the stage `last`, beside the paper's."""
+        stages = STAGES[: STAGES.index(last) + 1]
+        next_start = (last, SHIPPED_START)  # the shipped checkpoint from which the stage after `last` started
+        rows = [row for row in self.ladder_rows() if row["stage"] in stages]
+        return figures.ladder([row for row in rows if (row["stage"], row["arm"]) != next_start])
+
+    def replications(self) -> Figure | HTML:
+        """The figure of the published chains and their controls."""
+        rows = replications.published()
+        return figures.replications(rows) if rows else HTML(NO_CHAINS)
+
+    def gains(self, *stages: str) -> HTML:
+        """The gains on `hard` of the named stages, or of all, over the published chains and against controls."""
+        if not (rows := replications.published()):
+            return HTML(NO_CHAINS)
+        head, *lines = replications.gains_table(rows)
+        caption = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
+        lines = [line for line in lines if line[0].split(",")[0] in (stages or STAGES)]
+        return HTML(tables.table(caption, head, lines))
+
+    def means(self) -> HTML:
+        """The mean accuracy of every arm of the published chains on every benchmark."""
+        if not (rows := replications.published()):
+            return HTML(NO_CHAINS)
+        head, *lines = replications.means_table(rows)
+        return HTML(tables.table(f"Means over {len(rows)} independent chains.", head, lines))
