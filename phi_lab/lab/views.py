@@ -128,10 +128,6 @@ class RunViews:
         tokenizer = checkpoints.load_tokenizer(self.folder("base"))
         return [len(language_modeling.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
 
-    def metrics(self, stage: str) -> list[dict]:
-        """The rows of a stage's metrics.jsonl."""
-        return read_rows(self.run.stage(stage).metrics)
-
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
         """The measured answers of a stage that the ladder counts, one row per sample; further ones for pass@k are not
         among them.
@@ -188,8 +184,8 @@ class RunViews:
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
         head, *lines = replications.gains_table(rows)
-        caption = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
         lines = [line for line in lines if line[0].split(",")[0] in (stages or STAGES)]
+        caption = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
         return HTML(tables.table(caption, head, lines))
 
     def means(self) -> HTML:
