@@ -1,4 +1,4 @@
-"""Independent replications of the ladder: the tables that README, docs/results.md, reports and notebook 06 show.
+"""Independent replications of the ladder: the tables that docs/results.md, reports and notebook 06 show.
 
 A chain is one seed from distillation to GRPO with all its controls; it counts as one observation. Stages are compared
 over chains by a paired t-test, corrected for the number of tests by Holm's method. The published chains are the rows of
@@ -23,7 +23,7 @@ from phi_lab.report.ladder_rows import SHIPPED_START, shipped_starts
 from phi_lab.report.plot_style import BENCHMARKS, Figure
 
 PUBLISHED = DATA / "chains.jsonl"
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("docs/results.md",)
 MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
 
 
@@ -114,8 +114,8 @@ def write_summary(path: Path) -> None:
 
 
 def publish(out: Path, root: Path = ROOT) -> None:
-    """Publish the chains in the folder `out`: write data/chains.jsonl and, from it alone, the tables in README and
-    docs/results.md (between `MARKS`) and docs/ladder.svg.
+    """Publish the chains in the folder `out`: write data/chains.jsonl and, from it alone, the tables in
+    docs/results.md (between `MARKS`) and docs/ladder.svg. A test compares README's sentences with the chains.
 
     Raises UserError with fewer than two chains, or where a page lacks its marks.
     """

@@ -204,7 +204,7 @@ def shown(name):
     return "\n".join("".join(output["data"].get("text/html", "")) for output in outputs)
 
 
-def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
+def test_results_report_and_notebooks_show_the_same_chains(tmp_path):
     """All of them from the committed rows, and from nothing else."""
     published, root = replications.published(), paths.ROOT
     files.write_json(tmp_path / "ladder.json", [])
@@ -217,7 +217,8 @@ def test_readme_results_report_and_notebooks_show_the_same_chains(tmp_path):
         assert "none are published" in page
         return
     for name in replications.PAGES:
-        assert replications.summary(published).join(replications.MARKS) in (root / name).read_text(), "phi-lab experiment publish"
+        tables_between_marks = replications.summary(published).join(replications.MARKS)
+        assert tables_between_marks in (root / name).read_text(), "phi-lab experiment publish"
     assert replications.fingerprint(published) in (root / "docs" / "ladder.svg").read_text()
     head, *rungs = replications.gains_table(published)
     for name, stage in stages.items():

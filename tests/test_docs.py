@@ -1,0 +1,100 @@
+"""README and docs name what exists: modules, files, links, commands, the shipped rollout and the published chains.
+
+python -m pytest tests/test_docs.py
+"""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from phi_lab import cli
+from phi_lab.config.schema import STAGES
+from phi_lab.core.files import read_rows
+from phi_lab.model import chat
+from phi_lab.report import replications
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("C*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+FILE = re.compile(r"(?<![\w./-])(?:phi_lab|tests|scripts|notebooks|docs|data)/[\w./-]*")
+DOTTED = re.compile(r"(?<![\w./-])phi_lab(?:\.[A-Za-z_]\w*)+")
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+
+
+def text(page):
+    return page.read_text(encoding="utf-8")
+
+
+def defined_in(module: Path) -> set[str]:
+    """Names that a module defines or imports at its top level."""
+    names = set()
+    for node in ast.parse(text(module)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def exists(dotted: str) -> bool:
+    """Whether phi_lab.x.y is a package, a module, or a top-level name of one."""
+    place = ROOT
+    for part in dotted.split("."):
+        if (place / part).is_dir():
+            place = place / part
+        elif (place / f"{part}.py").is_file():
+            place = place / f"{part}.py"
+        else:
+            return part in defined_in(place if place.is_file() else place / "__init__.py")
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_files_and_links_exist(page):
+    missing = [name.rstrip(".") for name in FILE.findall(text(page)) if not (ROOT / name.rstrip(".")).exists()]
+    missing += [name for name in DOTTED.findall(text(page)) if not exists(name)]
+    missing += [link for link in LINK.findall(text(page)) if not (page.parent / link).exists()]
+    assert not missing, f"{page.name} names what does not exist"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_ones_that_the_parser_takes(page):
+    shell = "\n".join(re.findall(r"```(?:sh|bash)?\n(.*?)```", text(page), re.DOTALL)).replace("\\\n", " ")
+    for line in shell.splitlines():
+        words = shlex.split(line, comments=True)
+        start = next((at for at, word in enumerate(words) if word.rsplit("/", 1)[-1] in ("phi-lab", "phi_lab")), None)
+        if start is None or "pip" in words or words[start + 1 :] == ["--help"]:
+            continue
+        stop = next((at for at, word in enumerate(words) if word in ("&&", "&", "|") and at > start), len(words))
+        try:
+            cli.build_parser().parse_args(words[start + 1 : stop])
+        except SystemExit:
+            pytest.fail(f"{page.name}: {line}")
+
+
+def test_lines_of_the_log_are_short():
+    assert not [line for line in text(ROOT / "docs" / "log.md").splitlines() if len(line) > 120]
+
+
+def test_readme_shows_a_rollout_that_is_shipped():
+    (block,) = re.findall(r"```\n(Compute .*?)\n\n(.*?)\n```", text(ROOT / "README.md"), re.DOTALL)
+    rollouts = read_rows(ROOT / "data" / "distilled" / "rollouts.jsonl.gz")
+    shown = [row for row in rollouts if (row["prompt"], chat.laid_out(row["completion"])) == block]
+    assert shown and shown[0]["verdict"] == "right"
+
+
+def test_readme_says_what_the_published_chains_say():
+    chains, readme = replications.published(), " ".join(text(ROOT / "README.md").split())
+    base, *after = (f"{100 * sum(row['accuracy'][stage]['hard'] for row in chains) / len(chains):.1f}" for stage in STAGES)
+    assert f"start at {base} % on the benchmark `hard` and reach {', '.join(after[:-1])} and {after[-1]} %" in readme
+    *rungs, against_sft = replications.rungs(chains)
+    assert [row["stage"] for row in rungs if row["p_holm"] < 0.05] == ["mid", "sft", "grpo"]
+    dpo = next(row["over"] for row in rungs if row["stage"] == "dpo")
+    assert f"Rollout DPO is not shown to** ({100 * dpo.mean:+.1f} points)" in readme
+    assert against_sft["control_p_holm"] > 0.05
+    assert f"beat more SFT for the same compute ({100 * against_sft['control'].mean:+.1f} points)" in readme
