@@ -92,9 +92,9 @@ def test_readme_says_what_the_published_chains_say():
     chains, readme = replications.published(), " ".join(text(ROOT / "README.md").split())
     base, *after = (f"{100 * sum(row['accuracy'][stage]['hard'] for row in chains) / len(chains):.1f}" for stage in STAGES)
     assert f"start at {base} % on the benchmark `hard` and reach {', '.join(after[:-1])} and {after[-1]} %" in readme
-    *rungs, against_sft = replications.rungs(chains)
-    assert [row["stage"] for row in rungs if row["p_holm"] < 0.05] == ["mid", "sft", "grpo"]
-    dpo = next(row["over"] for row in rungs if row["stage"] == "dpo")
+    *gains, against_sft = replications.stage_gains(chains)
+    assert [row["stage"] for row in gains if row["p_holm"] < 0.05] == ["mid", "sft", "grpo"]
+    dpo = next(row["over"] for row in gains if row["stage"] == "dpo")
     assert f"Rollout DPO is not shown to** ({100 * dpo.mean:+.1f} points)" in readme
     assert against_sft["control_p_holm"] > 0.05
     assert f"beat more SFT for the same compute ({100 * against_sft['control'].mean:+.1f} points)" in readme
