@@ -4,6 +4,7 @@ from pathlib import Path
 
 from phi_lab.cli.options import add_command, add_local_copies, at_least, seed, use_local_copies
 from phi_lab.config import schema
+from phi_lab.core.formatting import percent, percent_interval
 from phi_lab.core.run_folder import EvalFolder
 
 
@@ -41,11 +42,10 @@ def _lab(options) -> None:
     config, folder = schema.EvaluationConfig(problems=options.problems or 500), EvalFolder(options.out)
     ladder.evaluate(Path(options.model), options.name, folder, config, options.seed)
     for row in ladder.ladder_rows(options.name, options.name, "main", folder, config, options.seed, {}):
-        what = (  # the interval is the accuracy's
-            f"{100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
-            if row["pass_at_k"] is None
-            else f"pass@{row['k']} {100 * row['pass_at_k']:.1f} %"
-        )
+        if row["pass_at_k"] is None:
+            what = percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
+        else:
+            what = f"pass@{row['k']} {percent(row['pass_at_k'])}"
         print(f"{row['benchmark']:<9} T={row['temperature']:.1f} k={row['k']}  {what} of {row['n']} samples")
 
 

@@ -26,8 +26,8 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Print the plan."""
+    config = presets.run_config(options.scale)  # checked before torch is imported
     from phi_lab.pipeline import plan
 
-    config = presets.run_config(options.scale)
     rows = plan.plan(config, options.gpu, options.gpus, options.price)
     print(json.dumps(rows) if options.json else plan.table(config, rows, options.gpu, options.gpus))

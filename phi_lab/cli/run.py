@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from phi_lab.cli.options import add_command, add_local_copies, at_least, seed, use_local_copies
-from phi_lab.config import schema
+from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder
 
@@ -36,7 +36,9 @@ def add_parser(commands) -> None:
 
 
 def run(options) -> None:
-    """Train and measure."""
+    """Train and measure. Names are checked first: importing what trains takes seconds."""
+    presets.run_config(options.scale, options.profile)
+    presets.stage_range(options.start, options.stop)
     from phi_lab.pipeline import launch
     from phi_lab.pipeline import run as pipeline
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from phi_lab.config.schema import (
     PROFILES,
     SCALES,
+    STAGES,
     DistillationConfig,
     DPOConfig,
     EvaluationConfig,
@@ -113,6 +114,16 @@ def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
         return LAB if profile == "lab" else SMOKE
     chosen = {"lora": LORA, "qlora": QLORA, "full": FULL}[scale]
     return chosen if profile == "lab" else smoke(chosen)
+
+
+def stage_range(start: str, stop: str) -> tuple[str, ...]:
+    """The stages from `start` to `stop`, both included. Raises UserError for unknown names or the wrong order."""
+    for stage in (start, stop):
+        if stage not in STAGES:
+            raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
+    if STAGES.index(start) > STAGES.index(stop):
+        raise UserError(f"--from {start} comes after --to {stop}: the order is {', '.join(STAGES)}")
+    return STAGES[STAGES.index(start) : STAGES.index(stop) + 1]
 
 
 def smoke(config: RunConfig) -> RunConfig:

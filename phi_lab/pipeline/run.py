@@ -23,7 +23,7 @@ from transformers import AutoConfig
 
 from phi_lab import __version__
 from phi_lab.config import presets
-from phi_lab.config.schema import STAGES, RunConfig, global_batch_size, read_config
+from phi_lab.config.schema import RunConfig, global_batch_size, read_config
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
@@ -58,7 +58,7 @@ def run_chain(
     Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
     disk, and GPUs that are too few or too many for what trains on them.
     """
-    stages = stage_range(start, stop)
+    stages = presets.stage_range(start, stop)
     config = presets.run_config(scale_name, profile)
     launcher = launch.default_launcher(config) if launcher is None else launcher
     processes = launch.count(launcher)
@@ -90,16 +90,6 @@ def _check_stages(stages: Sequence[str], config: RunConfig, processes: int | Non
             raise UserError(f"{stage}: {batch} a step cannot be divided among {processes} processes")
     if "base" in stages or ("dpo" in stages and config.dpo.on_policy_questions):  # which no launcher trains
         launch.require_one_gpu()
-
-
-def stage_range(start: str, stop: str) -> tuple[str, ...]:
-    """The stages from `start` to `stop`, both included. Raises UserError for unknown names or the wrong order."""
-    for stage in (start, stop):
-        if stage not in STAGES:
-            raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES)}")
-    if STAGES.index(start) > STAGES.index(stop):
-        raise UserError(f"--from {start} comes after --to {stop}: the order is {', '.join(STAGES)}")
-    return STAGES[STAGES.index(start) : STAGES.index(stop) + 1]
 
 
 def resolve_and_check(config: RunConfig, model: str | None, has_data: bool, processes: int | None) -> RunConfig:

@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,15 @@ from phi_lab.pipeline import run
 def test_unknown_names(tmp_path, refused, arguments, line):
     assert line in refused("run", *arguments, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", ["run --scale x --out y", "run --from x --out y", "plan --scale x", "--help"])
+def test_a_mistyped_name_is_reported_before_anything_large_is_imported(arguments):
+    program = ("import sys; from phi_lab import cli\ntry: code = cli.main(sys.argv[1:])\n"
+               "except SystemExit as left: code = left.code\nprint(code, 'torch' in sys.modules)")
+    command = [sys.executable, "-c", program, *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT)
+    assert done.stdout.split()[-2:] == ["0" if arguments == "--help" else "2", "False"], done.stderr
 
 
 @pytest.mark.parametrize(
