@@ -84,7 +84,7 @@ def test_lines_of_the_log_are_short():
 def test_readme_shows_a_rollout_that_is_shipped():
     (block,) = re.findall(r"```\n(Compute .*?)\n\n(.*?)\n```", text(ROOT / "README.md"), re.DOTALL)
     rollouts = read_rows(ROOT / "data" / "distilled" / "rollouts.jsonl.gz")
-    shown = [row for row in rollouts if (row["prompt"], chat.laid_out(row["completion"])) == block]
+    shown = [row for row in rollouts if (row["prompt"], chat.format_completion(row["completion"])) == block]
     assert shown and shown[0]["verdict"] == "right"
 
 
