@@ -26,8 +26,7 @@ from transformers import masking_utils
 from phi_lab.config import presets, schema
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import plan
-from phi_lab.stages import language_modeling as lm
-from phi_lab.stages import training
+from phi_lab.stages import lm_trainer, packing, training
 
 if torch.__version__ < "2.13":  # to compile the mask of a long row takes these minutes (pytorch issue 182060)
     create = masking_utils.create_block_mask
@@ -37,6 +36,7 @@ PEAK = plan.CARDS["h200"].flops  # an H100 has as many
 TOKENS = 32768  # a step
 STEPS = 6  # the last three are timed: the first compiles, and before the second the longest batch is rehearsed
 LIMIT = int(os.environ.get("SECONDS_A_CASE", "110"))  # of one case, before it says where it is and ends
+hardware_arguments = training.hardware_arguments  # before `sharded_alone` takes its place
 FAST = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 
 
@@ -54,11 +54,11 @@ def random_model(name: str, folder: Path) -> Path:
 
 def sharded_alone(hardware: schema.HardwareConfig) -> dict:
     """`training.hardware_arguments` as several processes have them."""
-    processes, training.processes = training.processes, lambda: 2
+    world_size, training.world_size = training.world_size, lambda: 2
     try:
-        return training.hardware_arguments(hardware)
+        return hardware_arguments(hardware)
     finally:
-        training.processes = processes
+        training.world_size = world_size
 
 
 def measure(case: str, where: Path) -> dict:
@@ -73,7 +73,7 @@ def measure(case: str, where: Path) -> dict:
     )
     if "fsdp" in rest:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29511")
-        lm.hardware_arguments = sharded_alone
+        training.hardware_arguments = sharded_alone
     student = random_model(name, where / name)
     batch = TOKENS // length
     config = schema.LanguageModelingConfig(learning_rate=1e-5, batch_size=batch, row_length=length, steps=STEPS, muon=False,
@@ -90,7 +90,7 @@ def measure(case: str, where: Path) -> dict:
     loaded = time.perf_counter() - began
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     ends, profile = [], None
-    on_step_end = training.Recorder.on_step_end
+    on_step_end = training.MetricsRecorder.on_step_end
 
     def timed(recorder, args, state, control, **others):
         nonlocal profile
@@ -107,13 +107,13 @@ def measure(case: str, where: Path) -> dict:
                   file=sys.stderr)
         return on_step_end(recorder, args, state, control, **others)
 
-    training.Recorder.on_step_end = timed
-    lm.save_and_summarise = lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
-    sft_config = lm.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
-    lm.SFTConfig = lambda **words: sft_config(**{**words, "save_strategy": "no"})
+    training.MetricsRecorder.on_step_end = timed
+    training.save_and_summarise = lambda trainer, tokenizer, out, recorder, seconds: recorder.rows
+    sft_config = lm_trainer.SFTConfig  # without checkpoints, whose 46 GB take longer than the steps
+    lm_trainer.SFTConfig = lambda **words: sft_config(**{**words, "save_strategy": "no"})
     with tempfile.TemporaryDirectory(dir=FAST) as folder:
-        logged = lm.fit(model, checkpoints.load_tokenizer(student), documents, [], Path(folder), config,
-                       pack=lm.pack_best_fit, packed=True, seed=0, title=case)
+        logged = lm_trainer.fit(model, checkpoints.load_tokenizer(student), documents, [], Path(folder), config,
+                                pack=packing.pack_best_fit, packed=True, seed=0, title=case)
     steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
     seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])
     shape = plan.Shape(shapes.phi_config(name))

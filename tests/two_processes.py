@@ -18,8 +18,7 @@ from accelerate.utils import DistributedType
 from phi_lab import sampling
 from phi_lab.config import schema
 from phi_lab.problems import arithmetic
-from phi_lab.stages import grpo, mid_training, rollout_dpo, sft, training
-from phi_lab.stages import language_modeling as lm
+from phi_lab.stages import grpo, grpo_sampling, mid_training, packing, rollout_dpo, sft, training
 
 
 def recorded(model, tokenizer, prompts, params, **_):
@@ -35,7 +34,7 @@ def recorded(model, tokenizer, prompts, params, **_):
 
 def two_batches(lengths, row_length):
     """Sixteen rows: at the end of an epoch nothing is left over that two processes would share differently."""
-    return lm.pack_best_fit(lengths, row_length)[:16]
+    return packing.pack_best_fit(lengths, row_length)[:16]
 
 
 def odd(texts, answers):
@@ -59,14 +58,14 @@ def shard_without_gpu() -> None:
 
 def die_in_step_three() -> None:
     """As a node would: at once, in every process."""
-    real = training.Recorder.on_step_end
+    real = training.MetricsRecorder.on_step_end
 
     def on_step_end(self, args, state, control, **rest):
         if state.global_step == 3:
             os._exit(9)
         real(self, args, state, control, **rest)
 
-    training.Recorder.on_step_end = on_step_end
+    training.MetricsRecorder.on_step_end = on_step_end
 
 
 def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False) -> None:
@@ -74,7 +73,7 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
     hardware = schema.HardwareConfig(micro_batch_size=4, fsdp=sharded, gradient_checkpointing=sharded)
     if sharded:
         shard_without_gpu()
-    plain = dict(learning_rate=1e-3, batch=8, row_length=320, steps=4, muon=False, hardware=hardware)
+    plain = dict(learning_rate=1e-3, batch_size=8, row_length=320, steps=4, muon=False, hardware=hardware)
     right, held, wrong = (data / f"{name}.jsonl" for name in ("train-right", "validation-right", "wrong"))
     if stage == "mid":
         config = schema.LanguageModelingConfig(**plain, eval_steps=2)
@@ -86,9 +85,11 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
         config = schema.DPOConfig(1e-3, batch_size=8, max_pairs=16, max_student_nll=float("inf"), hardware=few)
         rollout_dpo.train(student, right, wrong, out, config, seed=0)
     else:
-        sampling.sample, grpo.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
-        config = schema.GRPOConfig(1e-3, steps=3, prompts_per_step=4, group_size=8, candidate_prompts=8, max_new_tokens=12,
-                                      muon=False, hardware=hardware)
+        sampling.sample, grpo_sampling.require_parity = recorded, lambda *_: None  # recorded answers are nobody's
+        config = schema.GRPOConfig(
+            1e-3, steps=3, prompts_per_step=4, group_size=8, candidate_prompts=8, max_new_tokens=12, muon=False,
+            hardware=hardware,
+        )
         grpo.train(student, arithmetic.sample_problems(8, 1), out, config, seed=0, reward=odd,
                    select=lambda ask, problems, *_: problems)
 

@@ -21,7 +21,7 @@ from phi_lab.core.paths import SHIPPED
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.answers import answer_ten_problems
 from phi_lab.model import checkpoints, shapes
-from phi_lab.stages.language_modeling import collate, document
+from phi_lab.stages.packing import collate, document
 
 lab = Lab()
 try:  # a GPU scale first needs a set distilled for it, and the error says how to make one

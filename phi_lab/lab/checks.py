@@ -16,7 +16,7 @@ from phi_lab.lab.exercises import count_parameters, flips, mixed_share, share_ri
 from phi_lab.lab.grading import Check, call_attempt, shown
 from phi_lab.model import shapes
 from phi_lab.stages import grpo, rollout_dpo
-from phi_lab.stages.language_modeling import one_per_row, pack_best_fit
+from phi_lab.stages.packing import one_per_row, pack_best_fit
 
 RAN: list[str] = []  # an attempt at `reward` that runs the code in a model's answer leaves a mark here
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from phi_lab.lab.grading import call_attempt, shown
 from phi_lab.stages import rollout_dpo
-from phi_lab.stages.language_modeling import pack_best_fit
+from phi_lab.stages.packing import pack_best_fit
 
 
 def pack_fault(attempt: Callable) -> str | None:

@@ -26,7 +26,7 @@ from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
 from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES
-from phi_lab.stages.training import Result
+from phi_lab.stages.training import TrainingResult
 
 
 class Lab(RunViews):
@@ -61,7 +61,7 @@ class Lab(RunViews):
                 caption += "difference to that checkpoint, and the stages do not form one chain."
         return tables.table(caption, ("stage", "where its model comes from"), rows)
 
-    def stage(self, stage: str, **functions) -> Result:
+    def stage(self, stage: str, **functions) -> TrainingResult:
         """Train one stage unless it is finished; `functions` replace the stage's own: pack=, pair=, advantage=, ..."""
         if self.run.stage(stage).finished:
             print(f'{stage} was trained here before; lab.reset("{stage}") deletes it and the stages after it')

@@ -21,7 +21,7 @@ from phi_lab.pipeline import run_data, stage_runner
 from phi_lab.report import figures, replications
 from phi_lab.report.ladder_rows import SHIPPED_START, model_title
 from phi_lab.report.plot_style import Figure
-from phi_lab.stages import language_modeling
+from phi_lab.stages import packing
 
 NO_CHAINS = "No independent chains are published with this version of the course."
 
@@ -126,7 +126,7 @@ class RunViews:
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
         tokenizer = checkpoints.load_tokenizer(self.folder("base"))
-        return [len(language_modeling.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
+        return [len(packing.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
 
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:
         """The measured answers of a stage that the ladder counts, one row per sample; further ones for pass@k are not

@@ -11,11 +11,12 @@ from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.stage_runner import check_start_checkpoint, start_checkpoint, train_and_record
 from phi_lab.problems import arithmetic
 from phi_lab.stages import rollout_dpo
-from phi_lab.stages.training import Result
+from phi_lab.stages.training import TrainingResult
 
 
 def run_arm(
-    stage: str, arm: str, start: Path, run: RunFolder, config: RunConfig, seed: int, train: Callable[[Path], Result],
+    stage: str, arm: str, start: Path, run: RunFolder, config: RunConfig, seed: int,
+    train: Callable[[Path], TrainingResult],
     log: Callable[[str], None] = print,
 ) -> None:
     """Train another arm of a stage from the model `start` by `train(folder)`, unless it is done, and measure it."""
@@ -30,7 +31,7 @@ def run_on_policy_dpo(run: RunFolder, config: RunConfig, seed: int, log: Callabl
     """Rollout DPO on pairs of the student's own rollouts instead of the teacher's: the arm "own"."""
     student = start_checkpoint("dpo", run, config)
 
-    def train(folder: Path) -> Result:
+    def train(folder: Path) -> TrainingResult:
         plan, data = replace(config.distillation, questions=config.dpo.on_policy_questions), DataFolder(folder)
         questions = arithmetic.sample_problems(plan.questions, seed + 90_000, levels=(3, 4))
         shards.collect_rollouts(

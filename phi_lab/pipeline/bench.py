@@ -31,10 +31,9 @@ from phi_lab.distill import training_sets
 from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic, benchmarks
-from phi_lab.stages import grpo, rollout_dpo
-from phi_lab.stages import language_modeling as lm
+from phi_lab.stages import grpo, lm_trainer, packing, rollout_dpo
 from phi_lab.stages.muon import Muon
-from phi_lab.stages.training import Result
+from phi_lab.stages.training import TrainingResult
 from phi_lab.verify import reference, verify
 
 RUNS = 3
@@ -51,7 +50,7 @@ class Lab:
         self.folder, self.tokenizer = folder, checkpoints.load_tokenizer()
         training_sets.training_sets(read_rows(DISTILLED / "rollouts.jsonl.gz")[:8000], folder)
         self.right = read_rows(folder / "right.jsonl")
-        self.documents = [lm.document(self.tokenizer, row["prompt"], row["completion"]) for row in self.right]
+        self.documents = [packing.document(self.tokenizer, row["prompt"], row["completion"]) for row in self.right]
         self.hard = benchmarks.load("hard")
         self.quiet = {
             "output_dir": str(folder / "trl"), "save_strategy": "no", "logging_strategy": "no", "report_to": "none",
@@ -76,11 +75,11 @@ class Lab:
         result = self._fit(STEPS)
         return result.train_tokens / result.seconds
 
-    def _fit(self, steps: int) -> Result:
+    def _fit(self, steps: int) -> TrainingResult:
         config = replace(presets.LAB.mid, steps=steps, patience=0, eval_steps=0)
-        return _silent(lambda: lm.fit(
+        return _silent(lambda: lm_trainer.fit(
             checkpoints.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", config,
-            pack=lm.pack_best_fit, packed=True, seed=0, title="ours",
+            pack=packing.pack_best_fit, packed=True, seed=0, title="ours",
         ))
 
     def growth(self) -> dict[str, float]:
@@ -102,8 +101,9 @@ class Lab:
     def sft_bare(self) -> float:
         """The same packed rows and optimizer in the shortest loop."""
         config, model, pad = presets.LAB.mid, checkpoints.load(SHIPPED / "mid").train(), self.tokenizer.pad_token_id
-        packed = lm.pack_best_fit([len(ids) for ids, _ in self.documents], config.row_length)[: STEPS * config.batch_size]
-        rows, together = lm.rows_dataset(self.documents, packed, pad, config.row_length), lm.collate(pad)
+        packed = packing.pack_best_fit([len(ids) for ids, _ in self.documents], config.row_length)
+        packed = packed[: STEPS * config.batch_size]
+        rows, together = packing.rows_dataset(self.documents, packed, pad, config.row_length), packing.collate(pad)
         optimizer = Muon(model, 1e-4, 0.01)
         began = time.perf_counter()
         for first in range(0, len(rows), config.batch_size):

@@ -2,9 +2,10 @@
 
 Anyone can draw a rising curve by stopping the first stage early. So each stage of the ladder has a *control*: the model
 that the stage started from, continued with the training of the stage before, with the same seed, for the FLOPs that the
-stage took (sampling and scoring included, see `Result.compute`). A stage's gain counts when it beats its control. GRPO
-has a second one, because continuing Rollout DPO for that long ruins the model: the same start, continued as in SFT. One
-chain is one observation (`phi_lab.report.replications`): its own distillation, its own training, its own controls.
+stage took (sampling and scoring included, see `TrainingResult.compute`). A stage's gain counts when it beats its
+control. GRPO has a second one, because continuing Rollout DPO for that long ruins the model: the same start, continued
+as in SFT. One chain is one observation (`phi_lab.report.replications`): its own distillation, its own training, its
+own controls.
 
     phi-lab experiment ladder --seeds 6 --out runs/ladder
     phi-lab experiment publish --out runs/ladder    # into README, docs/results.md and their picture
@@ -27,7 +28,7 @@ from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
 from phi_lab.report import replications
 from phi_lab.report.ladder_rows import protocol
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
-from phi_lab.stages.training import Result
+from phi_lab.stages.training import TrainingResult
 
 
 def ladder(out: Path, seeds: range, *, profile: str = "lab", log: Callable[[str], None] = print) -> Path:
@@ -76,7 +77,7 @@ def control(
             raise UserError(f"{run.stage(name).path}: no finished stage, which the control of {stage} needs")
     start = start_checkpoint(stage, run, config)
 
-    def train(folder: Path) -> Result:
+    def train(folder: Path) -> TrainingResult:
         log(f"{stage}: {arm}, {before} continued for {result.compute:,.0f} tokens")
         training_data(run, config, seed, log)
         return _continue(before, run, start, folder, config, seed, result.compute, previous)
@@ -86,15 +87,15 @@ def control(
 
 def _continue(
     stage: str, run: RunFolder, start: Path, folder: Path, config: RunConfig, seed: int, compute: float,
-    previous: Result | None,
-) -> Result:
+    previous: TrainingResult | None,
+) -> TrainingResult:
     """Continue the training of `stage` from the model `start` for `compute` training tokens. previous: what the stage
     itself took in this run.
     """
     data = run.data
     if stage == "base":
         steps = _steps(compute, presets.TEACHER.batch_size * presets.TEACHER.row_length)
-        return base.train_more(start, folder, replace(presets.TEACHER, steps=steps), seed)
+        return base.continue_pretraining(start, folder, replace(presets.TEACHER, steps=steps), seed)
     if stage == "mid":
         steps = _steps(compute, config.mid.batch_size * config.mid.row_length)
         plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, eval_steps=0, patience=0,
@@ -129,7 +130,7 @@ def sft_of_the_base(run: RunFolder, config: RunConfig, seed: int, log: Callable[
     """
     start = start_checkpoint("mid", run, config)
 
-    def train(folder: Path) -> Result:
+    def train(folder: Path) -> TrainingResult:
         log("sft: of the base")
         data = training_data(run, config, seed, log)
         return sft.train(start, data.right, data.validation, folder, config.sft, seed=seed)

@@ -21,13 +21,13 @@ from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import grpo_problems, training_data
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
-from phi_lab.stages.training import Result, per_process_batch
+from phi_lab.stages.training import TrainingResult, per_process_batch
 
 
 def run_stage(
     stage: str, run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print,
     launcher: Sequence[str] = (), **functions,
-) -> Result:
+) -> TrainingResult:
     """Train one stage, unless it is finished; returns its result. `functions` are a learner's: pack=, pair=, reward=,
     advantage=. `launcher` is a command that starts the training processes, such as torchrun; without one this process
     trains.
@@ -49,7 +49,7 @@ def run_stage(
     return result
 
 
-def _run_base(run: RunFolder, seed: int, log: Callable[[str], None]) -> Result:
+def _run_base(run: RunFolder, seed: int, log: Callable[[str], None]) -> TrainingResult:
     """Pretrain the base, then the teacher from it."""
     log("base and teacher: training")
     folder, teacher = run.stage("base"), run.teacher
@@ -61,7 +61,7 @@ def _run_base(run: RunFolder, seed: int, log: Callable[[str], None]) -> Result:
     return result
 
 
-def _train(stage: str, run: RunFolder, start: Path, config: RunConfig, seed: int, functions: Mapping) -> Result:
+def _train(stage: str, run: RunFolder, start: Path, config: RunConfig, seed: int, functions: Mapping) -> TrainingResult:
     data, out = run.data, run.stage(stage).path
     torch.manual_seed(seed)  # of a new adapter; the trainers set theirs later
     if stage == "mid":
@@ -98,10 +98,10 @@ def train_launched(
         return
     if config.scale != "cpu" and torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(checkpoints.device()).total_memory
-        require_memory(config, AutoConfig.from_pretrained(start), training.processes(), memory)
+        require_memory(config, AutoConfig.from_pretrained(start), training.world_size(), memory)
     functions = launch.load_functions(folder, digest)
 
-    def train() -> Result:
+    def train() -> TrainingResult:
         return _train(stage, run, start, config, seed, functions)
 
     if int(os.environ.get("RANK", "0")) == 0:
@@ -112,16 +112,18 @@ def train_launched(
         torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
 
 
-def finished_result(folder: StageFolder) -> Result | None:
+def finished_result(folder: StageFolder) -> TrainingResult | None:
     """The result that a finished stage left in its folder; None if it is not finished."""
     if not folder.finished:
         return None
     cost = read_json(folder.done)
-    return Result(
+    return TrainingResult(
         folder.model, read_rows(folder.metrics), cost["seconds"], cost["train_tokens"], cost["forward_tokens"])
 
 
-def train_and_record(folder: StageFolder, train: Callable[[], Result], log: Callable[[str], None]) -> Result:
+def train_and_record(
+    folder: StageFolder, train: Callable[[], TrainingResult], log: Callable[[str], None]
+) -> TrainingResult:
     """Train, then write done.json, the mark of a finished stage, with its cost: seconds, tokens, peak memory, and
     joules where they can be measured and all of the training was done now. Raises UserError as
     `launch.require_one_gpu` does.

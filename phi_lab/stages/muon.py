@@ -1,11 +1,12 @@
-"""Muon: AdamW's step for a matrix is replaced by the nearest orthogonal one.
+"""Muon: an optimizer whose step for a matrix is the orthogonal matrix nearest to the momentum.
 
-A gradient matrix is dominated by a few directions; AdamW follows them and learns the rest slowly. Muon keeps the
-momentum and gives all its directions the same length (Newton-Schulz), which a tiny model in a small world notices: the
-loss of pretraining that took AdamW 700 steps took Muon 300 (docs/log.md). What is no matrix, and the embedding, stays
-with AdamW. Both share one learning rate, since Muon's step is scaled to the size of AdamW's (arXiv 2502.16982, section
-2.2). Which optimizer the paper used is not known. Deviation from torch.optim.Muon: it iterates in bfloat16, which a
-processor without such units needs two thirds of a whole training step for; here it is the weights' own precision.
+A gradient matrix is dominated by a few directions; AdamW follows them and learns the rest slowly. Muon takes the
+momentum and gives all its directions the same length (Newton-Schulz), which a tiny model in a small world profits from:
+Muon reached in 300 steps of pretraining the loss that AdamW reached in 700 (docs/log.md). Parameters that are not
+matrices, and the embedding, stay with AdamW. Both share one learning rate, since Muon's step is scaled to the size of
+AdamW's (arXiv 2502.16982, section 2.2). Which optimizer the paper used is not known. Deviation from torch.optim.Muon,
+which iterates in bfloat16: here it is the precision of the weights, since on a CPU without bfloat16 units the iteration
+would take two thirds of a training step.
 """
 
 import math
@@ -19,8 +20,9 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # https://kellerjordan.github.io/post
 
 
 def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """About the orthogonal matrix nearest to each of `matrices` (number, rows, columns): its singular vectors, with
-    values of 0.5 to 1.5 in place of its own, less where those are next to nothing."""
+    """About the orthogonal matrix nearest to each of `matrices` (number, rows, columns): the same singular vectors with
+    singular values of 0.5 to 1.5, less where the matrix's are almost zero.
+    """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if tall else matrices
@@ -39,22 +41,21 @@ class Orthogonal(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
-        """One step; matrices without a gradient stay."""
+        """One step; matrices without a gradient do not change."""
         for group in self.param_groups:
-            alike = defaultdict(
-                list
-            )  # matrices of one shape are multiplied together: a tiny model's are too small alone
+            # Matrices of one shape are multiplied together: those of a tiny model are too small to be fast alone.
+            by_shape = defaultdict(list)
             for weight in (weight for weight in group["params"] if weight.grad is not None):
-                alike[weight.shape].append(weight)
-            for shape, weights in alike.items():
-                ahead = []
+                by_shape[weight.shape].append(weight)
+            for shape, weights in by_shape.items():
+                gradients = []
                 for weight in weights:
                     state = self.state[weight]
                     if not state:
                         state["momentum_buffer"] = torch.zeros_like(weight.grad)
                     momentum = state["momentum_buffer"].lerp_(weight.grad, 1 - group["momentum"])
-                    ahead.append(weight.grad.lerp(momentum, group["momentum"]))
-                for weight, update in zip(weights, orthogonal(torch.stack(ahead)), strict=True):
+                    gradients.append(weight.grad.lerp(momentum, group["momentum"]))  # Nesterov
+                for weight, update in zip(weights, orthogonal(torch.stack(gradients)), strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
 
@@ -86,16 +87,16 @@ class Muon(Optimizer):
             part.zero_grad(set_to_none)
 
     def state_dict(self) -> dict:
-        """Both states, in order."""
+        """The states of both, in order."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Put both states back; the learning rates with them."""
+        """Restore both states, and the learning rates with them."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
 
 def muon() -> type[Muon]:
-    """What transformers' Trainer calls to get the class (its protocol for optimizers that split parameters)."""
+    """The class, as transformers' Trainer asks for an optimizer that splits the parameters itself."""
     return Muon

@@ -6,7 +6,7 @@ from phi_lab.core import energy
 from phi_lab.core.files import read_json
 from phi_lab.core.run_folder import StageFolder
 from phi_lab.pipeline import stage_runner
-from phi_lab.stages.training import Result
+from phi_lab.stages.training import TrainingResult
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_stage_says_what_it_took_unless_part_of_it_was_done_before(packages, t
 
     def train():
         packages("intel-rapl:0", "package-0", 8_000_000)
-        return Result(folder / "model", [], 1.0, 2)
+        return TrainingResult(folder / "model", [], 1.0, 2)
 
     stage_runner.train_and_record(StageFolder(folder), train, lambda line: None)
     assert read_json(folder / "done.json").get("joules") == (None if resumed else 7)

@@ -17,7 +17,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.paths import TOKENIZER
 from phi_lab.model import chat, checkpoints, shapes
 from phi_lab.problems import arithmetic, parse_question, worked_solutions
-from phi_lab.stages.language_modeling import IGNORE, document
+from phi_lab.stages.packing import IGNORE, document
 
 MARKS = (chat.SYSTEM, chat.USER, chat.ASSISTANT, chat.END, chat.ENDOFTEXT, chat.THINK, chat.THINK_END)
 WORDS = st.sampled_from([*MARKS, "\\boxed{73}", "85-12:5-2=3,8-1=7;73.", " no ", "check ", "Then Ann ", "\n", "  "])

@@ -22,7 +22,7 @@ from phi_lab.distill import shards
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import arms, experiment, launch, notebooks, run, stage_runner
 from phi_lab.stages import sft
-from phi_lab.stages.language_modeling import pack_best_fit
+from phi_lab.stages.packing import pack_best_fit
 
 NUMBERS = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
 

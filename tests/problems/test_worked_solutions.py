@@ -13,7 +13,7 @@ from read_back import answer_of, chain_of, read_solution
 from phi_lab.config.schema import DistillationConfig
 from phi_lab.distill import shards, teachers
 from phi_lab.problems import arithmetic, logic, worked_solutions
-from phi_lab.stages import language_modeling
+from phi_lab.stages import packing
 
 SEEDS = st.integers(0, 2**32)
 LEVELS = st.integers(1, 4)
@@ -104,5 +104,5 @@ def test_script_teacher_is_always_right_and_counts_tokens_as_training_does(token
             work, answer = re.fullmatch(r"<think>(.+)</think>\\boxed\{(.+)\}", text).groups()
             assert Fraction(answer) == answer_of(problem.prompt) and reason == "stop"
             assert read_solution(work)
-            ids, labels = language_modeling.document(tokenizer, problem.prompt, text)
+            ids, labels = packing.document(tokenizer, problem.prompt, text)
             assert sum(label >= 0 for label in labels) == tokens
