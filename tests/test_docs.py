@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("C*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FILE = re.compile(r"(?<![\w./-])(?:phi_lab|tests|scripts|notebooks|docs|data)/[\w./-]*")
 DOTTED = re.compile(r"(?<![\w./-])phi_lab(?:\.[A-Za-z_]\w*)+")
+NAME_IN_FILE = re.compile(r"`(\w+)` (?:in|of) `(phi_lab/[\w/]+\.py)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
@@ -58,6 +59,8 @@ def exists(dotted: str) -> bool:
 def test_modules_files_and_links_exist(page):
     missing = [name.rstrip(".") for name in FILE.findall(text(page)) if not (ROOT / name.rstrip(".")).exists()]
     missing += [name for name in DOTTED.findall(text(page)) if not exists(name)]
+    missing += [f"{name} in {place}" for name, place in NAME_IN_FILE.findall(text(page))
+                if name not in defined_in(ROOT / place)]
     missing += [link for link in LINK.findall(text(page)) if not (page.parent / link).exists()]
     assert not missing, f"{page.name} names what does not exist"
 
