@@ -166,7 +166,7 @@ class _Comparison:
     # ---- Of one part ------------------------------------------------------------------------------
 
     def leaf(self, a: str, g: str) -> Same:
-        if leaves.squeezed(a) == leaves.squeezed(g) and not re.search(r"\d\s+\d", a + g):
+        if leaves.squeezed(a) == leaves.squeezed(g) and not (re.search(r"\d\s+\d", a + g) or leaves.words(a)):
             return Same(True, "text")
         if split(a, RELATIONS)[1] or split(g, RELATIONS)[1]:
             return relations.compare(self.same, a, g)

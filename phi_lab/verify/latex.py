@@ -23,6 +23,7 @@ from phi_lab.verify.latex_commands import (
 from phi_lab.verify.tree import Tree, Unread
 
 _SUBSCRIPT = re.compile(r"_(?:\{([\w+\-, ]{1,20})\}|(\w))")
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b[^{}]*\}\s*\{\s*(?:d|\\partial)|\bd\s*/\s*d[a-z]\b")
 _PRIMES = re.compile(r"'{1,3}")
 _PROPER = re.compile(r"\s*\\frac\s*\{?\s*(\d+)\s*\}?\s*\{?\s*(\d+)\s*\}?")
 _PRODUCT = re.compile(r"[abcd]+|[b-df-hj-np-tv-zA-DF-HJ-NP-TV-Z]+|[a-zA-Z]{1,2}")  # letters that spell no word
@@ -32,6 +33,8 @@ _PLAIN_FUNCTIONS = FUNCTIONS | _LISTED | {"sqrt", "pi"}
 
 def parse(text: str) -> Tree:
     """The tree of one expression. Raises Unread."""
+    if _DERIVATIVE.search(text):
+        raise Unread("a derivative")
     parser = _Parser(text)
     tree = parser.expression()
     if parser.peek():

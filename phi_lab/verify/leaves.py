@@ -61,7 +61,7 @@ def _plain(a: str, g: str, rule: str, strict: bool) -> Same:
             return Same(digits[0] == digits[1] and bases[0] == bases[1], "base")
     if len(a) == len(g) == 1 and a.isalpha() and g.isalpha():  # a choice letter may be small, a variable may not
         return Same(a.casefold() == g.casefold() and a.casefold() in "abcdefghij", "choice")
-    if _words(a) or _words(g):
+    if words(a) or words(g):
         return Same(tokens(a) == tokens(g) != [], "words")
     if any(_AS_WRITTEN.search(s) for s in (a, g)):
         return Same(tokens(a) == tokens(g), "as written")
@@ -93,7 +93,7 @@ def _scaled(x: str, factor: Fraction, y: str) -> Same:
 
 
 def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
-    """A leaf without its unit, and the unit; words that change the number are no unit."""
+    """A leaf without its unit, and the unit; named that change the number are no unit."""
     if composed := _composed(s):
         return composed
     if re.search(r"\d:\d", s):
@@ -105,28 +105,28 @@ def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
         return s, None
     said = match["unit"]
     if said.startswith("\\pmod"):
-        return match["value"], None
-    words = re.sub(r"[«»()]|^\s*of\b(?! the order)", " ", said).strip()
-    unit = units.read(words)
+        return match["value"], units.Unit(" ".join(re.findall(r"\w+", said)))
+    named = re.sub(r"[«»()]|^\s*of\b(?! the order)", " ", said).strip()
+    unit = units.read(named)
     if unit is None:
         return match["value"], None
     marked = said[0] in "«°%$¢€£¥₹'("
     if unit.dimensions is None:
-        if said[0] in "°%$¢€£¥₹'" or (not marked and _LETTERS.fullmatch(words)):
+        if said[0] in "°%$¢€£¥₹'" or (not marked and _LETTERS.fullmatch(named)):
             return s, None
-        if units.changes_the_number(words) or len(words.split()) > 4:
+        if units.changes_the_number(named) or len(named.split()) > 4:
             return s, None
-        if not marked and not (number(match["value"]) and all(len(w) > 2 for w in re.findall(r"[A-Za-z]+", words))):
+        if not marked and not (number(match["value"]) and all(len(w) > 2 for w in re.findall(r"[A-Za-z]+", named))):
             return s, None
-        if words in ("exactly", "exact"):
+        if named in ("exactly", "exact"):
             unit = None
     elif (
         not marked
-        and re.fullmatch(r"[A-Za-z]", words)
-        and not (loose and words in units.SINGLE and number(match["value"]))
+        and re.fullmatch(r"[A-Za-z]", named)
+        and not (loose and named in units.SINGLE and number(match["value"]))
     ):
         return s, None  # 12 m is a product, unless the other answer is a length
-    elif not marked and not re.search(r"[A-Za-zµΩ]{2}|/", words) and not loose:
+    elif not marked and not re.search(r"[A-Za-zµΩ]{2}|/", named) and not loose:
         return s, None
     elif said[0] == "°" and re.search(r"\\?(?:sin|cos|tan|cot|sec|csc)", match["value"]):
         return s, None
@@ -175,7 +175,8 @@ def _closed(s: str) -> bool:
     return False
 
 
-def _words(s: str) -> bool:
+def words(s: str) -> bool:
+    """Are there words in a text, and not only the letters of mathematics?"""
     letters = re.sub(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+|_\{[^{}]*\}", " ", s)
     if re.fullmatch(r"(?i)no|yes|up|on|off|so", letters.strip()):
         return True

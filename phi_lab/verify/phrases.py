@@ -3,7 +3,7 @@
 import re
 
 ANSWER_CUE = re.compile(
-    r"(?:final\s+answer|answer|réponse|antwort|respuesta|答案|(?:wait|sorry|actually)\W{1,3}it)\b\W{0,4}?"
+    r"(?:final\s+answer|answer|réponse|antwort|respuesta|答案|(?:wait|sorry|actually)\W{1,3}(?:no\W{1,3})?it)\b\W{0,4}?"
     r"(?:\s+(?:is|are|est|ist|es|should be|must be)\b|\s*[:：]|\s*是|"
     r"\s+(?=[$\\(\d-]))\s*:?(?:\s*(?:the\s+)?(?:final\s+)?answer\s+is\b)?"
     r"|(?m:^A\s*:)",
@@ -20,7 +20,7 @@ CUE = re.compile(
     r"spends?|spent|saves?|saved|buys?|bought|weighs?|lasts?|meet|travels?|there (?:is|are|were|will be)|"
     r"is|are|donc|coût|est|soucis|en total|"
     r"remain(?:s|ing)?|left)\b)"
-    r"|[=:：→]|因此|所以|一共|共|是|为|為|इसलिए|لذا|है|هو"
+    r"|[=→]|[:：]\s*(?=[-$\\(\d])|因此|所以|一共|共|是|为|為|इसलिए|لذا|है|هو"
 )
 STRONG = re.compile(
     r"(?i)leaving|makes|gives|yields|leaves|equals|so|thus|hence|therefore|donc|"
@@ -31,7 +31,7 @@ HEDGE = re.compile(
     r"(?i)\b(?:either|neither|nor|or|maybe|perhaps|possibly|probably|likely|guess(?:ed)?|unsure|uncertain|could|"
     r"might|may be|would|unless|"
     r"if|greater|larger|bigger|smaller|less|fewer|more|higher|lower|above|below|between|at least|at most|up to|"
-    r"almost|nearly|"
+    r"almost|nowhere|near|far from|anything but|close to|nearly|"
     r"roughly|around|about|over|under|exceeds?|except|wrong|incorrect|false|thought|said|cannot tell)\b|[<>≤≥±]|"
     r"\\(?:pm|le|ge|lt|gt|leq|geq|neq|ne)\b"
 )
@@ -65,7 +65,7 @@ NUMBER = re.compile(
 )
 WORD = re.compile(r"[^\W\d_]{2,}")
 GOES_ON = re.compile(
-    r"\s*(?:[+*/^_=<>≤≥±×÷·?!|{]|-\s*[\d§(]|\.\.|…|:\d|[,;&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
+    r"(?:st|nd|rd|th)\b|\s*(?:[+*/^_=<>≤≥±×÷·?!|{]|-\s*[\d§(]|\.\.|…|:\d|[,;&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
     r"\\(?!text|mathrm|,|\s|%|circ)|"
     r"(?:to|in|out of|of|and|or|by|,\s*and|,\s*or|"
     r"\\text\s*\{\s*(?:to|or|and|times|plus|minus)\s*\})\s*[$§]?\s*-?[\d§]|"
@@ -85,3 +85,4 @@ SENTENCE_END = re.compile(
 VERB = re.compile(
     r"(?i)\b(?:is|are|est|equals?|that is|es|ist|gets?|makes?|gives?|costs?|has|have|sold|earns?|pays?|takes?)\b|="
 )
+RETRACTED = re.compile(r"(?i)\b(?:wait|correction|scratch that|on second thought|i was wrong|that (?:is|was) wrong)\b")

@@ -21,6 +21,7 @@ from phi_lab.verify.phrases import (
     NO_THING,
     NUMBER,
     REASON,
+    RETRACTED,
     SENTENCE_END,
     STRONG,
     TAKEN_BACK,
@@ -56,6 +57,9 @@ def read(part: str, strict: bool) -> Said:
         if part[max(0, cues[-1].start() - 1) : cues[-1].start()] == "'" and len(cues) > 1:
             cues.pop()
         said = _statement(part[cues[-1].end() :], first=True)
+        later = SENTENCE_END.split(part[cues[-1].end() :].strip(), maxsplit=1)[1:]
+        if said.answer and later and RETRACTED.search(later[0]):
+            return Said(None, "taken back")
         if said.answer or not re.match(r"\s*$", part[cues[-1].end() :]):
             return said
     sentences = [s for s in (piece.strip() for piece in SENTENCE_END.split(part[-2000:])) if re.search(r"\w", s)]

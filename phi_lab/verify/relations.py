@@ -23,6 +23,8 @@ def compare(same: Callable[[str, str], Same], a: str, g: str) -> Same:
     """Compare two leaves of which one at least is a relation; `same` compares their sides."""
     parts, marks = split(a, RELATIONS)
     others, signs = split(g, RELATIONS)
+    if not all(parts[1:]) or not all(others[1:]) or (len(parts) > 2 and not parts[0]):
+        return Same(None, "not read: a relation without a side")
     if marks and signs:
         return _both(same, (a, parts, marks), (g, others, signs))
     if marks and set(marks) <= _EQUAL:

@@ -66,7 +66,7 @@ class _Worker:
         """Raises RuntimeError where the child does not start."""
         if not self.ready and self.exchange(b"", START_LIMIT) != b"+":
             self.close()
-            raise RuntimeError("the verifier's worker process does not start: is math-verify installed?")
+            raise RuntimeError("the verifier's worker process does not start: are mpmath and math-verify installed?")
         self.ready = True
 
     def close(self) -> None:
