@@ -6,7 +6,7 @@ shape, made-up documents, through the stages' own `fit`. One case after the othe
 A case is full, lora or qlora, the length of a row, and any of: rowsN (N rows in one pass; else 8,192 tokens), kept
 (activations, instead of computing them again), sdpa (attention of torch's own), plain (no Liger), nano (phi-nano),
 fsdp (FSDP2 with one process), packed (documents of a fourth of a row), profile (the last step's kernels, to stderr).
-MFU counts what the model needs (`plan.flops`), not what checkpointing repeats; `planned_gb` is the plan's memory.
+MFU counts what the model needs (`gpu_costs.flops`), not what checkpointing repeats; `planned_gb` is the plan's memory.
 """
 
 import faulthandler
@@ -25,14 +25,14 @@ from transformers import masking_utils
 
 from phi_lab.config import presets, schema
 from phi_lab.model import checkpoints, shapes
-from phi_lab.pipeline import plan
+from phi_lab.pipeline import gpu_costs
 from phi_lab.stages import lm_trainer, packing, training
 
 if torch.__version__ < "2.13":  # to compile the mask of a long row takes these minutes (pytorch issue 182060)
     create = masking_utils.create_block_mask
     masking_utils.create_block_mask = lambda **words: create(**{**words, "_compile": False})
 
-PEAK = plan.CARDS["h200"].flops  # an H100 has as many
+PEAK = gpu_costs.CARDS["h200"].flops  # an H100 has as many
 TOKENS = 32768  # a step
 STEPS = 6  # the last three are timed: the first compiles, and before the second the longest batch is rehearsed
 LIMIT = int(os.environ.get("SECONDS_A_CASE", "110"))  # of one case, before it says where it is and ends
@@ -116,11 +116,11 @@ def measure(case: str, where: Path) -> dict:
                                 pack=packing.pack_best_fit, packed=True, seed=0, title=case)
     steps = [round(after - before, 3) for before, after in zip([began, *ends], ends, strict=False)]
     seconds = statistics.median(steps[3:5] if "profile" in rest else steps[3:])
-    shape = plan.Shape(shapes.phi_config(name))
-    planned = sum(plan.memory(shape, hardware, 1, rows * length).values())
+    shape = gpu_costs.Shape(shapes.phi_config(name))
+    planned = sum(gpu_costs.training_memory(shape, hardware, 1, rows * length).values())
     return {
         "case": case, "tokens_per_second": round(TOKENS / seconds), "seconds_a_step": round(seconds, 3),
-        "mfu": round(TOKENS / seconds * plan.flops(shape, hardware, part) / PEAK, 4),
+        "mfu": round(TOKENS / seconds * gpu_costs.flops(shape, hardware, part) / PEAK, 4),
         "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2), "planned_gb": round(planned / 1e9, 2),
         "trained": trained, "loss": logged[-1]["loss"], "steps": steps, "load_seconds": round(loaded, 1),

@@ -16,7 +16,7 @@ from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.lab import widgets
 from phi_lab.model import checkpoints, shapes
-from phi_lab.pipeline import plan
+from phi_lab.pipeline import gpu_costs, plan
 from phi_lab.stages import training
 
 
@@ -27,7 +27,7 @@ def test_a_gpu_that_is_too_small_is_one_line():
     with pytest.raises(UserError, match=r"^mid at the scale full takes about \d+ GB on each of 2 GPUs, and there"):
         plan.require_memory(presets.FULL, phi, 2, 25.7e9)
     plan.require_memory(presets.FULL, phi, 8, 85e9)
-    other = SimpleNamespace(name_or_path="other", **{name: 64 for name in plan.FIELDS if name != "vocab_size"})
+    other = SimpleNamespace(name_or_path="other", **{name: 64 for name in gpu_costs.FIELDS if name != "vocab_size"})
     with pytest.raises(UserError, match=r"other/config\.json: no vocab_size"):
         plan.require_memory(presets.LORA, other, 1, 85e9)
 
@@ -40,17 +40,17 @@ def test_sizes_are_those_of_the_real_modules(name):
     sizes = [
         sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad is one) for one in (True, False)
     ]
-    assert (plan.Shape(name).adapter, plan.Shape(name).weights) == tuple(sizes)
-    assert plan.Shape("phi-4-mini").cache == 128 * 1024  # bytes a token: shared with the paper's facts
+    assert (gpu_costs.Shape(name).adapter, gpu_costs.Shape(name).weights) == tuple(sizes)
+    assert gpu_costs.Shape("phi-4-mini").cache == 128 * 1024  # bytes a token: shared with the paper's facts
 
 
 @pytest.mark.parametrize(("checkpointing", "tokens", "measured"), [(True, 8192, 88.99), (False, 4096, 93.54)])
 def test_memory_is_within_five_percent_of_what_an_h200_used(checkpointing, tokens, measured):
     """Both cases of docs/performance.md held all logits: the fused head was meant to be on and was not."""
-    shape, hardware = plan.Shape("phi-4-mini"), HardwareConfig(gradient_checkpointing=checkpointing)
-    planned = sum(plan.memory(shape, hardware, 1, tokens).values()) / 1e9
+    shape, hardware = gpu_costs.Shape("phi-4-mini"), HardwareConfig(gradient_checkpointing=checkpointing)
+    planned = sum(gpu_costs.training_memory(shape, hardware, 1, tokens).values()) / 1e9
     assert planned == pytest.approx(measured, rel=0.05)
-    fused = sum(plan.memory(shape, replace(hardware, liger=True), 1, tokens).values()) / 1e9
+    fused = sum(gpu_costs.training_memory(shape, replace(hardware, liger=True), 1, tokens).values()) / 1e9
     logits = 8 * tokens * 200064 / 1e9  # what it saves, but for a copy of the head
     assert fused == pytest.approx(planned - logits + 2 * 3072 * 200064 / 1e9) and fused < measured
 
@@ -60,14 +60,14 @@ def test_precisions_are_those_of_the_real_modules(adapter):
     """What peft's preparation casts to float32 is counted so: QLoRA's embedding, norms, and all that flows between."""
     hardware = HardwareConfig(adapter=adapter, dtype="bfloat16" if adapter else "float32", gradient_checkpointing=True)
     model, widths = checkpoints.load(paths.SHIPPED / "base", hardware), {}
-    shape = plan.Shape(model.config)
+    shape = gpu_costs.Shape(model.config)
     for name, module in model.named_modules():
         if name.endswith(("layers.1", "layers.1.self_attn.qkv_proj")):
             key = name.rpartition(".")[2]
             module.register_forward_hook(lambda _, __, out, key=key: widths.update({key: out.element_size()}))
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         model(torch.arange(9)[None])
-    planned = plan.memory(shape, hardware, 1, 1)
+    planned = gpu_costs.training_memory(shape, hardware, 1, 1)
     matrices = widths["qkv_proj"] * (2 * shape.hidden + 2 * shape.qkv + 4 * shape.mlp)
     assert planned["activations"] == shape.layers * widths["1"] * shape.hidden + 8 * shape.hidden + matrices
     sizes = {True: 0, False: 0}  # bytes of weights, in four bits or not
@@ -92,11 +92,11 @@ ON_AN_H200 = [
 @pytest.mark.parametrize(("adapter", "row", "rows", "kept", "speed", "memory"), ON_AN_H200)
 def test_plan_is_within_fifteen_percent_of_what_an_h200_did(adapter, row, rows, kept, speed, memory):
     one = {None: presets.FULL, "lora": presets.LORA, "qlora": presets.QLORA}[adapter].mid.hardware
-    hardware, shape, card = replace(one, gradient_checkpointing=not kept), plan.Shape("phi-4-mini"), plan.CARDS["h200"]
+    hardware, shape, card = replace(one, gradient_checkpointing=not kept), gpu_costs.Shape("phi-4-mini"), gpu_costs.CARDS["h200"]
     if speed:
-        assert plan.training_speed(shape, hardware, card, row) == pytest.approx(speed, rel=0.15)
+        assert gpu_costs.training_speed(shape, hardware, card, row) == pytest.approx(speed, rel=0.15)
     if memory:
-        planned = sum(plan.memory(shape, hardware, 1, rows * row).values()) / 1e9
+        planned = sum(gpu_costs.training_memory(shape, hardware, 1, rows * row).values()) / 1e9
         assert planned == pytest.approx(memory, rel=0.15)
 
 
@@ -158,7 +158,7 @@ def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
 
 def test_the_plan_has_the_passes_that_the_stages_have():
     """A pass is `Hardware.rows`, however much memory there is: rows, pairs of two, rollouts."""
-    shape, full = plan.Shape("phi-4-mini"), presets.run_config("full")
+    shape, full = gpu_costs.Shape("phi-4-mini"), presets.run_config("full")
     many = {stage: replace(getattr(full, stage), hardware=replace(full.mid.hardware, micro_batch_size=3)) for stage in plan.UNITS}
     many["dpo"] = replace(many["dpo"], max_tokens=5000)
     for config, passes in (
@@ -168,7 +168,7 @@ def test_the_plan_has_the_passes_that_the_stages_have():
     ):
         for row in plan.plan(config, "h200", 8):
             assert (row["rows_a_pass"], row["passes"]) == passes[row["stage"]]
-            needed = plan.memory(shape, full.mid.hardware, 8, row["rows_a_pass"] * row["row"])
+            needed = gpu_costs.training_memory(shape, full.mid.hardware, 8, row["rows_a_pass"] * row["row"])
             assert row["memory"] == {name: round(value / 1e9, 2) for name, value in needed.items()}
         few = replace(config, sft=replace(config.sft, batch_size=8))  # a row each
         assert plan.plan(few, "h200", 8)[1]["rows_a_pass"] == 1
@@ -187,24 +187,24 @@ def test_the_longest_pair_of_dpo_is_planned():
 
 def test_vllm_beside_a_trainer_samples_in_its_share():
     """An H100: 0.3 x 85 GB less 7.67 of weights hold ten answers of 12,800 tokens of 128 KiB, not 42."""
-    shape, card, answer = plan.Shape("phi-4-mini"), plan.CARDS["h100"], 12_800 * 131_072
-    speed = plan.sampling(shape, presets.FULL.grpo.hardware, card, 25_600)
+    shape, card, answer = gpu_costs.Shape("phi-4-mini"), gpu_costs.CARDS["h100"], 12_800 * 131_072
+    speed = gpu_costs.sampling_speed(shape, presets.FULL.grpo.hardware, card, 25_600)
     assert speed == pytest.approx(10 / ((2 * 3_836_021_760 + 10 * answer) / (0.5 * 3.35e12)), rel=1e-6)
     (row,) = [row for row in plan.plan(presets.FULL, "h100", 8) if row["stage"] == "grpo"]
     assert row["hours"] > row["sampled_tokens"] / speed / 8 / 3600
     with pytest.raises(UserError, match=r"no answer of 4,096 tokens fits into 0\.0 GB beside the weights"):
-        plan.sampling(shape, presets.LORA.grpo.hardware, plan.CARDS["rtx4090"], 4096)
+        gpu_costs.sampling_speed(shape, presets.LORA.grpo.hardware, gpu_costs.CARDS["rtx4090"], 4096)
     row = plan.plan(presets.LORA, "rtx4090", 1)[3]
     assert not row["fits"] and "no answer of 4,096 tokens fits" in row["reason"]
 
 
 def test_generate_samples_in_half_of_what_is_free():
     """As `rollouts` has it: the longest answers in float32, and half of the time is waiting for the last one."""
-    shape, card = plan.Shape("phi-4-mini"), plan.CARDS["rtx4090"]
-    weights = plan.memory(shape, presets.QLORA.grpo.hardware, 1, 1)["weights"]
+    shape, card = gpu_costs.Shape("phi-4-mini"), gpu_costs.CARDS["rtx4090"]
+    weights = gpu_costs.training_memory(shape, presets.QLORA.grpo.hardware, 1, 1)["weights"]
     rows = int((0.92 * card.memory - weights) / 2 / (4096 * 262_144))
     seconds = (weights + rows * 4096 * 262_144 / 2) / (0.5 * card.bandwidth)
-    assert plan.sampling(shape, presets.QLORA.grpo.hardware, card, 4096) == pytest.approx(rows / 2 / seconds)
+    assert gpu_costs.sampling_speed(shape, presets.QLORA.grpo.hardware, card, 4096) == pytest.approx(rows / 2 / seconds)
 
 
 @pytest.mark.parametrize(("arguments", "line"), [
@@ -219,14 +219,14 @@ def test_a_bad_plan_is_one_line(capsys, arguments, line):
 
 def test_an_answer_that_fits_nowhere_is_told():
     with pytest.raises(UserError, match="no answer of 9,000,000 tokens fits"):
-        plan.sampling(plan.Shape("phi-4-mini"), HardwareConfig(), plan.CARDS["h100"], 9_000_000)
+        gpu_costs.sampling_speed(gpu_costs.Shape("phi-4-mini"), HardwareConfig(), gpu_costs.CARDS["h100"], 9_000_000)
 
 
 @pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
 def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
     """vLLM's share of a card counts in both: beside the trainer, and as room for the weights and one answer."""
     config, verdicts = presets.run_config(scale_name), set()
-    for name, card in plan.CARDS.items():
+    for name, card in gpu_costs.CARDS.items():
         for gpus in (1, 4, 16):
             fits = all(row["fits"] for row in plan.plan(config, name, gpus))
             verdicts.add(fits)
@@ -239,7 +239,7 @@ def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
 
 
 def test_beside_vllm_a_trainer_has_what_is_left():
-    config, shape = presets.run_config("lora"), plan.Shape("phi-4-mini")
-    assert plan._room(config, "sft", shape, 100e9) == pytest.approx(92e9)
-    assert plan._room(config, "grpo", shape, 100e9) == pytest.approx(62e9)
-    assert plan._room(config, "grpo", shape, 26e9) == 0  # 7.8 GB hold the weights and no answer of 4,096 tokens
+    config, shape = presets.run_config("lora"), gpu_costs.Shape("phi-4-mini")
+    assert plan._free_memory(config, "sft", shape, 100e9) == pytest.approx(92e9)
+    assert plan._free_memory(config, "grpo", shape, 100e9) == pytest.approx(62e9)
+    assert plan._free_memory(config, "grpo", shape, 26e9) == 0  # 7.8 GB hold the weights and no answer of 4,096 tokens
