@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from phi_lab.config.schema import STAGES, RunConfig, read_config
+from phi_lab.config.schema import STAGES, RunConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_json
@@ -46,7 +46,7 @@ def measure(
     all_rows.sort(key=lambda row: (STAGES.index(row["stage"]), row["arm"] != "main"))
     write_json(run.ladder, all_rows)
     if arm == "main":
-        write_json(run.ten_problems, ten_problems(run))
+        write_json(run.ten_problems, ten_problems(run, config))
     accuracies = ", ".join(
         f"{row['benchmark']} {percent_interval(row['accuracy'], row['ci_low'], row['ci_high'])}"
         for row in rows if row["temperature"] > 0 and row["pass_at_k"] is None
@@ -67,10 +67,10 @@ def _measure_start(stage: str, run: RunFolder, config: RunConfig, seed: int, log
         write_json(run.ladder, [row for row in rows if row not in stale])
 
 
-def ten_problems(run: RunFolder) -> list[dict]:
+def ten_problems(run: RunFolder, config: RunConfig) -> list[dict]:
     """The same ten hard problems with the greedy answers of every measured stage."""
-    hard = read_config(run.config)["config"]["evaluation"]["benchmarks"][1]
-    problems = [{**problem, "completions": {}} for problem in benchmarks.load(hard)[:10]]
+    hard = benchmarks.load(config.evaluation.benchmarks[1])
+    problems = [{**problem, "completions": {}} for problem in hard[:10]]
     for stage in STAGES:
         path = run.evals.answers(stage, "hard")
         if not path.exists():

@@ -10,6 +10,7 @@ for its shape, with the authors' later and lower re-run of their final model.
 
 from pathlib import Path
 
+from phi_lab.config.schema import read_config
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
@@ -35,7 +36,7 @@ def write_report(run_dir: Path) -> Path:
         raise UserError(f"{run.ladder} is missing; `phi-lab run --out {run.path}` writes it")
     try:
         rows = files.read_json(run.ladder)
-        config = _read(run.config)
+        config = read_config(run.config) if run.config.is_file() else None
         parts = [
             _head(config or {}, rows),
             _ladder(rows),

@@ -205,7 +205,7 @@ def test_rows_of_a_start_go_when_the_stage_is_trained_from_the_run_s_own(tmp_pat
     measured = []
     monkeypatch.setattr(evaluate, "evaluate", lambda model, name, *_, **__: measured.append((name, model)))
     monkeypatch.setattr(evaluate, "ladder_rows", row)
-    monkeypatch.setattr(measure, "ten_problems", lambda run: [])
+    monkeypatch.setattr(measure, "ten_problems", lambda *_: [])
     placed(tmp_path, "mid", student, shipped("base"))
     placed(tmp_path, "sft", student, shipped("mid"))
 
@@ -245,6 +245,23 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
     after = everything(finished)
     assert before.keys() == after.keys()
     assert [str(path) for path in before if before[path] != after[path]] == []
+
+
+@pytest.mark.slow
+def test_a_finished_run_of_release_0_1_is_left_as_it_is(finished, tmp_path):
+    out, new_to_old = tmp_path / "old", {new: old for old, new in schema.OLD_NAMES.items()}
+
+    def with_old_names(saved):
+        return {new_to_old.get(name, name): with_old_names(value) if isinstance(value, dict) else value
+                for name, value in saved.items()}
+
+    shutil.copytree(finished, out)
+    for path in [out / "config.json", *(out / "evals").glob("*.json")]:
+        files.write_json(path, with_old_names(read_json(path)))
+    before = everything(out)
+    assert b'"numbers"' in before[Path("config.json")] and b'"sets"' in before[Path("evals/grpo.json")]
+    run.run_chain(RunFolder(out), profile="smoke", seed=5, log=lambda line: None)
+    assert everything(out) == before
 
 
 @pytest.mark.slow

@@ -1,0 +1,93 @@
+"""Folders that release 0.1 left: "numbers" instead of "config" in them, and settings by their old names.
+
+`release_0_1/` holds two files as it wrote them: config.json of a smoke run with seed 0, and evals/dpo.json of that run.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from phi_lab import cli
+from phi_lab.config import presets, schema
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import append_rows, read_json, write_json, write_rows
+from phi_lab.core.run_folder import EvalFolder, RunFolder
+from phi_lab.evaluate import ladder
+from phi_lab.lab import notebook
+from phi_lab.model import checkpoints
+from phi_lab.pipeline import experiment, export, run
+from phi_lab.problems import benchmarks
+from phi_lab.report import report
+
+SAVED = Path(__file__).parent / "release_0_1"
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A run folder that release 0.1 opened."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    shutil.copy(SAVED / "config.json", folder.config)
+    return folder
+
+
+def test_its_settings_are_today_s():
+    saved = schema.read_config(SAVED / "config.json")
+    assert "numbers" in read_json(SAVED / "config.json") and saved["seed"] == 0
+    assert schema.config_from_dict(saved["config"]) == presets.SMOKE
+    assert saved["config"] == json.loads(json.dumps(presets.SMOKE.row()))
+
+
+def test_a_run_is_continued_by_its_own_seed_and_settings_only(old):
+    before = old.config.read_bytes()
+    run.open_run(old, presets.SMOKE, 0)
+    with pytest.raises(UserError, match="config.json: seed differs"):
+        run.open_run(old, presets.SMOKE, 1)
+    with pytest.raises(UserError, match="config.json: config differs"):
+        run.open_run(old, presets.LAB, 0)
+    assert old.config.read_bytes() == before
+
+
+def test_a_launched_process_and_a_notebook_read_it(old, capsys, monkeypatch):
+    assert cli.main(["stage", "mid", "--out", str(old.path)]) == 2
+    assert "has no distilled set yet" in capsys.readouterr().err  # which comes after the config
+    saved = read_json(old.config)
+    saved["numbers"]["scale"] = "qlora"
+    write_json(old.config, saved)
+    assert notebook.default_scale(old) == "qlora"
+
+
+def test_its_card_and_its_report_are_written(old, shipped, tmp_path):
+    shutil.copytree(shipped("mid"), old.stage("mid").model)
+    write_json(old.stage("mid").done, {})
+    row = {"stage": "mid", "arm": "main", "benchmark": "hard", "temperature": 0.6, "k": 4, "pass_at_k": None, "n": 80,
+           "correct": 40, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "seconds": 1.0, "train_tokens": 1,
+           "forward_tokens": 0, "peak_rss_mb": 1, "seed": 0}
+    write_json(old.ladder, [row])
+    out = export.export(old, tmp_path / "phi")
+    assert "| hard | 0.6 | 80 | 50.0 % |" in (out / "README.md").read_text()
+    assert "<dt>batch_size</dt>" in report.write_report(old.path).read_text()
+
+
+def test_answers_that_it_measured_are_not_sampled_again(tmp_path, student, monkeypatch):
+    folder = EvalFolder(tmp_path)
+    write_json(folder.manifest("dpo"), {**read_json(SAVED / "eval.json"), "model": checkpoints.fingerprint(student)})
+    for benchmark in benchmarks.NAMES:
+        write_rows(folder.answers("dpo", benchmark), [])
+    monkeypatch.setattr(checkpoints, "load_to_sample", lambda *_: pytest.fail("it samples"))
+    ladder.evaluate(student, "dpo", folder, presets.SMOKE.evaluation, 0, again=True)
+    with pytest.raises(UserError, match="dpo.json: config differs"):
+        ladder.evaluate(student, "dpo", folder, presets.LAB.evaluation, 0, again=True)
+
+
+def test_a_queue_of_chains_goes_on_under_its_old_name(tmp_path, monkeypatch):
+    write_json(tmp_path / "numbers.json", {"numbers": read_json(SAVED / "config.json")["numbers"]})
+    append_rows(tmp_path / "chains.jsonl", [{"seed": 0, "accuracy": {}}])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(experiment, "run_chain", lambda *_, **__: pytest.fail("it trains"))
+    experiment.ladder(tmp_path, range(1), profile="smoke")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with pytest.raises(UserError, match="numbers.json: config differs.*chains of another configuration"):
+        experiment.ladder(tmp_path, range(1), profile="lab")
