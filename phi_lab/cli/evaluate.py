@@ -53,11 +53,11 @@ def _public(options) -> None:
     from phi_lab.evaluate import public_benchmarks
     from phi_lab.model import checkpoints
 
-    protocol = public_benchmarks.usual(
+    protocol = public_benchmarks.with_overrides(
         schema.BenchmarkProtocol(), options.samples, options.problems, options.max_tokens
     )
     names = options.benchmarks.replace(",", " ").split()
     model = checkpoints.resolve_model(options.model)
-    engine = options.engine or public_benchmarks.engine()
-    rows = public_benchmarks.measure(model, names, options.out, protocol, options.seed, engine)
-    print(public_benchmarks.table(rows, options.name))
+    engine = options.engine or public_benchmarks.default_engine()
+    rows = public_benchmarks.evaluate_public(model, names, options.out, protocol, options.seed, engine)
+    print(public_benchmarks.comparison_table(rows, options.name))

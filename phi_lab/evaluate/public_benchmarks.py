@@ -1,9 +1,10 @@
-r"""Measuring on the benchmarks that everybody uses, by the protocol that the paper's authors published later.
+r"""Accuracy on public benchmarks (MATH-500, AIME, GPQA, ...), by the protocol that the paper's authors published later.
 
 Temperature 0.6, top-p 0.95, up to 32,768 tokens, pass@1 as the mean over 64 samples on AIME (30 problems) and 8
 elsewhere, "step by step … \boxed{}" before the problem (microsoft/ArchScale, eval_reason, and the card of
-Phi-4-mini-flash-reasoning). Judged by our verifier. Every sample is kept, a stopped measurement goes on with the same
-command, and an interval counts problems, not samples. GPQA comes from the hub with your own access only.
+Phi-4-mini-flash-reasoning). Answers are verified by `phi_lab.verify`. Every sample is saved, a stopped measurement
+continues with the same command, and the interval of an accuracy uses an effective sample size between the number of
+problems and that of samples (`core.stats.clustered_wilson`). GPQA comes from the hub, with your own access only.
 
     phi-lab eval --model microsoft/Phi-4-mini-reasoning --benchmarks math500,aime24,gpqa-diamond --out runs/exam
 """
@@ -22,14 +23,14 @@ from phi_lab.config.schema import BenchmarkProtocol
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
+from phi_lab.core.formatting import markdown_table, percent_interval
 from phi_lab.distill import shards
 from phi_lab.distill.shards import Answer, Chunk, SampleKey
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import sources
-from phi_lab.problems.problem import Problem
 
 NAMES = ("math500", "aime24", "aime25", "amc23", "gsm8k", "gpqa-diamond", "olympiadbench")
-AT_ONCE = 512  # samples between two writes to disk, so at most these are lost
+SAMPLES_PER_WRITE = 512  # so a measurement that is stopped loses at most these
 PUBLISHED = {  # percent. The paper's table, and the same lab's re-run by this protocol (card of the flash model)
     "Phi-4-mini-instruct (paper)": {"math500": 71.8, "aime24": 10.0, "gpqa-diamond": 36.9},
     "Phi-4-mini-reasoning (paper)": {"math500": 94.6, "aime24": 57.5, "gpqa-diamond": 52.0},
@@ -38,14 +39,15 @@ PUBLISHED = {  # percent. The paper's table, and the same lab's re-run by this p
 }
 
 
-def measure(
-    model: Path, names: Sequence[str], out: Path, protocol: BenchmarkProtocol, seed: int, engine: str, say=print
+def evaluate_public(
+    model: Path, names: Sequence[str], out: Path, protocol: BenchmarkProtocol, seed: int, engine: str,
+    log: Callable[[str], None] = print,
 ) -> list[dict]:
-    """Sample and judge the benchmarks `names`, in shards under `out`; returns a row each and writes scores.json.
+    """Sample and verify the benchmarks `names`, in shards under `out`; returns a row each and writes scores.json.
 
-    A row: benchmark, problems, samples (each), accuracy, ci_low, ci_high, tokens (mean), cut (share that met the
-    limit), unparsed (share without an answer). Raises UserError for an unknown name or engine, a set that cannot be
-    read, and a folder of another model or protocol.
+    A row: benchmark, problems, samples (each), accuracy, ci_low, ci_high, tokens (mean), cut (share that reached the
+    token limit), unparsed (share without an answer). Raises UserError for an unknown name or engine, a set that cannot
+    be read, and a folder of another model or protocol.
     """
     for name in names:
         if name not in NAMES:
@@ -53,57 +55,59 @@ def measure(
     if engine not in sampling.ENGINES:
         raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(sampling.ENGINES)}")
     copies = os.environ.get("PHI_LAB_SETS")
-    asked = {}
+    problems = {}
     for name in names:
-        found = sources.read_problems(name, Path(copies) if copies else None, evaluation=True)
-        asked[name] = list({problem.id: problem for problem, _ in found}.values())  # what is there twice counts once
-    whose = {"model": checkpoints.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
-    ensure_same_manifest(out / "protocol.json", whose, "choose another --out")
+        rows = sources.read_problems(name, Path(copies) if copies else None, evaluation=True)
+        unique = {problem.id: problem for problem, _ in rows}  # a duplicate counts once
+        problems[name] = list(unique.values())[: protocol.problems or None]
+    manifest = {"model": checkpoints.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
+    ensure_same_manifest(out / "protocol.json", manifest, "choose another --out")
     network, tokenizer = checkpoints.load_to_sample(model, engine), checkpoints.load_tokenizer(model)
-    rows = []
+    scores = []
     for name in names:
         samples = protocol.aime_samples if name.startswith("aime") else protocol.samples
-        problems = asked[name][: protocol.problems or None]
-        teacher = _student(network, tokenizer, name, protocol, seed, engine)
-        shards.collect_rollouts(teacher, problems, out / name, name=whose["model"], samples=samples,
-                    temperature=protocol.temperature, seed=seed, strict=False)
-        rows.append(_score(name, list(shards.rows(out / name, len(problems))), samples))
-        say(told(rows[-1]))
+        shards.collect_rollouts(
+            _student(network, tokenizer, name, protocol, seed, engine), problems[name], out / name,
+            name=manifest["model"], samples=samples, temperature=protocol.temperature, seed=seed, strict=False,
+        )
+        scores.append(_score(name, list(shards.rows(out / name, len(problems[name]))), samples))
+        log(score_line(scores[-1]))
     sampling.release_engine()
-    write_json(out / "scores.json", rows)
-    return rows
+    write_json(out / "scores.json", scores)
+    return scores
 
 
 def _student(network, tokenizer, name: str, protocol: BenchmarkProtocol, seed: int, engine: str) -> shards.Teacher:
-    """Answers in portions, so that a long measurement loses little when it is stopped."""
+    """The model as `collect_rollouts` calls a teacher. It answers in small batches, so that little is lost when a long
+    measurement is stopped.
+    """
 
-    def question(problem: Problem) -> str:
-        return chat.prepend_instruction(protocol.instruction, problem.prompt)
-
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
+    def answer(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
         for chunk in chunks:
-            missing = list(chunk.missing)
-            for first in range(0, len(missing), AT_ONCE):
-                some = missing[first : first + AT_ONCE]
-                prompts = [question(chunk.problems[place]) for place, _ in some]
+            pending = list(chunk.missing)
+            for first in range(0, len(pending), SAMPLES_PER_WRITE):
+                keys = pending[first : first + SAMPLES_PER_WRITE]
+                prompts = [
+                    chat.prepend_instruction(protocol.instruction, chunk.problems[index].prompt) for index, _ in keys
+                ]
                 longest = max(len(chat.prompt_ids(tokenizer, prompt)) for prompt in prompts)
                 room = network.config.max_position_embeddings - longest
                 if room < 1:
                     raise UserError(f"{name}: a question of {longest} tokens does not fit into this model's context")
                 params = sampling.SamplingParams(
                     n=1, temperature=protocol.temperature, top_p=protocol.top_p,
-                    max_tokens=min(protocol.max_new_tokens, room), seed=_seed(seed, name, chunk.first, some[0]),
+                    max_tokens=min(protocol.max_new_tokens, room), seed=_batch_seed(seed, name, chunk.first, keys[0]),
                 )
                 groups = sampling.sample(network, tokenizer, prompts, params, engine=engine, tick=chunk.tick)
-                for place, (one,) in zip(some, groups, strict=True):
-                    done(chunk, place, (one.text, one.finish_reason, len(one.ids)))
+                for key, (sample,) in zip(keys, groups, strict=True):
+                    done(chunk, key, (sample.text, sample.finish_reason, len(sample.ids)))
 
-    return teacher
+    return answer
 
 
-def _seed(*what) -> int:
-    """Every portion has its own."""
-    return int(hashlib.sha256(repr(what).encode()).hexdigest()[:8], 16) % 2**31
+def _batch_seed(*parts) -> int:
+    """Each batch has a seed of its own, so that a continued measurement samples what an unbroken one would."""
+    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16) % 2**31
 
 
 def _score(name: str, rows: list[dict], samples: int) -> dict:
@@ -120,31 +124,35 @@ def _score(name: str, rows: list[dict], samples: int) -> dict:
     }
 
 
-def told(row: dict) -> str:
+def score_line(row: dict) -> str:
     """One line about a score."""
+    accuracy = percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
     return (
-        f"{row['benchmark']}: {100 * row['accuracy']:.1f} % [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}], "
-        f"{row['problems']} problems x {row['samples']}; {row['tokens']:,.0f} tokens an answer, "
-        f"{100 * row['cut']:.0f} % cut at the limit, {100 * row['unparsed']:.0f} % without an answer"
+        f"{row['benchmark']}: {accuracy}, {row['problems']} problems x {row['samples']}; "
+        f"{row['tokens']:,.0f} tokens an answer, {100 * row['cut']:.0f} % cut at the limit, "
+        f"{100 * row['unparsed']:.0f} % without an answer"
     )
 
 
-def table(rows: list[dict], name: str) -> str:
-    """The scores beside the published ones, in Markdown; an empty cell was not published."""
+def comparison_table(rows: list[dict], name: str) -> str:
+    """The scores of the model `name` beside the published ones, in Markdown; an empty cell was not published."""
     names = [row["benchmark"] for row in rows]
-    mine = [f"{100 * row['accuracy']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]" for row in rows]
-    lines = [["percent right", *names], ["---", *["---:"] * len(names)], [f"**{name}**", *mine]]
-    for model, known in PUBLISHED.items():
-        lines.append([model, *(f"{known[one]:.1f}" if one in known else "" for one in names)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    measured = [f"{100 * row['accuracy']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]" for row in rows]
+    published = [
+        [model, *(f"{scores[name]:.1f}" if name in scores else "" for name in names)]
+        for model, scores in PUBLISHED.items()
+    ]
+    return "\n".join(markdown_table([["percent right", *names], [f"**{name}**", *measured], *published]))
 
 
-def usual(protocol: BenchmarkProtocol, samples: int | None, problems: int | None, max_new_tokens: int | None) -> BenchmarkProtocol:
-    """The protocol with what a command line changes of it."""
-    changes = {"samples": samples, "aime_samples": samples, "problems": problems, "max_new_tokens": max_new_tokens}
-    return replace(protocol, **{name: value for name, value in changes.items() if value})
+def with_overrides(
+    protocol: BenchmarkProtocol, samples: int | None, problems: int | None, max_new_tokens: int | None
+) -> BenchmarkProtocol:
+    """The protocol with the values that a command line sets."""
+    values = {"samples": samples, "aime_samples": samples, "problems": problems, "max_new_tokens": max_new_tokens}
+    return replace(protocol, **{name: value for name, value in values.items() if value})
 
 
-def engine() -> str:
+def default_engine() -> str:
     """vLLM where there is a GPU, else `model.generate`."""
     return "vllm" if torch.cuda.is_available() else "hf"

@@ -32,7 +32,7 @@ def sets(tmp_path, monkeypatch):
 
 def measure(shipped, out, names=("math500", "aime24"), protocol=SHORT, said=None):
     say = (said if said is not None else []).append
-    return public_benchmarks.measure(shipped("grpo"), names, out, protocol, 0, "cpu", say)
+    return public_benchmarks.evaluate_public(shipped("grpo"), names, out, protocol, 0, "cpu", say)
 
 
 def test_every_sample_is_kept_and_counted(tmp_path, sets, shipped):
@@ -52,8 +52,8 @@ def test_every_sample_is_kept_and_counted(tmp_path, sets, shipped):
         ]
         assert (row["ci_low"], row["ci_high"]) == pytest.approx(stats.clustered_wilson(right, row["samples"]))
         assert row["tokens"] <= 24 and row["cut"] == sum(one["tokens"] == 24 for one in kept) / len(kept)
-    assert said == [public_benchmarks.told(row) for row in rows]
-    lines = public_benchmarks.table(rows, "mine").splitlines()
+    assert said == [public_benchmarks.score_line(row) for row in rows]
+    lines = public_benchmarks.comparison_table(rows, "mine").splitlines()
     assert lines[0] == "| percent right | math500 | aime24 |" and lines[2].startswith("| **mine** | ")
     assert "| Phi-4-mini-reasoning (re-run) | 91.2 | 48.1 |" in lines
 
@@ -85,7 +85,7 @@ def test_a_stopped_measurement_asks_only_for_what_is_missing(tmp_path, sets, shi
         asked.append(len(prompts))
         return real(model, tokenizer, prompts, params, **rest)
 
-    monkeypatch.setattr(public_benchmarks, "AT_ONCE", 4)
+    monkeypatch.setattr(public_benchmarks, "SAMPLES_PER_WRITE", 4)
     monkeypatch.setattr(sampling, "sample", stopped)
     with pytest.raises(KeyboardInterrupt):
         measure(shipped, tmp_path / "out", ["math500"])
@@ -110,7 +110,7 @@ def test_a_set_is_measured_on_its_test_split_and_a_question_counts_once(tmp_path
 
 def test_every_portion_has_a_seed_of_its_own(tmp_path, sets, shipped, monkeypatch):
     seeds, real = [], sampling.sample
-    monkeypatch.setattr(public_benchmarks, "AT_ONCE", 5)
+    monkeypatch.setattr(public_benchmarks, "SAMPLES_PER_WRITE", 5)
     monkeypatch.setattr(shards, "CHUNK", 2)
 
     def sample(model, tokenizer, prompts, params, **rest):

@@ -348,7 +348,7 @@ def test_public_sets_have_the_instruction_of_public_benchmarks(place, sampled, s
     easy, hard = sampled[0][0], sampled[2][0]
     assert hard == [problem["prompt"] for problem in benchmarks.load("hard")[:2]]
     protocol = schema.BenchmarkProtocol(**few, samples=1)
-    public_benchmarks.measure(student, ["math500"], place / "exam", protocol, 0, "cpu")
+    public_benchmarks.evaluate_public(student, ["math500"], place / "exam", protocol, 0, "cpu")
     assert easy == sampled[-1][0] and easy[0].startswith("Please reason step by step") and easy[0].endswith("Add 0.")
 
 

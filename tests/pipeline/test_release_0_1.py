@@ -15,7 +15,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, read_json, write_json, write_rows
 from phi_lab.core.run_folder import EvalFolder, RunFolder
 from phi_lab.evaluate import ladder
-from phi_lab.lab import notebook
+from phi_lab.lab import environment
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import experiment, export, run
 from phi_lab.problems import benchmarks
@@ -56,7 +56,7 @@ def test_a_launched_process_and_a_notebook_read_it(old, capsys, monkeypatch):
     saved = read_json(old.config)
     saved["numbers"]["scale"] = "qlora"
     write_json(old.config, saved)
-    assert notebook.default_scale(old) == "qlora"
+    assert environment.default_scale(old) == "qlora"
 
 
 def test_its_card_and_its_report_are_written(old, shipped, tmp_path):
