@@ -7,12 +7,13 @@ before anything is computed, and a sum in which a term disappears or nearly canc
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 from mpmath import mp, mpc, mpf
 
 from phi_lab.verify.tree import Unread
 
-Value = object  # Fraction, mpf, mpc, or a list of lists of them
+Value = Any  # Fraction, mpf, mpc, or a list of lists of them
 LOST = mpf(10) ** -160  # a term that much smaller than another would be lost
 NOTHING = mpf(10) ** -330  # what is that small came from rounding
 MAX_BITS = 100_000  # of an exact number

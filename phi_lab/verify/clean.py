@@ -6,6 +6,7 @@ out between « and », so that later rules can tell words from letters.
 
 import re
 import unicodedata
+from collections.abc import Callable
 from fractions import Fraction
 
 from phi_lab.verify.text import LEFT, SPACING, decimal, repeating
@@ -26,8 +27,10 @@ _NAMES = r"""≤ leq le leqslant leqq <=; ≥ geq ge geqslant geqq >=; < lt; > g
 \emptyset varnothing; \lor vee; \cdot ast; '  prime; : colon; | vert mid lvert rvert"""
 _COMMANDS = {name: names.split()[0] for names in _NAMES.split(";") for name in names.split()[1:]}
 
-_SMALL = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-_SMALL = (_SMALL + "seventeen eighteen nineteen").split()
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
 _TENS = {word: 10 * n for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
 _VALUES = {**{word: n for n, word in enumerate(_SMALL)}, **_TENS}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -86,7 +89,7 @@ def _text_group(match: re.Match) -> str:
     return f"\\{content} " if name else f" «{match[2]}» "
 
 
-_REWRITINGS = [  # (pattern, replacement), in this order
+_RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (pattern, replacement), in this order
     (r"\s+", " "),
     (r"^[ ,:*`\"]+|[ ,:*`\"]+$", ""),
     (r"\\dot\s*\{?(\d)\}?\s*\\dot\s*\{?(\d)\}?", r"\\overline{\1\2}"),
@@ -150,7 +153,7 @@ _REWRITINGS = [  # (pattern, replacement), in this order
     (r"√\s*(\d+|\w)?", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt"),
     (r"\s+", " "),
 ]
-_REWRITINGS = [(re.compile(pattern), replacement) for pattern, replacement in _REWRITINGS]
+_REWRITINGS = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
 _RAISED = re.compile("[⁰¹²³⁴-⁹⁻]+")
 _LOWERED = re.compile("[₀-₉]+")
 _FRACTION = re.compile("[½¼¾⅐-⅞]")

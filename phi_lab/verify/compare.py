@@ -25,7 +25,7 @@ def compare(answer: str, gold: str, strict: bool = True) -> Same:
     """Is an answer the gold?"""
     a, g = (_unwrapped(clean(s)) for s in (answer, gold))
     options = [_OPTION.fullmatch(re.sub("[«»]", "", s).strip()) for s in (a, g)]
-    if all(options):  # "(A) 12" names the choice A
+    if options[0] and options[1]:  # "(A) 12" names the choice A
         return Same(options[0][1] == options[1][1], "choice")
     return _Comparison(strict).same(*(_LABEL.sub("", s) for s in (a, g)))
 
@@ -63,7 +63,7 @@ class _Comparison:
             listed = left if left.kind == "list" else right
             if not all(split(part, RELATIONS)[1] for part in listed.items):
                 return Same(False, "shape")
-            return self.multiset(*([_ray(item) for item in side.items] for side in (left, right)), rule="union")
+            return self.multiset([_ray(item) for item in left.items], [_ray(item) for item in right.items], "union")
         if "one" in kinds:
             return self.decimal_comma(left, right)
         if len(ordered) == 2:
@@ -90,8 +90,9 @@ class _Comparison:
         sides = []
         for side in (left, right):
             named = [re.fullmatch(r"([A-Za-z])\s*=(.*)", item, re.DOTALL) for item in side.items]
-            if side.kind == "list" and all(named) and len({m[1] for m in named}) == len(named):
-                sides.append([m[2].strip() for m in sorted(named, key=lambda m: m[1])])
+            by_name = {m[1]: m[2].strip() for m in named if m}
+            if side.kind == "list" and len(by_name) == len(named):
+                sides.append([by_name[name] for name in sorted(by_name)])
             else:
                 sides.append(side.items)
         return self.in_order(sides[0], sides[1], "tuple")
@@ -142,9 +143,10 @@ class _Comparison:
         if "\\begin" in a and "\\begin" in g:
             return self.leaf(_unnamed(a, left), _unnamed(g, right))
         vector = len(matrix.items) == 1 or all(len(row) == 1 for row in matrix.items)
-        flat = sum(matrix.items, [])
+        flat: list[str] = sum(matrix.items, [])
         if vector and other.kind in ("()", "list") and len(other.items) == len(flat):
-            return self.in_order(*((flat, other.items) if left is matrix else (other.items, flat)), "matrix")
+            ours, theirs = (flat, other.items) if left is matrix else (other.items, flat)
+            return self.in_order(ours, theirs, "matrix")
         if other.kind == "one" and _unnamed(other.items[0], other) != other.items[0]:
             return Same(False, "matrix")
         return Same(False, "matrix")

@@ -72,7 +72,8 @@ def answer_part(text: str) -> str | None:
 
 def boxes(part: str) -> tuple[list[Box], bool]:
     """The complete boxes that hold something, and whether the last one is unclosed."""
-    found, stack = [], []
+    found: list[Box] = []
+    stack: list[int] = []
     for token in _BOX_TOKEN.finditer(part):
         kind = token[0]
         if kind == "}":
@@ -167,10 +168,10 @@ def several(text: str, loose: bool = False) -> list[str]:
     """The boxes that end a text, where only "and", "or", signs or a word or two stand between them: one answer in
     several boxes, or alternatives. With other words between, the last box is a correction, and it alone is returned.
     `loose`: boxes may also stand with nothing between them."""
-    part = answer_part(text)
+    part = answer_part(text) or ""
     chain: list[str] = []
     start = None
-    found = boxes(part)[0] if part else []
+    found = boxes(part)[0]
     outer = (
         [b for b in found if not any(o.start < b.start and b.end < o.end for o in found[-50:])]
         if len(found) < 50

@@ -92,7 +92,7 @@ def _nth_root(value: Value, degree: Value) -> Value:
     return power(value, divide(Fraction(1), degree))
 
 
-_EXACT = {
+_EXACT: dict[str, Callable] = {
     "factorial": _factorial,
     "binom": _binomial,
     "abs": abs,

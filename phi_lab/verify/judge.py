@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from phi_lab.core import endpoint
 from phi_lab.core.errors import UserError
@@ -84,7 +85,7 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()  # lone surrogates cannot be sent
 
 
-def _hash(content) -> str:
+def _hash(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -118,7 +119,7 @@ def _ask(questions: dict[str, list[dict]], judge: Judge, proven: bool) -> dict[s
     )
     with Bar(len(questions), "judge", " questions") as bar:
 
-        def done(key: str, completion) -> None:
+        def done(key: str, completion: Any) -> None:
             if completion is not None:  # None: this question was refused (a content filter), which is no vote
                 reply = completion.choices[0].message.content or ""
                 votes[key] = read_vote(reply)

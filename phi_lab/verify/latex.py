@@ -131,8 +131,7 @@ class _Parser(Commands):
             self.at += 1
             return ("neg", self.exponent())
         if mark.isdigit():
-            found = self.match(NUMBER)
-            power: Tree = ("num", fraction(found[0]))
+            power: Tree = ("num", self.digits())
             if self.peek() == "^":  # 2^3^2 without braces is a tower in program notation only
                 self.at += 1
                 return ("pow", power, self.exponent())

@@ -1,6 +1,7 @@
 """The commands of the LaTeX parser: functions, roots, fractions, sums, matrices, letters with accents."""
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 from phi_lab.verify.tree import OPERATORS, Tree, Unread
@@ -23,14 +24,26 @@ _ENVIRONMENT = re.compile(r"\{([pbB]?matrix|array)\}(?:\{[lcr|]+\})?")
 
 
 class Reader:
-    """A place in a text."""
+    """A place in a text, and what the parser reads there (`latex`)."""
+
+    expression: Callable[[], Tree]
+    term: Callable[[], Tree]
+    factor: Callable[[], Tree]
+    primary: Callable[[], Tree]
+    argument: Callable[[], Tree]
+    exponent: Callable[[], Tree]
+    group: Callable[[str, str], Tree]
+    subscripted: Callable[[str], Tree]
+    begins_factor: Callable[[str], bool]
+    check_neighbours: Callable[[int], None]
 
     def __init__(self, text: str) -> None:
         self.text, self.at, self.depth, self.bars = text, 0, 0, 0
 
     def peek(self) -> str:
         """The next mark: a command with its backslash, or one character; "" at the end."""
-        self.at = _SPACE.match(self.text, self.at).end()
+        if space := _SPACE.match(self.text, self.at):
+            self.at = space.end()
         command = _COMMAND.match(self.text, self.at)
         return command[0] if command else self.text[self.at : self.at + 1]
 
@@ -38,6 +51,12 @@ class Reader:
         if self.peek() != mark:
             raise Unread(f"{mark} is missing")
         self.at += len(mark)
+
+    def digits(self) -> Fraction:
+        found = self.match(NUMBER)
+        if not found:
+            raise Unread("digits are missing")
+        return fraction(found[0])
 
     def match(self, pattern: re.Pattern) -> re.Match | None:
         found = pattern.match(self.text, self.at)
@@ -94,7 +113,7 @@ class Commands(Reader):
         if self.peek() == "(":
             return ("fun", "root", [self.group("(", ")"), index])
         if NUMBER.match(self.text, self.at):  # √50 and \sqrt 50 mean the root of fifty; \sqrt3 alike
-            return ("fun", "root", [("num", fraction(self.match(NUMBER)[0])), index])
+            return ("fun", "root", [("num", self.digits()), index])
         return ("fun", "root", [self.argument(), index])
 
     def function(self, name: str) -> Tree:
@@ -104,7 +123,7 @@ class Commands(Reader):
             if mark == "^":
                 power = self.exponent()
             elif self.peek().isdigit():
-                base = ("num", fraction(self.match(NUMBER)[0]))
+                base = ("num", self.digits())
             else:
                 base = self.argument()
         if base is not None and name != "log":

@@ -55,8 +55,8 @@ def _plain(a: str, g: str, rule: str, strict: bool) -> Same:
     if x and y:
         return Same(same_number(x, y), rule if rule != "value" else "number")
     based = [_BASED.fullmatch(s) for s in (a, g)]
-    if all(based):
-        digits, bases = zip(*((m[1], _BASES.get(m[2], m[2])) for m in based), strict=True)
+    if based[0] and based[1]:
+        digits, bases = zip(*((m[1], _BASES.get(m[2], m[2])) for m in based if m), strict=True)
         if all(base.isdigit() for base in bases):
             return Same(digits[0] == digits[1] and bases[0] == bases[1], "base")
     if len(a) == len(g) == 1 and a.isalpha() and g.isalpha():  # a choice letter may be small, a variable may not
@@ -67,7 +67,8 @@ def _plain(a: str, g: str, rule: str, strict: bool) -> Same:
         return Same(tokens(a) == tokens(g), "as written")
     signs = [_INFINITY.fullmatch(s) for s in (a, g)]
     if any(signs):
-        return Same(all(signs) and (signs[0][1] == "-") == (signs[1][1] == "-"), "infinity")
+        minus = [m[1] == "-" for m in signs if m]
+        return Same(len(minus) == 2 and minus[0] == minus[1], "infinity")
     return _parsed(a, g, rule, strict)
 
 
@@ -141,16 +142,12 @@ def _composed(s: str) -> tuple[str, units.Unit] | None:
         at = piece.end()
     if len(found) < 2 or at != len(s):
         return None
-    read = [units.read(piece[2]) for piece in found]
-    if any(unit is None or not unit.dimensions for unit in read) or len({unit.dimensions for unit in read}) > 1:
+    read = [unit for piece in found if (unit := units.read(piece[2])) and unit.dimensions]
+    if len(read) < len(found) or len({unit.dimensions for unit in read}) > 1:
         return None
-    total = sum(unit.factor * _exact(piece[1]) for unit, piece in zip(read, found, strict=True)) / read[-1].factor
+    parts = [unit.factor * Fraction(piece[1]) for unit, piece in zip(read, found, strict=True)]
+    total = sum(parts, Fraction(0)) / read[-1].factor
     return f"{total.numerator}/{total.denominator}", read[-1]
-
-
-def _exact(digits: str) -> Fraction:
-    x = number(digits)
-    return Fraction(x[0], x[1])
 
 
 def squeezed(s: str) -> str:

@@ -240,8 +240,8 @@ def _last_sentence(sentence: str, part: str, strict: bool) -> Said:
     start = 0
     strong = [cue for cue in cues if STRONG.fullmatch(cue[0])]
     if strong and re.search(r"[\d§]", masked[strong[-1].end() :]):
-        said = [cue.end() for cue in strong if "=" not in cue[0]]
-        start = said[-1] if said and _only_mathematics(sentence[said[-1] :]) else strong[-1].end()
+        spoken = [cue.end() for cue in strong if "=" not in cue[0]]
+        start = spoken[-1] if spoken and _only_mathematics(sentence[spoken[-1] :]) else strong[-1].end()
     clause = REASON.split(sentence[start:], maxsplit=1)[0] if start else sentence
     if not re.search(r"\d", clause):
         clause = sentence[start:]

@@ -8,7 +8,7 @@ Source: github.com/huggingface/Math-Verify.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from phi_lab.core.progress import Bar
 from phi_lab.verify import worker
@@ -38,7 +38,7 @@ def main() -> None:
     worker.serve(_math_verify, MEMORY)
 
 
-def _math_verify():
+def _math_verify() -> Callable:
     import math_verify.parser
     import sympy.physics.units  # noqa: F401  it parses its own unit names when it is first needed
     from latex2sympy2_extended import latex2sympy2
@@ -46,7 +46,7 @@ def _math_verify():
 
     genuine = sympy_parser.parse_expr
 
-    def guarded(text, *args, **kwargs):
+    def guarded(text: str, *args: object, **kwargs: object) -> object:
         if not ARITHMETIC.fullmatch(text):
             raise ValueError("text may not reach parse_expr")
         return genuine(text, *args, **kwargs)
@@ -54,7 +54,7 @@ def _math_verify():
     for module in (sympy_parser, latex2sympy2, math_verify.parser):  # sympify goes through sympy_parser
         module.parse_expr = guarded
 
-    def compare(text, gold):
+    def compare(text: str, gold: str) -> bool | None:
         wanted = math_verify.parse(gold if "$" in gold or "\\boxed" in gold else f"${gold}$")
         found = math_verify.parse(text)
         return math_verify.verify(wanted, found) if wanted and found else None

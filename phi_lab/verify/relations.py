@@ -29,7 +29,7 @@ def compare(same: Callable[[str, str], Same], a: str, g: str) -> Same:
         return _both(same, (a, parts, marks), (g, others, signs))
     if marks and set(marks) <= _EQUAL:
         name, said = stated(parts, marks)
-        if bare_name(name) or not name or (quantity(name) and number(g) and number(g)[0] != 0 and number(said)):
+        if bare_name(name) or not name or (quantity(name) and any((number(g) or (0,))[:1]) and number(said)):
             return same(said, g)
         if len(marks) == 1 and number(said) and _identity(name, said):
             return same(said, g)
@@ -65,11 +65,11 @@ def _equations(
     if all(letters) and not re.search(r"[A-Za-z]", said + wanted):
         return Same(False, "name")  # x = 1 is not y = 1
     try:
-        pairs = [(parse(bare(left)), parse(bare(right))) for left, right in (first, second)]
-        same = value.proportional(*pairs)
+        left, right = (tuple(parse(bare(side)) for side in sides) for sides in (first, second))
+        proportional = value.proportional(left, right)
     except NOT_READ as error:
         return Same(tokens(a) == tokens(g) or None, f"not read: {error}"[:120])
-    return Same(same, "equation")
+    return Same(proportional, "equation")
 
 
 def _inequalities(
@@ -79,14 +79,14 @@ def _inequalities(
         return Same(None, "relation")
     if len(marks) != len(signs):
         bounds = interval(parts, marks), interval(others, signs)
-        return same(*bounds) if all(bounds) else Same(False, "inequality")
+        return same(bounds[0], bounds[1]) if bounds[0] and bounds[1] else Same(False, "inequality")
     if len(marks) == len(signs) == 1:
         sign = 1 if signs == marks else -1 if signs[0] == _FLIPPED.get(marks[0]) else None
         if sign is None:
             return Same(False, "inequality")
         try:
-            pairs = [tuple(parse(bare(side)) for side in sides) for sides in (parts, others)]
-            return Same(value.proportional(*pairs, sign=0 if marks == ["≠"] else sign), "inequality")
+            left, right = (tuple(parse(bare(side)) for side in sides) for sides in (parts, others))
+            return Same(value.proportional(left, right, 0 if marks == ["≠"] else sign), "inequality")
         except NOT_READ as error:
             return Same(None, f"not read: {error}"[:120])
     if [_FLIPPED.get(m, m) for m in marks[::-1]] == signs:

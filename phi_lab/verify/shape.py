@@ -85,8 +85,9 @@ def shape(s: str) -> Shape:
 
 def _assigned(group: str) -> str | None:
     """x=1,y=2 as the tuple (1,2); None for anything but assignments to two or more letters."""
-    parts = [re.fullmatch(r"\s*[A-Za-z]\s*=(.+)", part) for part in split(group, ",")[0]]
-    return f"({','.join(part[1] for part in parts)})" if len(parts) > 1 and all(parts) else None
+    parts = split(group, ",")[0]
+    values = [m[1] for part in parts if (m := re.fullmatch(r"\s*[A-Za-z]\s*=(.+)", part))]
+    return f"({','.join(values)})" if len(values) == len(parts) > 1 else None
 
 
 def plus_minus(parts: list[str]) -> list[str]:
@@ -97,7 +98,8 @@ def plus_minus(parts: list[str]) -> list[str]:
         if not found or len(found) > 3:
             done.append(part)
         elif "mp" in found:
-            done += [pattern.sub(lambda m, s=s: s if m[1] == "pm" else "-+"[s == "-"], part) for s in "+-"]
+            for upper, lower in ("+-", "-+"):
+                done.append(re.sub(r"\\mp(?![a-zA-Z]{2})", lower, re.sub(r"\\pm(?![a-zA-Z]{2})", upper, part)))
         else:
             done += plus_minus([pattern.sub(sign, part, count=1) for sign in "+-"])
     return done
@@ -111,8 +113,9 @@ def bare_name(s: str) -> bool:
     inner = re.fullmatch(r"[({]\s*([A-Za-z](?:_\d)?(?:\s*,\s*[A-Za-z](?:_\d)?){1,3})\s*[)}]", s)
     if inner:
         return True
-    return all(_BARE.fullmatch(part) and re.match(r"\\[a-z]+", part + " ")[0] not in _NO_NAME if part[:1] == "\\"
-               else _BARE.fullmatch(part) for part in map(str.strip, s.split(":")))
+    parts = [part.strip() for part in s.split(":")]
+    commands = [command[0] for part in parts if (command := re.match(r"\\[a-z]+", part))]
+    return all(map(_BARE.fullmatch, parts)) and not _NO_NAME.intersection(commands)
 
 
 def quantity(s: str) -> bool:
@@ -149,9 +152,10 @@ def _absolute(parts: list[str], marks: list[str]) -> str | None:
         return None
     low = (parts[0], marks[0] == "≤") if at else None
     high = (parts[-1], marks[-1] == "≤") if at < len(parts) - 1 else None
-    if low is None:
+    if low is None and high is not None:
         return f"{'(['[high[1]]}-({high[0]}),{high[0]}{')]'[high[1]]}"
-    if high is None:
+    if low is None or high is None:
+        assert low is not None
         return f"(-\\infty,-({low[0]}){')]'[low[1]]}\\cup{'(['[low[1]]}{low[0]},\\infty)"
     inner = f"{'(['[low[1]]}{low[0]},{high[0]}{')]'[high[1]]}"
     return f"{'(['[high[1]]}-({high[0]}),-({low[0]}){')]'[low[1]]}\\cup{inner}"

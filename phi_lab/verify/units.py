@@ -57,12 +57,12 @@ class Unit:
 def _dimensions(text: str) -> dict[str, int]:
     if text == "1":
         return {}
-    parts = (re.fullmatch(r"([A-Za-z]+)(-?\d)?", part) for part in re.split(r"[ ,]", text))
-    return {part[1]: int(part[2] or 1) for part in parts}
+    parts = re.findall(r"([A-Za-z]+)(-?\d)?", text)
+    return {name: int(power or 1) for name, power in parts}
 
 
 def _table() -> dict[str, tuple[Fraction, dict[str, int]]]:
-    table = {}
+    table: dict[str, tuple[Fraction, dict[str, int]]] = {}
     for symbol, (factor, dimensions, names) in SI.items():
         value = Fraction(factor), _dimensions(dimensions)
         for prefix, power in {"": 0, **PREFIXES}.items():
@@ -72,8 +72,8 @@ def _table() -> dict[str, tuple[Fraction, dict[str, int]]]:
             for prefix, power in {"": 0, **LONG_PREFIXES}.items():
                 table[prefix + name] = value[0] * Fraction(10) ** power, value[1]
     for line in OTHERS.split(";"):
-        symbol, factor, dimensions, *names = line.split()
-        for name in (symbol, *names):
+        symbol, factor, dimensions, *others = line.split()
+        for name in (symbol, *others):
             table[name] = Fraction(factor), _dimensions(dimensions)
     return table
 
@@ -102,7 +102,8 @@ def read(text: str) -> Unit | None:
         return None
     text = re.sub(r"(?i)(?:degrees?|°)\s*(celsius|fahrenheit|[CF]\b)", lambda m: "°" + m[1][0].upper(), text)
     plain = " ".join(text.lower().split())
-    at, sign, modifier, factor, total = 0, 1, 1, Fraction(1), {}
+    at, sign, modifier, factor = 0, 1, 1, Fraction(1)
+    total: dict[str, int] = {}
     while at < len(text):
         piece = _PIECE.match(text, at)
         if not piece or piece.end() == at:

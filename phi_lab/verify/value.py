@@ -50,7 +50,7 @@ def same(a: Tree, b: Tree) -> bool | None:
         return True if seen >= 2 else None
 
 
-def proportional(first: tuple[Tree, Tree], second: tuple[Tree, Tree], sign: int = 0) -> bool | None:
+def proportional(first: tuple[Tree, ...], second: tuple[Tree, ...], sign: int = 0) -> bool | None:
     """Is left - right of one relation a constant multiple of that of the other, of this sign (0: either)?"""
     with mp.workdps(DIGITS):
         trees = [("add", [left, ("neg", right)]) for left, right in (first, second)]

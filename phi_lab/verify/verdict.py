@@ -94,7 +94,7 @@ def _verify(text: str, gold: str, strict: bool, answer: str | None, why: str, re
         joined = several(gold, loose=True)
         gold = ", ".join(joined) if len(joined) > 1 else (extract(gold) or gold)
     letter = choices.choice((answer_part(text) or "")[-TAIL:], gold) if why != "unfinished" else None
-    if letter and (answer is None or read != "box" or not _is_letter(answer)):
+    if letter and letter.answer and (answer is None or read != "box" or not _is_letter(answer)):
         if answer is None or read != "box" or "nswer" in text:
             verdict, rule = _judge(letter.answer, gold, strict)
             return Verdict(verdict, letter.answer, f"{letter.rule}; {rule}")
@@ -131,4 +131,4 @@ def verify_many(pairs: Iterable[tuple[str, str]], jobs: int | None = None, stric
     """Verdicts on (text, gold) pairs, in their order; `jobs` at once (default: the cores)."""
     pairs = list(pairs)
     with ThreadPoolExecutor(jobs or worker.MAX_WORKERS) as threads:
-        return list(threads.map(lambda pair: verify(*pair, strict), pairs))
+        return list(threads.map(lambda pair: verify(pair[0], pair[1], strict), pairs))

@@ -44,6 +44,8 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env=env,
         )
+        assert self.process.stdin and self.process.stdout
+        self.input, self.output = self.process.stdin, self.process.stdout
         self.ready = False
 
     def exchange(self, message: bytes, seconds: float) -> bytes:
@@ -53,9 +55,9 @@ class _Worker:
         timer.start()
         try:
             if message:
-                self.process.stdin.write(message)
-                self.process.stdin.flush()
-            line = self.process.stdout.readline()
+                self.input.write(message)
+                self.input.flush()
+            line = self.output.readline()
             return line.rstrip(b"\n") if line.endswith(b"\n") else b""
         except OSError:
             return b""
@@ -72,16 +74,17 @@ class _Worker:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.process.stdout.close()
+        self.output.close()
         with contextlib.suppress(OSError):  # a request the worker never read
-            self.process.stdin.close()
+            self.input.close()
 
 
 class Pool:
     """Workers that run `main` of the module `program`, each with one question at a time, and a spare one."""
 
     def __init__(self, program: str, spare: bool = True) -> None:
-        self.program, self.idle, self.lock = program, [], threading.Lock()
+        self.program, self.lock = program, threading.Lock()
+        self.idle: list[_Worker] = []
         self.free = threading.BoundedSemaphore(MAX_WORKERS)
         self.spare: _Worker | None = None
         self.wants_spare = spare
