@@ -95,7 +95,7 @@ def test_readme_says_what_the_published_chains_say():
     chains, readme = replications.published(), " ".join(text(ROOT / "README.md").split())
     means = [sum(row["accuracy"][stage]["hard"] for row in chains) / len(chains) for stage in STAGES]
     base, *after = (f"{100 * mean:.1f}" for mean in means)
-    assert f"start at {base} % on the benchmark `hard` and reach {', '.join(after[:-1])} and {after[-1]} %" in readme
+    assert f"start at {base} % and reach {', '.join(after[:-1])} and {after[-1]} %" in readme
     *gains, against_sft = replications.stage_gains(chains)
     assert [row["stage"] for row in gains if row["p_holm"] < 0.05] == ["mid", "sft", "grpo"]
     dpo = next(row["over"] for row in gains if row["stage"] == "dpo")
