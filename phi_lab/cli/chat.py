@@ -11,8 +11,10 @@ All numbers on the way have to lie between 1 and 99: this model has seen no othe
 
 def add_parser(commands) -> None:
     """Add `chat` and its options."""
-    parser = add_command(commands, "chat", run, "ask a model questions and see its thoughts, its answers and whether they are right",
-                         'phi-lab chat "Compute (84-57+36)/3."')
+    parser = add_command(
+        commands, "chat", run, "ask a model questions and see its thoughts, its answers and whether they are right",
+        'phi-lab chat "Compute (84-57+36)/3."',
+    )
     parser.add_argument("--model", type=Path, default=None, metavar="DIR",
                         help="a model folder; by default the shipped final checkpoint")
     parser.add_argument("--temperature", type=at_least(0.0, float), default=0.0,

@@ -12,8 +12,8 @@ def add_parser(commands) -> None:
         commands, "publish", run, "copy a run's checkpoints and rollouts into data/, with a card",
         "phi-lab publish runs/first", aliases=["ship"],
     )
-    parser.add_argument("folder", type=Path, help="of a finished run in the lab profile; base and teacher are copied too if it began with "
-                        "--from base")
+    parser.add_argument("folder", type=Path, help="of a finished run in the lab profile; base and teacher are copied "
+                        "too if it began with --from base")
 
 
 def run(options) -> None:
