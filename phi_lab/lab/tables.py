@@ -57,9 +57,8 @@ def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str
 
 def rollout(row: dict) -> str:
     """One rollout in full: question, gold answer, verdict, and the whole completion."""
-    about = ", ".join(
-        f"{text(row[name])} {unit}" for name, unit in (("tokens", "tokens"), ("source", "")) if name in row
-    )
+    units = (("tokens", "tokens"), ("source", ""))
+    about = ", ".join(f"{text(row[name])} {unit}" for name, unit in units if name in row)
     return (
         f"<p>{text(row['prompt'])} <b>Answer: {text(row['answer'])}</b></p><p>{badge(row['verdict'])} "
         f'<small>{about}</small></p><div style="{WORK};max-width:46em">{text(row["completion"])}</div>'

@@ -37,9 +37,6 @@ CASES = (  # (completion, gold answer) pairs that the verifier has to decide
 )
 
 
-# ------------------------------------------------------------------ verifier playground
-
-
 def verdict_html(completion: str, gold: str) -> str:
     """The verifier's verdict on one completion, the answer that it extracted, and the rule that decided."""
     result = verify.verify(completion, gold)
@@ -67,9 +64,6 @@ def verifier() -> ipywidgets.Widget:
     return _live_html(lambda: verdict_html(completion.value, gold.value), completion, gold)
 
 
-# ------------------------------------------------------------------ rollouts by verdict
-
-
 def nth_rollout(rows: Sequence[dict], verdict: str, index: int) -> str:
     """The rollout at `index` (modulo their number) among those with a verdict."""
     matching = [row for row in rows if row["verdict"] == verdict]
@@ -93,9 +87,6 @@ def browse(rows: Sequence[dict]) -> ipywidgets.Widget:
     return _live_html(lambda: nth_rollout(rows, verdict.value, index.value), verdict, index)
 
 
-# ------------------------------------------------------------------ filters to move
-
-
 def filtered(rows: Sequence[dict], rules: Rules) -> tuple[dict, list[dict]]:
     """(the funnel, the right rollouts that are kept) when the same rollouts are filtered by other rules."""
     funnel = Funnel(rules)
@@ -111,9 +102,8 @@ def limits_table(rows: Sequence[dict], limits: Sequence[int] = (250, 150, 100, 7
         levels = Counter({row["id"]: row["level"] for row in kept}.values())
         hard = sum(levels[level] for level in (3, 4)) / max(1, levels.total())
         lines.append((limit, f"{len(kept):,}", f"{levels.total():,}", percent(hard)))
-    return tables.table(
-        "", ("tokens at most", "right rollouts left", "questions left", "of them with 3 or 4 operations"), lines
-    )
+    head = ("tokens at most", "right rollouts left", "questions left", "of them with 3 or 4 operations")
+    return tables.table("", head, lines)
 
 
 def filters(rows: Sequence[dict]) -> ipywidgets.Widget:
@@ -130,9 +120,6 @@ def filters(rows: Sequence[dict]) -> ipywidgets.Widget:
         picture.value = figures.funnel(filtered(rows, rules)[0])._repr_png_()[0]
 
     return _redrawn(show, picture, max_tokens, threshold, pass_rate)
-
-
-# ------------------------------------------------------------------ temperature schedule
 
 
 def schedule_figure(start: float, end: float, fraction: float, steps: int = 30) -> Figure:
@@ -176,9 +163,6 @@ def temperature_table(model, tokenizer, prompt: str, completion: str, temperatur
     return tables.table(f"{prompt} The next token after {tokenizer.decode(answer_ids[:place])}", head, rows)
 
 
-# ------------------------------------------------------------------ rebalancing
-
-
 def rebalancing_table(groups: Sequence[str], advantage: grpo.Advantage = grpo.rebalance, seed: int = 0) -> str:
     """The advantages of plain GRPO and of another function for groups such as "++------" (+ right, - wrong)."""
     rows = []
@@ -207,9 +191,6 @@ def rebalancing(size: int = 8) -> ipywidgets.Widget:
     return _redrawn(show, view, row, seed)
 
 
-# ------------------------------------------------------------------ planner
-
-
 def plan_text(scale_name: str, card: str, gpus: int) -> str:
     """The text of `phi-lab plan`, or one line that says why there is no plan."""
     config = presets.run_config(scale_name)
@@ -225,9 +206,6 @@ def planner() -> ipywidgets.Widget:
     card = ipywidgets.Dropdown(options=list(plan.CARDS), value="rtx4090", description="GPU")
     gpus = ipywidgets.SelectionSlider(options=[2**i for i in range(11)], value=1, description="how many", **SLOW)
     return _live_html(lambda: f"<pre>{text(plan_text(scale.value, card.value, gpus.value))}</pre>", scale, card, gpus)
-
-
-# ------------------------------------------------------------------ controls over a view
 
 
 def _live_html(render: Callable[[], str], *controls: ipywidgets.Widget) -> ipywidgets.Widget:

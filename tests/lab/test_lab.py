@@ -197,6 +197,10 @@ def test_the_ladder_and_reset_know_which_stage_a_start_belongs_to(apart):
     assert [(row["stage"], row["arm"]) for row in apart.ladder_rows()] == arms[:2]
 
 
+def test_there_are_no_ladder_rows_before_the_first_measurement(lab):
+    assert lab.ladder_rows() == [] and lab.ladder("mid")._repr_png_()
+
+
 def test_a_folder_of_another_profile_is_refused(lab, monkeypatch):
     monkeypatch.setenv("PHI_LAB_PROFILE", "lab")
     with pytest.raises(UserError, match="config.json"):
