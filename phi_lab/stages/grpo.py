@@ -148,14 +148,12 @@ def trainer_arguments(
 ) -> trl.GRPOConfig:
     """The stage's settings in TRL's names. Advantages are ours, so TRL scales no rewards; beta = 0: no KL term."""
     return training.keep_fp32_outputs_under_fsdp(trl.GRPOConfig(
-        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=config.steps,
-        learning_rate=config.learning_rate, lr_scheduler_type=config.lr_schedule,
-        warmup_steps=max(1, config.steps // 10), max_grad_norm=1.0, adam_beta2=0.98,
+        **training.common_arguments(config, out, config.steps, seed), **vllm, lr_scheduler_type=config.lr_schedule,
+        warmup_steps=max(1, config.steps // 10), adam_beta2=0.98, save_steps=10, logging_steps=1,
         num_generations=config.group_size, steps_per_generation=1,
         per_device_train_batch_size=training.per_process_batch(config.prompts_per_step) * config.group_size,
         max_completion_length=config.max_new_tokens, temperature=schedule(0, config.steps), beta=0.0,
-        epsilon=config.epsilon, scale_rewards="none", loss_type="dapo", save_strategy="steps", save_steps=10,
-        save_total_limit=1, logging_steps=1, **training.hardware_arguments(config.hardware), **vllm,
+        epsilon=config.epsilon, scale_rewards="none", loss_type="dapo",
         shuffle_dataset=False,  # the dataset is in order already, and TRL's own order is lost when resuming
     ))
 

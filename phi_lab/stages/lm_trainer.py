@@ -76,6 +76,7 @@ def fit(
         optimizer_cls_and_kwargs=(muon, settings) if config.muon else None,
     )
     started = time.perf_counter()
+    # The model changes in here: each step is one batch of rows, their cross-entropy loss and an optimizer step.
     trainer.train(resume_from_checkpoint=training.resume_point(out))
     return training.save_and_summarise(trainer, tokenizer, out, recorder, time.perf_counter() - started)
 
@@ -99,18 +100,17 @@ def trainer_arguments(config: LanguageModelingConfig, out: Path, seed: int, eval
     """The stage's settings in TRL's names."""
     hardware = config.hardware
     return training.keep_fp32_outputs_under_fsdp(SFTConfig(
-        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=config.steps,
+        **training.common_arguments(config, out, config.steps, seed),
         per_device_train_batch_size=training.per_process_batch(config.batch_size),
         per_device_eval_batch_size=4 * hardware.micro_batch_size,
-        learning_rate=config.learning_rate, max_grad_norm=1.0, weight_decay=config.weight_decay,
-        lr_scheduler_type=config.lr_schedule, warmup_steps=round(config.warmup_ratio * config.steps),
+        weight_decay=config.weight_decay, lr_scheduler_type=config.lr_schedule,
+        warmup_steps=round(config.warmup_ratio * config.steps),
         metric_for_best_model="eval_loss" if evaluate else None, load_best_model_at_end=config.patience > 0,
         eval_strategy="steps" if evaluate else "no", eval_steps=config.eval_steps or config.steps,
-        save_strategy="steps", save_steps=config.eval_steps or max(20, config.steps // 8), save_total_limit=1,
+        save_steps=config.eval_steps or max(20, config.steps // 8),
         restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
         use_liger_kernel=hardware.liger, remove_unused_columns=False, max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, config.steps),
-        **training.hardware_arguments(hardware),
     ))
 
 

@@ -157,13 +157,12 @@ def micro_batch_size(config: DPOConfig) -> int:
 def trainer_arguments(config: DPOConfig, out: Path, steps: int, seed: int) -> trl.DPOConfig:
     """The stage's settings in TRL's names."""
     return training.keep_fp32_outputs_under_fsdp(trl.DPOConfig(
-        output_dir=str(out / "trainer"), seed=seed, data_seed=seed, max_steps=steps, beta=config.beta,
-        per_device_train_batch_size=training.per_process_batch(config.batch_size), learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine", warmup_steps=max(1, steps // 10), max_grad_norm=1.0, adam_beta2=0.98,
-        precompute_ref_log_probs=True, max_length=None, save_strategy="steps", save_steps=20, save_total_limit=1,
+        **training.common_arguments(config, out, steps, seed), beta=config.beta,
+        per_device_train_batch_size=training.per_process_batch(config.batch_size), adam_beta2=0.98,
+        lr_scheduler_type="cosine", warmup_steps=max(1, steps // 10), save_steps=20, logging_steps=min(2, steps),
+        max_length=None, precompute_ref_log_probs=True,
         # the reference model scores sixteen of its micro-batches at a time, sorted by length
         precompute_ref_batch_size=2 * micro_batch_size(config) * 16,
-        logging_steps=min(2, steps), **training.hardware_arguments(config.hardware),
     ))
 
 

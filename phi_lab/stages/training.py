@@ -16,7 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from phi_lab.config.schema import HardwareConfig
+from phi_lab.config.schema import DPOConfig, GRPOConfig, HardwareConfig, LanguageModelingConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, write_rows
 from phi_lab.core.progress import Bar
@@ -70,6 +70,17 @@ def hardware_arguments(hardware: HardwareConfig) -> dict:
         "bf16": gpu, "use_cpu": not gpu, "ddp_backend": "gloo" if world_size() > 1 and not gpu else None,
         "fsdp": sharded or None, "fsdp_config": fsdp_config if sharded else None, "report_to": "none",
         "disable_tqdm": True, "accelerator_config": accumulation, "ddp_timeout": DDP_TIMEOUT,
+    }
+
+
+def common_arguments(
+    config: LanguageModelingConfig | DPOConfig | GRPOConfig, out: Path, steps: int, seed: int
+) -> dict:
+    """The arguments that are the same in every stage's trainer, and those for its hardware."""
+    return {
+        "output_dir": str(out / "trainer"), "seed": seed, "data_seed": seed, "max_steps": steps,
+        "learning_rate": config.learning_rate, "max_grad_norm": 1.0, "save_strategy": "steps", "save_total_limit": 1,
+        **hardware_arguments(config.hardware),
     }
 
 
