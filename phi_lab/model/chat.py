@@ -70,7 +70,7 @@ def format_completion(text: str) -> str:
     steps = thought.removeprefix(THINK)
     if not thought.startswith(THINK) or not ARITHMETIC.fullmatch(steps):
         return f"{thought}{end}\n{answer}" if end else text
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
     for step in steps.removesuffix(".").split("."):
         if not rows and not re.search("[:;=]", step):
             rows.append(("plan", step.replace(",", ", "), "", ""))

@@ -1,8 +1,7 @@
 """Sampling answers: `sample` is the one function that everything calls, with a choice of three engines.
 
-`cpu` (phi_lab/sampling/cpu.py) is a decoding loop for the small models of this course, four times as fast as
-`model.generate` with them. `hf` is `model.generate`, the reference: the tests hold both to the same distribution.
-`vllm` is for models that need a GPU.
+`cpu` is a decoding loop for the small models of this course, with which `model.generate` is slow. `hf` is
+`model.generate`, the reference: the tests hold both to the same distribution. `vllm` is for models that need a GPU.
 
 Log-probabilities are those of the distribution that was sampled from, that is of logits / temperature; at temperature
 0 the choice is greedy and log-probabilities are those of temperature 1.

@@ -1,15 +1,17 @@
 """The engine `vllm`, for models that need a GPU; written to vLLM's documentation and not yet run on a GPU."""
 
 import gc
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from phi_lab.core.errors import UserError
+from phi_lab.core.seeds import derive_seed
 from phi_lab.model import shapes
 from phi_lab.sampling.params import Completion, SamplingParams, Tick
 
-_engines: dict[tuple[str, int], object] = {}  # at most one, by (folder, context length): starting it takes a minute
+_engines: dict[tuple[str, int], Any] = {}  # at most one, by (folder, context length): starting it takes a minute
 
 
 def require_vllm() -> None:
@@ -20,7 +22,7 @@ def require_vllm() -> None:
         raise UserError("the engine vllm needs a GPU and pip install -c constraints.txt -e '.[gpu]'") from None
 
 
-def _engine(folder: str, context: int):
+def _engine(folder: str, context: int) -> Any:
     """vLLM for the weights in `folder` and sequences of `context` tokens, held for the next call."""
     from vllm import LLM
 
@@ -54,7 +56,7 @@ def generate(
             temperature=params.temperature, top_p=params.top_p, top_k=-1, max_tokens=params.max_tokens,
             stop_token_ids=sorted(stops), detokenize=False,
             logprobs=0,  # of the chosen token alone
-            seed=(params.seed * 1_000_003 + i) % 2**31,  # each its own, or the samples of a prompt would be the same
+            seed=derive_seed(params.seed, i) % 2**31,  # each its own, or the samples of a prompt would be the same
         )
         for i in range(len(prompts))
     ]
@@ -67,6 +69,6 @@ def generate(
     return [(list(output.token_ids), _logprobs(output)) for output in outputs]
 
 
-def _logprobs(output) -> list[float]:
+def _logprobs(output: Any) -> list[float]:
     """Of the chosen tokens of one of vLLM's outputs."""
     return [step[token].logprob for token, step in zip(output.token_ids, output.logprobs, strict=True)]
