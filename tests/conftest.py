@@ -56,7 +56,8 @@ def shipped():
 SMOKE = presets.SMOKE
 TINY = replace(
     SMOKE,
-    distillation=schema.DistillationConfig(6, validation_questions=3, shipped_questions=2, samples=4, max_new_tokens=160),
+    distillation=schema.DistillationConfig(
+        6, validation_questions=3, shipped_questions=2, samples=4, max_new_tokens=160),
     mid=replace(SMOKE.mid, steps=4, eval_steps=2, batch_size=2),
     sft=replace(SMOKE.sft, steps=3, documents=12, batch_size=4),
     dpo=replace(SMOKE.dpo, max_pairs=8, batch_size=4, max_student_nll=1e9, on_policy_questions=6),

@@ -1,1 +1,5 @@
-"""Whole runs: the chain of stages, experiments, planning, launching, export, notebooks."""
+"""Whole runs. `run` is the chain of stages, made of `stage_runner` (one stage), `run_data`, `measure` and `arms`.
+
+`experiment` repeats chains with controls, `launch` starts training processes, `plan` counts what a GPU scale costs,
+`export` and `publish` carry models away, `notebooks` executes the course, `bench` measures speed.
+"""

@@ -1,8 +1,10 @@
-"""How fast is this computer at what the lab does? Each figure is a ratio within one interleaved run: machines are
-noisy, and ours and theirs, measured in turn, meet the same noise.
+"""The speed of this computer at what the lab does: rollouts, training and verification, each as a ratio to a baseline.
 
-"Theirs" is what a user gets without this package: `model.generate`, TRL's trainers as they come (packing and data
-handling included), a bare PyTorch loop, math-verify. Both sides get the same model, rows, prompts and optimizer.
+Machines are noisy; ours and the baseline are measured in turn, so that both meet the same noise.
+
+The baseline ("theirs") is what a user gets without this package: `model.generate`, TRL's trainers as they come (packing
+and data handling included), a bare PyTorch loop, math-verify. Both sides get the same model, rows, prompts and
+optimizer.
 
     phi-lab bench --json bench.json
 """
@@ -37,14 +39,14 @@ from phi_lab.stages.training import TrainingResult
 from phi_lab.verify import reference, verify
 
 RUNS = 3
-STEPS = 36  # of our SFT in one measurement; two thirds of them of Rollout DPO, a twelfth of GRPO
-TRLS_OWN: dict[str, int] = {}  # rows that TRL packs by default: eight of 1,024 tokens
-PROMPTS = (32, 256)  # sampled eight times each, and once each
-DECADES = (4, 40, 400)  # prompts sampled eight times each, and training steps: does time grow with them?
+STEPS = 36  # of our SFT in one measurement; two thirds as many of Rollout DPO, a twelfth of GRPO
+TRL_DEFAULT_ROWS: dict[str, int] = {}  # TRL's own packing: eight rows of 1,024 tokens
+PROMPTS = (32, 256)  # prompts with eight samples each, and with one each
+DECADES = (4, 40, 400)  # prompts with eight samples each, and training steps: how time grows with their number
 
 
-class Lab:
-    """The same model, rows and prompts for both sides. Methods give useful tokens, pairs, steps or texts a second."""
+class Workloads:
+    """The same model, rows and prompts for both sides. Methods return useful tokens, pairs, steps or texts a second."""
 
     def __init__(self, folder: Path):
         self.folder, self.tokenizer = folder, checkpoints.load_tokenizer()
@@ -58,20 +60,22 @@ class Lab:
             "activation_checkpointing": False, "learning_rate": 1e-5,
         }
 
-    def rollouts(self, engine: str, prompts: int, samples: int) -> float:
-        asked = [problem["prompt"] for problem in self.hard[:prompts]]
+    def rollouts(self, engine: str, count: int, samples: int) -> float:
+        """Sampled tokens a second, for `count` prompts."""
+        prompts = [problem["prompt"] for problem in self.hard[:count]]
         began = time.perf_counter()
         params = sampling.SamplingParams(n=samples, temperature=1.0, max_tokens=256)
         groups = sampling.sample(
-            checkpoints.load(SHIPPED / "sft"), self.tokenizer, asked, params, engine=engine, quiet=True
+            checkpoints.load(SHIPPED / "sft"), self.tokenizer, prompts, params, engine=engine, quiet=True
         )
-        return sum(len(one.ids) for group in groups for one in group) / (time.perf_counter() - began)
+        return sum(len(sample.ids) for group in groups for sample in group) / (time.perf_counter() - began)
 
     def roofline(self) -> float:
-        """Tokens a second if a rollout were matrix products alone, as fast as large ones."""
+        """Tokens a second if rollouts were matrix products alone, at the speed of large ones."""
         return gflops() * 1e9 / (2 * sum(weight.numel() for weight in checkpoints.load(SHIPPED / "sft").parameters()))
 
     def sft(self) -> float:
+        """Training tokens a second."""
         result = self._fit(STEPS)
         return result.train_tokens / result.seconds
 
@@ -83,13 +87,13 @@ class Lab:
         ))
 
     def growth(self) -> dict[str, float]:
-        """How time grows with rollouts and with training tokens, as an exponent over two decades; 1 is linear."""
+        """The exponents with which time grows with rollouts and with training steps, over two decades; 1 is linear."""
         rollouts = [_timed(lambda n=n: self.rollouts("cpu", n, 8)) for n in DECADES]
         training = [self._fit(n).seconds for n in DECADES]
         return {"rollouts_exponent": exponent(DECADES, rollouts), "training_exponent": exponent(DECADES, training)}
 
     def sft_trl(self, steps: int, **rows: int) -> float:
-        """Tokens a second in TRL's packing of so many steps."""
+        """Training tokens a second of TRL, with its packing."""
         text = [{"prompt": chat.prompt_text(row["prompt"]), "completion": row["completion"]} for row in self.right]
         arguments = SFTConfig(**self.quiet, max_steps=steps, packing=True, **rows)
         trainer = _silent(lambda: SFTTrainer(
@@ -115,7 +119,7 @@ class Lab:
         return len(rows) * config.row_length / (time.perf_counter() - began)
 
     def dpo(self) -> float:
-        """Pairs a second, without the choice of wrong rollouts, which TRL has not."""
+        """Pairs a second, without the selection of wrong rollouts, which TRL does not have."""
         config = replace(presets.LAB.dpo, max_pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch_size)
         right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
         return config.max_pairs / _silent(lambda: rollout_dpo.train(
@@ -123,6 +127,7 @@ class Lab:
         )).seconds
 
     def dpo_trl(self) -> float:
+        """Pairs a second of TRL."""
         config = replace(presets.LAB.dpo, max_pairs=STEPS // 6 * presets.LAB.dpo.batch_size)
         rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), config, 0,
                                       rollout_dpo.pair_closest_length)
@@ -134,18 +139,20 @@ class Lab:
         return config.max_pairs / seconds
 
     def grpo(self) -> float:
-        """Steps a second, without the choice of prompts, which TRL has not."""
-        config, asked = replace(presets.LAB.grpo, steps=STEPS // 12), arithmetic.sample_problems(200, 1)
+        """Steps a second, without the selection of prompts, which TRL does not have."""
+        config, problems = replace(presets.LAB.grpo, steps=STEPS // 12), arithmetic.sample_problems(200, 1)
         return config.steps / _silent(lambda: grpo.train(
-            SHIPPED / "dpo", asked, self.folder / "grpo", config, seed=0, select=lambda ask, all, *_: all
+            SHIPPED / "dpo", problems, self.folder / "grpo", config, seed=0, select=lambda ask, all, *_: all
         )).seconds
 
     def grpo_trl(self) -> float:
-        config, asked = presets.LAB.grpo, arithmetic.sample_problems(200, 1)
-        rows = [{"prompt": chat.prompt_text(problem.prompt), "answer": problem.answer} for problem in asked]
+        """Steps a second of TRL."""
+        config, problems = presets.LAB.grpo, arithmetic.sample_problems(200, 1)
+        rows = [{"prompt": chat.prompt_text(problem.prompt), "answer": problem.answer} for problem in problems]
         arguments = GRPOConfig(
-            **self.quiet, max_steps=1, num_generations=config.group_size, temperature=config.temperature_start, beta=0.0,
-            per_device_train_batch_size=config.prompts_per_step * config.group_size, max_completion_length=config.max_new_tokens,
+            **self.quiet, max_steps=1, num_generations=config.group_size, temperature=config.temperature_start,
+            per_device_train_batch_size=config.prompts_per_step * config.group_size, beta=0.0,
+            max_completion_length=config.max_new_tokens,
         )
         trainer = _silent(lambda: GRPOTrainer(
             checkpoints.load(SHIPPED / "dpo"), args=arguments,
@@ -155,7 +162,7 @@ class Lab:
         return arguments.max_steps / _seconds(trainer)
 
     def texts(self, long: bool) -> list[tuple[str, str]]:
-        """(completion, gold): with `long`, thousands of characters of work in prose and formulas before the answer."""
+        """(completion, gold) pairs; with `long`, thousands of characters in prose and formulas precede the answer."""
         work = "So we get $\\frac{38}{24}=\\frac{19}{12}$, and then $x^2-5x+6=(x-2)(x-3)$ by the steps above. " * 60
         return [
             (f"{work if long else 'That makes '}The answer is \\boxed{{{n}}}.", str(n))
@@ -163,34 +170,37 @@ class Lab:
         ]
 
     def verify(self, long: bool) -> float:
+        """Texts a second."""
         pairs = self.texts(long)
         return len(pairs) / _timed(lambda: [verify(text, gold) for text, gold in pairs])
 
     def math_verify(self, long: bool) -> float:
+        """Texts a second of math-verify."""
         pairs = self.texts(long)[:: 5 if long else 3]
-        reference.ask(pairs[:1])  # the time to start a process is no part of it
+        reference.ask(pairs[:1])  # starts its process, whose time does not count
         return len(pairs) / _timed(lambda: _silent(lambda: reference.ask(pairs)))
 
 
 def bench(path: Path | None) -> dict:
-    """Measure, print and, with a path, write every figure. Takes about twelve minutes on two cores."""
+    """Measure and print every figure, and write them to `path`. Takes about twelve minutes on two cores."""
     with tempfile.TemporaryDirectory() as folder, Bar(10 * RUNS, "bench", "pair") as bar:
-        lab, (few, many) = Lab(Path(folder)), PROMPTS
-        growing = lab.growth()
+        lab, (few, many) = Workloads(Path(folder)), PROMPTS
+        growth = lab.growth()
         lab.dpo()
         lab.grpo()
-        peak = peak_rss_mb()  # of ours: what theirs take comes after
-        same = {"per_device_train_batch_size": presets.LAB.mid.batch_size, "max_length": presets.LAB.mid.row_length}
+        peak = peak_rss_mb()  # of ours; the baselines run later
+        mid = presets.LAB.mid
+        same_rows = {"per_device_train_batch_size": mid.batch_size, "max_length": mid.row_length}
 
         def ratio(ours: Callable[[], float], theirs: Callable[[], float]) -> dict:
-            """`RUNS` pairs of rates, in turn: ours/theirs as median, lowest and highest, and the rates' medians."""
+            """`RUNS` pairs of rates in turn: ours/theirs as median, lowest and highest, and the rates' medians."""
             pairs = []
             for _ in range(RUNS):
                 pairs.append((ours(), theirs()))
                 bar.update(1)
-            ratios = [one / other for one, other in pairs]
-            rates = {"ours": median(one for one, _ in pairs), "theirs": median(other for _, other in pairs)}
-            return {"ratio": median(ratios), "low": min(ratios), "high": max(ratios), "runs": RUNS, **rates}
+            ratios = [our_rate / their_rate for our_rate, their_rate in pairs]
+            return {"ratio": median(ratios), "low": min(ratios), "high": max(ratios), "runs": RUNS,
+                    "ours": median(pair[0] for pair in pairs), "theirs": median(pair[1] for pair in pairs)}
 
         figures = {
             "rollouts_vs_generate": ratio(lambda: lab.rollouts("cpu", few, 8), lambda: lab.rollouts("hf", few, 8)),
@@ -198,33 +208,34 @@ def bench(path: Path | None) -> dict:
                 lambda: lab.rollouts("cpu", many, 1), lambda: lab.rollouts("hf", many, 1)
             ),
             "rollouts_vs_roofline": ratio(lambda: lab.rollouts("cpu", few, 8), lab.roofline),
-            "sft_vs_trl_packing": ratio(lab.sft, lambda: lab.sft_trl(2, **TRLS_OWN)),
-            "sft_vs_trl_packing_same_rows": ratio(lab.sft, lambda: lab.sft_trl(4, **same)),
+            "sft_vs_trl_packing": ratio(lab.sft, lambda: lab.sft_trl(2, **TRL_DEFAULT_ROWS)),
+            "sft_vs_trl_packing_same_rows": ratio(lab.sft, lambda: lab.sft_trl(4, **same_rows)),
             "sft_vs_bare_loop": ratio(lab.sft, lab.sft_bare),
             "dpo_vs_trl": ratio(lab.dpo, lab.dpo_trl),
             "grpo_step_vs_trl": ratio(lab.grpo, lab.grpo_trl),
             "verify_vs_math_verify_long": ratio(lambda: lab.verify(True), lambda: lab.math_verify(True)),
             "verify_vs_math_verify_short": ratio(lambda: lab.verify(False), lambda: lab.math_verify(False)),
-        } | growing
+        } | growth
     rates = {name: value["ours"] for name, value in figures.items() if isinstance(value, dict)}
     figures |= {
         "ladder_seconds": _ladder_seconds(rates),
         "matmul_gflops": gflops(), "peak_rss_mb": peak,
     }
-    told = "{ratio:.2f} [{low:.2f}, {high:.2f}], {ours:,.1f} against {theirs:,.1f} a second"
+    line = "{ratio:.2f} [{low:.2f}, {high:.2f}], {ours:,.1f} against {theirs:,.1f} a second"
     for name, value in figures.items():
-        print(f"{name}: {told.format(**value) if isinstance(value, dict) else f'{value:,.2f}'}")
+        print(f"{name}: {line.format(**value) if isinstance(value, dict) else f'{value:,.2f}'}")
     if path:
         write_json(path, figures)
     return figures
 
 
 def _ladder_seconds(rates: dict[str, float]) -> float:
-    """The lab's training at these rates, all of mid-training's steps taken; a run's own seconds are in ladder.json."""
+    """Seconds of the lab's training at these rates, with all steps of mid-training; ladder.json has those of a run."""
     lab, tokens = presets.LAB, 100  # of a mean answer with its question
-    read = lab.mid.steps * lab.mid.batch_size * lab.mid.row_length + lab.sft.steps * lab.sft.batch_size * tokens
-    probes = lab.grpo.candidate_prompts * (1 + 0.3 * (lab.grpo.probe_rollouts - 1)) * tokens  # three of ten fail at first
-    return (read / rates["sft_vs_bare_loop"] + lab.dpo.max_pairs / rates["dpo_vs_trl"]
+    trained = lab.mid.steps * lab.mid.batch_size * lab.mid.row_length + lab.sft.steps * lab.sft.batch_size * tokens
+    answers = 1 + 0.3 * (lab.grpo.probe_rollouts - 1)  # to a candidate: three of ten fail at first and get the others
+    probes = lab.grpo.candidate_prompts * answers * tokens
+    return (trained / rates["sft_vs_bare_loop"] + lab.dpo.max_pairs / rates["dpo_vs_trl"]
             + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])
 
 
@@ -246,13 +257,13 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _silent(work: Callable[[], object]):
-    """The result of `work`, its progress bars unseen: they would cross the benchmark's own."""
+    """The result of `work` without its output: its progress bars would mix with the benchmark's."""
     with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
         return work()
 
 
 def _plain(trainer):
-    """The same trainer, without its lines of metrics."""
+    """The same trainer without the callback that prints metrics."""
     trainer.remove_callback(PrinterCallback)
     return trainer
 

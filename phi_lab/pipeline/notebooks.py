@@ -1,8 +1,8 @@
-r"""The notebooks: made from plain Python files, executed in order, their outputs taken back clean.
+r"""The notebooks: built from plain Python files, executed in order; their outputs are cleaned and committed.
 
-`notebooks/source/*.py` (jupytext's percent format) is what people edit and review; `notebooks/*.ipynb` is made from it.
-A run of the course executes every notebook in one run folder, so that each continues where the one before it ended, and
-keeps the executed copies in `<run>/notebooks`. A stopped course goes on with the same command.
+`notebooks/source/*.py` (jupytext's percent format) is what people edit and review; `notebooks/*.ipynb` is built from
+it. A run of the course executes every notebook in one run folder, so that each continues where the one before it ended,
+and saves the executed copies in `<run>/notebooks`. A stopped course continues with the same command.
 
     phi-lab course --out runs/course && phi-lab notebooks --outputs-from runs/course
 """
@@ -46,21 +46,21 @@ def build(source: Path) -> nbformat.NotebookNode:
 
 
 def code(notebook: nbformat.NotebookNode) -> list[str]:
-    """The code cells, as text."""
+    """The source of each code cell."""
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def convert(outputs_from: RunFolder | None = None, sources: Path = SOURCES, folder: Path = paths.NOTEBOOKS) -> None:
-    """Write the notebooks again from their sources.
+    """Build the notebooks from their sources and write them.
 
-    Outputs come from the executed copies in `outputs_from`, a run folder; without it those that are there stay
-    in every notebook whose code is unchanged. Raises UserError where an executed copy is missing or has other code.
+    Outputs are taken from the executed copies in the run `outputs_from`; without it every notebook whose code is
+    unchanged keeps its outputs. Raises UserError where an executed copy is missing or has other code.
     """
     for source in sorted(sources.glob("*.py")):
         fresh, target = build(source), folder / f"{source.stem}.ipynb"
         executed = outputs_from.notebooks / target.name if outputs_from else target
-        if executed.exists() and code(found := nbformat.read(executed, 4)) == code(fresh):
-            _take_outputs(fresh, found, outputs_from.path if outputs_from else None)
+        if executed.exists() and code(copy := nbformat.read(executed, 4)) == code(fresh):
+            _take_outputs(fresh, copy, outputs_from.path if outputs_from else None)
         elif outputs_from:
             raise UserError(
                 f"{executed} is missing or was run with other code: `phi-lab course --out {outputs_from.path}` first"
@@ -78,22 +78,22 @@ def run_course(run: RunFolder, profile: str = "lab") -> Path:
     open_run(run, presets.run_config("cpu", profile), 0)
     sources, began = sorted(SOURCES.glob("*.py")), time.perf_counter()
     plan = {source: int(TIME.search(source.read_text())[1 if profile == "lab" else 2]) for source in sources}
-    spent = expected = 0.0
+    spent = expected = 0.0  # seconds, of the notebooks executed so far
     for number, source in enumerate(sources, 1):
         target, notebook = run.notebooks / f"{source.stem}.ipynb", build(source)
         if target.exists() and code(nbformat.read(target, 4)) == code(notebook):
             print(f"[{number}/{len(sources)}] {source.stem}: done before")
             continue
         pace = spent / expected if expected else 1.0  # how this computer compares with the one the times are from
-        left = pace * sum(plan[later] for later in sources[number - 1 :])
+        left = pace * sum(plan[remaining] for remaining in sources[number - 1 :])
         print(
             f"[{number}/{len(sources)}] {source.stem}: about {_minutes(pace * plan[source])} of {_minutes(left)} left"
         )
         started = time.perf_counter()
         _execute(notebook, run, profile, source.stem, pace * plan[source])
-        took = time.perf_counter() - started
-        print(f"      {took:.0f} s")
-        spent, expected = spent + took, expected + plan[source]
+        seconds = time.perf_counter() - started
+        print(f"      {seconds:.0f} s")
+        spent, expected = spent + seconds, expected + plan[source]
         target.parent.mkdir(parents=True, exist_ok=True)
         files.atomic_write(target, nbformat.writes(notebook).encode())  # whole or not at all
     page = report.write_report(run.path)
@@ -102,13 +102,13 @@ def run_course(run: RunFolder, profile: str = "lab") -> Path:
 
 
 def _execute(notebook: nbformat.NotebookNode, run: RunFolder, profile: str, name: str, expected: float) -> None:
-    """Run one notebook's cells in a fresh kernel; a bar counts the seconds it is expected to take."""
+    """Execute one notebook in a new kernel, with a progress bar over the seconds it is expected to take."""
     environment = {**os.environ, "PHI_LAB_RUN": str(run.path), "PHI_LAB_PROFILE": profile, "PHI_LAB_SEED": "0",
                    "PHI_LAB_SCALE": "cpu"}
-    bar, over = Bar(max(1, round(expected)), name, "s"), threading.Event()
+    bar, finished = Bar(max(1, round(expected)), name, "s"), threading.Event()
 
     def tick() -> None:
-        while not over.wait(1.0):
+        while not finished.wait(1.0):
             bar.update(1 if bar.n < bar.total else 0)
 
     client = NotebookClient(
@@ -118,7 +118,7 @@ def _execute(notebook: nbformat.NotebookNode, run: RunFolder, profile: str, name
     clock = threading.Thread(target=tick, daemon=True)
     clock.start()
     try:
-        client.execute(env=environment, stderr=subprocess.DEVNULL)  # the kernel's own log, not the page's
+        client.execute(env=environment, stderr=subprocess.DEVNULL)  # the kernel's own log
     except CellExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
@@ -127,9 +127,9 @@ def _execute(notebook: nbformat.NotebookNode, run: RunFolder, profile: str, name
         nbformat.write(notebook, failed)
         raise UserError(f"{name} stopped at {error.ename}: {error.evalue}; the page is in {failed}") from None
     except (DeadKernelError, AssertionError):  # Ctrl-C too: nbclient takes the signal, ends the kernel, then misses it
-        raise UserError(f"{name}: the kernel was stopped; the same command goes on with this notebook") from None
+        raise UserError(f"{name}: the kernel was stopped; the same command continues with this notebook") from None
     finally:
-        over.set()
+        finished.set()
         clock.join()
         bar.close()
 
@@ -141,34 +141,34 @@ def _minutes(seconds: float) -> str:
 # ------------------------------------------------------------------ outputs
 
 
-def _take_outputs(fresh: nbformat.NotebookNode, executed: nbformat.NotebookNode, out: Path | None) -> None:
-    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
-    for number, (cell, found) in enumerate(
-        zip([c for c in fresh.cells if c.cell_type == "code"], cells, strict=True), 1
-    ):
-        cell.outputs = clean(found.outputs, [str(path) for path in (out and out.resolve(), paths.ROOT) if path])
-        cell.execution_count = number if found.execution_count else None
-        for output in cell.outputs:
+def _take_outputs(fresh: nbformat.NotebookNode, executed: nbformat.NotebookNode, run_path: Path | None) -> None:
+    """Copy the cleaned outputs of an executed notebook into one with the same code cells."""
+    sources, targets = ([cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in (executed, fresh))
+    hidden_paths = [str(path) for path in (run_path and run_path.resolve(), paths.ROOT) if path]
+    for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
+        target.outputs = clean(source.outputs, hidden_paths)
+        target.execution_count = number if source.execution_count else None
+        for output in target.outputs:
             if "execution_count" in output:
                 output["execution_count"] = number
 
 
-def clean(outputs: list, paths: list[str]) -> list[nbformat.NotebookNode]:
+def clean(outputs: list, hidden_paths: list[str]) -> list[nbformat.NotebookNode]:
     """Outputs worth committing: no progress bars, warnings, widgets, times or paths of the machine that made them."""
-    kept: list[nbformat.NotebookNode] = []
+    cleaned: list[nbformat.NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream":
             if output.name == "stderr":
                 continue
-            if kept and kept[-1].output_type == "stream":
-                kept[-1].text += output.text
+            if cleaned and cleaned[-1].output_type == "stream":
+                cleaned[-1].text += output.text
                 continue
-        elif any("widget" in kind for kind in output.get("data", {})):
+        elif any("widget" in mime_type for mime_type in output.get("data", {})):
             continue
-        kept.append(nbformat.from_dict(output))
-    for output in kept:
-        for holder in (output, output.get("data", {})):
-            for kind in [k for k, value in holder.items() if isinstance(value, str) and not k.startswith("image/")]:
-                for path in paths:
-                    holder[kind] = holder[kind].replace(f"{path}/", "").replace(path, ".")
-    return kept
+        cleaned.append(nbformat.from_dict(output))
+    for output in cleaned:
+        for fields in (output, output.get("data", {})):
+            for key in [k for k, value in fields.items() if isinstance(value, str) and not k.startswith("image/")]:
+                for path in hidden_paths:
+                    fields[key] = fields[key].replace(f"{path}/", "").replace(path, ".")
+    return cleaned

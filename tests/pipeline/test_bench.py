@@ -27,7 +27,7 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(presets, "LAB", small)
     monkeypatch.setattr(bench, "RUNS", 2)
     monkeypatch.setattr(bench, "STEPS", 12)
-    monkeypatch.setattr(bench, "TRLS_OWN", {"per_device_train_batch_size": 2, "max_length": 64})
+    monkeypatch.setattr(bench, "TRL_DEFAULT_ROWS", {"per_device_train_batch_size": 2, "max_length": 64})
     monkeypatch.setattr(bench, "PROMPTS", (4, 8))
     monkeypatch.setattr(bench, "DECADES", (2, 8))
     assert cli.main(["bench", "--json", str(tmp_path / "bench.json")]) == 0

@@ -48,7 +48,8 @@ def test_a_chain_is_one_row_with_every_arm(queue):
 def test_a_control_starts_where_its_stage_started_and_takes_its_compute(queue, stage):
     folder, stage, control = queue / "seed-3", stage.split("-")[0], stage if "-" in stage else f"{stage}-control"
     started = [read_json(folder / name / "student.json") for name in (stage, control)]
-    second, rung, control = control == "grpo-sft", stage_runner.finished_result(StageFolder(folder / stage)), stage_runner.finished_result(StageFolder(folder / control))
+    second = control == "grpo-sft"
+    rung, control = (stage_runner.finished_result(StageFolder(folder / name)) for name in (stage, control))
     assert started[0] == started[1]
     a_step = control.train_tokens / control.metrics[-1]["step"]
     if stage == "grpo" and not second:  # its control is counted in epochs

@@ -82,10 +82,11 @@ def test_the_card_of_a_stage_that_started_from_a_shipped_checkpoint_says_so(tmp_
     assert "Training began from the checkpoint of mid that phi-lab ships" in text
     assert "That checkpoint of mid, on the same problems:" in text and "| hard | 0.6 | 2000 | 37.5 % |" in text
     assert "model-index" not in text and "| hard | 0.6 | 2000 | 50.0 % |" in text
-    text = (export.export(RunFolder(finished), tmp_path / "mid", "mid") / "README.md").read_text()  # that one began from the base
+    text = (export.export(RunFolder(finished), tmp_path / "mid", "mid") / "README.md").read_text()  # from the base
     assert "model-index" in text and "ships" not in text and "25.0" in text
     shutil.rmtree(finished / "mid")  # as `--from sft` leaves it
-    assert "checkpoint of mid that phi-lab ships" in (export.export(RunFolder(finished), tmp_path / "2") / "README.md").read_text()
+    text = (export.export(RunFolder(finished), tmp_path / "2") / "README.md").read_text()
+    assert "checkpoint of mid that phi-lab ships" in text
 
 
 LONG = {

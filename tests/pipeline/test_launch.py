@@ -24,12 +24,12 @@ from phi_lab.pipeline import arms, experiment, launch, notebooks, run, stage_run
 from phi_lab.stages import sft
 from phi_lab.stages.packing import pack_best_fit
 
-NUMBERS = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
+CONFIG = replace(presets.SMOKE, mid=replace(presets.SMOKE.mid, muon=False))
 
 
 def opened(folder, data):
     """A run folder with a small distilled set, made for every test anew."""
-    run.open_run(RunFolder(folder), NUMBERS, 0)
+    run.open_run(RunFolder(folder), CONFIG, 0)
     (folder / "data").mkdir()
     for name, source in (("right", "train-right"), ("validation", "validation-right"), ("wrong", "wrong")):
         (folder / "data" / f"{name}.jsonl").write_text((data / f"{source}.jsonl").read_text())
@@ -48,13 +48,13 @@ def test_numbers_come_back_from_a_config():
 @pytest.mark.slow
 def test_two_launched_processes_leave_what_one_leaves(tmp_path, data):
     folders = [opened(tmp_path / name, data) for name in ("one", "two")]
-    said = []
+    lines = []
 
     def sixteen(lengths, row_length):  # at the end of an epoch nothing is left over, which two would share differently
         return pack_best_fit(lengths, row_length)[:16]
 
     alone, together = (
-        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, said.append, launch.local(count), pack=sixteen)
+        stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0, lines.append, launch.local(count), pack=sixteen)
         for folder, count in zip(folders, (1, 2), strict=True)
     )
     assert (folders[1] / "mid" / "launch.log").is_file() and not (folders[0] / "mid" / "launch.log").exists()
@@ -65,7 +65,8 @@ def test_two_launched_processes_leave_what_one_leaves(tmp_path, data):
     assert losses[1] == pytest.approx(losses[0], abs=1e-3) and len(losses[0]) > 0
     costs = [read_json(folder / "mid" / "done.json") for folder in folders]
     assert costs[0].keys() == costs[1].keys() and costs[0]["train_tokens"] == costs[1]["train_tokens"]
-    assert said[-1].startswith("mid: ") and stage_runner.run_stage("mid", RunFolder(folders[1]), NUMBERS, 0, said.append) == together
+    assert lines[-1].startswith("mid: ")
+    assert stage_runner.run_stage("mid", RunFolder(folders[1]), CONFIG, 0, lines.append) == together
 
 
 @pytest.mark.slow
@@ -77,7 +78,7 @@ def test_a_learner_s_function_travels(tmp_path, data):
         note.write_text(str(os.getpid()))
         return pack_best_fit(lengths, row_length)[:16]
 
-    result = stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=launch.local(2), pack=mine)
+    result = stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0, launcher=launch.local(2), pack=mine)
     assert int(note.read_text()) != os.getpid() and result.metrics
     assert not StageFolder(folder / "mid").functions.exists()
 
@@ -104,13 +105,13 @@ def test_a_run_folder_from_elsewhere_brings_no_code(tmp_path):
 def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
     folder = opened(tmp_path / "run", data)
     with pytest.raises(UserError, match=r"^a batch of 8 cannot be divided among 3 processes: choose a divisor of it$"):
-        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=launch.local(3))
+        stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0, launcher=launch.local(3))
     with pytest.raises(UserError, match="no-such-command: No such file.*a launcher is a command"):
-        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=["no-such-command"])
+        stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0, launcher=["no-such-command"])
     with pytest.raises(UserError, match=r"mid: the launched processes failed; .*launch\.log says why"):
-        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=["false"])
+        stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0, launcher=["false"])
     with pytest.raises(UserError, match="the launched processes failed"):
-        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=["true"])
+        stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0, launcher=["true"])
     capsys.readouterr()
     assert cli.main(["stage", "rl", "--out", str(folder)]) == 2
     assert "unknown stage 'rl': choose one of mid, sft, dpo, grpo" in capsys.readouterr().err
@@ -122,11 +123,13 @@ def test_what_goes_wrong_is_one_line(tmp_path, data, capsys):
 
 
 def test_who_launches_what(monkeypatch):
-    assert launch.default_launcher(presets.FULL) == launch.default_launcher(presets.LAB) == launch.local(1) == () and launch.count(()) == 1
+    assert launch.default_launcher(presets.FULL) == launch.default_launcher(presets.LAB) == launch.local(1) == ()
+    assert launch.count(()) == 1
     assert launch.count(launch.local(3)) == 3 and launch.count(["srun", "torchrun"]) is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [launch.count(launch.default_launcher(one)) for one in (presets.FULL, presets.LORA, presets.LAB)] == [4, 1, 1]
+    launchers = [launch.default_launcher(config) for config in (presets.FULL, presets.LORA, presets.LAB)]
+    assert [launch.count(launcher) for launcher in launchers] == [4, 1, 1]
     assert launch.default_launcher(presets.LORA) == (*launch.TORCHRUN, "1")  # one process that sees one GPU
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert launch.default_launcher(presets.LAB) == ()
@@ -191,7 +194,7 @@ def test_each_launched_process_counts_the_memory_before_it_loads(tmp_path, data,
 
 def test_launched_processes_that_cannot_share_a_batch_end_before_they_look_at_data(tmp_path, monkeypatch):
     """Behind a launcher of somebody's own only they know their number."""
-    run.open_run(RunFolder(tmp_path / "run"), NUMBERS, 0)  # and no data
+    run.open_run(RunFolder(tmp_path / "run"), CONFIG, 0)  # and no data
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.setattr(checkpoints, "load", lambda *_, **__: pytest.fail("it loads"))
     with pytest.raises(UserError, match="^a batch of 8 cannot be divided among 3 processes: choose a divisor of it$"):
@@ -212,9 +215,9 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it samples or trains"))
     folder = opened(tmp_path / "opened", data)  # a notebook gets there step by step
     for train in (
-        lambda: arms.run_on_policy_dpo(RunFolder(folder), NUMBERS, 0),
-        lambda: experiment.sft_of_the_base(RunFolder(folder), NUMBERS, 0),
-        lambda: stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0),
+        lambda: arms.run_on_policy_dpo(RunFolder(folder), CONFIG, 0),
+        lambda: experiment.sft_of_the_base(RunFolder(folder), CONFIG, 0),
+        lambda: stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0),
         lambda: cli.main(["stage", "mid", "--out", str(folder)]) == 2 and launch.require_one_gpu(),  # by hand
     ):
         with pytest.raises(UserError, match=words):
@@ -248,7 +251,7 @@ def test_ctrl_c_ends_the_launched_processes_too(tmp_path, data, monkeypatch):
 
     monkeypatch.setattr(launch.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        stage_runner.run_stage("mid", RunFolder(folder), NUMBERS, 0, launcher=[sys.executable, "-c", script, str(note)])
+        stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0, launcher=[sys.executable, "-c", script, str(note)])
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
 

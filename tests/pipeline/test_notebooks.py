@@ -97,7 +97,8 @@ def test_every_part_is_there(name, page):
 
 
 def test_every_check_is_used_somewhere():
-    code = "\n".join(text for name in NAMES for text in notebooks.code(notebooks.build(notebooks.SOURCES / f"{name}.py")))
+    pages = [notebooks.build(notebooks.SOURCES / f"{name}.py") for name in NAMES]
+    code = "\n".join(text for page in pages for text in notebooks.code(page))
     constants = {key for key, value in vars(checks).items() if isinstance(value, checks.Check)}
     assert {found for found in re.findall(r"checks\.([A-Z_]+)\.use", code)} == constants
 
@@ -180,7 +181,8 @@ def test_a_failing_notebook_is_one_clear_line_and_a_page(small, tmp_path):
 def test_ctrl_c_is_one_clear_line(small, tmp_path):
     (small / "source" / "00_tiny.py").write_text(SOURCE.replace("1 + 1", "import time\n\ntime.sleep(60)"))
     program = (
-        "import pathlib, sys; from phi_lab import cli; from phi_lab.pipeline import notebooks as course; folder = pathlib.Path(sys.argv[1]);"
+        "import pathlib, sys; from phi_lab import cli; from phi_lab.pipeline import notebooks as course;"
+        "folder = pathlib.Path(sys.argv[1]);"
         "course.paths.NOTEBOOKS, course.SOURCES = folder, folder / 'source';"
         "sys.exit(cli.main(['course', '--profile', 'smoke', '--out', sys.argv[2]]))"
     )

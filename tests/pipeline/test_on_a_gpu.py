@@ -28,7 +28,8 @@ def packed(lengths: tuple[int, ...], seed: int) -> dict[str, torch.Tensor]:
 
 def test_flex_attention_sees_what_torchs_own_attention_sees():
     """In packed rows, forward and backward; and no document sees its neighbour."""
-    flex, own = (checkpoints.load(paths.SHIPPED / "sft", HardwareConfig(attention=name)) for name in ("flex_attention", "sdpa"))
+    flex, own = (checkpoints.load(paths.SHIPPED / "sft", HardwareConfig(attention=name))
+                 for name in ("flex_attention", "sdpa"))
     for seed, lengths in enumerate(PACKINGS):
         batch = packed(lengths, seed)
         with torch.no_grad():

@@ -92,7 +92,8 @@ ON_AN_H200 = [
 @pytest.mark.parametrize(("adapter", "row", "rows", "kept", "speed", "memory"), ON_AN_H200)
 def test_plan_is_within_fifteen_percent_of_what_an_h200_did(adapter, row, rows, kept, speed, memory):
     one = {None: presets.FULL, "lora": presets.LORA, "qlora": presets.QLORA}[adapter].mid.hardware
-    hardware, shape, card = replace(one, gradient_checkpointing=not kept), gpu_costs.Shape("phi-4-mini"), gpu_costs.CARDS["h200"]
+    hardware = replace(one, gradient_checkpointing=not kept)
+    shape, card = gpu_costs.Shape("phi-4-mini"), gpu_costs.CARDS["h200"]
     if speed:
         assert gpu_costs.training_speed(shape, hardware, card, row) == pytest.approx(speed, rel=0.15)
     if memory:
@@ -153,13 +154,15 @@ def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
                 with pytest.raises(UserError, match="cannot be divided"):
                     training.per_process_batch(schema.global_batch_size(config, row["stage"]))
             else:
-                assert training.per_process_batch(schema.global_batch_size(config, row["stage"])) * gpus == schema.global_batch_size(config, row["stage"])
+                batch = schema.global_batch_size(config, row["stage"])
+                assert training.per_process_batch(batch) * gpus == batch
 
 
 def test_the_plan_has_the_passes_that_the_stages_have():
     """A pass is `Hardware.rows`, however much memory there is: rows, pairs of two, rollouts."""
     shape, full = gpu_costs.Shape("phi-4-mini"), presets.run_config("full")
-    many = {stage: replace(getattr(full, stage), hardware=replace(full.mid.hardware, micro_batch_size=3)) for stage in plan.UNITS}
+    hardware = replace(full.mid.hardware, micro_batch_size=3)
+    many = {stage: replace(getattr(full, stage), hardware=hardware) for stage in plan.UNITS}
     many["dpo"] = replace(many["dpo"], max_tokens=5000)
     for config, passes in (
         (full, {"mid": (1, 16), "sft": (1, 16), "dpo": (2, 16), "grpo": (1, 128)}),

@@ -14,7 +14,9 @@ from phi_lab.core.run_folder import RunFolder
 from phi_lab.distill import shards
 from phi_lab.pipeline import publish
 
-CONFIG = {"profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "config": presets.run_config("cpu").row()}
+CONFIG = {
+    "profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "config": presets.run_config("cpu").row(),
+}
 ROLLOUT = {"id": "a", "sample": 0, "level": 3, "verdict": "right", "temperature": 0.8, "completion": "x"}
 
 

@@ -176,17 +176,21 @@ def placed(folder, stage, source, begun=None):
 
 def test_a_stage_is_apart_where_it_started_from_another_model_than_the_ladder_s(tmp_path, student, shipped):
     own = tmp_path / "mid" / "model"
+
+    def apart(stage, config):
+        return stage_runner.starts_from_shipped(stage, RunFolder(tmp_path), config)
+
     placed(tmp_path, "mid", student, shipped("base"))
-    assert not stage_runner.starts_from_shipped("mid", RunFolder(tmp_path), SMOKE)  # everything starts from the shipped base
-    assert not stage_runner.starts_from_shipped("base", RunFolder(tmp_path), SMOKE)
-    assert stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), SMOKE) and not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LAB)  # untrained
+    assert not apart("mid", SMOKE)  # everything starts from the shipped base
+    assert not apart("base", SMOKE)
+    assert apart("sft", SMOKE) and not apart("sft", presets.LAB)  # untrained
     placed(tmp_path, "sft", student, own)
-    assert not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), SMOKE)
+    assert not apart("sft", SMOKE)
     files.write_json(tmp_path / "sft" / "student.json", {"weights": checkpoints.fingerprint(shipped("mid"))})
-    assert stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LAB) and not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LORA)
+    assert apart("sft", presets.LAB) and not apart("sft", presets.LORA)
     shutil.rmtree(own)
     shutil.copytree(shipped("mid"), own)  # the run that was shipped, made again
-    assert not stage_runner.starts_from_shipped("sft", RunFolder(tmp_path), presets.LAB)
+    assert not apart("sft", presets.LAB)
 
 
 def test_a_run_from_the_middle_measures_its_start_unless_the_ladder_has_it(tmp_path, student, shipped):

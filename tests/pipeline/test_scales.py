@@ -13,7 +13,7 @@ from phi_lab.config import paper, presets, schema
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
-from phi_lab.core.run_folder import DataFolder, RunFolder
+from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import run, run_data
 from phi_lab.problems import benchmarks
@@ -132,7 +132,8 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
     before = place / "base"
     for stage in schema.STAGES[1:]:
         folder = out / stage / "model"
-        assert read_json(out / stage / "student.json")["weights"] == checkpoints.fingerprint(before), "stages are chained"
+        started_from = read_json(out / stage / "student.json")["weights"]
+        assert started_from == checkpoints.fingerprint(before), "stages are chained"
         assert (folder / "adapter" / "adapter_model.safetensors").is_file() == (name != "full")
         assert shapes.count_parameters(folder) == shapes.count_parameters(before)
         before = folder
@@ -163,11 +164,12 @@ def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, mo
 
 def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):
     run_data.import_dataset(place / "set", RunFolder(tmp_path))
-    asked = run_data.grpo_problems(DataFolder(tmp_path / "data"), 20, 0)
+    data = RunFolder(tmp_path).data
+    asked = run_data.grpo_problems(data, 20, 0)
     assert len(asked) == 20 == len({problem.id for problem in asked})
     known = {f"{schema.INSTRUCTION}\n\nWhat is {a} and {b} together?": str(a + b) for a, b in NUMBERS}
     assert all(known[problem.prompt] == problem.answer for problem in asked)
-    assert asked == run_data.grpo_problems(DataFolder(tmp_path / "data"), 20, 0) != run_data.grpo_problems(DataFolder(tmp_path / "data"), 20, 1)
+    assert asked == run_data.grpo_problems(data, 20, 0) != run_data.grpo_problems(data, 20, 1)
 
 
 def refused(capsys, words):
