@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from phi_lab.distill import shards, training_sets
-from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
+from phi_lab.distill.decontamination import BenchmarkIndex
+from phi_lab.distill.funnel import Funnel, Rules
 from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.problems.problem import Problem
 
@@ -32,7 +33,7 @@ def questions(count: int) -> Iterator[Problem]:
 def teacher(chunks, done) -> None:
     """Three in four right, one in sixteen a copy of the one before."""
     for chunk in chunks:
-        for place in list(chunk.missing):
+        for place in list(chunk.pending):
             chance = random.Random(chunk.first * SAMPLES + place[0] * SAMPLES + place[1] - (place[1] % 16 == 3))
             gold = chunk.problems[place[0]].answer
             work = " ".join(f"{chance.choice(WORDS)} {chance.randrange(1000)}." for _ in range(27))
@@ -43,11 +44,12 @@ def teacher(chunks, done) -> None:
 def main(rollouts: int, folder: Path) -> None:
     """Run it and print seconds, rates and the most memory."""
     began = time.perf_counter()
-    shards.collect_rollouts(teacher, questions(rollouts // SAMPLES), folder / "rollouts", name="made up", samples=SAMPLES,
-                temperature=1.0, seed=0)
+    shards.collect_rollouts(teacher, questions(rollouts // SAMPLES), folder / "rollouts", name="made up",
+                            samples=SAMPLES, temperature=1.0, seed=0)
     rolled = time.perf_counter()
-    funnel = Funnel(Rules(near_duplicate_threshold=0.9), Benchmarks(("held", problem.prompt) for problem in questions(500)))
-    report = training_sets.training_sets(shards.rows(folder / "rollouts"), folder, funnel)
+    index = BenchmarkIndex(("held", problem.prompt) for problem in questions(500))
+    funnel = Funnel(Rules(near_duplicate_threshold=0.9), index)
+    report = training_sets.write_training_sets(shards.rows(folder / "rollouts"), folder, funnel)
     ended = time.perf_counter()
     size = sum(path.stat().st_size for path in (folder / "rollouts").iterdir())
     print(f"{rollouts:,} rollouts: journals, verdicts and shards {rollouts / (rolled - began):,.0f} a second, "
@@ -56,11 +58,11 @@ def main(rollouts: int, folder: Path) -> None:
     print({step["name"]: step["removed"] for step in report["steps"]})
     some = [{**row, "domain": "arithmetic"} for row in islice(shards.rows(folder / "rollouts"), 100_000)]
     began = time.perf_counter()
-    for _ in Funnel().sift(some):
+    for _ in Funnel().filter(some):
         pass
     print(f"the cheap filters alone {len(some) / (time.perf_counter() - began):,.0f} a second")
     began = time.perf_counter()
-    for _ in Funnel(Rules(near_duplicate_threshold=0.9)).sift(some):
+    for _ in Funnel(Rules(near_duplicate_threshold=0.9)).filter(some):
         pass
     print(f"with near-duplicates among answers {len(some) / (time.perf_counter() - began):,.0f} a second")
 

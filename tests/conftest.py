@@ -122,8 +122,8 @@ def data(tmp_path_factory):
     for split, count in (("train", 24), ("validation", 6)):
         asked = arithmetic.sample_problems(count, 1, split)
         whose = {"name": "script", "samples": 4, "temperature": 1.0, "seed": 1}
-        shards.collect_rollouts(teachers.script(plan, 1), asked, folder / split, **whose)
-        training_sets.training_sets(shards.rows(folder / split), folder)
+        shards.collect_rollouts(teachers.script_teacher(plan, 1), asked, folder / split, **whose)
+        training_sets.write_training_sets(shards.rows(folder / split), folder)
         (folder / "right.jsonl").rename(folder / f"{split}-right.jsonl")
     rows = read_rows(folder / "train-right.jsonl")
     for row in rows:

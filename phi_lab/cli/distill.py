@@ -78,12 +78,12 @@ def run(options) -> None:
     """Distil, then print the funnel."""
     from phi_lab.distill import cluster, jobs
 
-    ask = partial(cluster.ask, workers=options.workers) if options.workers > 1 else jobs.ask
-    counts = jobs.collect(job(options), ask=ask)
-    print(f"{counts['rollouts']} rollouts to {counts['questions']} questions: {counts['verdicts']}")
-    for step in counts["steps"]:
+    sample = partial(cluster.sample_rollouts, workers=options.workers) if options.workers > 1 else None
+    report = jobs.run_job(job(options), sample=sample)
+    print(f"{report['rollouts']} rollouts to {report['questions']} questions: {report['verdicts']}")
+    for step in report["steps"]:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
-    for overlap in counts["contaminated"]:
+    for overlap in report["contaminated"]:
         print(f"  left out: {overlap['id']} shares {overlap['shared']!r}")
 
 
@@ -98,9 +98,9 @@ def job(options):
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
     return jobs.DistillationJob(
-        out=options.out, seed=options.seed, teacher=options.teacher, folder=options.model, problems=options.problems,
-        plan=schema.DistillationConfig(options.questions, 0, samples=options.samples, temperature=options.temperature,
-                                       max_new_tokens=options.max_tokens),
+        out=options.out, seed=options.seed, teacher=options.teacher, model=options.model, problems=options.problems,
+        config=schema.DistillationConfig(options.questions, 0, samples=options.samples,
+                                         temperature=options.temperature, max_new_tokens=options.max_tokens),
         instruction=options.instruction,
         endpoint=Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
                           timeout=options.timeout, tolerance=20),
@@ -108,7 +108,7 @@ def job(options):
             base_url=options.judge, model=options.judge_model, budget=options.judge_budget,
             concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
         ),
-        spending=teachers.Spending(*options.price, budget=options.budget), data=options.local_copies,
+        spending=teachers.Spending(*options.price, budget=options.budget), local_copies=options.local_copies,
         tokenizer=options.tokenizer,
         columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
         rules=funnel.Rules(

@@ -1,18 +1,18 @@
-"""The same order on many processes or machines: datatrove hands out tasks, `phi_lab.distill.shards` keeps what they bring.
+"""The same job in many processes or on many machines: datatrove starts tasks, `shards.py` collects their rollouts.
 
-Task r of N asks every N-th chunk of questions and writes its shards into the folder that all of them share. Who writes
-a chunk does not change a byte of it, so tasks may die, move to another machine or run twice, and another number of them
-goes on with the same folder. Which engine, and why this one: docs/decisions.md. How large a run: docs/distillation.md.
+Task r of N samples every N-th shard and writes it into the folder that all tasks share. A shard has the same bytes
+whoever writes it, so tasks may die, move to another machine or run twice, and another number of tasks can continue
+with the same folder. Why datatrove: docs/decisions.md. How large a run: docs/distillation.md.
 
     phi-lab distill --teacher endpoint --teacher-url URL --questions 10000 --workers 4 --out runs/d
 
-On Slurm, with the order that this command would have made (datatrove's documentation names every argument):
+On Slurm, with the `DistillationJob` that this command would have made (datatrove's documentation names every argument):
 
     from functools import partial
     from datatrove.executor import SlurmPipelineExecutor
-    SlurmPipelineExecutor([partial(cluster.task, order)], tasks=64, time="24:00:00", partition="cpu",
+    SlurmPipelineExecutor([partial(cluster.task, job)], tasks=64, time="24:00:00", partition="cpu",
                           logging_dir="runs/d/tasks").run()
-    collect.collect(order)  # afterwards: asks nothing, filters everything
+    jobs.run_job(job)  # afterwards: samples nothing, filters everything
 """
 
 import os
@@ -26,8 +26,8 @@ from phi_lab.core.progress import QUIET
 from phi_lab.distill import jobs
 
 
-def ask(order: jobs.DistillationJob, workers: int, say: Callable[[str], None] = print) -> None:
-    """What `collect.ask` does, in `workers` processes on this machine.
+def sample_rollouts(job: jobs.DistillationJob, workers: int, say: Callable[[str], None] = print) -> None:
+    """Do what `jobs.sample_rollouts` does in `workers` processes on this machine.
 
     Raises UserError as it does, and without datatrove.
     """
@@ -37,27 +37,28 @@ def ask(order: jobs.DistillationJob, workers: int, say: Callable[[str], None] = 
     except ImportError:
         raise UserError("--workers needs datatrove: pip install -c constraints.txt -e '.[cluster]'") from None
     logger.disable("datatrove")
-    say(f"asking in {workers} processes; the bar is the first one's")
+    say(f"sampling in {workers} processes; the bar shows the first one's progress")
     LocalPipelineExecutor(
-        [_Quiet(order)], tasks=workers, logging_dir=str(order.out / "tasks"), skip_completed=False
+        [_QuietTask(job)], tasks=workers, logging_dir=str(job.out / "tasks"), skip_completed=False
     ).run()
+    spent = [read_json(_spending_file(job.out, rank)) for rank in range(workers)]
     for name in ("tokens_in", "tokens_out", "requests"):
-        setattr(order.spending, name, sum(read_json(_spent(order.out, rank))[name] for rank in range(workers)))
+        setattr(job.spending, name, sum(spending[name] for spending in spent))
 
 
-def task(order: jobs.DistillationJob, data: object, rank: int, world_size: int) -> Iterator:
-    """One task, in the form of a datatrove pipeline step. The budget is shared out evenly."""
-    mine = replace(order, spending=replace(order.spending, budget=order.spending.budget / world_size))
-    jobs.ask(mine, (rank, world_size))
-    write_json(_spent(order.out, rank), asdict(mine.spending))
+def task(job: jobs.DistillationJob, data: object, rank: int, world_size: int) -> Iterator:
+    """Task `rank` of `world_size`, in the form of a datatrove pipeline step, with an equal share of the budget."""
+    job = replace(job, spending=replace(job.spending, budget=job.spending.budget / world_size))
+    jobs.sample_rollouts(job, (rank, world_size))
+    write_json(_spending_file(job.out, rank), asdict(job.spending))
     return iter(())
 
 
-class _Quiet:
-    """A task in a process that shows a bar and our own errors, and no log of datatrove's."""
+class _QuietTask:
+    """A task whose process shows a bar and our own errors, but none of datatrove's log."""
 
-    def __init__(self, order: jobs.DistillationJob):
-        self.order = order
+    def __init__(self, job: jobs.DistillationJob) -> None:
+        self.job = job
 
     def __setstate__(self, state: dict) -> None:  # in the new process, before datatrove's first line
         from loguru import logger
@@ -67,8 +68,8 @@ class _Quiet:
 
     def __call__(self, data: object, rank: int, world_size: int) -> Iterator:
         os.environ[QUIET] = "1" if rank else ""
-        return task(self.order, data, rank, world_size)
+        return task(self.job, data, rank, world_size)
 
 
-def _spent(out: Path, rank: int) -> Path:
+def _spending_file(out: Path, rank: int) -> Path:
     return out / "tasks" / "spending" / f"{rank:05d}.json"

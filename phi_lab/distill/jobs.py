@@ -1,4 +1,4 @@
-"""From a command to a distilled set: which problems, whose rollouts, how strict a funnel.
+"""A whole distillation, from the options of `phi-lab distill` to training sets.
 
 phi-lab distill --questions 200 --out runs/d                                      # the small world, its teacher
 phi-lab distill --problems gsm8k --teacher endpoint --teacher-url URL --teacher-model NAME --out runs/gsm8k
@@ -15,155 +15,175 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
-from phi_lab.core import paths
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest
-from phi_lab.distill import shards, teachers, training_sets
-from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
+from phi_lab.core.paths import TEACHER
+from phi_lab.core.records import Rollout
+from phi_lab.distill import shards, teachers
+from phi_lab.distill.decontamination import BenchmarkIndex
+from phi_lab.distill.funnel import Funnel, Rules
+from phi_lab.distill.training_sets import write_training_sets
 from phi_lab.model import checkpoints
-from phi_lab.problems import arithmetic, benchmarks, sources
-from phi_lab.problems.problem import Problem
+from phi_lab.problems import Problem, arithmetic, benchmarks, sources
 from phi_lab.report import figures
 from phi_lab.verify import extract
 from phi_lab.verify.judge import Judge, cached, second_opinions
 
 TEACHERS = ("model", "script", "endpoint", "traces")
-COUNTED = ("endpoint", "traces")  # those whose tokens are counted here
+WITH_TOKENIZER = ("endpoint", "traces")  # teachers whose answers come as text, without a count of tokens
 
 
 @dataclass(frozen=True)
 class DistillationJob:
-    """What to distil. `problems`: "world" or what `sources.read_problems` takes; `data`: a folder with named sets."""
+    """What to distil, from which teacher, and how strictly to filter."""
 
     out: Path
-    plan: DistillationConfig
+    config: DistillationConfig
     seed: int = 0
-    teacher: str = "model"
-    folder: Path | None = None  # of the model
+    teacher: str = "model"  # one of TEACHERS
+    model: Path | None = None  # of the teacher "model"; None: the shipped one
     endpoint: Endpoint | None = None
-    instruction: str = INSTRUCTION  # to an endpoint, after every question
-    tokenizer: str = ""  # folder or name of the one that counts what others have said: `teachers.counter`
+    instruction: str = INSTRUCTION  # stands before every question to an endpoint
+    tokenizer: str = ""  # counts the answers' tokens: `teachers.load_tokenizer`
     spending: teachers.Spending = field(default_factory=teachers.Spending)
-    problems: str = "world"
-    data: Path | None = None
+    problems: str = "world"  # the small world, or what `sources.read_problems` takes
+    local_copies: Path | None = None  # folder with published sets
     columns: sources.Columns = sources.Columns()
-    judge: Judge | None = None  # asked about what the rules turn down
+    judge: Judge | None = None  # second opinion on what the verifier rejects
     rules: Rules = Rules()
-    decontaminate_against: Sequence[str] = ()
-    command: Sequence[str] = ()
+    decontaminate_against: Sequence[str] = ()  # published sets, besides the lab's own benchmarks
+    command: Sequence[str] = ()  # for the dataset card
 
 
-def ask(order: DistillationJob, part: tuple[int, int] = (0, 1)) -> None:
-    """Have the questions answered and verified, in shards under `order.out`; `part` as `shards.roll` takes it.
+def run_job(
+    job: DistillationJob, say: Callable[[str], None] = print,
+    sample: Callable[[DistillationJob], None] | None = None,
+) -> dict:
+    """Sample, verify, filter, write training sets; returns the funnel's report. A stopped job continues.
 
-    Raises UserError for an unknown teacher or set, a folder of another order, and as teacher and sources do.
+    `sample`: `cluster.sample_rollouts` for many processes. Raises UserError as `sample_rollouts` and sources do.
     """
-    if order.teacher not in TEACHERS:
-        raise UserError(f"unknown teacher {order.teacher!r}: choose one of {', '.join(TEACHERS)}")
-    if order.teacher == "script" and order.problems != "world":
-        raise UserError("the script solves problems of the small world only: choose another --teacher")
-    if order.tokenizer and order.teacher not in COUNTED:
-        raise UserError(f"--tokenizer counts what others have said: it goes with --teacher {' or '.join(COUNTED)}")
-    tokenizer = teachers.counter(order.tokenizer)
-    whose = _whose(order)
-    wanted = {"teacher": whose, "problems": order.problems, "seed": order.seed, "tokenizer": order.tokenizer or None}
-    if order.teacher == "endpoint":
-        wanted["instruction"] = order.instruction
-    ensure_same_manifest(order.out / "distill.json", wanted, "choose another --out")
-    said: dict[str, list[str]] = {}
-    samples = order.plan.samples
-    world = order.problems == "world"
-    asked = arithmetic.sample_problems(order.plan.questions, order.seed) if world else _asked(order, said)
-    many = (lambda problem: min(samples, len(said[problem.id]))) if order.teacher == "traces" else samples
-    shards.collect_rollouts(_teacher(order, said, tokenizer), asked, order.out / "rollouts", name=order.teacher, samples=many,
-                temperature=order.plan.temperature, seed=order.seed, part=part)
-
-
-def collect(order: DistillationJob, say: Callable[[str], None] = print, ask: Callable[[DistillationJob], None] = ask) -> dict:
-    """Ask, verify, filter, draw; returns the funnel. What a stopped order has answered is found again.
-
-    `ask` is `cluster.ask` where many processes are to do it. Raises UserError as `ask` and sources do.
-    """
-    held = Benchmarks(_held(order))  # what is wrong with a name should be told before any question is paid for
-    ask(order)
-    about = f"Teacher: {_whose(order)}. Problems: {order.problems}."
-    about += f" Made by `{shlex.join(['phi-lab', *order.command])}`."
-    if order.spending.requests:
-        about += f" {order.spending.told()}"
-        say(order.spending.told())
-    if order.tokenizer:
-        about += f" Tokens are those of {order.tokenizer}."
-    lengths: Counter = Counter()
-    rows = _measured(shards.rows(order.out / "rollouts", order.plan.questions), order.rules.max_tokens, lengths)
-    if order.judge:
-        about += f" Second opinions: {order.judge.model} at {order.judge.base_url}."
-        rows = _judged(rows, order.judge, say)
-    report = training_sets.training_sets(rows, order.out, Funnel(order.rules, held), f"{about}\n\n![The funnel](funnel.png)")
-    figures.funnel(report).savefig(order.out / "funnel.png", dpi=110)
-    if order.teacher == "traces" and lengths:
-        share, whose = lengths[True] / lengths.total(), order.tokenizer or "the small world's tokenizer"
-        say(f"{100 * share:.0f} % of the traces are longer than {order.rules.max_tokens:,} tokens, as {whose} counts")
+    index = BenchmarkIndex(_benchmark_questions(job))  # first: an unknown name should cost no request
+    (sample or sample_rollouts)(job)
+    about = f"Teacher: {_teacher_name(job)}. Problems: {job.problems}."
+    about += f" Made by `{shlex.join(['phi-lab', *job.command])}`."
+    if job.spending.requests:
+        about += f" {job.spending.summary()}"
+        say(job.spending.summary())
+    if job.tokenizer:
+        about += f" Tokens are those of {job.tokenizer}."
+    lengths: Counter[bool] = Counter()
+    rows = _count_too_long(shards.rows(job.out / "rollouts", job.config.questions), job.rules.max_tokens, lengths)
+    if job.judge:
+        about += f" Second opinions: {job.judge.model} at {job.judge.base_url}."
+        rows = _with_second_opinions(rows, job.judge, say)
+    about += "\n\n![The funnel](funnel.png)"
+    report = write_training_sets(rows, job.out, Funnel(job.rules, index), about)
+    figures.funnel(report).savefig(job.out / "funnel.png", dpi=110)
+    if job.teacher == "traces" and lengths:
+        share, tokenizer = lengths[True] / lengths.total(), job.tokenizer or "the small world's tokenizer"
+        say(f"{100 * share:.0f} % of the traces are longer than {job.rules.max_tokens:,} tokens, as {tokenizer} counts")
     return report
 
 
-def _measured(rows: Iterable[dict], longest: int, lengths: Counter) -> Iterator[dict]:
-    """The rows as they are; `lengths` counts those with more than `longest` tokens (True) and the others (False)."""
-    for row in rows:
-        lengths[row["tokens"] > longest] += 1
-        yield row
+def sample_rollouts(job: DistillationJob, part: tuple[int, int] = (0, 1)) -> None:
+    """Sample and verify the rollouts of a job, in shards under `job.out`; `part` as in `shards.collect_rollouts`.
+
+    Raises UserError for an unknown teacher or set, a folder of another job, and as teacher and sources do.
+    """
+    _check(job)
+    tokenizer = teachers.load_tokenizer(job.tokenizer)
+    manifest = {"teacher": _teacher_name(job), "problems": job.problems, "seed": job.seed,
+                "tokenizer": job.tokenizer or None}
+    if job.teacher == "endpoint":
+        manifest["instruction"] = job.instruction
+    ensure_same_manifest(job.out / "distill.json", manifest, "choose another --out")
+    traces: dict[str, list[str]] = {}
+    most = job.config.samples
+    problems = (arithmetic.sample_problems(job.config.questions, job.seed) if job.problems == "world"
+                else _read_problems(job, traces))
+    shards.collect_rollouts(
+        _build_teacher(job, traces, tokenizer), problems, job.out / "rollouts", name=job.teacher,
+        samples=(lambda problem: min(most, len(traces[problem.id]))) if job.teacher == "traces" else most,
+        temperature=job.config.temperature, seed=job.seed, part=part,
+    )
 
 
-def _judged(rows: Iterator[dict], whom: Judge, say: Callable[[str], None]) -> Iterator[dict]:
-    """The rollouts with the judge's vote (`judge`) on what the rules turned down, a shard's worth in memory."""
-    votes, counts = cached(whom.cache), Counter()
-    while some := list(islice(rows, 8 * shards.CHUNK)):
-        cases = [{"problem": row["prompt"], "gold": row["answer"], "response": row["completion"],
-                  "extracted": extract(row["completion"]), "verdict": row["verdict"]} for row in some]
-        left = replace(whom, budget=whom.budget - counts["asked"])
-        voted, now = second_opinions(cases, left, votes)
-        counts.update(now)
-        yield from ({**row, "judge": case["judge"]} if "judge" in case else row
-                    for row, case in zip(some, voted, strict=True))
-    say(f"judge: {dict(counts)}")
+def _check(job: DistillationJob) -> None:
+    if job.teacher not in TEACHERS:
+        raise UserError(f"unknown teacher {job.teacher!r}: choose one of {', '.join(TEACHERS)}")
+    if job.teacher == "script" and job.problems != "world":
+        raise UserError("the script solves problems of the small world only: choose another --teacher")
+    if job.tokenizer and job.teacher not in WITH_TOKENIZER:
+        raise UserError(f"--tokenizer counts the tokens of texts: it goes with --teacher {' or '.join(WITH_TOKENIZER)}")
 
 
-def _whose(order: DistillationJob) -> str:
-    if order.teacher == "model":
-        return checkpoints.fingerprint(order.folder or paths.TEACHER)
-    return f"{order.endpoint.model} at {order.endpoint.base_url}" if order.teacher == "endpoint" else order.teacher
+def _teacher_name(job: DistillationJob) -> str:
+    """The teacher in manifest and card; a model's name contains the hash of its weights."""
+    if job.teacher == "model":
+        return checkpoints.fingerprint(job.model or TEACHER)
+    if job.teacher == "endpoint" and job.endpoint:
+        return f"{job.endpoint.model} at {job.endpoint.base_url}"
+    return job.teacher
 
 
-def _teacher(order: DistillationJob, said: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast) -> shards.Teacher:
-    if order.teacher == "model":
-        return teachers.model(order.folder or paths.TEACHER, order.plan, order.seed)
-    if order.teacher == "script":
-        return teachers.script(order.plan, order.seed)
-    if order.teacher == "endpoint":
-        return teachers.endpoint(order.endpoint, order.plan, order.seed, order.spending, tokenizer, order.instruction)
-    return teachers.traces(said, tokenizer)
+def _build_teacher(
+    job: DistillationJob, traces: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast
+) -> shards.Teacher:
+    if job.teacher == "model":
+        return teachers.model_teacher(job.model or TEACHER, job.config, job.seed)
+    if job.teacher == "script":
+        return teachers.script_teacher(job.config, job.seed)
+    if job.teacher == "traces":
+        return teachers.trace_teacher(traces, tokenizer)
+    if job.endpoint is None:
+        raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
+    return teachers.endpoint_teacher(job.endpoint, job.config, job.seed, job.spending, tokenizer, job.instruction)
 
 
-def _asked(order: DistillationJob, said: dict[str, list[str]]) -> Iterator[Problem]:
-    """A set's problems in turn. `said` is given the traces of each as it comes, and keeps those of two chunks."""
+def _read_problems(job: DistillationJob, traces: dict[str, list[str]]) -> Iterator[Problem]:
+    """The different problems of a published set. `traces` receives those of each problem as it is read, and holds the
+    problems of at most two shards.
+    """
     seen: set[str] = set()
-    found = sources.read_problems(order.problems, order.data, order.columns)
-    new = ((problem, traces) for problem, traces in found if traces or order.teacher != "traces")
-    for problem, traces in islice(new, order.plan.questions):
-        if problem.id in seen:  # the same question twice in a set: its rollouts belong to one
+    pairs = sources.read_problems(job.problems, job.local_copies, job.columns)
+    usable = (pair for pair in pairs if pair[1] or job.teacher != "traces")
+    for problem, texts in islice(usable, job.config.questions):
+        if problem.id in seen:
             continue
         seen.add(problem.id)
-        if order.teacher == "traces":
-            if len(said) >= 2 * shards.CHUNK:
-                for old in list(islice(said, shards.CHUNK)):
-                    del said[old]
-            said[problem.id] = traces
+        if job.teacher == "traces":
+            if len(traces) >= 2 * shards.PROBLEMS_PER_SHARD:
+                for old in list(islice(traces, shards.PROBLEMS_PER_SHARD)):
+                    del traces[old]
+            traces[problem.id] = texts
         yield problem
 
 
-def _held(order: DistillationJob) -> Iterator[tuple[str, str]]:
-    """(benchmark, question) of everything that the set keeps clear of: the shipped benchmarks, and those named."""
+def _benchmark_questions(job: DistillationJob) -> Iterator[tuple[str, str]]:
+    """(benchmark, question) of everything to decontaminate against: the shipped benchmarks and those of the job."""
     for name in benchmarks.NAMES:
         yield from ((name, row["prompt"]) for row in benchmarks.load(name))
-    for name in order.decontaminate_against:
-        yield from ((name, problem.prompt) for problem, _ in sources.read_problems(name, order.data))
+    for name in job.decontaminate_against:
+        yield from ((name, problem.prompt) for problem, _ in sources.read_problems(name, job.local_copies))
+
+
+def _count_too_long(rows: Iterable[Rollout], limit: int, lengths: Counter[bool]) -> Iterator[Rollout]:
+    """The rows unchanged; `lengths` counts those with more than `limit` tokens (True) and the others (False)."""
+    for row in rows:
+        lengths[row["tokens"] > limit] += 1
+        yield row
+
+
+def _with_second_opinions(rows: Iterator[Rollout], judge: Judge, say: Callable[[str], None]) -> Iterator[Rollout]:
+    """The rows with the judge's vote (`judge`) on what the verifier rejected; a shard's worth in memory."""
+    votes, counts = cached(judge.cache), Counter[str]()
+    while batch := list(islice(rows, 8 * shards.PROBLEMS_PER_SHARD)):
+        cases = [{"problem": row["prompt"], "gold": row["answer"], "response": row["completion"],
+                  "extracted": extract(row["completion"]), "verdict": row["verdict"]} for row in batch]
+        judged, new_counts = second_opinions(cases, replace(judge, budget=judge.budget - counts["asked"]), votes)
+        counts.update(new_counts)
+        for row, case in zip(batch, judged, strict=True):
+            yield {**row, "judge": case["judge"]} if "judge" in case else row
+    say(f"judge: {dict(counts)}")

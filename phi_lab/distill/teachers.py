@@ -1,13 +1,12 @@
-"""Who writes rollouts: a script that always ends right, a model in this process, any endpoint, or a published dataset.
+"""Who writes rollouts: a script, a model in this process, a model behind an endpoint, or a published dataset.
 
-The script is the bootstrap: it trained the teacher model and stays as a second teacher for comparison. The teacher
-model samples, as DeepSeek-R1 does in the paper; some of its answers are wrong, and those feed Rollout DPO. Behind an
-OpenAI-compatible endpoint stands whatever somebody serves: vLLM, SGLang, Ollama, a hosted API. And traces that others
-have sampled are rollouts, too: they are verified like any other.
+The script writes worked solutions that are always right: it trained the teacher model and stays as a second teacher for
+comparison. The teacher model samples, as DeepSeek-R1 does in the paper; some of its answers are wrong, and those feed
+Rollout DPO. An OpenAI-compatible endpoint may be vLLM, SGLang, Ollama or a hosted API. Published traces are rollouts
+too, and are verified like any other. The tokens of an endpoint's answers and of traces are counted here, by the
+tokenizer of the model that will be trained on them (`load_tokenizer`).
 
-What others have said is counted in tokens here (`counter`), by the tokenizer of the model that is to learn from it.
-
-All have one form (`shards.Teacher`): a function that takes chunks of questions and hands on answers as they come.
+All have one form (`shards.Teacher`): a function that takes shards and delivers answers as they come.
 """
 
 import hashlib
@@ -15,22 +14,28 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from phi_lab import sampling
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
-from phi_lab.core import endpoint as service
+from phi_lab.core.endpoint import Endpoint, send_all
 from phi_lab.core.errors import UserError
+from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
-from phi_lab.distill.shards import Answer, Chunk, SampleKey, Teacher
+from phi_lab.core.seeds import derive_seed
+from phi_lab.distill.shards import Answer, Deliver, RolloutShard, SampleKey, Teacher
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import worked_solutions
 
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
-def counter(name: str = "") -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder or of a name on the hub, which runs no code of either; none: the small world's, which
-    takes a token for every digit and most letters, several times as many as a large model's.
+
+def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder or under a name on the hub, without running code of either. By default the small
+    world's, which takes a token for every digit and most letters, several times as many as a large model's.
 
     Raises UserError where there is none.
     """
@@ -38,64 +43,71 @@ def counter(name: str = "") -> PreTrainedTokenizerFast:
         return checkpoints.load_tokenizer(name or TOKENIZER)
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:  # HTTP errors, a missing cache, a name that is none, code of its own
-        words = " ".join(str(error).split())[:160]
-        raise UserError(f"{name}: no such folder, and no tokenizer on the hub ({words}): --tokenizer DIR") from None
+    except (OSError, ValueError) as error:  # HTTP errors, a missing cache, an impossible name, code of its own
+        raise UserError(
+            f"{name}: no such folder, and no tokenizer on the hub ({one_line(error, 160)}): --tokenizer DIR"
+        ) from None
 
 
-def script(config: DistillationConfig, seed: int) -> Teacher:
+def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
     """Worked solutions in a random style; every one is right."""
     tokenizer = checkpoints.load_tokenizer()
 
-    def answers(chunk: Chunk) -> Iterator[Answer]:
-        rng = random.Random(seed * 1_000_003 + chunk.first)
-        for problem in chunk.problems:
+    def answer(shard: RolloutShard) -> Iterator[Answer]:
+        rng = random.Random(derive_seed(seed, shard.first))
+        for problem in shard.problems:
             for _ in range(config.samples):
-                chunk.tick(1)
-                text = chat.completion_text(*worked_solutions.write_solution(problem, rng.choice(worked_solutions.STYLES), rng))
-                yield text, "stop", len(tokenizer(text).input_ids) + 1
+                shard.tick(1)
+                style = rng.choice(worked_solutions.STYLES)
+                text = chat.completion_text(*worked_solutions.write_solution(problem, style, rng))
+                yield _stopped(text, tokenizer)
 
-    return _whole_chunks(answers, config.samples)
+    return _whole_shards(answer, config.samples)
 
 
-def model(folder: Path, config: DistillationConfig, seed: int) -> Teacher:
+def model_teacher(folder: Path, config: DistillationConfig, seed: int) -> Teacher:
     """Samples of the model in `folder`."""
     network, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
 
-    def answers(chunk: Chunk) -> Iterator[Answer]:
+    def answer(shard: RolloutShard) -> Iterator[Answer]:
         params = sampling.SamplingParams(
             n=config.samples, temperature=config.temperature, max_tokens=config.max_new_tokens,
-            seed=seed * 1_000_003 + chunk.first,
+            seed=derive_seed(seed, shard.first),
         )
-        prompts = [problem.prompt for problem in chunk.problems]
-        groups = sampling.sample(network, tokenizer, prompts, params, tick=chunk.tick)
-        return ((one.text, one.finish_reason, len(one.ids)) for group in groups for one in group)
+        prompts = [problem.prompt for problem in shard.problems]
+        groups = sampling.sample(network, tokenizer, prompts, params, tick=shard.tick)
+        return (Answer(sample.text, sample.finish_reason, len(sample.ids)) for group in groups for sample in group)
 
-    return _whole_chunks(answers, config.samples)
+    return _whole_shards(answer, config.samples)
 
 
-def _whole_chunks(answers: Callable[[Chunk], Iterable[Answer]], samples: int) -> Teacher:
-    """A teacher that answers a chunk at once. A chunk that was answered in part is answered again, which gives the
-    same answers, and only those that are missing are handed on.
+def _whole_shards(answer: Callable[[RolloutShard], Iterable[Answer]], samples: int) -> Teacher:
+    """A teacher that answers a whole shard at once. A shard that was answered in part is answered again, which gives
+    the same answers, and only the pending ones are delivered.
     """
 
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
-        for chunk in chunks:
-            missing = set(chunk.missing)
-            for number, answer in enumerate(answers(chunk)):
-                if divmod(number, samples) in missing:
-                    done(chunk, divmod(number, samples), answer)
+    def teacher(shards: Iterable[RolloutShard], deliver: Deliver) -> None:
+        for shard in shards:
+            pending = set(shard.pending)
+            for number, text in enumerate(answer(shard)):
+                if divmod(number, samples) in pending:
+                    deliver(shard, divmod(number, samples), text)
 
     return teacher
 
 
+def _stopped(text: str, tokenizer: PreTrainedTokenizerFast) -> Answer:
+    """A complete answer with its number of tokens, the end token included."""
+    return Answer(text, "stop", len(tokenizer(text).input_ids) + 1)
+
+
 @dataclass
 class Spending:
-    """What an endpoint has cost so far, and where to stop. Prices: money for a million tokens; 0: not counted."""
+    """What an endpoint has cost so far, and where to stop. Prices are for a million tokens; 0: not counted."""
 
     price_in: float = 0.0
     price_out: float = 0.0
-    budget: float = float("inf")  # money
+    budget: float = float("inf")  # in the currency of the prices
     tokens_in: int = 0
     tokens_out: int = 0
     requests: int = 0
@@ -104,78 +116,77 @@ class Spending:
     def money(self) -> float:
         return (self.tokens_in * self.price_in + self.tokens_out * self.price_out) / 1e6
 
-    def told(self) -> str:
-        """One line about it."""
+    def summary(self) -> str:
+        """Requests, tokens and money in one line."""
         money = f", {self.money:.2f} of {self.budget:g}" if self.price_in or self.price_out else ""
         return f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out{money}."
 
 
-def endpoint(
-    whom: service.Endpoint, config: DistillationConfig, seed: int, spending: Spending, tokenizer: PreTrainedTokenizerFast,
+def endpoint_teacher(
+    endpoint: Endpoint, config: DistillationConfig, seed: int, spending: Spending, tokenizer: PreTrainedTokenizerFast,
     instruction: str = INSTRUCTION,
 ) -> Teacher:
-    """One request a rollout; `spending` counts what the server says they took and stops asking when it is spent.
+    """One request a rollout, until the budget of `spending` is spent; what the server counts is added to it.
 
-    `tokenizer` counts the answers' own tokens. `instruction` follows the question after an empty line; models that know
-    their task by themselves need none.
+    `tokenizer` counts the answers' tokens. `instruction` stands before the question, as in training; models that know
+    their task need none.
     """
 
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
-        def requests() -> Iterator[tuple[tuple, dict]]:
-            for chunk in chunks:
-                for place in list(chunk.missing):
+    def teacher(shards: Iterable[RolloutShard], deliver: Deliver) -> None:
+        def requests() -> Iterator[tuple[tuple[RolloutShard, SampleKey], dict]]:
+            for shard in shards:
+                for key in list(shard.pending):
                     if spending.money >= spending.budget:
                         return
-                    problem = chunk.problems[place[0]]
-                    yield (chunk, place), {
-                        "messages": [{"role": "user", "content": f"{problem.prompt}\n\n{instruction}".strip()}],
-                        "temperature": config.temperature, "max_tokens": config.max_new_tokens,
-                        "seed": _seed(seed, problem.id, place[1]),
+                    problem = shard.problems[key[0]]
+                    content = chat.prepend_instruction(instruction, problem.prompt)
+                    yield (shard, key), {
+                        "messages": [{"role": "user", "content": content}], "temperature": config.temperature,
+                        "max_tokens": config.max_new_tokens, "seed": _request_seed(seed, problem.id, key[1]),
                     }
 
-        def arrived(key: tuple, completion) -> None:
+        def receive(request: tuple[RolloutShard, SampleKey], completion: "ChatCompletion | None") -> None:
+            shard, key = request
             spending.requests += 1
-            key[0].tick(1)
-            if completion is None:  # refused: an answer that is none, so that it is not asked for ever
-                return done(*key, ("", "refused", 0))
+            shard.tick(1)
+            if completion is None:  # refused: saved as an empty answer, so that it is not asked for again
+                return deliver(shard, key, Answer("", "refused", 0))
             choice, usage = completion.choices[0], completion.usage
-            text = reply_text(choice.message)
+            answer = _stopped(reply_text(choice.message), tokenizer)
             spending.tokens_in += usage.prompt_tokens if usage else 0
             spending.tokens_out += usage.completion_tokens if usage else 0
-            reason = "length" if choice.finish_reason == "length" else "stop"
-            done(*key, (text, reason, len(tokenizer(text).input_ids) + 1))
+            deliver(shard, key, answer._replace(finish_reason="length") if choice.finish_reason == "length" else answer)
 
-        service.send_all(whom, requests(), arrived, kept="What was answered is kept; the same command continues")
+        send_all(endpoint, requests(), receive, kept="The answers so far are saved; the same command continues")
 
     return teacher
 
 
-def reply_text(message) -> str:
-    """What a served model said, with its thoughts between <think> tags wherever the server puts them.
+def reply_text(message: "ChatCompletionMessage") -> str:
+    """The text of a served model's message, with its thoughts between <think> tags wherever the server puts them.
 
-    vLLM, SGLang and DeepSeek hand them on apart as `reasoning_content`, newer vLLM as `reasoning`; others leave them in
-    the text.
+    vLLM, SGLang and DeepSeek send them separately as `reasoning_content`, newer vLLM as `reasoning`; others leave them
+    in the text. Raises ValueError for a message that is no text.
     """
-    said, extra = message.content or "", message.model_extra or {}
+    text, extra = message.content or "", message.model_extra or {}
     thoughts = extra.get("reasoning_content") or extra.get("reasoning")
-    if not isinstance(said, str) or not isinstance(thoughts, str | None):
+    if not isinstance(text, str) or not isinstance(thoughts, str | None):
         raise ValueError("a message that is no text")
-    return f"{chat.THINK}{thoughts}{chat.THINK_END}{said}" if thoughts else said
+    return f"{chat.THINK}{thoughts}{chat.THINK_END}{text}" if thoughts else text
 
 
-def traces(answers: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerFast) -> Teacher:
-    """Published traces as rollouts: by the id of a problem, what others have sampled for it, counted by `tokenizer`."""
+def trace_teacher(traces: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerFast) -> Teacher:
+    """Published traces as rollouts: `traces` by problem id, their tokens counted by `tokenizer`."""
 
-    def teacher(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
-        for chunk in chunks:
-            for place in list(chunk.missing):
-                text = answers[chunk.problems[place[0]].id][place[1]]
-                chunk.tick(1)
-                done(chunk, place, (text, "stop", len(tokenizer(text).input_ids) + 1))
+    def teacher(shards: Iterable[RolloutShard], deliver: Deliver) -> None:
+        for shard in shards:
+            for index, sample in list(shard.pending):
+                shard.tick(1)
+                deliver(shard, (index, sample), _stopped(traces[shard.problems[index].id][sample], tokenizer))
 
     return teacher
 
 
-def _seed(seed: int, problem: str, sample: int) -> int:
-    """Another one for every rollout, the same one when it is asked again."""
+def _request_seed(seed: int, problem: str, sample: int) -> int:
+    """A different seed for every rollout; the same one when it is requested again."""
     return int(hashlib.sha256(f"{seed}/{problem}/{sample}".encode()).hexdigest()[:7], 16)

@@ -25,7 +25,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
 from phi_lab.core.formatting import markdown_table, percent_interval
 from phi_lab.distill import shards
-from phi_lab.distill.shards import Answer, Chunk, SampleKey
+from phi_lab.distill.shards import Answer, Deliver, RolloutShard
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import sources
 
@@ -82,13 +82,13 @@ def _student(network, tokenizer, name: str, protocol: BenchmarkProtocol, seed: i
     measurement is stopped.
     """
 
-    def answer(chunks: Iterable[Chunk], done: Callable[[Chunk, SampleKey, Answer], None]) -> None:
-        for chunk in chunks:
-            pending = list(chunk.missing)
+    def answer(shards: Iterable[RolloutShard], deliver: Deliver) -> None:
+        for shard in shards:
+            pending = list(shard.pending)
             for first in range(0, len(pending), SAMPLES_PER_WRITE):
                 keys = pending[first : first + SAMPLES_PER_WRITE]
                 prompts = [
-                    chat.prepend_instruction(protocol.instruction, chunk.problems[index].prompt) for index, _ in keys
+                    chat.prepend_instruction(protocol.instruction, shard.problems[index].prompt) for index, _ in keys
                 ]
                 longest = max(len(chat.prompt_ids(tokenizer, prompt)) for prompt in prompts)
                 room = network.config.max_position_embeddings - longest
@@ -96,11 +96,11 @@ def _student(network, tokenizer, name: str, protocol: BenchmarkProtocol, seed: i
                     raise UserError(f"{name}: a question of {longest} tokens does not fit into this model's context")
                 params = sampling.SamplingParams(
                     n=1, temperature=protocol.temperature, top_p=protocol.top_p,
-                    max_tokens=min(protocol.max_new_tokens, room), seed=_batch_seed(seed, name, chunk.first, keys[0]),
+                    max_tokens=min(protocol.max_new_tokens, room), seed=_batch_seed(seed, name, shard.first, keys[0]),
                 )
-                groups = sampling.sample(network, tokenizer, prompts, params, engine=engine, tick=chunk.tick)
+                groups = sampling.sample(network, tokenizer, prompts, params, engine=engine, tick=shard.tick)
                 for key, (sample,) in zip(keys, groups, strict=True):
-                    done(chunk, key, (sample.text, sample.finish_reason, len(sample.ids)))
+                    deliver(shard, key, Answer(sample.text, sample.finish_reason, len(sample.ids)))
 
     return answer
 

@@ -119,8 +119,8 @@ class Lab(RunViews):
             print("the script solves only problems of the small world: these are not the questions of this run's set")
         config, folder = self.config.distillation, self.data().path / "script"
         shards.collect_rollouts(
-            teachers.script(config, self.seed), arithmetic.sample_problems(questions, self.seed), folder, name="script",
-            samples=config.samples, temperature=config.temperature, seed=self.seed,
+            teachers.script_teacher(config, self.seed), arithmetic.sample_problems(questions, self.seed), folder,
+            name="script", samples=config.samples, temperature=config.temperature, seed=self.seed,
         )
         return list(shards.rows(folder, questions))
 

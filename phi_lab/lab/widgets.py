@@ -90,7 +90,7 @@ def browse(rows: Sequence[dict]) -> ipywidgets.Widget:
 def filtered(rows: Sequence[dict], rules: Rules) -> tuple[dict, list[dict]]:
     """(the funnel, the right rollouts that are kept) when the same rollouts are filtered by other rules."""
     funnel = Funnel(rules)
-    kept = [row for right, _ in funnel.sift(rows) for row in right]
+    kept = [row for right, _ in funnel.filter(rows) for row in right]
     return funnel.report(), kept
 
 

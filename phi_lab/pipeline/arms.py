@@ -35,10 +35,10 @@ def run_on_policy_dpo(run: RunFolder, config: RunConfig, seed: int, log: Callabl
         plan, data = replace(config.distillation, questions=config.dpo.on_policy_questions), DataFolder(folder)
         questions = arithmetic.sample_problems(plan.questions, seed + 90_000, levels=(3, 4))
         shards.collect_rollouts(
-            teachers.model(student, plan, seed), questions, data.rollouts, name="student", samples=plan.samples,
+            teachers.model_teacher(student, plan, seed), questions, data.rollouts, name="student", samples=plan.samples,
             temperature=plan.temperature, seed=seed,
         )
-        training_sets.training_sets(shards.rows(data.rollouts), folder, about="Sampled from the student itself.")
+        training_sets.write_training_sets(shards.rows(data.rollouts), folder, about="Sampled from the student itself.")
         return rollout_dpo.train(student, data.right, data.wrong, folder, config.dpo, seed=seed)
 
     run_arm("dpo", "own", student, run, config, seed, train, log)

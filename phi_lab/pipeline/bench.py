@@ -50,7 +50,7 @@ class Workloads:
 
     def __init__(self, folder: Path):
         self.folder, self.tokenizer = folder, checkpoints.load_tokenizer()
-        training_sets.training_sets(read_rows(DISTILLED / "rollouts.jsonl.gz")[:8000], folder)
+        training_sets.write_training_sets(read_rows(DISTILLED / "rollouts.jsonl.gz")[:8000], folder)
         self.right = read_rows(folder / "right.jsonl")
         self.documents = [packing.document(self.tokenizer, row["prompt"], row["completion"]) for row in self.right]
         self.hard = benchmarks.load("hard")

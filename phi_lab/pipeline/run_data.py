@@ -41,16 +41,17 @@ def training_data(run: RunFolder, config: RunConfig, seed: int, log: Callable[[s
     held_out = arithmetic.sample_problems(plan.validation_questions, seed, "validation")
     for folder, problems in ((data.validation_rollouts, held_out), (data.rollouts, questions)):
         shards.collect_rollouts(
-            teachers.model(teacher, plan, seed), problems, folder, name="model", samples=plan.samples,
+            teachers.model_teacher(teacher, plan, seed), problems, folder, name="model", samples=plan.samples,
             temperature=plan.temperature, seed=seed,
         )
-    sifted = funnel.Funnel().sift(shards.rows(data.validation_rollouts))
-    write_rows(data.validation, [row for right, _ in sifted for row in right])
+    filtered = funnel.Funnel().filter(shards.rows(data.validation_rollouts))
+    write_rows(data.validation, [row for right, _ in filtered for row in right])
     rows = shards.rows(data.rollouts)
     if not trained_here:
         shipped = shipped_rollouts(plan.shipped_questions, {problem.id for problem in questions})
         rows = itertools.chain(rows, shipped)
-    counts = training_sets.training_sets(rows, data.path, about="Sampled by `phi-lab run` from its teacher model.")
+    about = "Sampled by `phi-lab run` from its teacher model."
+    counts = training_sets.write_training_sets(rows, data.path, about=about)
     log(f"distillation: {counts['steps'][-1]['kept']:,} of {counts['rollouts']:,} rollouts kept")
     return data
 

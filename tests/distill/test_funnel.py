@@ -8,7 +8,8 @@ import pytest
 
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.distill import training_sets
-from phi_lab.distill.funnel import Benchmarks, Funnel, Rules
+from phi_lab.distill.decontamination import BenchmarkIndex
+from phi_lab.distill.funnel import Funnel, Rules
 
 
 def row(question=0, sample=0, completion=None, verdict="right", **more):
@@ -20,11 +21,11 @@ def row(question=0, sample=0, completion=None, verdict="right", **more):
     }
 
 
-def sifted(rows, rules=None, benchmarks=None):
+def run_funnel(rows, rules=None, benchmarks=None):
     """(kept, wrong, removed by step) of some rows."""
-    one = Funnel(rules or Rules(), benchmarks)
-    sets = list(one.sift(rows))
-    report = one.report()
+    funnel = Funnel(rules or Rules(), benchmarks)
+    sets = list(funnel.filter(rows))
+    report = funnel.report()
     removed = {step["name"]: step["removed"] for step in report["steps"] if step["removed"]}
     kept, wrong = ([row for pair in sets for row in pair[side]] for side in (0, 1))
     assert report["steps"][-1]["kept"] == len(kept) and sum(removed.values()) + len(kept) == len(rows)
@@ -44,12 +45,12 @@ def sifted(rows, rules=None, benchmarks=None):
     ],
 )
 def test_each_filter_removes_its_kind_and_no_other(odd, step):
-    kept, _, removed = sifted([row(0), row(0, 1, **odd), row(1)])
+    kept, _, removed = run_funnel([row(0), row(0, 1, **odd), row(1)])
     assert removed == {step: 1} and [r["id"] for r in kept] == ["q0", "q1"]
 
 
 def test_greek_and_accents_are_at_home():
-    kept, _, _ = sifted([row(completion="<think>α + β = γ, naïveté π</think>\\boxed{1}")])
+    kept, _, _ = run_funnel([row(completion="<think>α + β = γ, naïveté π</think>\\boxed{1}")])
     assert len(kept) == 1
 
 
@@ -58,14 +59,14 @@ def test_equal_and_alike_answers():
     near = " ".join([*words[:39], "other"])
     texts = [" ".join(words), " ".join(words), near, " ".join(reversed(words))]
     rows = [row(0, n, f"<think>{text}</think>\\boxed{{1}}") for n, text in enumerate(texts)]
-    assert sifted(rows)[2] == {"distinct": 1}
-    kept, _, removed = sifted(rows, Rules(near_duplicate_threshold=0.8))
+    assert run_funnel(rows)[2] == {"distinct": 1}
+    kept, _, removed = run_funnel(rows, Rules(near_duplicate_threshold=0.8))
     assert removed == {"distinct": 1, "not alike": 1} and [r["sample"] for r in kept] == [0, 3]
 
 
 def test_pass_rate_and_attributes():
     rows = [row(0, n, verdict="right" if n else "wrong") for n in range(4)] + [row(1, n) for n in range(4)]
-    kept, wrong, removed = sifted(rows, Rules(pass_rate_range=(0.1, 0.9)))
+    kept, wrong, removed = run_funnel(rows, Rules(pass_rate_range=(0.1, 0.9)))
     assert removed == {"right": 1, "difficulty": 4}
     assert {r["pass_rate"] for r in kept} == {0.75} and not any(r["repeats"] for r in kept)
     assert [(r["id"], r["pass_rate"]) for r in wrong] == [("q0", 0.75)]
@@ -73,13 +74,13 @@ def test_pass_rate_and_attributes():
 
 def test_questions_of_other_levels_are_left_out():
     rows = [row(n, level=n) for n in range(5)]
-    kept, _, removed = sifted(rows, Rules(level_range=(2, 3)))
+    kept, _, removed = run_funnel(rows, Rules(level_range=(2, 3)))
     assert removed == {"difficulty": 3} and [r["level"] for r in kept] == [2, 3]
 
 
 def test_a_domain_has_its_share():
     rows = [row(n, domain="logic" if n % 2 else "arithmetic") for n in range(20)]
-    kept, _, removed = sifted(rows, Rules(max_per_domain=3))
+    kept, _, removed = run_funnel(rows, Rules(max_per_domain=3))
     assert removed == {"balance": 14} and [r["id"] for r in kept] == [f"q{n}" for n in range(6)]
 
 
@@ -88,7 +89,7 @@ PROMPT = "A train leaves the old station at nine in the morning and travels at s
 
 def test_benchmarks_stay_out():
     """Thirteen words in a row in natural text, the operands in the small world; short questions only when equal."""
-    held = Benchmarks([("math500", f"{PROMPT}. When does it arrive?"), ("amc", "What is 2+2?")])
+    held = BenchmarkIndex([("math500", f"{PROMPT}. When does it arrive?"), ("amc", "What is 2+2?")])
     rows = [
         row(0, domain="text", prompt=f"Once more: {PROMPT.upper()}, they say; where is it?"),
         row(1, domain="text", prompt=" ".join(PROMPT.split()[:12])),
@@ -97,10 +98,10 @@ def test_benchmarks_stay_out():
         row(4, split="benchmark"),
         row(5),
     ]
-    one = Funnel(Rules(), held)
-    kept = [r["id"] for right, _ in one.sift(rows) for r in right]
+    funnel = Funnel(Rules(), held)
+    kept = [r["id"] for right, _ in funnel.filter(rows) for r in right]
     assert kept == ["q1", "q3", "q5"]
-    report = one.report()
+    report = funnel.report()
     assert [found["id"] for found in report["contaminated"]] == ["q0", "q2", "q4"]
     assert report["contaminated"][0]["shared"].startswith("math500: a train leaves the old")
 
@@ -112,14 +113,14 @@ def test_the_same_question_in_nearly_the_same_words():
         row(2, domain="text", prompt=" ".join(reversed(words))),
         row(3, prompt="Compute 1+2."), row(4, prompt="Compute 1+2."),  # canonical operands are the world's own business
     ]
-    kept, _, removed = sifted(rows)
+    kept, _, removed = run_funnel(rows)
     assert removed == {"new question": 1} and [r["id"] for r in kept] == ["q0", "q2", "q3", "q4"]
 
 
 def test_sets_funnel_and_card_agree_to_the_row(tmp_path):
     rng = random.Random(0)
     rows = [row(q, s, verdict=rng.choice(["right", "wrong", "unparsed"])) for q in range(50) for s in range(4)]
-    report = training_sets.training_sets(iter(rows), tmp_path, about="Made up.")
+    report = training_sets.write_training_sets(iter(rows), tmp_path, about="Made up.")
     right, wrong = (read_rows(tmp_path / f"{name}.jsonl") for name in ("right", "wrong"))
     assert report == read_json(tmp_path / "funnel.json")
     assert len(right) == report["steps"][-1]["kept"] == sum(r["verdict"] == "right" for r in rows)
@@ -147,8 +148,8 @@ def test_memory_and_speed_do_not_depend_on_the_number():
                 )
 
     def through(count, rules, domain):
-        one, start = Funnel(rules), time.perf_counter()
-        assert sum(len(right) for right, _ in one.sift(some(count, domain))) > 0
+        funnel, start = Funnel(rules), time.perf_counter()
+        assert sum(len(right) for right, _ in funnel.filter(some(count, domain))) > 0
         return count / (time.perf_counter() - start)
 
     cheap, whole = through(40_000, Rules(), "arithmetic"), through(8_000, Rules(near_duplicate_threshold=0.9), "text")

@@ -23,7 +23,7 @@ WHOSE = {"name": "script", "samples": 3, "temperature": 1.0, "seed": 1}
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(shards, "CHUNK", 8)
+    monkeypatch.setattr(shards, "PROBLEMS_PER_SHARD", 8)
 
 
 def everything(folder):
@@ -35,13 +35,13 @@ def whole(tmp_path_factory):
     """An uninterrupted run's files."""
     out = tmp_path_factory.mktemp("shards") / "whole"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(shards, "CHUNK", 8)
-        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, out, **WHOSE)
+        patched.setattr(shards, "PROBLEMS_PER_SHARD", 8)
+        shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, out, **WHOSE)
     return everything(out)
 
 
 def test_every_question_is_answered_in_order_and_verified(whole, tmp_path):
-    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole and set(whole) == {"manifest.json", *(f"{n:06d}.parquet" for n in range(4))}
     rows = list(shards.rows(tmp_path))
     assert [(row["id"], row["sample"]) for row in rows] == [(p.id, k) for p in ASKED for k in range(3)]
@@ -60,7 +60,7 @@ def one_by_one(after=None, given=None):
     """The script's answers in a random order, each handed on as an endpoint's would be and noted in `given`; killed
     after so many.
     """
-    script, given = teachers.script(PLAN, 1), [] if given is None else given
+    script, given = teachers.script_teacher(PLAN, 1), [] if given is None else given
 
     def teacher(chunks, done):
         first = len(given)
@@ -95,8 +95,8 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(whole, tmp_path, see
 
 def test_killed_between_the_last_answer_and_the_shard(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(shards, "_finish", lambda *_: None)
-        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+        patched.setattr(shards.RolloutShard, "save", lambda *_: None)
+        shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert len(list(tmp_path.glob("*.jsonl"))) == 4 and not list(tmp_path.glob("*.parquet"))
 
     def never(chunks, done):
@@ -107,9 +107,9 @@ def test_killed_between_the_last_answer_and_the_shard(whole, tmp_path, monkeypat
 
 
 def test_more_questions_keep_what_was_answered(whole, tmp_path):
-    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED[:12], tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED[:12], tmp_path, **WHOSE)
     before = [row["completion"] for row in shards.rows(tmp_path)]
-    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert [row["completion"] for row in shards.rows(tmp_path)][: len(before)] == before
     assert [row["id"] for row in shards.rows(tmp_path)] == [p.id for p in ASKED for _ in range(3)]
 
@@ -120,36 +120,36 @@ def test_what_was_not_answered_is_told_and_asked_again(whole, tmp_path):
             if place != (3, 1):
                 done(chunk, place, answer)
 
-        teachers.script(PLAN, 1)(chunks, some)
+        teachers.script_teacher(PLAN, 1)(chunks, some)
 
     with pytest.raises(UserError, match="4 rollouts were not answered; the same command"):
         shards.collect_rollouts(forgetful, ASKED, tmp_path, **WHOSE)
-    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
 
 
 def test_another_teacher_is_refused_and_a_broken_journal_named(tmp_path):
-    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED[:4], tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED[:4], tmp_path, **WHOSE)
     with pytest.raises(UserError, match="temperature differs"):
-        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE | {"temperature": 0.5})
+        shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE | {"temperature": 0.5})
     (tmp_path / "000001.jsonl").write_text('[0, 0, "x", "stop", 1]\nnonsense\n')
     with pytest.raises(UserError, match=r"000001\.jsonl, line 2: .*delete that line"):
-        shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+        shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
 
 
 def test_a_full_disk_ends_it_and_loses_nothing(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(shards, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OSError):
-            shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
-    shards.collect_rollouts(teachers.script(PLAN, 1), ASKED, tmp_path, **WHOSE)
+            shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
 
 
 def test_lone_surrogates_and_huge_answers_are_kept(tmp_path):
     def odd(chunks, done):
         for chunk in chunks:
-            for place in list(chunk.missing):
+            for place in list(chunk.pending):
                 done(chunk, place, ("\ud800" + "x" * 100_000, "length", 1))
 
     shards.collect_rollouts(odd, ASKED[:2], tmp_path, **WHOSE)
@@ -162,7 +162,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import test_shards
 from phi_lab.distill import shards, teachers
-shards.CHUNK = 8
+shards.PROBLEMS_PER_SHARD = 8
 def slow(chunks, done):
     def one(*answer):
         time.sleep(0.004)

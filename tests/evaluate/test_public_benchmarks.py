@@ -111,7 +111,7 @@ def test_a_set_is_measured_on_its_test_split_and_a_question_counts_once(tmp_path
 def test_every_portion_has_a_seed_of_its_own(tmp_path, sets, shipped, monkeypatch):
     seeds, real = [], sampling.sample
     monkeypatch.setattr(public_benchmarks, "SAMPLES_PER_WRITE", 5)
-    monkeypatch.setattr(shards, "CHUNK", 2)
+    monkeypatch.setattr(shards, "PROBLEMS_PER_SHARD", 2)
 
     def sample(model, tokenizer, prompts, params, **rest):
         seeds.append(params.seed)

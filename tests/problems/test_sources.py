@@ -1,4 +1,4 @@
-"""Sets whose rows need more than a look for columns. The other sets: tests/distill/test_teachers.py."""
+"""Sets whose rows need more than a look for columns. The other sets: tests/distill/test_traces.py."""
 
 from phi_lab.core.files import write_rows
 from phi_lab.problems import sources

@@ -3,6 +3,7 @@
 import random
 import re
 from fractions import Fraction
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -82,10 +83,10 @@ def test_styles_really_occur():
 
 def script_answers(problems, samples):
     """The script's answers to each problem."""
-    places = [(place, sample) for place in range(len(problems)) for sample in range(samples)]
-    chunk, groups = shards.Chunk(problems, 0, places, None), [[] for _ in problems]
-    teacher = teachers.script(DistillationConfig(60, 0, samples=samples), 5)
-    teacher([chunk], lambda _, place, answer: groups[place[0]].append(answer))
+    keys = [(index, sample) for index in range(len(problems)) for sample in range(samples)]
+    shard, groups = shards.RolloutShard(problems, 0, Path("unused"), keys), [[] for _ in problems]
+    teacher = teachers.script_teacher(DistillationConfig(60, 0, samples=samples), 5)
+    teacher([shard], lambda _, key, answer: groups[key[0]].append(answer))
     return groups
 
 
