@@ -374,7 +374,8 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
     few = schema.LanguageModelingConfig(learning_rate=1e-3, batch_size=2, row_length=256, steps=2, documents=30)
     monkeypatch.setattr(presets, "BASE", few)
     monkeypatch.setattr(presets, "TEACHER", few)
-    short = replace(tiny, evaluation=schema.EvaluationConfig(problems=2, samples=1, pass_samples=1, max_new_tokens=8))
+    few_answers = schema.EvaluationConfig(problems=2, samples=1, pass_samples=1, max_new_tokens=8)
+    short = replace(tiny, profile="lab", evaluation=few_answers)
     monkeypatch.setattr(presets, "run_config", lambda *_: short)
     monkeypatch.setattr(paths, "SHIPPED", tmp_path / "nothing")
     out = tmp_path / "run"
@@ -387,7 +388,7 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
     stage_runner.run_stage("base", RunFolder(out), short, 0, log=lambda line: None)
     assert (out / "teacher" / "done.json").exists()
     assert read_rows(out / "base" / "metrics.jsonl") == [{"mark": 1}]
-    assert stage_runner.start_checkpoint("mid", RunFolder(out), replace(short, profile="lab")) == out / "base" / "model"
+    assert stage_runner.start_checkpoint("mid", RunFolder(out), short) == out / "base" / "model"
     short = replace(short, distillation=replace(short.distillation, max_new_tokens=8))
     rollouts = list(shards.rows(run_data.training_data(RunFolder(out), short, 0, log=lambda line: None).rollouts))
     funnel = read_json(out / "data" / "funnel.json")  # a teacher of its own: it answers all, and nothing is added
