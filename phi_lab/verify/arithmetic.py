@@ -20,6 +20,7 @@ MAX_BITS = 100_000  # of an exact number
 
 
 def as_float(value: Value) -> Value:
+    """A fraction as a number of mpmath; other values as they are."""
     return mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
 
 
@@ -41,6 +42,7 @@ def checked(value: Value) -> Value:
 
 
 def add(values: list[Value]) -> Value:
+    """The sum of values. Raises Unread where a term would be lost."""
     if any(isinstance(v, list) for v in values):
         return _matrix_sum(values)
     exact = sum((v for v in values if isinstance(v, Fraction)), Fraction(0))
@@ -61,6 +63,7 @@ def add(values: list[Value]) -> Value:
 
 
 def times(a: Value, b: Value) -> Value:
+    """The product of two values, exact where both are."""
     if isinstance(a, list) or isinstance(b, list):
         return _matrix_product(a, b)
     if isinstance(a, Fraction) and isinstance(b, Fraction):
@@ -71,6 +74,7 @@ def times(a: Value, b: Value) -> Value:
 
 
 def multiply(values: Sequence[Value]) -> Value:
+    """The product of several values."""
     result = values[0]
     for value in values[1:]:
         result = times(result, value)
@@ -78,6 +82,7 @@ def multiply(values: Sequence[Value]) -> Value:
 
 
 def divide(a: Value, b: Value) -> Value:
+    """A quotient. Raises ZeroDivisionError."""
     if isinstance(b, list):
         raise Unread("a matrix below a line")
     if b == 0:
@@ -86,6 +91,7 @@ def divide(a: Value, b: Value) -> Value:
 
 
 def power(base: Value, exponent: Value) -> Value:
+    """A power, exact where base and exponent allow it. Raises Unread for one too large."""
     if isinstance(base, list) or isinstance(exponent, list):
         raise Unread("a power of a matrix")
     if base == 0:

@@ -147,8 +147,6 @@ class _Comparison:
         if vector and other.kind in ("()", "list") and len(other.items) == len(flat):
             ours, theirs = (flat, other.items) if left is matrix else (other.items, flat)
             return self.in_order(ours, theirs, "matrix")
-        if other.kind == "one" and _unnamed(other.items[0], other) != other.items[0]:
-            return Same(False, "matrix")
         return Same(False, "matrix")
 
     def as_interval(self, a: str, left: Shape, g: str, right: Shape) -> Same | None:

@@ -11,6 +11,7 @@ from phi_lab.verify.tree import Unread
 
 
 def call(name: str, args: list[Value]) -> Value:
+    """The value of a function at some values. Raises Unread, or ZeroDivisionError."""
     if any(isinstance(arg, list) for arg in args):
         raise Unread(f"{name} of a matrix")
     if name in _EXACT:

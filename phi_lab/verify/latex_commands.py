@@ -206,14 +206,17 @@ class Commands(Reader):
 
 
 def letter(name: str) -> Tree:
+    """A letter: a symbol, or one of the constants e and i."""
     return ("const", name) if name in ("e", "i") else ("sym", name)
 
 
 def fraction(digits: str) -> Fraction:
+    """The value of digits with thousands commas and a point."""
     whole, _, part = digits.replace(",", "").partition(".")
     return Fraction(int((whole or "0") + part), 10 ** len(part))
 
 
 def product(tree: Tree | None, factors: list[Tree]) -> Tree:
+    """The product of factors, behind what was read before them."""
     parts = ([] if tree is None else [tree]) + factors
     return parts[0] if len(parts) == 1 else ("mul", parts)

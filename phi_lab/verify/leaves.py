@@ -151,6 +151,7 @@ def _composed(s: str) -> tuple[str, units.Unit] | None:
 
 
 def squeezed(s: str) -> str:
+    """A text without its spaces and marks."""
     return re.sub(r"[«» ]", "", s)
 
 

@@ -94,10 +94,10 @@ def _verify(text: str, gold: str, strict: bool, answer: str | None, why: str, re
         joined = several(gold, loose=True)
         gold = ", ".join(joined) if len(joined) > 1 else (extract(gold) or gold)
     letter = choices.choice((answer_part(text) or "")[-TAIL:], gold) if why != "unfinished" else None
-    if letter and letter.answer and (answer is None or read != "box" or not _is_letter(answer)):
-        if answer is None or read != "box" or "nswer" in text:
-            verdict, rule = _judge(letter.answer, gold, strict)
-            return Verdict(verdict, letter.answer, f"{letter.rule}; {rule}")
+    boxed = answer is not None and read == "box"
+    if letter and letter.answer and (not boxed or (not _is_letter(answer or "") and "nswer" in text)):
+        verdict, rule = _judge(letter.answer, gold, strict)
+        return Verdict(verdict, letter.answer, f"{letter.rule}; {rule}")
     if answer is None:
         return Verdict(why, None, read)
     if read == "box" and len(chain := several(text)) > 1:
