@@ -82,10 +82,11 @@ def test_completion_text():
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_a_document_learns_the_answer_and_where_to_stop(tokenizer, prompt, completion):
     ids, labels = document(tokenizer, prompt, completion)
-    asked = tokenizer(chat.prompt_text(prompt)).input_ids
-    assert len(ids) == len(labels) and ids[: len(asked)] == asked
-    assert labels[: len(asked)] == [IGNORE] * len(asked)
-    assert labels[len(asked) :] == ids[len(asked) :] == [*tokenizer(completion).input_ids, tokenizer.eos_token_id]
+    prompt_ids = tokenizer(chat.prompt_text(prompt)).input_ids
+    assert len(ids) == len(labels) and ids[: len(prompt_ids)] == prompt_ids
+    assert labels[: len(prompt_ids)] == [IGNORE] * len(prompt_ids)
+    learned = [*tokenizer(completion).input_ids, tokenizer.eos_token_id]
+    assert labels[len(prompt_ids) :] == ids[len(prompt_ids) :] == learned
 
 
 # ------------------------------------------------------------------ phi-lab chat
@@ -93,7 +94,7 @@ def test_a_document_learns_the_answer_and_where_to_stop(tokenizer, prompt, compl
 README = Path(__file__).parents[2] / "README.md"
 
 
-def asked(capsys, question):
+def chat_output(capsys, question):
     """What `phi-lab chat` prints for one question."""
     assert cli.main(["chat", question]) == 0
     return capsys.readouterr().out
@@ -122,7 +123,8 @@ def test_the_world_s_own_expressions_are_computed_and_lie_inside(seed, level):
     ],
 )
 def test_what_is_typed_is_computed(question, answer, outside):
-    assert parse_question.evaluate_question(question) == (Fraction(answer), None if outside is None else Fraction(outside))
+    value = None if outside is None else Fraction(outside)
+    assert parse_question.evaluate_question(question) == (Fraction(answer), value)
 
 
 @pytest.mark.parametrize(
@@ -144,16 +146,16 @@ def test_readme_s_example_and_the_greeting_s_are_answered_right(capsys, shipped)
     (greeting,) = re.findall(r"such as: (.+?\.) ", GREETING)
     for question in {readme, greeting}:
         assert parse_question.evaluate_question(question).outside is None
-        said = asked(capsys, question)
-        assert said.endswith("}   right\n") and "note:" not in said
+        output = chat_output(capsys, question)
+        assert output.endswith("}   right\n") and "note:" not in output
 
 
 def test_a_question_outside_the_world_is_announced_before_the_answer(capsys, shipped):
     shipped("grpo")
-    said = asked(capsys, "Compute 99+1.").splitlines()
+    output = chat_output(capsys, "Compute 99+1.").splitlines()
     world = "the small world (whole numbers from 1 to 99)"
-    assert said[0] == f"note: 100 lies outside {world}: do not count on the answer"
-    assert len(said) > 1 and not any("note:" in line for line in said[1:])
+    assert output[0] == f"note: 100 lies outside {world}: do not count on the answer"
+    assert len(output) > 1 and not any("note:" in line for line in output[1:])
 
 
 @pytest.mark.parametrize(
@@ -167,14 +169,14 @@ def test_a_question_outside_the_world_is_announced_before_the_answer(capsys, shi
 def test_the_verdict_stands_beside_the_answer(capsys, monkeypatch, shipped, text, end):
     shipped("grpo")
     answers(monkeypatch, text)
-    assert asked(capsys, "Compute 12+12.").endswith(end)
+    assert chat_output(capsys, "Compute 12+12.").endswith(end)
 
 
 def test_no_verdict_where_the_question_cannot_be_computed(capsys, monkeypatch, shipped):
     shipped("grpo")
     answers(monkeypatch, r"<think>12-5:12-5=7,1-1=0;7.</think>\boxed{7}")
-    said = asked(capsys, "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?")
-    assert said.endswith("=0  = 7\n\\boxed{7}\n")
+    output = chat_output(capsys, "Ann has 12 nuts. Then Ann loses 5. How many nuts does Ann have now?")
+    assert output.endswith("=0  = 7\n\\boxed{7}\n")
 
 
 def test_a_thought_is_laid_out_step_by_step():

@@ -50,7 +50,7 @@ def long_roped(tmp_path, tokenizer):
 
 
 def test_longrope_keeps_to_the_long_factors(long_roped):
-    """transformers turns a short document otherwise as soon as a long one lies beside it; vLLM decides once."""
+    """transformers rotates a short document differently once a long one is packed beside it; vLLM decides once."""
     ids = torch.arange(20)[None] + 5
     beside = torch.cat((ids, torch.arange(60)[None] + 7), 1)  # packed behind it: a document of 60 tokens
     places = torch.cat((torch.arange(20), torch.arange(60)))[None]
@@ -132,14 +132,14 @@ def test_a_base_in_4_bits_is_merged_in_the_computer_s_memory(student, tokenizer,
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.fill_(0.01)
-    asked, real = [], peft_model.load_peft_weights
+    devices, real = [], peft_model.load_peft_weights
     monkeypatch.setattr(checkpoints, "device", lambda: torch.device("meta"))  # a model moved there has no weights
     monkeypatch.setattr(peft_model, "infer_device", lambda: "meta")
     monkeypatch.setattr(
-        peft_model, "load_peft_weights", lambda *names, **how: asked.append(how["device"]) or real(*names, **how)
+        peft_model, "load_peft_weights", lambda *names, **how: devices.append(how["device"]) or real(*names, **how)
     )
     checkpoints.save(model, tokenizer, tmp_path)
-    assert asked == ["cpu"]
+    assert devices == ["cpu"]
     merged, base = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in (tmp_path, student))
     layer = model.base_model.model.model.layers[0].mlp.down_proj
     added = merged.model.layers[0].mlp.down_proj.weight - base.model.layers[0].mlp.down_proj.weight

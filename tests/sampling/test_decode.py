@@ -17,7 +17,7 @@ WIDE = {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "
 
 
 @given(st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=60))
-def test_exponentials_are_those_of_numpy(values):
+def test_softmax_terms_are_those_of_numpy(values):
     x, bits = np.array([*values, 7.0], np.float32), np.empty(len(values), np.int32)
     total = decode.softmax_inplace(x, len(values), bits, bits.view(np.float32))
     wanted = np.exp(np.array(values, np.float64) - np.array(values, np.float32).max())
@@ -55,20 +55,20 @@ def test_compiled_attention_is_torch_s(phi):
     assert phi.compiled and 0 < phi.rotated < phi.width
     prompts = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 9, 11], [12], [5, 6, 7]]
     with torch.inference_mode():
-        found = []
+        runs = []
         for phi.compiled in (True, False):
             cache, _ = filled(phi, prompts)
             length, steps = torch.tensor([len(prompt) for prompt in prompts]), []
             for token in range(20, 26):
                 steps.append(phi.step(torch.full((4,), token), length, cache))
                 length += 1
-            found.append((torch.stack(steps), cache))
-    (ours, mine), (theirs, other) = found
-    assert torch.allclose(ours.log_softmax(-1), theirs.log_softmax(-1), atol=1e-4)
-    assert ours.log_softmax(-1).min() < -15  # far from uniform, so that nothing is forgiven
-    for one, two in zip(mine, other, strict=True):
-        for table, same in zip(one, two, strict=True):
-            assert torch.allclose(table, same, atol=1e-4)
+            runs.append((torch.stack(steps), cache))
+    (compiled, compiled_cache), (plain, plain_cache) = runs
+    assert torch.allclose(compiled.log_softmax(-1), plain.log_softmax(-1), atol=1e-4)
+    assert compiled.log_softmax(-1).min() < -15  # far from uniform, so that nothing is forgiven
+    for layers in zip(compiled_cache, plain_cache, strict=True):
+        for tensor, expected in zip(*layers, strict=True):
+            assert torch.allclose(tensor, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -90,7 +90,7 @@ def test_where_nothing_is_compiled_the_rollouts_are_the_same(shipped, monkeypatc
     model, tokenizer = checkpoints.load(shipped("grpo")), checkpoints.load_tokenizer(shipped("grpo"))
     monkeypatch.setitem(MAX_ROWS, "cpu", 20)  # refilled when three are free
     prompts = [f"Compute {number}+{3 * number}-7." for number in range(12)]
-    found, grown = [], []
+    runs, active = [], []
     for compiled in (True, False):
 
         class Either(Phi):
@@ -99,12 +99,12 @@ def test_where_nothing_is_compiled_the_rollouts_are_the_same(shipped, monkeypatc
                 self.compiled = compiled
 
             def step(self, token, length, cache):
-                grown.append(int((length >= 0).sum()))
+                active.append(int((length >= 0).sum()))
                 return super().step(token, length, cache)
 
         monkeypatch.setattr(cpu, "Phi", Either)
         params = sampling.SamplingParams(n=2, temperature=0, max_tokens=120)
-        found.append(sampling.sample(model, tokenizer, prompts, params, quiet=True))
-    assert [[one.ids for one in group] for group in found[0]] == [[one.ids for one in group] for group in found[1]]
-    assert sum(grown) == sum(len(one.ids) - 1 for groups in found for group in groups for one in group)  # none idle
-    assert len({len(one.ids) for group in found[0] for one in group}) > 3
+        runs.append(sampling.sample(model, tokenizer, prompts, params, quiet=True))
+    compiled_ids, plain_ids = ([answer.ids for group in groups for answer in group] for groups in runs)
+    assert compiled_ids == plain_ids and len(set(map(len, plain_ids))) > 3
+    assert sum(active) == sum(len(ids) - 1 for ids in compiled_ids + plain_ids)  # no idle row is decoded

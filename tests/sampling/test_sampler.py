@@ -5,6 +5,7 @@ import torch
 from mpmath import gammainc
 
 from phi_lab import sampling
+from phi_lab.config.schema import HardwareConfig
 from phi_lab.core.errors import UserError
 from phi_lab.model import chat, checkpoints, shapes
 from phi_lab.sampling import SamplingParams, hf
@@ -34,17 +35,17 @@ def sample(model, tokenizer, prompts, *, engine="cpu", tick=None, **params):
 
 def reference(model, tokenizer, prompt, ids, temperature):
     """Log-probability of each of `ids` under transformers' forward."""
-    asked = chat.prompt_ids(tokenizer, prompt)
+    prompt_ids = chat.prompt_ids(tokenizer, prompt)
     with torch.no_grad():
-        logits = model(torch.tensor([asked + ids])).logits[0, len(asked) - 1 : -1]
+        logits = model(torch.tensor([prompt_ids + ids])).logits[0, len(prompt_ids) - 1 : -1]
     return (logits / (temperature or 1.0)).log_softmax(-1)[range(len(ids)), ids]
 
 
 def check_logprobs(model, tokenizer, prompts, groups, temperature):
     for prompt, group in zip(prompts, groups, strict=True):
-        for one in group:
-            wanted = reference(model, tokenizer, prompt, one.ids, temperature)
-            assert torch.tensor(one.logprobs) == pytest.approx(wanted, abs=1e-4)
+        for answer in group:
+            wanted = reference(model, tokenizer, prompt, answer.ids, temperature)
+            assert torch.tensor(answer.logprobs) == pytest.approx(wanted, abs=1e-4)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -53,25 +54,25 @@ def test_log_probabilities_of_every_token(peaky, tokenizer, engine, temperature)
     groups = sample(peaky, tokenizer, PROMPTS, n=3, temperature=temperature, max_tokens=30, seed=1, engine=engine)
     assert [len(group) for group in groups] == [3, 3, 3]
     check_logprobs(peaky, tokenizer, PROMPTS, groups, temperature)
-    assert min(min(one.logprobs) for group in groups for one in group) < -0.5  # the model is not certain of everything
+    assert min(min(answer.logprobs) for group in groups for answer in group) < -0.5  # not all tokens are certain
 
 
 def test_log_probabilities_of_a_shipped_model(shipped):
     model, tokenizer = checkpoints.load(shipped("grpo")).eval(), checkpoints.load_tokenizer(shipped("grpo"))
     groups = sample(model, tokenizer, PROMPTS, n=4, temperature=1.0, max_tokens=150, seed=2)
     check_logprobs(model, tokenizer, PROMPTS, groups, 1.0)
-    assert all("\\boxed{" in one.text for one in groups[0])
+    assert all("\\boxed{" in answer.text for answer in groups[0])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_greedy_is_generate_token_for_token(peaky, tokenizer, engine):
     groups = sample(peaky, tokenizer, PROMPTS, n=1, temperature=0, max_tokens=40, engine=engine)
     stops = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    for prompt, (one,) in zip(PROMPTS, groups, strict=True):
-        asked = torch.tensor([chat.prompt_ids(tokenizer, prompt)])
-        whole = peaky.generate(input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=40,
-                               do_sample=False, eos_token_id=stops, pad_token_id=stops[1])
-        assert whole[0, asked.shape[1] :].tolist() == one.ids
+    for prompt, (answer,) in zip(PROMPTS, groups, strict=True):
+        ids = torch.tensor([chat.prompt_ids(tokenizer, prompt)])
+        output = peaky.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=40,
+                                do_sample=False, eos_token_id=stops, pad_token_id=stops[1])
+        assert output[0, ids.shape[1] :].tolist() == answer.ids
 
 
 def chi_square(counts, probabilities):
@@ -101,8 +102,8 @@ def test_first_tokens_follow_the_softmax(peaky, tokenizer, engine, temperature):
     (group,) = sample(
         peaky, tokenizer, PROMPTS[:1], n=3000, temperature=temperature, max_tokens=1, seed=11, engine=engine
     )
-    for one in group:
-        counts[one.ids[0]] += 1
+    for answer in group:
+        counts[answer.ids[0]] += 1
     with torch.no_grad():
         logits = peaky(torch.tensor([chat.prompt_ids(tokenizer, PROMPTS[0])])).logits[0, -1].double()
     assert chi_square(counts, (logits / temperature).softmax(-1).tolist()) > 1e-3
@@ -123,9 +124,9 @@ def test_top_p_draws_from_the_likeliest_tokens_only(peaky, tokenizer, engine):
     (group,) = sample(
         peaky, tokenizer, PROMPTS[:1], n=3000, temperature=2.5, top_p=0.7, max_tokens=1, seed=11, engine=engine
     )
-    for one in group:
-        counts[one.ids[0]] += 1
-        assert one.logprobs[0] == pytest.approx(chances[one.ids[0]].log().item(), abs=1e-4)  # of all tokens
+    for answer in group:
+        counts[answer.ids[0]] += 1
+        assert answer.logprobs[0] == pytest.approx(chances[answer.ids[0]].log().item(), abs=1e-4)  # of all tokens
     assert sum(counts[token] for token in order[:few]) == 3000
     assert chi_square([counts[token] for token in order[:few]], kept[order[:few]].tolist()) > 1e-3
 
@@ -148,15 +149,15 @@ def threads():
 
 def test_threads_do_not_change_the_rollouts_of_two_halves(peaky, tokenizer, threads):
     """Three questions, 99 jobs: two halves, cut within a question."""
-    found = []
+    runs = []
     for count in (1, 2):
         threads(count)
         counts = []
         groups = sample(peaky, tokenizer, PROMPTS, n=33, temperature=1.0, max_tokens=20, seed=1, tick=counts.append)
-        found.append(groups)
+        runs.append(groups)
         assert sum(counts) == 99 and torch.get_num_threads() == count
-    assert found[0] == found[1]
-    check_logprobs(peaky, tokenizer, PROMPTS, found[0], 1.0)
+    assert runs[0] == runs[1]
+    check_logprobs(peaky, tokenizer, PROMPTS, runs[0], 1.0)
     alike = sample(peaky, tokenizer, PROMPTS[:1], n=80, temperature=1.0, max_tokens=20, seed=1)
     assert alike[0][:40] != alike[0][40:]  # the halves do not share their random numbers
 
@@ -182,8 +183,8 @@ def test_rows_are_refilled_and_retired_without_mixing_answers(peaky, tokenizer, 
     monkeypatch.setitem(MAX_ROWS, "cpu", slots)
     prompts = [f"Compute {number}+{'1' * (number % 7 + 1)}." for number in range(20)]
     groups = sample(peaky, tokenizer, prompts, n=2, temperature=1.0, max_tokens=25, seed=6)
-    lengths = {len(one.ids) for group in groups for one in group}
-    reasons = {one.finish_reason for group in groups for one in group}
+    lengths = {len(answer.ids) for group in groups for answer in group}
+    reasons = {answer.finish_reason for group in groups for answer in group}
     assert len(lengths) > 5 and reasons == {"stop", "length"}, (lengths, reasons)
     check_logprobs(peaky, tokenizer, prompts, groups, 1.0)
 
@@ -197,15 +198,15 @@ def test_hf_goes_on_in_batches(peaky, tokenizer, monkeypatch):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_how_an_answer_ends(peaky, tokenizer, engine):
     groups = sample(peaky, tokenizer, PROMPTS * 4, n=2, temperature=1.0, max_tokens=20, seed=3, engine=engine)
-    flat = [one for group in groups for one in group]
+    flat = [answer for group in groups for answer in group]
     stops = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-    assert {one.finish_reason for one in flat} == {"stop", "length"}
-    for one in flat:
-        stopped = one.finish_reason == "stop"
-        assert len(one.ids) == len(one.logprobs) <= 20
-        assert (one.ids[-1] in stops) == stopped and not stops & set(one.ids[:-1])
-        assert stopped or len(one.ids) == 20
-        assert one.text == tokenizer.decode(one.ids[:-1] if stopped else one.ids)
+    assert {answer.finish_reason for answer in flat} == {"stop", "length"}
+    for answer in flat:
+        stopped = answer.finish_reason == "stop"
+        assert len(answer.ids) == len(answer.logprobs) <= 20
+        assert (answer.ids[-1] in stops) == stopped and not stops & set(answer.ids[:-1])
+        assert stopped or len(answer.ids) == 20
+        assert answer.text == tokenizer.decode(answer.ids[:-1] if stopped else answer.ids)
 
 
 def test_sampling_leaves_the_model_as_it_was(peaky, tokenizer):
@@ -215,6 +216,24 @@ def test_sampling_leaves_the_model_as_it_was(peaky, tokenizer):
     peaky.eval()
     sample(peaky, tokenizer, PROMPTS, n=1, temperature=1.0, max_tokens=3)
     assert not peaky.training
+
+
+def test_an_interrupted_sampling_leaves_the_adapter_unmerged(student, tokenizer):
+    model = checkpoints.load(student, HardwareConfig(adapter="lora")).train()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.01)
+    layer = model.base_model.model.model.layers[0].mlp.down_proj
+    before = layer.base_layer.weight.clone()
+
+    def interrupt(finished):
+        assert not torch.allclose(layer.base_layer.weight, before)  # merged while it samples
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(model, tokenizer, PROMPTS, n=1, temperature=1.0, max_tokens=3, tick=interrupt)
+    assert not layer.merged and torch.allclose(layer.base_layer.weight, before, atol=1e-6) and model.training
 
 
 def test_unknown_engine(peaky, tokenizer):

@@ -39,14 +39,14 @@ def test_vllm_gets_token_ids_and_gives_ids_with_their_log_probabilities(shipped,
     params = SamplingParams(n=2, temperature=0.6, top_p=0.9, max_tokens=9, seed=3)
     other_seed = replace(params, seed=4)
     groups = sampling.sample(model, tokenizer, PROMPTS, params, engine="vllm", quiet=True)
-    flat = [one for group in groups for one in group]
-    assert [one.ids[1] for one in flat] == [6, 7, 8, 9]
-    assert [one.logprobs for one in flat] == [[-token / 8 for token in one.ids] for one in flat]
-    assert {one.finish_reason for one in flat} == {"stop"}
+    flat = [answer for group in groups for answer in group]
+    assert [answer.ids[1] for answer in flat] == [6, 7, 8, 9]
+    assert [answer.logprobs for answer in flat] == [[-token / 8 for token in answer.ids] for answer in flat]
+    assert {answer.finish_reason for answer in flat} == {"stop"}
     assert seen["jobs"] == [chat.prompt_ids(tokenizer, prompt) for prompt in PROMPTS for _ in range(2)]
     settings = seen["settings"]
-    assert {(one["temperature"], one["top_p"], one["max_tokens"]) for one in settings} == {(0.6, 0.9, 9)}
-    assert len({one["seed"] for one in settings}) == 4  # samples of one prompt must differ
+    assert {(row["temperature"], row["top_p"], row["max_tokens"]) for row in settings} == {(0.6, 0.9, 9)}
+    assert len({row["seed"] for row in settings}) == 4  # samples of one prompt must differ
     (engine,) = started
     assert engine["logprobs_mode"] == "processed_logprobs"  # of the distribution that was sampled from
     assert max(map(len, seen["jobs"])) + 9 <= engine["max_model_len"] <= model.config.max_position_embeddings
