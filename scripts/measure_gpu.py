@@ -76,8 +76,9 @@ def measure(case: str, where: Path) -> dict:
         training.hardware_arguments = sharded_alone
     student = random_model(name, where / name)
     batch = TOKENS // length
-    config = schema.LanguageModelingConfig(learning_rate=1e-5, batch_size=batch, row_length=length, steps=STEPS, muon=False,
-                             hardware=hardware)
+    config = schema.LanguageModelingConfig(
+        learning_rate=1e-5, batch_size=batch, row_length=length, steps=STEPS, muon=False, hardware=hardware
+    )
     chance = torch.Generator().manual_seed(0)
     vocabulary = shapes.phi_config(name).vocab_size
     documents = []

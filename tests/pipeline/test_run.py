@@ -242,7 +242,8 @@ def test_running_again_does_nothing_and_changes_nothing(finished, monkeypatch):
     def never(*arguments, **rest):
         raise AssertionError("worked again on what was finished")
 
-    for module, name in ((mid_training, "train"), (shards.RolloutShard, "save"), (evaluate, "_answers"), (shapes, "build")):
+    work = ((mid_training, "train"), (shards.RolloutShard, "save"), (evaluate, "_answers"), (shapes, "build"))
+    for module, name in work:
         monkeypatch.setattr(module, name, never)
     before = everything(finished)
     run.run_chain(RunFolder(finished), profile="smoke", seed=5, log=lambda line: None)
