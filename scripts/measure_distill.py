@@ -30,15 +30,15 @@ def questions(count: int) -> Iterator[Problem]:
         yield Problem("text", "text", 0, prompt, prompt, str(number))
 
 
-def teacher(chunks, done) -> None:
+def teacher(pending_shards, deliver) -> None:
     """Three in four right, one in sixteen a copy of the one before."""
-    for chunk in chunks:
-        for place in list(chunk.pending):
-            chance = random.Random(chunk.first * SAMPLES + place[0] * SAMPLES + place[1] - (place[1] % 16 == 3))
-            gold = chunk.problems[place[0]].answer
+    for shard in pending_shards:
+        for key in list(shard.pending):
+            chance = random.Random(shard.first * SAMPLES + key[0] * SAMPLES + key[1] - (key[1] % 16 == 3))
+            gold = shard.problems[key[0]].answer
             work = " ".join(f"{chance.choice(WORDS)} {chance.randrange(1000)}." for _ in range(27))
             answer = gold if chance.random() < 0.75 else str(chance.randrange(10**6))
-            done(chunk, place, (f"<think>{work}</think>\\boxed{{{answer}}}", "stop", 100))
+            deliver(shard, key, (f"<think>{work}</think>\\boxed{{{answer}}}", "stop", 100))
 
 
 def main(rollouts: int, folder: Path) -> None:

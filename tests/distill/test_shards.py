@@ -62,12 +62,12 @@ def one_by_one(after=None, given=None):
     """
     script, given = teachers.script_teacher(PLAN, 1), [] if given is None else given
 
-    def teacher(chunks, done):
+    def teacher(pending_shards, done):
         first = len(given)
-        for chunk in chunks:
+        for shard in pending_shards:
             answers = []
-            script([chunk], lambda *answer, to=answers: to.append(answer))
-            random.Random(chunk.first).shuffle(answers)
+            script([shard], lambda *answer, to=answers: to.append(answer))
+            random.Random(shard.first).shuffle(answers)
             for answer in answers:
                 if after is not None and len(given) - first == after:
                     raise Killed
@@ -99,8 +99,8 @@ def test_killed_between_the_last_answer_and_the_shard(whole, tmp_path, monkeypat
         shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
     assert len(list(tmp_path.glob("*.jsonl"))) == 4 and not list(tmp_path.glob("*.parquet"))
 
-    def never(chunks, done):
-        assert list(chunks) == []
+    def never(pending_shards, done):
+        assert list(pending_shards) == []
 
     shards.collect_rollouts(never, ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
@@ -115,12 +115,12 @@ def test_more_questions_keep_what_was_answered(whole, tmp_path):
 
 
 def test_what_was_not_answered_is_told_and_asked_again(whole, tmp_path):
-    def forgetful(chunks, done):
-        def some(chunk, place, answer):
-            if place != (3, 1):
-                done(chunk, place, answer)
+    def forgetful(pending_shards, done):
+        def some(shard, key, answer):
+            if key != (3, 1):
+                done(shard, key, answer)
 
-        teachers.script_teacher(PLAN, 1)(chunks, some)
+        teachers.script_teacher(PLAN, 1)(pending_shards, some)
 
     with pytest.raises(UserError, match="4 rollouts were not answered; the same command"):
         shards.collect_rollouts(forgetful, ASKED, tmp_path, **WHOSE)
@@ -147,10 +147,10 @@ def test_a_full_disk_ends_it_and_loses_nothing(whole, tmp_path, monkeypatch):
 
 
 def test_lone_surrogates_and_huge_answers_are_kept(tmp_path):
-    def odd(chunks, done):
-        for chunk in chunks:
-            for place in list(chunk.pending):
-                done(chunk, place, ("\ud800" + "x" * 100_000, "length", 1))
+    def odd(pending_shards, done):
+        for shard in pending_shards:
+            for key in list(shard.pending):
+                done(shard, key, ("\ud800" + "x" * 100_000, "length", 1))
 
     shards.collect_rollouts(odd, ASKED[:2], tmp_path, **WHOSE)
     assert {row["completion"][:2] for row in shards.rows(tmp_path)} == {"?x"}
@@ -163,11 +163,11 @@ sys.path.insert(0, sys.argv[2])
 import test_shards
 from phi_lab.distill import shards, teachers
 shards.PROBLEMS_PER_SHARD = 8
-def slow(chunks, done):
+def slow(pending_shards, done):
     def one(*answer):
         time.sleep(0.004)
         done(*answer)
-    test_shards.one_by_one()(chunks, one)
+    test_shards.one_by_one()(pending_shards, one)
 shards.collect_rollouts(slow, test_shards.ASKED, Path(sys.argv[1]), **test_shards.WHOSE)
 """
 
