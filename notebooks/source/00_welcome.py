@@ -89,7 +89,7 @@ lab.measure("base")
 lab.ladder("base")
 
 # %% [markdown]
-# **A control that must fail.** The same network with random weights, on the ten problems. What it gets right, a model
+# **Negative control.** The same network with random weights, on the ten problems. What it gets right, a model
 # gets right without having learned anything.
 
 # %%

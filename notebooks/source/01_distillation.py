@@ -195,7 +195,7 @@ verdicts = Counter(row["verdict"] for row in sample)
 print("reward of 400 rollouts:", dict(Counter(values)), "and by verdict:", dict(verdicts))
 
 # %% [markdown]
-# **A control that must fail.** Verify every answer against the gold answer of *another* question. If the verifier still
+# **Negative control.** Verify every answer against the gold answer of *another* question. If the verifier still
 # accepts them, it is broken. (One or two in a hundred may pass: small numbers answer more than one question.)
 
 # %%

@@ -25,9 +25,9 @@ print(right[0]["prompt"], right[0]["completion"], sep="\n")
 # %% [markdown]
 # ## Packing
 #
-# Answers differ in length, and all rows of a batch have the same length. With one answer per row most of a batch is
-# padding; *packing* puts several answers into one row. Positions start again at 0 at every answer, and attention is
-# masked at its border, so that no answer sees its neighbours.
+# A document here is a question with its answer. Documents differ in length, rows do not: with one document per row of
+# 320 tokens, most tokens are padding. *Packing* puts several documents into one row. Position ids restart at 0 in each
+# document, and a block-diagonal attention mask keeps documents from attending to each other.
 
 # %%
 lengths = lab.lengths(right)[:120]
@@ -46,7 +46,7 @@ figures.packing([[lengths[index] for index in row] for row in pack_best_fit(leng
 
 # %% tags=["exercise"]
 def pack(lengths, row_length):
-    """Lengths in tokens -> rows, each a list of indices into `lengths`. Each one once; longer than a row: left out."""
+    """Lengths in tokens -> rows, each a list of indices into `lengths`. Each index once, longer ones left out."""
     return NotImplemented  # your lines
 
 
@@ -61,11 +61,12 @@ print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(righ
 # The model learns to predict the next token, of the answers only, at a constant learning rate until the loss on
 # *unseen* questions stops improving. Then the rate falls to zero over a few more steps, the *cooldown*: at a constant
 # rate the weights oscillate around a minimum, and the cooldown lets them settle (the sharp last drop in the curve
-# below). So training stops at a plateau and not at a step that we chose. That matters: if a stage is stopped early, any
-# further training improves accuracy, and the next stage would get the credit. (The paper: five epochs, learning rate
+# below). So training stops at a plateau and not at a step that we chose. That matters: if a stage stops
+# early, any further training raises accuracy, and the next stage gets the credit. (The paper, with marks of certainty
+# as in notebook 00: five epochs, learning rate
 # 1e-5, batch 128 [S], until a validation set stops improving [S]; its learning-rate schedule is unknown [U].) The
-# optimizer is Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`): here 300 steps with Muon
-# reached what 700 with AdamW did. What the paper used is unknown [U].
+# optimizer is Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`): in pretraining 300 steps
+# with Muon reached the loss of 700 with AdamW. What the paper used is unknown [U].
 #
 # Losses are in nats per token: minus the natural logarithm of a probability. A loss of 0.05 nats is a probability of
 # 95 %.
@@ -85,15 +86,15 @@ print(f"best validation loss {best['eval_loss']:.3f} nats per token, at step {be
 print(f"ended at step {last['step']}, since {reason}; {result.train_tokens:,} tokens in {result.seconds:.0f} s")
 
 # %% [markdown]
-# **A control that must fail.** Pair every answer with another question that has as many operations. To a model that
-# only knows what answers look like, this would make no difference; to one that reads the question it should.
+# **Negative control.** Pair each answer with a different question, nearly always of the same level. A model that
+# ignores the question would have the same loss; one that reads it must have a higher one.
 
 # %%
 one_per_question = {row["id"]: row for row in right}  # else the next answer might be to the same question
 paired = sorted(list(one_per_question.values())[:400], key=lambda row: row["level"])
 shuffled = [{**row, "prompt": other["prompt"]} for row, other in zip(paired, paired[1:] + paired[:1], strict=True)]
 tokens = sum(row["tokens"] for row in paired)
-for name, rows in (("its own", paired), ("another", shuffled)):
+for name, rows in (("the original", paired), ("a mismatched", shuffled)):
     loss = -sum(log_probabilities(*lab.model("mid"), rows)) / tokens
     print(f"an answer after {name} question: {loss:.2f} nats per token")
 
@@ -131,8 +132,8 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "ri
 # %% [markdown]
 # ## On other seeds
 #
-# By how many points mid-training improves `hard`, over the chains published with the course. Its control is the base,
-# pretrained further for the same compute.
+# Gain in points on `hard`, over the published chains: mid-training minus base, and mid-training minus its control (the
+# base, pretrained further for the same compute).
 
 # %%
 lab.gains("mid")
@@ -140,11 +141,11 @@ lab.gains("mid")
 # %% [markdown]
 # ## What to remember
 #
-# - Packing saves compute and does not change what is learned: the same answers with less padding.
+# - Packing saves compute: the same answers and the same loss on each, with less padding. A batch holds more answers.
 # - The stage ends at a plateau, where more training at this rate no longer seems to help. Two evaluations without
 #   progress can also be chance: with the same seed this rule ended the published run after 1,125 steps, and a later
-#   one after 675, with its loss still falling (docs/results.md). By how much the same training at a falling rate still
-#   improves accuracy is shown beside the next stage, as its control.
+#   one after 675, with its loss still falling (docs/results.md). How much accuracy the same training with a
+#   decaying learning rate would still add is measured in the next notebook: it is the control of SFT.
 # - What is not trained on is forgotten: look at `transfer`.
 #
 # ## Three questions

@@ -101,7 +101,7 @@ for name, values in verdicts.items():
 pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
-# **A control that must fail.** The same answers cut in half, followed by the stop token. A model that knows where to
+# **Negative control.** The same answers cut in half, followed by the stop token. A model that knows where to
 # stop gives whole answers a high probability and halves almost none.
 
 # %%

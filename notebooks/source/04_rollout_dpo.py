@@ -130,7 +130,7 @@ else:
     print("both gained probability, the right answers more")
 
 # %% [markdown]
-# **A control that must fail.** In how many pairs did the first answer gain more than the second? In pairs of a right
+# **Negative control.** In how many pairs did the first answer gain more than the second? In pairs of a right
 # and a wrong answer it should be most. In pairs of two *right* answers to one question, drawn at random, it must be
 # half.
 

@@ -101,7 +101,7 @@ advantages = balanced(rewards, torch.Generator().manual_seed(0))
 pictures.groups(rewards.tolist(), advantages.tolist())
 
 # %% [markdown]
-# **A control that must fail.** Groups without a difference must give no gradient, whichever function computes the
+# **Negative control.** Groups without a difference must give no gradient, whichever function computes the
 # advantages.
 
 # %%

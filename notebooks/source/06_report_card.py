@@ -96,7 +96,7 @@ figure
 # These comparisons are paired: both models answered the same problems, so the intervals are narrower than those of the
 # two accuracies suggest. They still cover *problems* only, not seeds: with another seed the whole chain is another one.
 #
-# **A control that must fail.** The last model against itself: the even samples of each problem against the odd ones.
+# **Negative control.** The last model against itself: the even samples of each problem against the odd ones.
 # Any difference here is chance.
 
 # %%

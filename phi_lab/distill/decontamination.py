@@ -8,16 +8,16 @@ from rensa import RMinHash
 
 from phi_lab.problems import WORLD
 
-SHARED_WORDS = 13  # consecutive words that a question may not share with a benchmark's
+OVERLAP_WORDS = 13  # a question with this many consecutive words of a benchmark's question is contaminated
 
 
 class BenchmarkIndex:
-    """The questions of benchmarks, as runs of `SHARED_WORDS` words. `questions`: (benchmark, prompt) pairs."""
+    """The questions of benchmarks, as runs of `OVERLAP_WORDS` words. `questions`: (benchmark, prompt) pairs."""
 
     def __init__(self, questions: Iterable[tuple[str, str]]) -> None:
         self.benchmark_of: dict[str, str] = {}
         for name, prompt in questions:
-            for shingle in shingles(prompt, SHARED_WORDS):
+            for shingle in shingles(prompt, OVERLAP_WORDS):
                 self.benchmark_of.setdefault(shingle, name)
 
     def overlap(self, problem: Mapping) -> str | None:
@@ -27,14 +27,14 @@ class BenchmarkIndex:
         """
         if problem["domain"] in WORLD:
             return "the operands of a benchmark's problem" if problem.get("split") == "benchmark" else None
-        for shingle in shingles(problem["prompt"], SHARED_WORDS):
+        for shingle in shingles(problem["prompt"], OVERLAP_WORDS):
             if shingle in self.benchmark_of:
                 return f"{self.benchmark_of[shingle]}: {shingle}"
         return None
 
 
 class QuestionIndex:
-    """The questions seen so far, as MinHash signatures in bands: about 80 % of the words in common is near."""
+    """The questions seen so far, as banded MinHash of word triples; near: a Jaccard similarity of about 0.77."""
 
     BANDS, ROWS = 8, 8
 
@@ -42,7 +42,7 @@ class QuestionIndex:
         self.buckets: set[bytes] = set()
 
     def add(self, prompt: str) -> bool:
-        """Remember a question; returns whether nearly the same one came before."""
+        """Add a question; returns whether a near-duplicate was there already."""
         signature = RMinHash(num_perm=self.BANDS * self.ROWS, seed=1)
         signature.update(shingles(prompt.encode("utf-8", "replace").decode(), 3))
         bands = np.array(signature.digest(), np.uint32).reshape(self.BANDS, self.ROWS)

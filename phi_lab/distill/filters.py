@@ -1,7 +1,7 @@
 """The filters: which rollouts become training data. The lists at the end give their order.
 
 A filter is a function of one question's rollouts that returns those it keeps. Three things must not slip in: a
-benchmark's problem, the same question twice in other words, the same answer twice. The paper's attributes (domain,
+benchmark's problem, the same question in nearly the same words, the same answer twice. The paper's attributes (domain,
 difficulty, repetition; section 3, data) are saved with every row that remains.
 """
 
@@ -24,14 +24,14 @@ LATIN_OR_GREEK = regex.compile(r"[\p{Latin}\p{Greek}]")
 
 @dataclass(frozen=True)
 class Rules:
-    """How strict the filters are. The small world needs the defaults only."""
+    """Thresholds of the filters; the defaults are those of the small world."""
 
     max_tokens: int = 250  # of an answer
     max_non_latin_share: float = 0.05  # of its letters
-    near_duplicate_threshold: float = 1.0  # largest similarity of two answers to a question; 1.0: only equal ones go
+    near_duplicate_threshold: float = 1.0  # largest Jaccard similarity of two answers to a question; 1.0: off
     pass_rate_range: tuple[float, float] = (0.0, 1.0)  # share of a question's rollouts that are right
     level_range: tuple[int, int] = (0, 99)  # of a question; 0 where its dataset has no levels
-    max_per_domain: int = 0  # right rollouts of one domain, the first ones; 0: all
+    max_per_domain: int = 0  # rollouts kept per domain, in order of arrival; 0: no limit
 
 
 @dataclass
@@ -46,7 +46,7 @@ class FunnelState:
 
 
 def not_in_benchmark(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
-    """Removes questions of a benchmark: who trains on them measures memory."""
+    """Removes questions that overlap with a benchmark: training on them would invalidate its accuracy."""
     question = rollouts[0]
     shared = state.benchmarks.overlap(question) if state.benchmarks else None
     if not shared:
@@ -87,12 +87,12 @@ def one_script(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
 
 
 def short_enough(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
-    """Removes answers over `max_tokens`, which would not fit into the student's context."""
+    """Removes answers over `max_tokens`, which with its prompt might not fit into a training row."""
     return [row for row in rollouts if row["tokens"] <= state.rules.max_tokens]
 
 
 def not_equal(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
-    """Removes answers that equal one before word for word: easy questions would weigh more."""
+    """Removes exact duplicates of an earlier answer: questions with few different answers would weigh more."""
     return distinct(rollouts)
 
 
@@ -116,7 +116,7 @@ def within_domain_share(rollouts: list[Rollout], state: FunnelState) -> list[Rol
 
 
 def accepted(row: Rollout) -> bool:
-    """Whether the rules call a rollout right, or the judge does."""
+    """Whether the verifier or, for a rollout it rejected, the LLM judge accepts the final answer."""
     return row["verdict"] == "right" or row.get("judge") == "right"
 
 

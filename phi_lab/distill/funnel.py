@@ -14,7 +14,7 @@ from phi_lab.distill.filters import Filter, Rules
 
 @dataclass
 class Funnel:
-    """Filters rollouts by `rules`, whole questions at a time, and counts."""
+    """Applies the filters to all rollouts of one question at a time, and counts what each removes."""
 
     rules: Rules = field(default_factory=Rules)
     benchmarks: BenchmarkIndex | None = None
@@ -28,8 +28,8 @@ class Funnel:
         self.state = filters.FunnelState(self.rules, self.benchmarks)
 
     def filter(self, rollouts: Iterable[Rollout]) -> Iterator[tuple[list[Rollout], list[Rollout]]]:
-        """(right rollouts that pass, different wrong ones) of each question, in order; memory does not grow with their
-        number. The rollouts of a question have to be consecutive.
+        """Yield (accepted rollouts that pass all filters, distinct wrong ones) of each question, in order. A question's
+        rollouts have to be consecutive. Memory grows with questions of natural text, not with rollouts.
         """
         for _, group in groupby(rollouts, key=lambda row: row["id"]):
             yield self._filter_question(list(group))
@@ -51,14 +51,14 @@ class Funnel:
         return right, wrong
 
     def _apply(self, steps: Sequence[Filter], rollouts: list[Rollout]) -> list[Rollout]:
-        for step in steps:
-            kept = step.keep(rollouts, self.state) if rollouts else []
-            self.removed[step.name] += len(rollouts) - len(kept)
+        for filter_ in steps:
+            kept = filter_.keep(rollouts, self.state) if rollouts else []
+            self.removed[filter_.name] += len(rollouts) - len(kept)
             rollouts = kept
         return rollouts
 
     def report(self) -> dict:
-        """The content of funnel.json: every step with what it kept and removed and why."""
+        """The content of funnel.json: for each filter how many rollouts it kept and removed, and why."""
         steps, left = [], self.rollouts
         for step in (*filters.QUESTION_FILTERS, *filters.ROLLOUT_FILTERS):
             left -= self.removed[step.name]

@@ -1,9 +1,9 @@
-"""The ladder's measurements: every stage answers the same problems, and every accuracy has a 95 % interval.
+"""The ladder's measurements: the same problems for every stage, and a 95 % interval for every accuracy (not pass@k).
 
-Primary measure: temperature 0.6, the mean over samples (four on `hard`). Beside it greedy decoding, and pass@8 on the
-first 200 hard problems. Every sample is saved as a row. The interval of an accuracy (`ci_low`, `ci_high` of
-`ladder_row`) is Wilson's; samples of one problem are not independent, so it is computed with an effective sample size
-between the number of problems and the number of samples: `core.stats.clustered_wilson`.
+Primary metric: mean accuracy at temperature 0.6, over four samples a problem on `hard`, one elsewhere. Also: greedy
+accuracy, and pass@8 on the first 200 `hard` problems. Every sample is saved as a row. The interval of an accuracy
+(`ci_low`, `ci_high` of `ladder_row`) is Wilson's; samples of one problem are not independent, so it is computed with an
+effective sample size between the number of problems and the number of samples: `core.stats.clustered_wilson`.
 
     phi-lab eval --model runs/my-run/grpo/model --out runs/my-run/evals --name grpo
 """
@@ -27,21 +27,21 @@ from phi_lab.verify import verify_many
 
 def evaluate(
     model: Path, name: str, folder: EvalFolder, config: EvaluationConfig, seed: int,
-    which: Sequence[str] = benchmarks.NAMES, again: bool = False,
+    benchmark_names: Sequence[str] = benchmarks.NAMES, resample_stale: bool = False,
 ) -> None:
-    """Sample and verify answers to each benchmark of `which` whose answers are not in `folder` yet; a row a sample.
+    """Sample and verify completions for each of `benchmark_names` that `folder` has none for yet; one row per sample.
 
-    The manifest of `name` says which weights, settings and seed its answers belong to. Other weights than now raise
-    UserError, or with `again` the benchmarks are sampled anew. Other settings or another seed always raise it, and so
-    does a benchmark that cannot be read, before the model is loaded.
+    `name`'s manifest records the weights, settings and seed of its completions. Saved completions of other weights
+    raise UserError, or with `resample_stale` are deleted and sampled anew; those of the same weights but other settings
+    or another seed always raise it. A benchmark that cannot be read raises it before the model is loaded.
     """
     path = folder.manifest(name)
     manifest = {"model": checkpoints.fingerprint(model), "seed": seed, "config": asdict(config)}
-    if again and path.exists() and read_json(path)["model"] != manifest["model"]:
+    if resample_stale and path.exists() and read_json(path)["model"] != manifest["model"]:
         for stale in [*folder.path.glob(f"{name}.*.jsonl"), path]:
             stale.unlink()
     ensure_same_manifest(path, manifest, "choose another --name or --out", read_config)
-    missing = [benchmark for benchmark in which if not folder.answers(name, benchmark).exists()]
+    missing = [benchmark for benchmark in benchmark_names if not folder.answers(name, benchmark).exists()]
     if not missing:
         return
     sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
@@ -61,8 +61,8 @@ def evaluate(
 
 
 def _rounds(benchmark: str, problems: list[dict], config: EvaluationConfig, seed: int) -> list[tuple]:
-    """(title, problems, samples a problem, temperature, seed, number of the first sample) of each round of sampling.
-    On `hard` the last one adds the samples that pass@k needs besides the primary measure's.
+    """(title, problems, samples per problem, temperature, seed, index of the first sample) of each sampling round.
+    On `hard` a third round adds the samples that pass@k needs beyond those of the primary measure.
     """
     samples = config.samples if benchmark == "hard" else 1
     rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, config.temperature, seed, 0)]
@@ -73,7 +73,7 @@ def _rounds(benchmark: str, problems: list[dict], config: EvaluationConfig, seed
 
 
 def _answers(network, tokenizer, problems, prompts, samples, temperature, config, seed, title) -> list[dict]:
-    """Sample and verify; a row each."""
+    """Sample and verify completions; one row per completion."""
     params = sampling.SamplingParams(n=samples, temperature=temperature, max_tokens=config.max_new_tokens, seed=seed)
     groups = sampling.sample(network, tokenizer, prompts, params, title=title, engine=config.engine)
     flat = [
@@ -94,7 +94,7 @@ def _answers(network, tokenizer, problems, prompts, samples, temperature, config
 def ladder_rows(
     name: str, stage: str, arm: str, folder: EvalFolder, config: EvaluationConfig, seed: int, cost: dict
 ) -> list[LadderRow]:
-    """The rows of ladder.json for one stage and arm, computed from its saved answers. cost: of its training."""
+    """The rows of ladder.json for one stage and arm, from its saved completions. cost: the columns on training."""
     rows = []
     for benchmark in benchmarks.NAMES:
         by_temperature: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
@@ -116,7 +116,7 @@ def ladder_row(
     stage: str, arm: str, benchmark: str, right: list[list[bool]], temperature: float, k: int,
     pass_at_k: float | None, seed: int, cost: dict,
 ) -> LadderRow:
-    """One row: the accuracy with its 95 % interval, from whether each of the k samples of each problem is right."""
+    """One row: accuracy with its 95 % interval. right: for each problem, whether each of its k samples is right."""
     correct, n = sum(map(sum, right)), sum(map(len, right))
     low, high = stats.clustered_wilson([sum(of_problem) for of_problem in right], k)
     return {
@@ -135,4 +135,4 @@ def peak_rss_mb() -> int:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # bytes there, KiB here
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS reports bytes, Linux KiB

@@ -34,7 +34,7 @@ def measure(
     all_rows = read_json(run.ladder) if run.ladder.exists() else []
     old_rows = [row for row in all_rows if (row["stage"], row["arm"]) == (stage, arm)]
     began = time.perf_counter()
-    ladder.evaluate(model, name, run.evals, config.evaluation, seed, again=True)
+    ladder.evaluate(model, name, run.evals, config.evaluation, seed, resample_stale=True)
     seconds = time.perf_counter() - began
     if folder.finished:
         cost = read_json(folder.done)

@@ -1,19 +1,19 @@
 """Stage 4, reinforcement learning: GRPO with a verifiable reward and the paper's three stabilisers.
 
-Reward: +1 for a verified final answer, -1 otherwise (`verified`; paper, section 3.4). The pilot failed for three
-reasons, and each has its device here, a plain function that a learner can replace:
+Reward: +1 for a verified final answer, -1 otherwise (`verified`; paper, section 3.4). The paper's pilot runs failed for
+three reasons; each remedy here is a plain function that a learner can replace:
 
 1. responses to one prompt differ much in length -> `select_uniform_length`: keep prompts whose responses are alike;
 2. all-right or all-wrong groups have no gradient -> `rebalance`: oversample, keep k = min(right, wrong, G/2) of each
    side, drop prompts above 50 % or with k = 0, and divide the loss by the tokens that count;
 3. training wants a high temperature, evaluation a low one -> `anneal`: 1.0 -> 0.6 linearly over half of the steps.
 
-`train` puts them together; TRL's GRPOTrainer optimises (grpo_trainer.py and grpo_sampling.py are the seam to it). The
-temperature changes for sampling and for the log-probabilities together, or the importance ratios would be wrong.
+`train` puts them together; TRL's GRPOTrainer optimises (grpo_trainer.py and grpo_sampling.py adapt it). Sampling
+and the loss's log-probabilities use the same temperature at each step, or the importance ratios would be wrong.
 Rollouts come from `phi_lab.sampling`, or on GPUs from the vLLM that TRL runs beside the trainer; where PHI_LAB_VLLM is
 set, from the server at that URL (a `vllm serve` of the stage's student, as in TRL's documentation). vLLM has not run
-here. Deviations from TRL's defaults: rows with zero advantage are dropped before the forward pass (they have no
-gradient, only cost), no KL term, one update a batch.
+here. Deviations from TRL's defaults: advantages are ours and rewards are not scaled; rows with zero advantage are
+dropped before the forward pass (they have no gradient, only cost). As by default: no KL term, one update per batch.
 
     phi-lab run --from grpo --to grpo --out runs/my-run
 """
@@ -40,7 +40,7 @@ METRICS = ("reward", "zero_variance_share", "kept_share", "mean_length", "entrop
 
 
 def verified(completions: list[str], answers: list[str]) -> list[float]:
-    """The reward of each completion: +1 where its final answer equals the gold answer, -1 everywhere else."""
+    """The reward of each completion: +1 if its final answer equals the gold answer, else -1."""
     verdicts = verify_many(list(zip(completions, answers, strict=True)))
     return [1.0 if verdict.verdict == "right" else -1.0 for verdict in verdicts]
 
@@ -58,8 +58,8 @@ def rebalance(rewards: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     random. rewards and advantages: (prompts, group).
 
     Zero means "is not trained on": responses beyond k, prompts with k = 0, prompts where more than half are right
-    already. With as many right as wrong responses a group's mean is 0 and its standard deviation 1, so these are plain
-    GRPO's advantages of the responses that are left.
+    already. The k right and k wrong rewards kept have mean 0 and population standard deviation 1, so these are GRPO's
+    advantages of that subset (`group_normalised` divides by the sample standard deviation: 0.71 at k = 1).
     """
     advantages = torch.zeros_like(rewards)
     right = rewards > 0
@@ -88,11 +88,11 @@ def anneal(config: GRPOConfig) -> TemperatureSchedule:
 def select_uniform_length(
     sample: Sampler, problems: Sequence[Problem], config: GRPOConfig, seed: int, reward: Reward = verified
 ) -> list[Problem]:
-    """The prompts worth training on: at least one right response, at most half of them right (as `rebalance` needs),
-    and of these the `keep_fraction` whose responses vary least in length (standard deviation over mean).
+    """The prompts to train on: first response wrong, at least one and at most half of `probe_rollouts` right, and of
+    these the `keep_fraction` whose responses vary least in length (standard deviation / mean).
 
-    Every prompt gets one rollout, and only those where it is wrong get `probe_rollouts` - 1 more, so that the many
-    prompts that the model answers well cost one rollout each. If none is worth training on, all are returned.
+    Each prompt gets one rollout; only if that is wrong does it get `probe_rollouts` - 1 more, so prompts that the model
+    mostly solves cost one rollout each. If no prompt qualifies, all prompts are returned.
     """
     first_rollouts = sample(problems, 1, seed)
     rewards = reward([group[0].text for group in first_rollouts], [problem.answer for problem in problems])
@@ -120,7 +120,8 @@ def train(
 ) -> TrainingResult:
     """Train the model in `student` on its own rollouts; it is saved in `out/model`.
 
-    problems: candidates, of which `select` keeps some. advantage, reward, temperature: see the functions above.
+    problems: candidate prompts, from which `select` chooses. The defaults of reward, advantage, temperature (`anneal`)
+    and select are the functions above.
     """
     if config.hardware.engine == "vllm":
         sampling.require_vllm()
@@ -137,16 +138,16 @@ def train(
     trainer.train_dataset = problems_dataset(repeat(chosen, config.steps * config.prompts_per_step, seed))
     # The policy changes in here: each step samples groups, rewards them, and takes one gradient step on the advantages.
     trainer.train(resume_from_checkpoint=training.resume_point(out))
-    trained = sum(row["trained_tokens"] for row in recorder.rows)
-    sampled = recorder.rows[-1]["tokens"] + probe_tokens
+    train_tokens = round(sum(row["trained_tokens"] for row in recorder.rows))
+    forward_tokens = round(recorder.rows[-1]["tokens"] + probe_tokens)
     seconds = time.perf_counter() - started
-    return training.save_and_summarise(trainer, tokenizer, out, recorder, seconds, round(trained), round(sampled))
+    return training.save_and_summarise(trainer, tokenizer, out, recorder, seconds, train_tokens, forward_tokens)
 
 
 def trainer_arguments(
     config: GRPOConfig, out: Path, seed: int, schedule: TemperatureSchedule, vllm: dict
 ) -> trl.GRPOConfig:
-    """The stage's settings in TRL's names. Advantages are ours, so TRL scales no rewards; beta = 0: no KL term."""
+    """trl.GRPOConfig for this stage. scale_rewards="none": `advantage` replaces TRL's; beta=0: no KL term."""
     return training.keep_fp32_outputs_under_fsdp(trl.GRPOConfig(
         **training.common_arguments(config, out, config.steps, seed), **vllm, lr_scheduler_type=config.lr_schedule,
         warmup_steps=max(1, config.steps // 10), adam_beta2=0.98, save_steps=10, logging_steps=1,
@@ -154,7 +155,7 @@ def trainer_arguments(
         per_device_train_batch_size=training.per_process_batch(config.prompts_per_step) * config.group_size,
         max_completion_length=config.max_new_tokens, temperature=schedule(0, config.steps), beta=0.0,
         epsilon=config.epsilon, scale_rewards="none", loss_type="dapo",
-        shuffle_dataset=False,  # the dataset is in order already, and TRL's own order is lost when resuming
+        shuffle_dataset=False,  # `repeat` has shuffled it; TRL's own shuffle would differ after a resume
     ))
 
 

@@ -77,9 +77,9 @@ def test_answers_that_it_measured_are_not_sampled_again(tmp_path, student, monke
     for benchmark in benchmarks.NAMES:
         write_rows(folder.answers("dpo", benchmark), [])
     monkeypatch.setattr(checkpoints, "load_to_sample", lambda *_: pytest.fail("it samples"))
-    ladder.evaluate(student, "dpo", folder, presets.SMOKE.evaluation, 0, again=True)
+    ladder.evaluate(student, "dpo", folder, presets.SMOKE.evaluation, 0, resample_stale=True)
     with pytest.raises(UserError, match="dpo.json: config differs"):
-        ladder.evaluate(student, "dpo", folder, presets.LAB.evaluation, 0, again=True)
+        ladder.evaluate(student, "dpo", folder, presets.LAB.evaluation, 0, resample_stale=True)
 
 
 def test_a_queue_of_chains_goes_on_under_its_old_name(tmp_path, monkeypatch):

@@ -330,7 +330,7 @@ def test_answers_of_another_model_are_measured_again_in_a_run_and_refused_by_eva
     with pytest.raises(UserError, match="x.json: seed differs"):
         evaluate.evaluate(student, "x", EvalFolder(tmp_path), config, 1)
     assert read_rows(tmp_path / "x.hard.jsonl") == first
-    evaluate.evaluate(shipped("grpo"), "x", EvalFolder(tmp_path), config, 0, again=True)
+    evaluate.evaluate(shipped("grpo"), "x", EvalFolder(tmp_path), config, 0, resample_stale=True)
     assert read_rows(tmp_path / "x.hard.jsonl") != first
 
 
