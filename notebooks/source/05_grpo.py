@@ -6,14 +6,19 @@
 # points, as it does in the mean of six chains. Greedy answers do not improve: the model learned to sample its right
 # answers more often.
 #
-# **Time**: about 140 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 185 seconds in the `lab` profile, 55 in `smoke`, on two CPU cores.
 
 # %%
+import inspect
+
 import torch
 from IPython.display import HTML
 
 from phi_lab.core import stats
-from phi_lab.lab import Lab, checks, pictures, widgets
+from phi_lab.core.files import read_rows
+from phi_lab.lab import Lab, checks, pictures, tables, widgets
+from phi_lab.lab import reward_hacking as pages
+from phi_lab.pipeline import reward_hacking
 from phi_lab.report import figures
 from phi_lab.stages import grpo
 
@@ -157,6 +162,46 @@ print("this is one seed: it describes two models and does not prove a recipe")
 lab.gains("grpo")
 
 # %% [markdown]
+# ## Reward hacking: a verifier that accepts too much
+#
+# A policy learns whatever the verifier pays for. This verifier reads the last box, and accepts it if its text is part
+# of the right answer or the right answer is part of it: someone wanted to forgive "15 apples" for 15.
+
+# %%
+print(inspect.getsource(reward_hacking.sloppy))
+
+# %% [markdown]
+# Two runs of plain GRPO start from the base, which answers in a box without thinking, and is right on few questions of
+# three or four operations. They differ in the reward only: the sloppy verifier, or the strict one of this course.
+#
+# **Predict first.** Which answer would you give to every question if you were paid by `sloppy`? Does a model that
+# answers so still solve `easy`, on which it was not trained?
+
+# %%
+hacking = reward_hacking.CONFIGS[lab.config.profile]
+live = reward_hacking.run(lab.run.path / "hacking", range(lab.seed, lab.seed + 1), hacking)
+pages.curves(live)
+
+# %% [markdown]
+# Find the exploit in the answers to questions like those of training, after training. Green lines above are what the
+# strict verifier says of the same sampled answers; the policy never sees it in the sloppy arm.
+
+# %%
+pairs = zip(*(row["examples"] for row in live), strict=True)
+lines = [(one["prompt"], one["answer"], one["completion"], other["completion"]) for one, other in pairs]
+HTML(tables.table("", ("question", "answer", "sloppy arm", "strict arm"), lines))
+
+# %% [markdown]
+# One run proves little. The published ones are three seeds of 40 steps, all that were run with these settings; the
+# learning rate was chosen on another seed. What changes in the strict arm comes from this learning rate and from
+# training on other questions; only the difference between the arms is the sloppy verifier's.
+
+# %%
+published = read_rows(reward_hacking.PUBLISHED)
+print("\n".join(pages.verdict(published)))
+HTML(pages.table(published))
+
+# %% [markdown]
 # ## What to remember
 #
 # - A group without a difference gives no gradient. The choice of prompts and rebalancing address that. The falling
@@ -166,6 +211,8 @@ lab.gains("grpo")
 #   formula gives advantages of plus and minus one [I] (0.94 in the table, where it divides by n − 1 instead of n).
 # - Training on more of the teacher's answers for the same compute improves accuracy nearly as much: GRPO is ahead on
 #   four of the six published chains, which may be chance. But GRPO needs no teacher.
+# - A policy learns the verifier, not the task. Its own reward cannot show that it is hacked; a second judgement of the
+#   same answers can, and so can reading them.
 # - The paper measured the three devices and RL together (+7.5 AIME, +1.0 MATH-500 [S2]). How much each device adds is
 #   unknown [U].
 #
