@@ -98,6 +98,8 @@ def sample_rollouts(job: DistillationJob, part: tuple[int, int] = (0, 1)) -> Non
                 "tokenizer": job.tokenizer or None}
     if job.teacher == "endpoint":
         manifest["instruction"] = job.instruction
+        if job.instruction:
+            manifest["instruction_position"] = "before"  # release 0.1 put it behind: such a set is not continued
     ensure_same_manifest(job.out / "distill.json", manifest, "choose another --out")
     traces: dict[str, list[str]] = {}
     most = job.config.samples

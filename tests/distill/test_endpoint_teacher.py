@@ -14,7 +14,7 @@ from served_distillation import distil, good, reply
 from phi_lab import cli, sampling
 from phi_lab.config.schema import INSTRUCTION
 from phi_lab.core import endpoint
-from phi_lab.core.files import read_json, read_rows
+from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.core.paths import NOTEBOOKS, TEACHER
 from phi_lab.distill import shards
 from phi_lab.model import checkpoints
@@ -56,6 +56,17 @@ def test_a_set_is_distilled_from_a_served_model(tmp_path, teacher_server, capsys
     card = (tmp_path / "set" / "README.md").read_text()
     assert f"teacher at {server.url}" in card and "![The funnel](funnel.png)" in card
     assert (tmp_path / "set" / "funnel.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_set_with_the_instruction_behind_the_question_is_not_continued(tmp_path, teacher_server, capsys):
+    """Release 0.1 asked so; its manifest does not name the position."""
+    assert distil(tmp_path, teacher_server) == 0
+    manifest = tmp_path / "set" / "distill.json"
+    saved = read_json(manifest)
+    assert saved.pop("instruction_position") == "before"
+    write_json(manifest, saved)
+    assert distil(tmp_path, teacher_server, "--questions", "8") == 2
+    assert "instruction_position differs from this command's; choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
