@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from test_report import HOSTILE, Page
+from html_page import HOSTILE, Page
 
 from phi_lab import cli
 from phi_lab.core import stats
