@@ -149,7 +149,7 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (_SPELT_PART, lambda m: f"{_VALUES[m[1].lower()]}/{_PARTS[m[2].lower().removesuffix('s')]}"),
     (_SPELT, _spelt),
     (r"\b((?:hour|minute|year|month|week|day|dollar)s?|feet)»?,?\s+«?\s*(?:and\b\s*)?»?\s*(?=\d)", r"\1 "),
-    (r"[«\s]*,?\s*(?:(?<![\\\w])(?:and|or)\b|\\(?:lor|land|vee|wedge)(?![a-z]))[»\s]*", ","),
+    (r"[«\s]*+,?\s*+(?:(?<![\\\w])(?:and|or)\b|\\(?:lor|land|vee|wedge)(?![a-z]))[»\s]*", ","),
     (r"√\s*(\d+|\w)?", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt"),
     (r"\s+", " "),
 ]

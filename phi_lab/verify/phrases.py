@@ -35,7 +35,7 @@ HEDGE = re.compile(
     r"roughly|around|about|over|under|exceeds?|except|wrong|incorrect|false|thought|said|cannot tell)\b|[<>≤≥±]|"
     r"\\(?:pm|le|ge|lt|gt|leq|geq|neq|ne)\b"
 )
-ALTERNATIVE = re.compile(r"(?i)\s*\(?\s*(?:or|and)\s+\S*\d")
+ALTERNATIVE = re.compile(r"(?i)\s*+\(?\s*+(?:or|and)\s+\S*\d")
 DOUBT = re.compile(
     r"(?i)\b(?:doubt\w*|unlikely|wonder|whether|suspect|hope|deny|refuse|wrongly|mistaken\w*|"
     r"some (?:people )?(?:say|think))\b"
