@@ -81,13 +81,18 @@ def ensure_same_manifest(path: Path, content: dict, redo: str, read: Callable[[P
 def read_journal(path: Path) -> list[str]:
     """The lines of a file that rows are appended to; [] if it is missing.
 
-    A last line without its newline, which a kill cut short, is removed from the file.
+    A last line without its newline, which a kill cut short, is removed from the file. Raises UserError for a line that
+    is not UTF-8.
     """
     content = path.read_bytes() if path.is_file() else b""
     *lines, torn = content.split(b"\n")
     if torn:
         os.truncate(path, len(content) - len(torn))
-    return [line.decode("utf-8", "replace") for line in lines]
+    try:
+        return [line.decode("utf-8") for line in lines]
+    except UnicodeDecodeError as error:
+        number = 1 + next(i for i, line in enumerate(lines) if error.object == line)
+        raise UserError(f"{path}, line {number}: not UTF-8; delete that line") from None
 
 
 def atomic_write(path: Path, content: bytes) -> None:

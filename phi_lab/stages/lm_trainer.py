@@ -10,6 +10,7 @@ from trl import SFTConfig, SFTTrainer
 
 from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.errors import UserError
+from phi_lab.core.records import TrainingRow
 from phi_lab.model import checkpoints
 from phi_lab.stages import training
 from phi_lab.stages.muon import muon
@@ -28,10 +29,10 @@ PLATEAU_THRESHOLD = 5e-3  # nats: at a constant rate the validation loss jumps b
 
 
 def fit_rollouts(
-    student: Path, rows: Sequence[dict], validation: Sequence[dict], out: Path, config: LanguageModelingConfig, *,
-    pack: Pack, packed: bool, seed: int, title: str,
+    student: Path, rows: Sequence[TrainingRow], validation: Sequence[TrainingRow], out: Path,
+    config: LanguageModelingConfig, *, pack: Pack, packed: bool, seed: int, title: str,
 ) -> TrainingResult:
-    """`fit` of the model in `student` on rollouts: rows with `prompt` and `completion`."""
+    """`fit` of the model in `student` on the completions of `rows`."""
     tokenizer = checkpoints.load_tokenizer(student)
     documents, held_out = (
         [document(tokenizer, row["prompt"], row["completion"]) for row in side] for side in (rows, validation)

@@ -30,6 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from phi_lab.config.schema import DPOConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
+from phi_lab.core.records import PreferencePair
 from phi_lab.model import chat, checkpoints
 from phi_lab.stages import training
 from phi_lab.stages.dpo_trainer import DPOTrainer, pairs_dataset
@@ -93,7 +94,7 @@ def filter_by_student_likelihood(
 
 def make_pairs(
     tokenizer: PreTrainedTokenizerFast, right: list[dict], wrong: list[dict], config: DPOConfig, seed: int, pair: Pair
-) -> list[dict]:
+) -> list[PreferencePair]:
     """`prompt`, `chosen`, `rejected` rows, TRL's own columns, from rollouts of the same questions; shuffled.
 
     Raises UserError when no question has both a right and a wrong rollout.

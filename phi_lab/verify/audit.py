@@ -16,6 +16,7 @@ from pathlib import Path
 from phi_lab import verify
 from phi_lab.core import files, stats
 from phi_lab.core.errors import UserError
+from phi_lab.core.formatting import percent_interval
 from phi_lab.report import html
 from phi_lab.report.plot_style import VERDICTS
 from phi_lab.verify import reference
@@ -217,7 +218,7 @@ def _text(row: dict) -> str:
 def words(value: tuple[int, int, float, float]) -> str:
     """A share of `measure` as text: "569 of 573: 99.3 % [98.2, 99.7]"."""
     count, of, low, high = value
-    return f"{count:,} of {of:,}" + (f": {100 * count / of:.1f} % [{100 * low:.1f}, {100 * high:.1f}]" if of else "")
+    return f"{count:,} of {of:,}" + (f": {percent_interval(count / of, low, high)}" if of else "")
 
 
 def _cell(value: tuple[int, int, float, float]) -> str:

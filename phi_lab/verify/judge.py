@@ -12,7 +12,6 @@ cannot know, and only a reply of exactly one word counts. That lowers the risk; 
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from phi_lab.core import endpoint
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import append_rows
+from phi_lab.core.files import append_rows, read_journal
 from phi_lab.core.progress import Bar
 from phi_lab.model import chat
 
@@ -97,11 +96,8 @@ def read_vote(reply: str) -> str:
 
 def cached(path: Path) -> dict[str, str]:
     """The votes of a cache file. A last line that a kill cut short is taken away."""
-    content, votes = path.read_bytes() if path.is_file() else b"", {}
-    *whole, rest = content.split(b"\n")
-    if rest:
-        os.truncate(path, len(content) - len(rest))
-    for number, line in enumerate(whole, 1):
+    votes: dict[str, str] = {}
+    for number, line in enumerate(read_journal(path), 1):
         try:
             row = json.loads(line)
             votes[row["key"]] = VOTES[VOTES.index(row["vote"])]

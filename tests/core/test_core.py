@@ -3,6 +3,7 @@
 import pytest
 
 from phi_lab.core import files, formatting
+from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder, arm_name
 from phi_lab.core.seeds import derive_seed
 
@@ -17,6 +18,13 @@ def test_a_torn_last_line_is_cut_off_and_the_others_stay(tmp_path):
     assert journal.read_bytes() == whole
     files.append_rows(journal, [{"a": 3}])
     assert files.read_journal(journal)[-1] == '{"a": 3}'
+
+
+def test_a_journal_s_line_that_is_not_text_is_named(tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    journal.write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
+    with pytest.raises(UserError, match="line 2: not UTF-8"):
+        files.read_journal(journal)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
