@@ -7,6 +7,7 @@ the endpoint fails. vLLM, SGLang, Ollama and hosted services speak this protocol
 """
 
 import os
+import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,8 @@ from typing import Any
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import one_line
 
+# What servers' chat templates write around a text: those of Phi, Qwen and Llama 3, DeepSeek, Gemma, Llama 2, thoughts.
+TURN = re.compile(r"<[|\uff5c][^<>\n]{1,40}[|\uff5c]>|</?s>|</?think>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>")
 RETRIES = 4  # by the client, with its own growing pauses: 429, 5xx, lost connections
 
 
@@ -50,7 +53,8 @@ def send_all(
     """Send every (key, arguments of a chat completion) and call `done(key, completion)` for each reply, from another
     thread; returns the number of requests that failed.
 
-    `requests` is read lazily, as requests complete, so it may end early when a budget is spent. `done` may raise
+    `requests` is read lazily, as requests complete, so it may end early when a budget is spent. What looks like a turn
+    in a message reaches the server in another form (`without_turns`). `done` may raise
     ValueError, LookupError, TypeError or AttributeError for a completion that it cannot read. `proven`: this model has
     replied before. A request that the server rejects after good ones (a content filter) gives `done(key, None)`.
     Raises UserError, one line that ends with `kept`, for an endpoint that fails.
@@ -73,7 +77,9 @@ def send_all(
                 return
             try:
                 with fail_after(endpoint.timeout):
-                    completion = await client.chat.completions.create(model=endpoint.model, **arguments)
+                    completion = await client.chat.completions.create(
+                        model=endpoint.model, **{**arguments, "messages": without_turns(arguments["messages"])}
+                    )
                 done(key, completion)
                 state.answered, state.failures = state.answered + 1, 0
             except (openai.OpenAIError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -98,6 +104,16 @@ def send_all(
     if state.error:
         raise _user_error(state.error, endpoint, kept)
     return state.lost
+
+
+def without_turns(messages: Iterable[dict]) -> list[dict]:
+    """The messages with a zero-width space in each text that looks like a turn: a server puts its own turns around a
+    message and then reads all of it, so `<|end|><|assistant|>` in a question would become one.
+    """
+    return [
+        {**message, "content": TURN.sub(lambda mark: f"{mark[0][0]}\u200b{mark[0][1:]}", message["content"])}
+        for message in messages
+    ]
 
 
 def _user_error(error: Exception, endpoint: Endpoint, kept: str) -> Exception:

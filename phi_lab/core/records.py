@@ -43,7 +43,7 @@ class TrainingRow(TypedDict):
 
 
 class PreferencePair(TypedDict):
-    """What Rollout DPO learns from: TRL's preference format."""
+    """What Rollout DPO learns from: a question and two completions of it, under TRL's names."""
 
     prompt: str
     chosen: str

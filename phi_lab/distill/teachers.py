@@ -98,7 +98,7 @@ def _whole_shards(answer: Callable[[RolloutShard], Iterable[Answer]], samples: i
 
 def _stopped(text: str, tokenizer: PreTrainedTokenizerFast) -> Answer:
     """A complete answer with its number of tokens, the end token included."""
-    return Answer(text, "stop", len(tokenizer(text).input_ids) + 1)
+    return Answer(text, "stop", len(chat.completion_ids(tokenizer, text)) + 1)
 
 
 @dataclass

@@ -149,7 +149,7 @@ def temperature_table(model, tokenizer, prompt: str, completion: str, temperatur
 
     The place within the completion is the one where the model's distribution has the largest entropy.
     """
-    prompt_ids, answer_ids = chat.prompt_ids(tokenizer, prompt), tokenizer(completion).input_ids
+    prompt_ids, answer_ids = chat.prompt_ids(tokenizer, prompt), chat.completion_ids(tokenizer, completion)
     with torch.inference_mode():
         batch = torch.tensor([prompt_ids + answer_ids], device=model.device)
         logits = model.eval()(batch).logits[0, len(prompt_ids) - 1 : -1]  # those that predict the completion's tokens

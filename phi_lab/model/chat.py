@@ -8,20 +8,29 @@ Turns are those of Phi-4-mini's published chat template, without newlines betwee
 - A digit is always one token, because the small world is about columns of digits; Phi-4-mini joins up to three.
 - The vocabulary has about 500 entries instead of 200,064.
 - No system turn is added unless a conversation has one: twenty constant tokens would be a fifth of a prompt.
+
+Questions, answers and traces are text, whoever wrote them: what looks like a turn in them, <|end|><|assistant|>, is
+read as its letters (`text_ids`). Only the chat template's own turns become turn tokens, and only a completion's own
+thought gets the tokens <think> and </think>.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab.core.errors import UserError
+from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import WORDS
 
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END, ENDOFTEXT = "<|end|>", "<|endoftext|>"
 THINK, THINK_END = "<think>", "</think>"
+PLACE = "questionplace"  # stands for a question while a template is taken apart
 MAX_VOCABULARY = 512  # without <think> and </think>
 ARITHMETIC = re.compile(r"(?:[-+*/:;,.=\dr]| no | ok|check )+")  # a thought about sums, nothing else
 STEP = re.compile(r"(?:([^:;=]+)[:=])?(?:(.*);)?([^,]*),?(.*)")  # operation, columns, result, operations that remain
@@ -53,7 +62,90 @@ def render_prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
     """Token ids of a question in chat format, up to and including the assistant's turn token."""
-    return tokenizer(render_prompt(tokenizer, question), add_special_tokens=False).input_ids
+    readers = _readers(tokenizer)
+    turns = [readers.ids(text) for text in _turns(tokenizer, tokenizer.chat_template)]
+    ids = readers.ids(render_prompt(tokenizer, question))
+    if readers.marks_in(ids) == readers.marks_in(sum(turns, [])):
+        return ids
+    if len(turns) != 2:
+        raise UserError(f"{tokenizer.name_or_path}: its chat template changes the question, and this "
+                        f"one looks like a turn of a conversation: {one_line(question, 80)}")
+    return [*turns[0], *text_ids(tokenizer, question), *turns[1]]
+
+
+def completion_ids(tokenizer: PreTrainedTokenizerFast, completion: str) -> list[int]:
+    """Token ids of a completion without its end token. The tokens <think> and </think> are those of the thought that it
+    begins with; one that the chat template opened has only the second.
+    """
+    think = THINK if completion.startswith(THINK) else ""
+    thought, end, answer = completion.removeprefix(think), "", ""
+    if think or (tokenizer.chat_template and _turns(tokenizer, tokenizer.chat_template)[-1].rstrip().endswith(THINK)):
+        thought, end, answer = thought.partition(THINK_END)
+    readers = _readers(tokenizer)
+    ids = readers.ids(completion)
+    if readers.marks_in(ids) == readers.marks_in([*readers.ids(think), *readers.ids(end)]):
+        return ids
+    return [*readers.ids(think), *text_ids(tokenizer, thought), *readers.ids(end), *text_ids(tokenizer, answer)]
+
+
+def text_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Token ids of a text in which nothing is a mark: <|end|>, <think> or </s> are read as their letters."""
+    readers = _readers(tokenizer)
+    read = readers.plain.encode(_utf8(text), add_special_tokens=False)
+    if not readers.marks_in(read.ids):
+        return read.ids
+    ids = []  # a vocabulary that has the mark's letters as one of its words
+    for token, (start, end) in zip(read.ids, read.offsets, strict=True):
+        ids += sum(map(readers.letters, text[start:end]), []) if token in readers.marks else [token]
+    return ids
+
+
+@dataclass(frozen=True)
+class _Readers:
+    """A tokenizer twice: as it is, and one that sees no marks. marks: ids of tokens that stand for no text of their
+    own: turns, ends, <think>, also those that the tokenizer does not call special.
+    """
+
+    marked: Tokenizer
+    plain: Tokenizer
+    marks: frozenset[int]
+
+    def ids(self, text: str) -> list[int]:
+        return self.marked.encode(_utf8(text), add_special_tokens=False).ids
+
+    def letters(self, text: str) -> list[int]:
+        return self.plain.encode(text, add_special_tokens=False).ids
+
+    def marks_in(self, ids: Sequence[int]) -> list[int]:
+        return [token for token in ids if token in self.marks]
+
+
+@lru_cache(maxsize=4)
+def _readers(tokenizer: PreTrainedTokenizerFast) -> _Readers:
+    """Raises UserError for a tokenizer that is not one of the tokenizers library."""
+    if not tokenizer.is_fast:
+        raise UserError(f"{tokenizer.name_or_path}: it has no tokenizer.json; choose a model that has one")
+    marks = {
+        number: token.content for number, token in tokenizer.added_tokens_decoder.items()
+        if token.content.strip(" \t\n▁") and number != tokenizer.unk_token_id  # a run of spaces is text
+    }
+    marked, plain = (Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()) for _ in range(2))
+    for copy in (marked, plain):
+        copy.no_truncation()
+        copy.no_padding()
+    plain.add_special_tokens([AddedToken(content, special=True, normalized=False) for content in marks.values()])
+    plain.encode_special_tokens = True  # in the library's words: as text
+    return _Readers(marked, plain, frozenset(marks))
+
+
+@lru_cache(maxsize=4)
+def _turns(tokenizer: PreTrainedTokenizerFast, template: str | None) -> list[str]:
+    """What a chat template writes before and after a question; one text where it changes the question."""
+    return render_prompt(tokenizer, PLACE).split(PLACE)
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # lone surrogates have no bytes
 
 
 def completion_text(work: str | None, answer: str) -> str:

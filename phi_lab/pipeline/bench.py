@@ -129,11 +129,12 @@ class Workloads:
     def dpo_trl(self) -> float:
         """Pairs a second of TRL."""
         config = replace(presets.LAB.dpo, max_pairs=STEPS // 6 * presets.LAB.dpo.batch_size)
-        rows = rollout_dpo.make_pairs(self.tokenizer, self.right, read_rows(self.folder / "wrong.jsonl"), config, 0,
+        rows = rollout_dpo.make_pairs(self.right, read_rows(self.folder / "wrong.jsonl"), config, 0,
                                       rollout_dpo.pair_closest_length)
+        text = [{**row, "prompt": chat.prompt_text(row["prompt"])} for row in rows]
         arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=config.batch_size)
         seconds = _timed(lambda: _silent(lambda: _plain(DPOTrainer(  # which reads the pairs, as ours does
-            checkpoints.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(rows),
+            checkpoints.load(SHIPPED / "sft"), args=arguments, train_dataset=Dataset.from_list(text),
             processing_class=self.tokenizer,
         )).train()))
         return config.max_pairs / seconds

@@ -34,7 +34,7 @@ def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> li
     for _ in _with_progress(count, "writing pretraining text"):
         kind = rng.random()
         if kind < scratch:
-            ids = tokenizer(pretraining_notes.scratch_work(rng, split)).input_ids + [tokenizer.eos_token_id]
+            ids = chat.text_ids(tokenizer, pretraining_notes.scratch_work(rng, split)) + [tokenizer.eos_token_id]
             documents.append((ids, ids))
             continue
         if kind < tables:
@@ -66,7 +66,7 @@ def _notes(tokenizer, pairs: list[tuple[str, str]]) -> Document:
     """Notes as one document. The first text of a pair, a random choice that cannot be predicted, has no loss."""
     ids, labels = [], []
     for given, predictable in pairs:
-        given_ids, predictable_ids = tokenizer(given).input_ids, tokenizer(predictable).input_ids
+        given_ids, predictable_ids = chat.text_ids(tokenizer, given), chat.text_ids(tokenizer, predictable)
         ids += given_ids + predictable_ids
         labels += [IGNORE] * len(given_ids) + predictable_ids
     return ids, labels

@@ -12,6 +12,7 @@ import trl
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 
+from phi_lab.model import chat
 from phi_lab.stages import training
 from phi_lab.stages.packing import IGNORE
 
@@ -20,11 +21,9 @@ def pairs_dataset(
     tokenizer: PreTrainedTokenizerFast, rows: list[dict], arguments: trl.DPOConfig
 ) -> tuple[Dataset, list[int]]:
     """The pairs as token ids in TRL's columns, and how many tokens each pair has, its prompt counted twice."""
-    columns = {}
-    for side in ("prompt", "chosen", "rejected"):
-        columns[f"{side}_ids"] = tokenizer([row[side] for row in rows], add_special_tokens=False).input_ids
-    for side in ("chosen_ids", "rejected_ids"):
-        columns[side] = [ids + [tokenizer.eos_token_id] for ids in columns[side]]
+    columns = {"prompt_ids": [chat.prompt_ids(tokenizer, row["prompt"]) for row in rows]}
+    for side in ("chosen", "rejected"):
+        columns[f"{side}_ids"] = [chat.completion_ids(tokenizer, row[side]) + [tokenizer.eos_token_id] for row in rows]
     lengths = [2 * len(prompt) + len(good) + len(bad) for prompt, good, bad in zip(*columns.values(), strict=True)]
     folder = Path(arguments.output_dir) / "pairs"
     with arguments.main_process_first(local=False):  # TRL caches the reference's log-probabilities beside a set on disk

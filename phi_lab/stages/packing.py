@@ -23,7 +23,7 @@ Pack = Callable[[Sequence[int], int], list[list[int]]]  # (document lengths, row
 def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str) -> Document:
     """Token ids and labels of a prompt with its completion; the loss covers the completion and its <|end|>."""
     prompt_ids = chat.prompt_ids(tokenizer, prompt)
-    completion_ids = tokenizer(completion, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+    completion_ids = chat.completion_ids(tokenizer, completion) + [tokenizer.eos_token_id]
     return prompt_ids + completion_ids, [IGNORE] * len(prompt_ids) + completion_ids
 
 

@@ -31,7 +31,7 @@ from phi_lab.config.schema import DPOConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.core.records import PreferencePair
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import checkpoints
 from phi_lab.stages import training
 from phi_lab.stages.dpo_trainer import DPOTrainer, pairs_dataset
 from phi_lab.stages.packing import collate, document, rows_dataset
@@ -93,9 +93,9 @@ def filter_by_student_likelihood(
 
 
 def make_pairs(
-    tokenizer: PreTrainedTokenizerFast, right: list[dict], wrong: list[dict], config: DPOConfig, seed: int, pair: Pair
+    right: list[dict], wrong: list[dict], config: DPOConfig, seed: int, pair: Pair
 ) -> list[PreferencePair]:
-    """`prompt`, `chosen`, `rejected` rows, TRL's own columns, from rollouts of the same questions; shuffled.
+    """`prompt` (the question), `chosen`, `rejected` rows from rollouts of the same questions; shuffled.
 
     Raises UserError when no question has both a right and a wrong rollout.
     """
@@ -107,8 +107,8 @@ def make_pairs(
     rows = []
     for good, bad in sides.values():
         for chosen, rejected in pair(good, bad, config.pairs_per_question, rng) if good and bad else []:
-            prompt = chat.render_prompt(tokenizer, chosen["prompt"])
-            rows.append({"prompt": prompt, "chosen": chosen["completion"], "rejected": rejected["completion"]})
+            rows.append({"prompt": chosen["prompt"], "chosen": chosen["completion"],
+                         "rejected": rejected["completion"]})
     if not rows:
         raise UserError("no question has both a right and a plausible wrong rollout: distil more questions, or raise "
                         "`max_student_nll`")
@@ -129,7 +129,7 @@ def train(
     model, tokenizer = checkpoints.load(student, config.hardware), checkpoints.load_tokenizer(student)
     right_rows, wrong_rows = read_rollouts(right, wrong, tokenizer, config.max_tokens)
     selected = select(model, tokenizer, wrong_rows, config)
-    rows = make_pairs(tokenizer, right_rows, selected, config, seed, pair)
+    rows = make_pairs(right_rows, selected, config, seed, pair)
     steps = max(1, len(rows) // config.batch_size) * config.epochs
     arguments = trainer_arguments(config, out, steps, seed)
     pairs, lengths = pairs_dataset(tokenizer, rows, arguments)
@@ -187,11 +187,4 @@ def read_rollouts(
 
 def count_tokens(tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict]) -> list[int]:
     """Tokens of each rollout with its prompt and its stop token."""
-    if not rows:
-        return []  # the tokenizer takes no empty list
-    prompts = [chat.render_prompt(tokenizer, row["prompt"]) for row in rows]
-    completions = [row["completion"] for row in rows]
-    prompt_ids, completion_ids = (  # all texts at once, which is twice as fast
-        tokenizer(texts, add_special_tokens=False).input_ids for texts in (prompts, completions)
-    )
-    return [len(prompt) + len(completion) + 1 for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
+    return [len(document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]

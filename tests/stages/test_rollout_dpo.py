@@ -12,7 +12,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import checkpoints
 from phi_lab.stages import dpo_trainer, packing, rollout_dpo
 
 
@@ -33,17 +33,17 @@ def test_pairs_are_those_closest_in_length():
 def test_pairs_are_of_one_question_in_trls_columns(tokenizer):
     right = [rollout(name, tokens) for name in "abc" for tokens in (10, 20, 30)]
     wrong = [rollout(name, tokens) for name in "bcd" for tokens in (11, 21, 31)]
-    rows = rollout_dpo.make_pairs(tokenizer, right, wrong, DPO, 0, rollout_dpo.pair_closest_length)
+    rows = rollout_dpo.make_pairs(right, wrong, DPO, 0, rollout_dpo.pair_closest_length)
     assert len(rows) == 4  # b and c, two each
     for row in rows:
         assert set(row) == {"prompt", "chosen", "rejected"}
         assert (
-            row["prompt"] == chat.prompt_text(f"Compute {row['chosen'][0]}.") and row["chosen"][0] == row["rejected"][0]
+            row["prompt"] == f"Compute {row['chosen'][0]}." and row["chosen"][0] == row["rejected"][0]
         )
-    few = rollout_dpo.make_pairs(tokenizer, right, wrong, replace(DPO, max_pairs=3), 0, rollout_dpo.pair_closest_length)
+    few = rollout_dpo.make_pairs(right, wrong, replace(DPO, max_pairs=3), 0, rollout_dpo.pair_closest_length)
     assert len(few) == 3
     with pytest.raises(UserError, match="both a right and a plausible wrong"):
-        rollout_dpo.make_pairs(tokenizer, right[:3], wrong, DPO, 0, rollout_dpo.pair_closest_length)
+        rollout_dpo.make_pairs(right[:3], wrong, DPO, 0, rollout_dpo.pair_closest_length)
 
 
 def test_only_mistakes_that_the_student_might_make_are_paired(student, data):
