@@ -37,7 +37,8 @@ EPILOG = """typical use:
   phi-lab chat --model runs/first/grpo/model      ask the trained model
   phi-lab report runs/first                       write its report.html again
 """
-NO_SUCH_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+NO_SUCH_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
+                 errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 FULL_DISK = ("os error 28", "inline_container.cc")  # what safetensors and torch write then; neither sets errno
 
 

@@ -8,16 +8,18 @@ the endpoint fails. vLLM, SGLang, Ollama and hosted services speak this protocol
 
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from phi_lab.core import redaction
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import one_line
 
 # What servers' chat templates write around a text: those of Phi, Qwen and Llama 3, DeepSeek, Gemma, Llama 2, thoughts.
 TURN = re.compile(r"<[|\uff5c][^<>\n]{1,40}[|\uff5c]>|</?s>|</?think>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>")
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)  # what a completion of another form raises
 RETRIES = 4  # by the client, with its own growing pauses: 429, 5xx, lost connections
 
 
@@ -35,15 +37,86 @@ class Endpoint:
     timeout: float = 60.0
     tolerance: int = 1
 
+    @property
+    def address(self) -> str:
+        """The URL as it may be shown and written down: without a user, a password or a query."""
+        return redaction.public_url(self.base_url)
+
+    def key(self) -> str:
+        """The key, without white space around it. Raises UserError, which does not show it, for one that is none."""
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"the environment variable {self.api_key_env} holds a line break or another character that "
+                            "no key has; set it again")
+        return key
+
+    def redact(self, text: str) -> str:
+        """A text of the server's without the key and the password that it may repeat."""
+        return redaction.redact(text, [self.key(), *redaction.url_secrets(self.base_url)])
+
 
 @dataclass
-class _Progress:
-    """Counts of requests, and the error that ends them."""
+class _Conversation:
+    """The requests to one endpoint: how they go, and the error that ends them."""
 
+    endpoint: Endpoint
+    pending: Iterator[tuple[Hashable, dict]]
+    done: Callable[[Any, Any], None]
     answered: int
     failures: int = 0  # in a row
     lost: int = 0
-    error: Exception | None = None
+    error: Exception | None = None  # the server's
+    ours: Exception | None = None  # such as a full disk
+
+    async def hold(self) -> None:
+        """Send all requests, the first one alone."""
+        import openai
+        from anyio import create_task_group
+
+        url, key = self.endpoint.base_url, self.endpoint.key() or "none"
+        async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES) as client:
+            async with create_task_group() as group:
+                await self.work(client, islice(self.pending, 1), group.cancel_scope.cancel)
+                for _ in range(self.endpoint.concurrency):
+                    group.start_soon(self.work, client, self.pending, group.cancel_scope.cancel)
+
+    async def work(self, client: Any, requests: Iterator[tuple[Hashable, dict]], stop: Callable[[], None]) -> None:
+        """One request after another. After an error of ours nothing more is asked, and `stop` ends the other workers:
+        what the server answers can no longer be kept.
+        """
+        try:
+            for key, arguments in requests:
+                if self.error:
+                    return
+                await self.ask(client, key, arguments)
+        except Exception as error:
+            self.ours = error
+            stop()
+
+    async def ask(self, client: Any, key: Hashable, arguments: dict) -> None:
+        """Send one request and hand on what comes back."""
+        import openai
+        from anyio import fail_after
+
+        arguments = {**arguments, "messages": without_turns(arguments["messages"])}
+        try:
+            with fail_after(self.endpoint.timeout):
+                completion = await client.chat.completions.create(model=self.endpoint.model, **arguments)
+        except (openai.OpenAIError, OSError, *UNREADABLE) as error:
+            if isinstance(error, openai.BadRequestError) and self.answered:
+                return self.done(key, None)
+            return self.failed(error)
+        try:
+            self.done(key, completion)
+        except UNREADABLE as error:
+            return self.failed(error)
+        self.answered, self.failures = self.answered + 1, 0
+
+    def failed(self, error: Exception) -> None:
+        """Count a request without an answer, and give up where there are too many in a row."""
+        self.lost, self.failures = self.lost + 1, self.failures + 1
+        if self.failures >= self.endpoint.tolerance or not self.answered:
+            self.error = error
 
 
 def send_all(
@@ -54,56 +127,33 @@ def send_all(
     thread; returns the number of requests that failed.
 
     `requests` is read lazily, as requests complete, so it may end early when a budget is spent. What looks like a turn
-    in a message reaches the server in another form (`without_turns`). `done` may raise
-    ValueError, LookupError, TypeError or AttributeError for a completion that it cannot read. `proven`: this model has
-    replied before. A request that the server rejects after good ones (a content filter) gives `done(key, None)`.
-    Raises UserError, one line that ends with `kept`, for an endpoint that fails.
+    in a message reaches the server in another form (`without_turns`). `done` may raise ValueError, LookupError,
+    TypeError or AttributeError for a completion that it cannot read; any other error of its own, such as a full disk,
+    ends everything at once. `proven`: this model has replied before. A request that the server rejects after good ones
+    (a content filter) gives `done(key, None)`. Raises UserError, one line that ends with `kept`, for an endpoint that
+    fails.
     """
     try:
-        import openai
-        from anyio import create_task_group, fail_after
+        import openai  # noqa: F401
         from anyio.from_thread import start_blocking_portal
     except ImportError:
         raise UserError(
             f"a {endpoint.role} needs the openai package: pip install -c constraints.txt -e '.[endpoint]'"
         ) from None
-    if not endpoint.base_url.startswith(("http://", "https://")):
-        raise UserError(f"{endpoint.role} {endpoint.base_url}: the address must start with http:// or https://")
-    pending, state = iter(requests), _Progress(answered=int(proven))
-
-    async def work(client: Any, batch: Iterable[tuple[Hashable, dict]]) -> None:
-        for key, arguments in batch:
-            if state.error:
-                return
-            try:
-                with fail_after(endpoint.timeout):
-                    completion = await client.chat.completions.create(
-                        model=endpoint.model, **{**arguments, "messages": without_turns(arguments["messages"])}
-                    )
-                done(key, completion)
-                state.answered, state.failures = state.answered + 1, 0
-            except (openai.OpenAIError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
-                if isinstance(error, openai.BadRequestError) and state.answered:
-                    done(key, None)
-                    continue
-                state.lost, state.failures = state.lost + 1, state.failures + 1
-                if state.failures >= endpoint.tolerance or not state.answered:
-                    state.error = error
-
-    async def send() -> None:
-        key = os.environ.get(endpoint.api_key_env) or "none"
-        async with openai.AsyncOpenAI(base_url=endpoint.base_url, api_key=key, max_retries=RETRIES) as client:
-            await work(client, islice(pending, 1))
-            async with create_task_group() as group:
-                for _ in range(endpoint.concurrency):
-                    group.start_soon(work, client, pending)
-
+    if not redaction.is_web_address(endpoint.base_url):
+        raise UserError(
+            f"{endpoint.role} {endpoint.address}: the address must start with http:// or https:// and name a server"
+        )
+    endpoint.key()  # a key that is none is told before anything is sent
+    conversation = _Conversation(endpoint, iter(requests), done, answered=int(proven))
     # The portal is a thread with its own event loop, because a notebook's loop is taken.
     with start_blocking_portal() as portal:
-        portal.call(send)
-    if state.error:
-        raise _user_error(state.error, endpoint, kept)
-    return state.lost
+        portal.call(conversation.hold)
+    if conversation.ours:
+        raise conversation.ours
+    if conversation.error:
+        raise _user_error(conversation.error, endpoint, kept)
+    return conversation.lost
 
 
 def without_turns(messages: Iterable[dict]) -> list[dict]:
@@ -117,10 +167,10 @@ def without_turns(messages: Iterable[dict]) -> list[dict]:
 
 
 def _user_error(error: Exception, endpoint: Endpoint, kept: str) -> Exception:
-    """One line for the user about a failed request; an OSError such as a full disk is returned as it is."""
+    """One line for the user about a failed request."""
     import openai
 
-    detail = one_line(error.__cause__ or error)
+    detail = one_line(endpoint.redact(str(error.__cause__ or error)))
     match error:
         case TimeoutError() | openai.APITimeoutError():
             what = f"gives no answer within {endpoint.timeout:g} seconds; is it overloaded?"
@@ -135,8 +185,6 @@ def _user_error(error: Exception, endpoint: Endpoint, kept: str) -> Exception:
             what = f"cannot be reached; is the server running, is the address right? ({detail})"
         case openai.APIStatusError():
             what = f"turns the question down: {detail}"
-        case OSError():
-            return error
         case _:
             what = f"does not answer like a chat endpoint; check that the address ends in /v1 ({detail})"
-    return UserError(f"{endpoint.role} {endpoint.base_url}: {what}. {kept}")
+    return UserError(f"{endpoint.role} {endpoint.address}: {what}. {kept}")

@@ -42,9 +42,22 @@ def write_rows(path: Path, rows: Iterable[Mapping]) -> None:
 
 def append_rows(path: Path, rows: Iterable[Mapping]) -> None:
     """Add rows to a JSON Lines file."""
+    append_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add text to the end of a file, whole or not at all: on a full disk the half that fitted is taken away again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    content = memoryview(text.encode("utf-8", "backslashreplace"))
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError as error:
+            file.truncate(size)
+            error.filename = str(path)
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -78,16 +91,22 @@ def ensure_same_manifest(path: Path, content: dict, redo: str, read: Callable[[P
             raise UserError(f"{path}: {name} differs from this command's; {redo}")
 
 
+def drop_torn_line(path: Path) -> None:
+    """Remove a last line without its newline, which a kill cut short, from a file that rows are appended to."""
+    content = path.read_bytes() if path.is_file() else b""
+    if torn := content.rpartition(b"\n")[2]:
+        os.truncate(path, len(content) - len(torn))
+
+
 def read_journal(path: Path) -> list[str]:
     """The lines of a file that rows are appended to; [] if it is missing.
 
     A last line without its newline, which a kill cut short, is removed from the file. Raises UserError for a line that
     is not UTF-8.
     """
+    drop_torn_line(path)
     content = path.read_bytes() if path.is_file() else b""
-    *lines, torn = content.split(b"\n")
-    if torn:
-        os.truncate(path, len(content) - len(torn))
+    *lines, _ = content.split(b"\n")
     try:
         return [line.decode("utf-8") for line in lines]
     except UnicodeDecodeError as error:

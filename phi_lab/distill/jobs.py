@@ -15,6 +15,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
+from phi_lab.core import redaction
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest
@@ -67,7 +68,7 @@ def run_job(
     index = BenchmarkIndex(_benchmark_questions(job))  # first: an unknown name should cost no request
     (sample or sample_rollouts)(job)
     about = f"Teacher: {_teacher_name(job)}. Problems: {job.problems}."
-    about += f" Made by `{shlex.join(['phi-lab', *job.command])}`."
+    about += f" Made by `{shlex.join(['phi-lab', *redaction.public_command(job.command)])}`."
     if job.spending.requests:
         about += f" {job.spending.summary()}"
         say(job.spending.summary())
@@ -76,7 +77,7 @@ def run_job(
     lengths: Counter[bool] = Counter()
     rows = _count_too_long(shards.rows(job.out / "rollouts", job.config.questions), job.rules.max_tokens, lengths)
     if job.judge:
-        about += f" Second opinions: {job.judge.model} at {job.judge.base_url}."
+        about += f" Second opinions: {job.judge.model} at {job.judge.address}."
         rows = _with_second_opinions(rows, job.judge, say)
     about += "\n\n![The funnel](funnel.png)"
     report = write_training_sets(rows, job.out, Funnel(job.rules, index), about)
@@ -126,7 +127,7 @@ def _teacher_name(job: DistillationJob) -> str:
     if job.teacher == "model":
         return checkpoints.fingerprint(job.model or TEACHER)
     if job.teacher == "endpoint" and job.endpoint:
-        return f"{job.endpoint.model} at {job.endpoint.base_url}"
+        return f"{job.endpoint.model} at {job.endpoint.address}"
     return job.teacher
 
 

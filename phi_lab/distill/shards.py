@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import atomic_write, ensure_same_manifest, read_journal
+from phi_lab.core.files import append_text, atomic_write, ensure_same_manifest, read_journal
 from phi_lab.core.formatting import one_line
 from phi_lab.core.progress import Bar
 from phi_lab.core.records import Rollout
@@ -72,8 +72,7 @@ class RolloutShard:
 
     def add(self, key: SampleKey, answer: Answer) -> None:
         """Append one answer to the journal."""
-        with self.journal.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps([*key, *answer]) + "\n")
+        append_text(self.journal, json.dumps([*key, *answer]) + "\n")
         self.answers[key] = answer
         self.pending.remove(key)
 
@@ -145,9 +144,6 @@ class _Collection:
         """The shards of this process that lack answers, one after another."""
         remaining = iter(problems)
         for number in count():
-            for saving in self.savings:
-                if saving.done():
-                    saving.result()  # raises now if the disk is full
             if not (group := list(islice(remaining, PROBLEMS_PER_SHARD))):
                 return
             if number % part[1] != part[0]:
@@ -165,6 +161,9 @@ class _Collection:
                 self._save(shard)
 
     def deliver(self, shard: RolloutShard, key: SampleKey, answer: Answer) -> None:
+        for saving in self.savings:
+            if saving.done():
+                saving.result()  # raises now if the disk is full
         shard.add(key, answer)
         if not shard.pending:
             del self.incomplete[shard.path]

@@ -152,7 +152,7 @@ def endpoint_teacher(
             if completion is None:  # refused: saved as an empty answer, so that it is not asked for again
                 return deliver(shard, key, Answer("", "refused", 0))
             choice, usage = completion.choices[0], completion.usage
-            answer = _stopped(reply_text(choice.message), tokenizer)
+            answer = _stopped(endpoint.redact(reply_text(choice.message)), tokenizer)
             spending.tokens_in += usage.prompt_tokens if usage else 0
             spending.tokens_out += usage.completion_tokens if usage else 0
             deliver(shard, key, answer._replace(finish_reason="length") if choice.finish_reason == "length" else answer)

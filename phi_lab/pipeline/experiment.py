@@ -18,7 +18,7 @@ from pathlib import Path
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES, RunConfig, read_config
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import append_rows, ensure_same_manifest, read_json, read_rows
+from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest, read_json, read_rows
 from phi_lab.core.run_folder import RunFolder, arm_name
 from phi_lab.model import checkpoints
 from phi_lab.pipeline.arms import run_arm
@@ -43,6 +43,7 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", log: Callable[[str]
     manifest = old_name if old_name.exists() else out / "config.json"
     redo = "chains of another configuration are another ladder: choose --out"
     ensure_same_manifest(manifest, {"config": config.row()}, redo, read_config)
+    drop_torn_line(path)
     done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
     for number, seed in enumerate(seeds, 1):
         if seed in done:

@@ -23,7 +23,7 @@ from phi_lab import sampling
 from phi_lab.config import presets
 from phi_lab.config.schema import GRPOConfig
 from phi_lab.core import paths
-from phi_lab.core.files import append_rows, ensure_same_manifest, read_rows
+from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest, read_rows
 from phi_lab.model import checkpoints
 from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.stages import grpo
@@ -54,6 +54,7 @@ def run(out: Path, seeds: range, config: GRPOConfig = LAB, log: Callable[[str], 
     path = out / "rows.jsonl"
     out.mkdir(parents=True, exist_ok=True)
     ensure_same_manifest(out / "config.json", asdict(config), "choose another folder")
+    drop_torn_line(path)
     done = {(row["seed"], row["arm"]) for row in (read_rows(path) if path.exists() else [])}
     for seed, arm in itertools.product(seeds, ARMS):
         if (seed, arm) not in done:

@@ -119,10 +119,8 @@ def _ask(questions: dict[str, list[dict]], judge: Judge, proven: bool) -> dict[s
             if completion is not None:  # None: this question was refused (a content filter), which is no vote
                 reply = completion.choices[0].message.content or ""
                 votes[key] = read_vote(reply)
-                append_rows(
-                    judge.cache,
-                    [{"key": key, "vote": votes[key], "model": judge.model, "reply": _clean(reply)[:200]}],
-                )
+                reply = judge.redact(_clean(reply))[:200]
+                append_rows(judge.cache, [{"key": key, "vote": votes[key], "model": judge.model, "reply": reply}])
             bar.update()
 
         endpoint.send_all(judge, requests, done, proven=proven,
