@@ -14,6 +14,7 @@ from phi_lab.cli import (
     chat,
     course,
     distill,
+    doctor,
     evaluate,
     experiment,
     export,
@@ -28,8 +29,8 @@ from phi_lab.cli import (
 )
 from phi_lab.core.errors import UserError
 
-COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, chat, export, publish, course, notebooks,
-            experiment, bench)
+COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, chat, export, publish, course,
+            notebooks, experiment, bench)
 EPILOG = """typical use:
   phi-lab run --out runs/first                    train and measure every stage on this computer, 25 minutes
   phi-lab run --profile smoke --out runs/smoke    the same in two minutes, from shipped checkpoints

@@ -18,7 +18,9 @@ from phi_lab.lab.answers import answer_ten_problems, load_ten_problems
 from phi_lab.lab.environment import display_path
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run_data, stage_runner
-from phi_lab.report import figures, replications
+from phi_lab.report import doctor, figures, replications
+from phi_lab.report.doctor import show
+from phi_lab.report.html import text
 from phi_lab.report.ladder_rows import SHIPPED_START, model_title
 from phi_lab.report.plot_style import Figure
 from phi_lab.stages import packing
@@ -160,6 +162,14 @@ class RunViews:
         )
         columns = [self.ten_problems(stage) for stage in names]
         return HTML((tables.side_by_side(list(names.values()), columns) if names else "") + missing)
+
+    def doctor(self, stage: str) -> HTML:
+        """What the doctor finds in the files of a stage or arm ("grpo", "dpo-own"), or of the "data"."""
+        checked = doctor.check_stage(self.run, stage)
+        if not checked:
+            return HTML(f"<p>Nothing of {text(stage)} in {text(display_path(self.run.path))} yet.</p>")
+        head, *lines = show.table(checked)
+        return HTML(tables.table(show.summary(checked), head, lines) if lines else f"<p>{show.summary(checked)}</p>")
 
     # ------------------------------------------------------------------ ladders
 

@@ -1,9 +1,10 @@
 """The report of one run: `report.html`, one file that any browser shows, without a network and without scripts.
 
 The page is a pure function of the files in a run folder (ladder.json, config.json, data/funnel.json,
-<stage>/metrics.jsonl, ten.json) and of the published chains (data/chains.jsonl). It can be written again at any time,
-equal files give equal bytes, and it names the parts that are missing. The paper's ladder stands beside the run's own
-for its shape, with the authors' later and lower re-run of their final model.
+<stage>/metrics.jsonl, data/rollouts/, evals/, ten.json) and of the published chains (data/chains.jsonl). It can be
+written again at any time, equal files give equal bytes, and it names the parts that are missing. What the doctor finds
+stands below the curves of each stage. The paper's ladder stands beside the run's own for its shape, with the authors'
+later and lower re-run of their final model.
 
     phi-lab report RUN_FOLDER
 """
@@ -15,7 +16,8 @@ from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
 from phi_lab.core.run_folder import RunFolder
-from phi_lab.report import figures, html, replications
+from phi_lab.report import doctor, figures, html, replications
+from phi_lab.report.doctor import show
 from phi_lab.report.figures_ladder import PAPER
 from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title, protocol, shipped_starts_in
 from phi_lab.report.plot_style import BENCHMARKS
@@ -44,8 +46,10 @@ def write_report(run_dir: Path) -> Path:
             _chains(replications.published()),
             "<h2>Distillation</h2>",
             _funnel(_read(run.data.funnel)),
+            show.as_html(doctor.check_stage(run, "data")),
             "<h2>Training</h2>",
-            *(_training(stage, _read(run.stage(stage).metrics)) for stage in STAGE_TITLES),
+            *(_training(stage, _read(run.stage(stage).metrics)) + show.as_html(doctor.check_stage(run, stage))
+              for stage in STAGE_TITLES),
             "<h2>Ten problems after each stage</h2>",
             _ten_problems(_read(run.ten_problems), rows),
             "<h2>Cost</h2>",

@@ -36,7 +36,10 @@ from phi_lab.stages.grpo_trainer import Advantage, GRPOTrainer, problems_dataset
 from phi_lab.stages.training import TrainingResult
 from phi_lab.verify import verify_many
 
-METRICS = ("reward", "zero_variance_share", "kept_share", "mean_length", "entropy", "temperature", "trained_tokens")
+METRICS = (
+    "reward", "zero_variance_share", "kept_share", "mean_length", "completions/clipped_ratio", "entropy", "temperature",
+    "trained_tokens",
+)
 
 
 def verified(completions: list[str], answers: list[str]) -> list[float]:
