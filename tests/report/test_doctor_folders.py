@@ -206,12 +206,23 @@ def test_a_notebook_and_the_report_show_it_escaped(run_dir):
     ("rollouts/000000.parquet", "PAR1", "not a Parquet file"),
     ("rollouts.jsonl.gz", b"\x1f\x8b\x08", "not a whole gzip file"),
     ("notes.txt", "hello", "it holds notes.txt"),
+    ("tokenizer_config.json", "[1]", "unexpected form"),
 ])
 def test_what_cannot_be_read_is_one_line(tmp_path, refused, name, content, line):
     path = tmp_path / "folder" / name
     path.parent.mkdir(parents=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     assert line in refused("doctor", tmp_path / "folder")
+
+
+def test_a_ladder_of_another_form_is_one_line(run_dir, refused):
+    run_dir.ladder.write_text('[{"stage": "grpo"}]')
+    assert "ladder.json: not the ladder of a run" in refused("doctor", run_dir.path)
+
+
+def test_rows_without_an_answer_are_passed_over():
+    assert doctor.check_rollouts([{"verdict": "right"}, *rollouts(), {"completion": None, "verdict": "wrong"}]) == []
+    assert doctor.check_pairs([{"chosen": "1"}, *preference_pairs()]) == []
 
 
 def test_no_folder_and_a_file_of_another_kind(tmp_path, refused):

@@ -93,7 +93,10 @@ def _check_one(folder: Path, prefix: str) -> Iterator[Checked]:
             yield _check_file(path, prefix + path.name)
     tokenizers = [place / "tokenizer_config.json" for place in (folder / "model", folder, newest)]
     if tokenizer := next(filter(Path.is_file, tokenizers), None):
-        found = template_without_stop(_read_tokenizer(tokenizer.parent))
+        try:
+            found = template_without_stop(_read_tokenizer(tokenizer.parent))
+        except (AttributeError, KeyError, TypeError):
+            raise UserError(f"{tokenizer.parent}: a file of this tokenizer has an unexpected form") from None
         name = prefix + tokenizer.relative_to(folder).as_posix()
         yield Checked(name, 1, "chat template", [found] if found else [])
 
@@ -115,7 +118,7 @@ def _check_file(path: Path, name: str) -> Checked:
     if kind == "pairs":
         return Checked(name, len(rows), "pairs", rules.check_pairs(rows))
     if kind == "rollouts":
-        rows = [rules.as_texts(row) for row in rows[:MOST_ROLLOUTS]]
+        rows = rows[:MOST_ROLLOUTS]
         return Checked(name, len(rows), "rollouts", rules.check_rollouts(rows))
     if not kind:
         columns = ", ".join(list(dict.fromkeys(column for row in rows for column in row))[:6])
@@ -149,7 +152,7 @@ def _check_answers(run: RunFolder, name: str) -> list[Checked]:
     path = run.evals.answers(name, "hard")
     if not path.is_file():
         return []
-    rows = [row for row in _readable(path, read_rows) if "completion" in row]
+    rows = [rules.as_texts(row) for row in _readable(path, read_rows) if "completion" in row]
     return [Checked(f"evals/{path.name}", len(rows), "answers", rules.apply(rules.FORM_RULES, rows))]
 
 
@@ -158,10 +161,13 @@ def _check_ladder(run: RunFolder) -> list[Checked]:
     if not (run.ladder.is_file() and run.stage("grpo").metrics.is_file()):
         return []
     rewards = series(_readable(run.stage("grpo").metrics, read_rows), "reward")
-    measured = {
-        (row["stage"], row["arm"]): row for row in read_json(run.ladder)
-        if row["benchmark"] == "hard" and protocol(row) == "sampled"
-    }
+    try:
+        measured = {
+            (row["stage"], row["arm"]): row for row in read_json(run.ladder)
+            if row["benchmark"] == "hard" and protocol(row) == "sampled"
+        }
+    except (KeyError, TypeError):
+        raise UserError(f"{run.ladder}: not the ladder of a run") from None
     before, after = measured.get(("dpo", "shipped"), measured.get(("dpo", "main"))), measured.get(("grpo", "main"))
     if not (before and after and len(rewards) >= MIN_ROWS):
         return []

@@ -32,12 +32,12 @@ def check_metrics(rows: Sequence[dict]) -> list[Finding]:
 
 def check_rollouts(rows: Sequence[dict]) -> list[Finding]:
     """What sampled answers show: rows with completion, and prompt, answer, verdict, finish_reason where known."""
-    return apply(FORM_RULES + GROUP_RULES, rows)
+    return apply(FORM_RULES + GROUP_RULES, [as_texts(row) for row in rows if "completion" in row])
 
 
 def check_pairs(rows: Sequence[dict]) -> list[Finding]:
     """What preference pairs show: rows with prompt, chosen, rejected, as texts or as TRL's messages."""
-    return apply(PAIR_RULES, [as_texts(row) for row in rows])
+    return apply(PAIR_RULES, [as_texts(row) for row in rows if "chosen" in row and "rejected" in row])
 
 
 def apply(rules: Sequence[Rule], rows: Sequence[dict]) -> list[Finding]:

@@ -36,7 +36,8 @@ def rules_as_text(rules: Sequence[tuple[str, Callable]]) -> str:
     lines = []
     for reads, rule in rules:
         first_paragraph = " ".join((rule.__doc__ or "").partition("\n\n")[0].split())
-        lines.append(fill(f"{reads:<13} {rule_name(rule)}: {first_paragraph}", 110, subsequent_indent=" " * 14))
+        lines.append(fill(f"{reads:<13} {rule_name(rule)}: {first_paragraph}", 110, subsequent_indent=" " * 14,
+                          break_on_hyphens=False))
     return "\n".join(lines)
 
 
@@ -46,7 +47,8 @@ def rule_name(rule: Callable) -> str:
 
 
 def _paragraph(label: str, text: str) -> list[str]:
-    return fill(f"{label}: {text}", 100, initial_indent="  ", subsequent_indent="      ").splitlines()
+    indents = {"initial_indent": "  ", "subsequent_indent": "      "}
+    return fill(f"{label}: {text}", 100, break_on_hyphens=False, **indents).splitlines()
 
 
 def as_json(checked: Sequence[Checked]) -> list[dict]:
@@ -61,7 +63,7 @@ def as_html(checked: Sequence[Checked]) -> str:
         for finding in part.findings:
             rest = html.settings({"means": finding.meaning, "likeliest cause": finding.cause, "try": finding.remedy})
             folds += (f'<details open><summary><b class="wrong">{html.text(finding.rule)}</b> '
-                      f"{html.text(finding.seen)} ({html.text(part.source)})</summary>{rest}</details>")
+                      f"{html.text(finding.seen)}<small>{html.text(part.source)}</small></summary>{rest}</details>")
     if folds or not checked:
         return folds
     read = ", ".join(f"{part.count:,} {part.unit}" for part in checked)
