@@ -114,6 +114,13 @@ def test_the_cause_of_groups_without_variance_is_read_from_the_reward():
         assert cause in doctor.check_metrics(rows)[0].cause
 
 
+def test_steps_without_any_advantage_are_found_in_the_log_of_the_minimal_grpo():
+    rows = [{"step": step, "reward": -1.0, "mean_length": 256.0, "kept_share": 0.0} for step in range(1, 13)]
+    (finding,) = doctor.check_metrics(rows)
+    assert finding.rule == "zero-variance" and "in 100% of the steps no answer has an advantage" in finding.seen
+    assert doctor.check_metrics([{**row, "kept_share": 0.03} for row in rows]) == []
+
+
 def dpo_log(margin, chosen, steps=20):
     """A log of DPO in which the implicit rewards move in a straight line."""
     rows = []

@@ -34,8 +34,13 @@ ACCURACY = ("accuracy", "acc", "correct")  # a column of a log whose name contai
 
 
 def zero_variance(rows: Sequence[dict]) -> Finding | None:
-    """Groups whose rewards are all equal: at least 80 % of them over the last third."""
-    shares = series(rows, "zero_variance_share", "frac_reward_zero_std")
+    """Groups whose rewards are all equal: at least 80 % of them over the last third. Where a log only says which share
+    of the answers has an advantage (`kept_share`), steps without any: at least 80 %.
+    """
+    shares, what = series(rows, "zero_variance_share", "frac_reward_zero_std"), "of the groups all rewards are equal"
+    if not shares:
+        shares = [float(kept == 0) for kept in series(rows, "kept_share")]
+        what = "of the steps no answer has an advantage"
     if len(shares) < 3 or (share := last_third(shares)) < EQUAL_GROUPS:
         return None
     reward = last_third(series(rows, "reward") or [0.0])
@@ -47,8 +52,7 @@ def zero_variance(rows: Sequence[dict]) -> Finding | None:
         cause = "No answer is rewarded: the questions are too hard, or the reward cannot read the answers (its format, "
         cause += "or answers that are cut off)."
     return Finding(
-        "zero-variance", f"in {share:.0%} of the groups all rewards are equal, mean reward {reward:.2f} (last third of "
-        f"{len(shares)} steps)",
+        "zero-variance", f"in {share:.0%} {what}, mean reward {reward:.2f} (last third of {len(shares)} steps)",
         "A group without a difference has no advantage and no gradient; most of what is sampled teaches nothing.",
         cause,
         "Read ten answers with their rewards first. Then choose questions of which the model solves some and misses "
