@@ -8,7 +8,6 @@ import torch
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -22,7 +21,7 @@ from phi_lab.config.schema import LAPTOP, HardwareConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
-from phi_lab.model.shapes import use_long_factors
+from phi_lab.model.shapes import load_config, use_long_factors
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
 CPU = torch.device("cpu")
@@ -49,6 +48,7 @@ def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedMod
     _require(folder)
     if hardware.adapter not in (None, "lora", "qlora"):
         raise UserError(f"unknown adapter {hardware.adapter!r}: choose lora, qlora or none")
+    load_config(folder)  # raises for a model that needs code of its own
     dtype = getattr(torch, hardware.dtype)
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
@@ -56,7 +56,7 @@ def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedMod
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation=hardware.attention,
         device_map={"": device()} if torch.cuda.is_available() else None,
-        quantization_config=four_bit if hardware.adapter == "qlora" else None,
+        quantization_config=four_bit if hardware.adapter == "qlora" else None, trust_remote_code=False,
     )
     use_long_factors(model)
     if hardware.adapter is None:
@@ -75,7 +75,7 @@ def load_to_sample(folder: Path, engine: str) -> PreTrainedModel:
         return load(folder, HardwareConfig(dtype="bfloat16" if half else "float32"))
     _require(folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
     if (Path(folder) / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     model.name_or_path = str(folder)
@@ -118,7 +118,10 @@ def load_tokenizer(folder: Path | str = TOKENIZER) -> PreTrainedTokenizerFast:
     """The tokenizer saved in `folder`; this course's by default. Raises UserError where there is none."""
     if not (Path(folder) / "tokenizer.json").is_file():
         raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing")
-    return AutoTokenizer.from_pretrained(folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:  # code of its own, or a broken file
+        raise UserError(f"{folder}: its tokenizer cannot be read ({one_line(error, 160)})") from None
 
 
 def save(
@@ -135,7 +138,8 @@ def save(
         model.save_pretrained(folder / "adapter", selected_adapters=["default"])  # TRL's DPO has a second, "ref"
         if getattr(model.base_model.model, "is_quantized", False):
             base = AutoModelForCausalLM.from_pretrained(
-                model.peft_config["default"].base_model_name_or_path, dtype=model.base_model.model.dtype
+                model.peft_config["default"].base_model_name_or_path, dtype=model.base_model.model.dtype,
+                trust_remote_code=False,
             )
             model = PeftModel.from_pretrained(base, folder / "adapter", torch_device="cpu")
         model = model.merge_and_unload(adapter_names=["default"])

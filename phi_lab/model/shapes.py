@@ -10,10 +10,11 @@ import math
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, Phi3Config, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Phi3Config, PretrainedConfig, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from phi_lab.core.errors import UserError
+from phi_lab.core.formatting import one_line
 
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
 SHAPES = {
@@ -57,7 +58,8 @@ def phi_config(name: str, vocab_size: int = 492) -> Phi3Config:
 def build(name: str, vocab_size: int, seed: int) -> PreTrainedModel:
     """A model with random weights; residual projections start smaller by 1/sqrt(2 layers), as in GPT-2."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(phi_config(name, vocab_size), attn_implementation="sdpa")
+    config = phi_config(name, vocab_size)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
     with torch.no_grad():
         for layer in model.model.layers:
             for residual in (layer.self_attn.o_proj, layer.mlp.down_proj):
@@ -91,8 +93,20 @@ def min_vllm_context(model: PreTrainedModel) -> int:
     return rope["original_max_position_embeddings"] + 1 if rope else 0
 
 
+def load_config(folder: Path | str) -> PretrainedConfig:
+    """The configuration of the model in `folder`. Code that the folder brings is never run, here as wherever a model or
+    a tokenizer is loaded. Raises UserError for a model that cannot do without, and for a broken file.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}/config.json: no model that transformers knows; code of its own is not run ({one_line(error)})"
+        ) from None
+
+
 def count_parameters(folder: Path) -> int:
     """The number of parameters of the model in `folder`, from its configuration alone."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
     return sum(weight.numel() for weight in model.parameters())

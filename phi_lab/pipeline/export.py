@@ -55,7 +55,7 @@ def export(
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
     dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
-    AutoModelForCausalLM.from_pretrained(model, dtype=dtype).save_pretrained(out)
+    AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
     checkpoints.load_tokenizer(model).save_pretrained(out)
     _add_fields_of_older_libraries(out)
     (out / "README.md").write_text(model_card(stage, config, ladder, public, shipped_origin(run, stage)))

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
 
 from phi_lab import __version__
 from phi_lab.config import presets
@@ -111,7 +110,7 @@ def resolve_and_check(config: RunConfig, model: str | None, has_data: bool, proc
         )
     config = replace(config, model=model or config.model)
     base = checkpoints.resolve_model(config.model)
-    model_config = AutoConfig.from_pretrained(base)
+    model_config = shapes.load_config(base)
     if torch.cuda.is_available():
         if processes:
             require_memory(config, model_config, processes, torch.cuda.get_device_properties(0).total_memory)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
 
 from phi_lab import sampling
 from phi_lab.config import presets
@@ -16,7 +15,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_json
 from phi_lab.core.run_folder import RunFolder, StageFolder
 from phi_lab.evaluate.ladder import peak_rss_mb
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import grpo_problems, training_data
@@ -98,7 +97,7 @@ def train_launched(
         return
     if config.scale != "cpu" and torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(checkpoints.device()).total_memory
-        require_memory(config, AutoConfig.from_pretrained(start), training.world_size(), memory)
+        require_memory(config, shapes.load_config(start), training.world_size(), memory)
     functions = launch.load_functions(folder, digest)
 
     def train() -> TrainingResult:

@@ -29,7 +29,8 @@ def _engine(folder: str, context: int) -> Any:
     if (folder, context) not in _engines:
         release_engine()
         _engines[folder, context] = LLM(
-            folder, skip_tokenizer_init=True, max_model_len=context, logprobs_mode="processed_logprobs"
+            folder, skip_tokenizer_init=True, max_model_len=context, logprobs_mode="processed_logprobs",
+            trust_remote_code=False,
         )
     return _engines[folder, context]
 

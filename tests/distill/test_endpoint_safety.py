@@ -57,7 +57,9 @@ def test_a_shard_that_cannot_be_written_stops_them_too(tmp_path, server, capsys,
 
 def test_votes_that_cannot_be_kept_are_not_paid_for(tmp_path, server, capsys):
     write_rows(tmp_path / "cases.jsonl", [
-        {"id": str(number), "gold": "5", "response": f"\\boxed{{{number}}}", "problem": "x"} for number in range(6, 46)])
+        {"id": str(number), "gold": "5", "response": f"\\boxed{{{number}}}", "problem": "x"}
+        for number in range(6, 46)
+    ])
     command = ["verify", "--cases", tmp_path / "cases.jsonl", "--out", tmp_path / "out.jsonl", "--judge", server.url,
                "--judge-cache", tmp_path / "votes.jsonl", "--jobs", "1"]
     (tmp_path / "votes.jsonl").write_text("")
@@ -113,7 +115,7 @@ def test_a_password_in_the_address_stays_out_of_all_files(tmp_path, server, caps
 def test_a_server_that_repeats_what_it_was_sent(tmp_path, server, capsys, monkeypatch, status):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(endpoint, "RETRIES", 0)
-    server.behave = lambda handler, body: (status, f"no {handler.headers['authorization']} and {KEY} and hunter2/hunter2")
+    server.behave = lambda handler, body: (status, f"no {handler.headers['authorization']}, {KEY}, hunter2/hunter2")
     hidden = type("Hidden", (), {"url": with_password(server.url)})
     assert distil(tmp_path, hidden) == 2
     error = capsys.readouterr().err
