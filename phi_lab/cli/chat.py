@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, at_least
+from phi_lab.cli.options import add_command, temperature
 from phi_lab.core import paths
+from phi_lab.core.formatting import printable
 
 GREETING = """Ask for a sum in several steps, such as: Compute (84-57+36)/3.   An empty line ends.
 All numbers on the way have to lie between 1 and 99: this model has seen no others."""
@@ -17,7 +18,7 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--model", type=Path, default=None, metavar="DIR",
                         help="a model folder; by default the shipped final checkpoint")
-    parser.add_argument("--temperature", type=at_least(0.0, float), default=0.0,
+    parser.add_argument("--temperature", type=temperature, default=0.0,
                         help="0 takes the most likely token each time; above 0 tokens are sampled")
     parser.add_argument("question", nargs="*", help="one question; without it, a conversation")
 
@@ -57,7 +58,7 @@ def print_answer(model, tokenizer, question: str, temperature: float, seed: int)
     if gold:
         verdict = verify.verify(text, str(gold.answer)).verdict
         judged = "   right" if verdict == verify.RIGHT else f"   {verdict}: it is {gold.answer}"
-    print(chat.format_completion(text) + judged)
+    print(printable(chat.format_completion(text), keep="\n") + judged)
 
 
 def _read_line() -> str:

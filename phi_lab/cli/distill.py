@@ -4,8 +4,18 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, add_judge, add_local_copies, at_least, seed
+from phi_lab.cli.options import (
+    add_command,
+    add_judge,
+    add_local_copies,
+    at_least,
+    between,
+    check_range,
+    seed,
+    temperature,
+)
 from phi_lab.config import schema
+from phi_lab.core.formatting import printable
 
 
 def add_parser(commands) -> None:
@@ -20,8 +30,10 @@ def add_parser(commands) -> None:
     add_judge(parser.add_argument_group("judge"), "what the rules turn down; what it calls right counts as right")
     group = parser.add_argument_group("run")
     group.add_argument("--seed", type=seed, default=0)
-    group.add_argument("--workers", type=at_least(1), default=1, help="processes; many machines: docs/distillation.md")
+    group.add_argument("--workers", type=between(1, 1024), default=1,
+                       help="processes; many machines: docs/distillation.md")
     group.add_argument("--out", type=Path, required=True, help="folder for rollouts, training sets and funnel")
+    group.add_argument("--force", action="store_true", help="let fewer --questions shrink a finished set")
 
 
 def _add_teacher(group) -> None:
@@ -34,10 +46,10 @@ def _add_teacher(group) -> None:
     group.add_argument("--instruction", metavar="TEXT", default=schema.INSTRUCTION,
                        help="sent with each question; '' for none")
     group.add_argument("--samples", type=at_least(1), default=8, help="rollouts a question")
-    group.add_argument("--temperature", type=at_least(0.0, float), default=1.0)
+    group.add_argument("--temperature", type=temperature, default=1.0, help="between 0 and 2")
     group.add_argument("--max-tokens", type=at_least(1), default=256, help="sampling stops after this many tokens")
-    group.add_argument("--concurrency", type=at_least(1), default=64, help="requests at once")
-    group.add_argument("--timeout", type=at_least(0.1, float), default=600.0, help="seconds for one request")
+    group.add_argument("--concurrency", type=between(1, 4096), default=64, help="requests at once")
+    group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=600.0, help="seconds for one request")
     group.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
                        help="money for a million tokens")
     group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="stop before spending more")
@@ -61,10 +73,10 @@ def _add_filters(group) -> None:
                        help="counts the tokens of traces and of an endpoint's answers: a folder, or a name on the "
                        "hub; by default the small world's")
     group.add_argument("--near-duplicate-threshold", "--near", dest="near_duplicate_threshold",
-                       type=at_least(0.0, float), default=1.0, metavar="SHARE",
+                       type=between(0.0, 1.0, float), default=1.0, metavar="SHARE",
                        help="drop an answer that is more similar than this to another one of its question")
-    group.add_argument("--pass-rate", type=at_least(0.0, float), nargs=2, default=[0.0, 1.0], metavar=("LOW", "HIGH"),
-                       help="keep questions whose share of right answers is in this range")
+    group.add_argument("--pass-rate", type=between(0.0, 1.0, float), nargs=2, default=[0.0, 1.0],
+                       metavar=("LOW", "HIGH"), help="keep questions whose share of right answers is in this range")
     group.add_argument("--levels", type=at_least(0), nargs=2, default=[0, 99], metavar=("LOW", "HIGH"),
                        help="keep questions of these levels; 0: of unknown level")
     group.add_argument("--max-per-domain", "--per-domain", dest="max_per_domain", type=at_least(0), default=0,
@@ -76,6 +88,8 @@ def _add_filters(group) -> None:
 
 def run(options) -> None:
     """Distil, then print the funnel."""
+    check_range("--pass-rate", options.pass_rate)
+    check_range("--levels", options.levels)
     from phi_lab.distill import cluster, jobs
 
     sample = partial(cluster.sample_rollouts, workers=options.workers) if options.workers > 1 else None
@@ -84,7 +98,7 @@ def run(options) -> None:
     for step in report["steps"]:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
     for overlap in report["contaminated"]:
-        print(f"  left out: {overlap['id']} shares {overlap['shared']!r}")
+        print(f"  left out: {printable(overlap['id'])} shares {overlap['shared']!r}")
 
 
 def job(options):
@@ -116,5 +130,5 @@ def job(options):
             pass_rate_range=tuple(options.pass_rate), level_range=tuple(options.levels),
             max_per_domain=options.max_per_domain,
         ),
-        decontaminate_against=options.decontaminate_against, command=sys.argv[1:],
+        decontaminate_against=options.decontaminate_against, force=options.force, command=sys.argv[1:],
     )

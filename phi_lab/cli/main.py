@@ -6,6 +6,7 @@ imported when it runs, so that `--help` and a mistyped option answer at once.
 
 import argparse
 import errno
+import os
 import sys
 
 from phi_lab import __version__
@@ -28,6 +29,7 @@ from phi_lab.cli import (
     verify,
 )
 from phi_lab.core.errors import UserError
+from phi_lab.core.formatting import printable
 
 COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, chat, export, publish, course,
             notebooks, experiment, bench)
@@ -40,6 +42,7 @@ EPILOG = """typical use:
 """
 NO_SUCH_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
                  errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+SIGPIPE = 141  # what the shell shows for a program that ends so
 FULL_DISK = ("os error 28", "inline_container.cc")  # what safetensors and torch write then; neither sets errno
 
 
@@ -65,6 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
+        return SIGPIPE
     except KeyboardInterrupt:
         print("\nphi-lab: stopped; the same command continues from the last finished step", file=sys.stderr)
         return 2
@@ -72,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         line = one_line_for_user(error)
         if line is None:
             raise
-        print(f"phi-lab: {line}", file=sys.stderr)
+        print(f"phi-lab: {printable(line)}", file=sys.stderr)
         return 2
     return 0
 

@@ -2,7 +2,13 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+from phi_lab.core.errors import UserError
+from phi_lab.core.formatting import one_line
+
+MOST = {int: 10**12, float: float("inf")}  # of an option without a limit of its own
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -23,25 +29,36 @@ def add_command(commands, name: str, run, sentence: str, example: str, **options
     return parser
 
 
-def at_least(minimum: float, kind: type = int):
-    """An argparse type: a number of at least `minimum`."""
+def between(low: float, high: float, kind: type = int):
+    """An argparse type: a number from `low` to `high`."""
 
     def number(text: str):
-        value = kind(text)
-        if not value >= minimum:
-            raise argparse.ArgumentTypeError(f"{text} is less than {minimum}")
+        try:
+            value = kind(text)
+        except ValueError:  # more than 4,300 digits are refused too
+            raise argparse.ArgumentTypeError(f"{one_line(text, 40)!r} is no number") from None
+        if not low <= value <= high:
+            limit = f"less than {low}" if high == MOST[kind] and value < low else f"not between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{one_line(text, 40)} is {limit}")
         return value
 
-    number.__name__ = "number"
     return number
 
 
-def seed(text: str) -> int:
-    """An argparse type: a seed that every library takes."""
-    value = int(text)
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {2**31 - 1}")
-    return value
+def at_least(minimum: float, kind: type = int):
+    """An argparse type: a number of at least `minimum`, and not so large that no library counts to it."""
+    return between(minimum, MOST[kind], kind)
+
+
+seed = between(0, 2**31 - 1)  # what every library takes
+temperature = between(0.0, 2.0, float)
+
+
+def check_range(option: str, low_and_high: Sequence[float]) -> None:
+    """Raises UserError for an option LOW HIGH whose first number is the larger one."""
+    low, high = low_and_high
+    if low > high:
+        raise UserError(f"{option} {low:g} {high:g}: LOW comes first, HIGH second")
 
 
 def add_local_copies(parser, old_name: str) -> None:

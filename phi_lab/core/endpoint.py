@@ -50,6 +50,14 @@ class Endpoint:
                             "no key has; set it again")
         return key
 
+    def require_usable(self) -> None:
+        """Raises UserError for an address or a key that cannot be one, before anything is sent."""
+        if not redaction.is_web_address(self.base_url):
+            raise UserError(
+                f"{self.role} {self.address}: the address must start with http:// or https:// and name a server"
+            )
+        self.key()
+
     def redact(self, text: str) -> str:
         """A text of the server's without the key and the password that it may repeat."""
         return redaction.redact(text, [self.key(), *redaction.url_secrets(self.base_url)])
@@ -140,11 +148,7 @@ def send_all(
         raise UserError(
             f"a {endpoint.role} needs the openai package: pip install -c constraints.txt -e '.[endpoint]'"
         ) from None
-    if not redaction.is_web_address(endpoint.base_url):
-        raise UserError(
-            f"{endpoint.role} {endpoint.address}: the address must start with http:// or https:// and name a server"
-        )
-    endpoint.key()  # a key that is none is told before anything is sent
+    endpoint.require_usable()
     conversation = _Conversation(endpoint, iter(requests), done, answered=int(proven))
     # The portal is a thread with its own event loop, because a notebook's loop is taken.
     with start_blocking_portal() as portal:

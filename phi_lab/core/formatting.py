@@ -21,4 +21,11 @@ def markdown_table(rows: Sequence[Sequence[object]]) -> list[str]:
 
 def one_line(text: object, limit: int = 200) -> str:
     """A library's error, or any other text, on one line of at most `limit` characters."""
-    return " ".join(str(text).split())[:limit]
+    return printable(" ".join(str(text).split()))[:limit]
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text for a terminal: what could move its cursor or reverse its writing is shown as its escape, `\\x1b`, but for
+    the characters of `keep`.
+    """
+    return "".join(char if char.isprintable() or char in keep else repr(char)[1:-1] for char in text)

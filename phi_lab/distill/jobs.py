@@ -18,7 +18,7 @@ from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core import redaction
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import ensure_same_manifest
+from phi_lab.core.files import ensure_same_manifest, read_json
 from phi_lab.core.paths import TEACHER
 from phi_lab.core.records import Rollout
 from phi_lab.distill import shards, teachers
@@ -32,6 +32,7 @@ from phi_lab.verify import extract
 from phi_lab.verify.judge import Judge, cached, second_opinions
 
 TEACHERS = ("model", "script", "endpoint", "traces")
+WRITTEN = ("rollouts", "right.jsonl", "wrong.jsonl", "funnel.json", "funnel.png", "README.md")
 WITH_TOKENIZER = ("endpoint", "traces")  # teachers whose answers come as text, without a count of tokens
 
 
@@ -55,6 +56,7 @@ class DistillationJob:
     rules: Rules = Rules()
     decontaminate_against: Sequence[str] = ()  # published sets, besides the lab's own benchmarks
     command: Sequence[str] = ()  # for the dataset card
+    force: bool = False  # let fewer questions shrink a finished set
 
 
 def run_job(
@@ -65,6 +67,7 @@ def run_job(
 
     `sample`: `cluster.sample_rollouts` for many processes. Raises UserError as `sample_rollouts` and sources do.
     """
+    _check_out(job)
     index = BenchmarkIndex(_benchmark_questions(job))  # first: an unknown name should cost no request
     (sample or sample_rollouts)(job)
     about = f"Teacher: {_teacher_name(job)}. Problems: {job.problems}."
@@ -116,10 +119,29 @@ def sample_rollouts(job: DistillationJob, part: tuple[int, int] = (0, 1)) -> Non
 def _check(job: DistillationJob) -> None:
     if job.teacher not in TEACHERS:
         raise UserError(f"unknown teacher {job.teacher!r}: choose one of {', '.join(TEACHERS)}")
+    for endpoint in (job.endpoint if job.teacher == "endpoint" else None, job.judge):
+        if endpoint:
+            endpoint.require_usable()
+    if job.problems != "world":
+        sources.require_known(job.problems, job.local_copies)
     if job.teacher == "script" and job.problems != "world":
         raise UserError("the script solves problems of the small world only: choose another --teacher")
     if job.tokenizer and job.teacher not in WITH_TOKENIZER:
         raise UserError(f"--tokenizer counts the tokens of texts: it goes with --teacher {' or '.join(WITH_TOKENIZER)}")
+
+
+def _check_out(job: DistillationJob) -> None:
+    """Raises UserError where the job would write over what is not its own, or drop questions of a finished set."""
+    if not (job.out / "distill.json").exists():
+        for name in WRITTEN:
+            if (job.out / name).exists():
+                raise UserError(f"{job.out} has a {name} and no distill.json, so it is no set of phi-lab distill: "
+                                "choose another --out")
+    funnel = job.out / "funnel.json"
+    questions = read_json(funnel).get("questions", 0) if funnel.exists() else 0
+    if questions > job.config.questions and not job.force:
+        raise UserError(f"{job.out} is a set of {questions:,} questions, and --questions {job.config.questions} would "
+                        "drop the others: choose another --out, or --force")
 
 
 def _teacher_name(job: DistillationJob) -> str:

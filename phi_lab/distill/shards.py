@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, groupby, islice
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +39,10 @@ SCHEMA = pa.schema({
     "finish_reason": pa.string(), "tokens": pa.int32(), "teacher": pa.string(), "temperature": pa.float64(),
     "seed": pa.int64(),
 })
+LOCKED: dict[str, Any] = {
+    "enable_external_access": False, "autoinstall_known_extensions": False, "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}  # of DuckDB: SQL reaches nothing but its table
 NO_ROLLOUTS = "no finished rollouts; `phi-lab distill` makes them"
 
 SampleKey = tuple[int, int]  # index of the problem within its shard, number of the sample
@@ -64,6 +68,7 @@ class RolloutShard:
     path: Path
     pending: list[SampleKey]
     answers: dict[SampleKey, Answer] = field(default_factory=dict)
+    unasked: dict[SampleKey, Answer] = field(default_factory=dict)  # of a time when more was asked
     tick: Callable[[int], object] = lambda count: None
 
     @property
@@ -72,7 +77,7 @@ class RolloutShard:
 
     def add(self, key: SampleKey, answer: Answer) -> None:
         """Append one answer to the journal."""
-        append_text(self.journal, json.dumps([*key, *answer]) + "\n")
+        append_text(self.journal, _journal_line(key, answer))
         self.answers[key] = answer
         self.pending.remove(key)
 
@@ -88,7 +93,11 @@ class RolloutShard:
             for (problem, sample, text, reason, tokens), verdict in zip(answers, verdicts, strict=True)
         ])
         write(self.path, rows)
-        self.journal.unlink(missing_ok=True)
+        if self.unasked:  # paid for, and wanted when as much is asked again
+            lines = [_journal_line(key, answer) for key, answer in self.unasked.items()]
+            atomic_write(self.journal, "".join(lines).encode())
+        else:
+            self.journal.unlink(missing_ok=True)
 
 
 Deliver = Callable[[RolloutShard, SampleKey, Answer], None]
@@ -186,9 +195,15 @@ def _open_shard(
         if len(answers) == len(keys):
             return None
     shard = RolloutShard(problems, number * PROBLEMS_PER_SHARD, path, [], answers)
-    answers |= _read_answers(shard.journal)
+    asked = set(keys)
+    for key, answer in _read_answers(shard.journal).items():
+        (answers if key in asked else shard.unasked)[key] = answer
     shard.pending = [key for key in keys if key not in answers]
     return shard
+
+
+def _journal_line(key: SampleKey, answer: Answer) -> str:
+    return json.dumps([*key, *answer]) + "\n"
 
 
 def _read_answers(journal: Path) -> dict[SampleKey, Answer]:
@@ -196,7 +211,7 @@ def _read_answers(journal: Path) -> dict[SampleKey, Answer]:
     for number, line in enumerate(read_journal(journal), 1):
         try:
             index, sample, text, reason, tokens = json.loads(line)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise UserError(f"{journal}, line {number}: not an answer of the teacher; delete that line") from None
         answers[index, sample] = Answer(text, reason, tokens)
     return answers
@@ -229,19 +244,26 @@ def rows(folder: Path, questions: int | None = None) -> Iterator[Rollout]:
 
 
 def query(folder: Path, sql: str) -> list[dict]:
-    """The result of a DuckDB query over a folder's complete shards, whose table is called `rollouts`; one dict a row.
+    """The result of one SELECT of DuckDB's over a folder's complete shards, whose table is called `rollouts`; one dict
+    a row. The statement sees that table and nothing else: no file, no network, no extension, no setting.
 
     Raises UserError where there are none, and for SQL that DuckDB rejects.
     """
     import duckdb
+    from pyarrow import dataset
 
-    if not list(folder.glob("*.parquet")):
+    paths = sorted(map(str, folder.glob("*.parquet")))
+    if not paths:
         raise UserError(f"{folder}: {NO_ROLLOUTS}")
-    with duckdb.connect() as memory:
-        memory.read_parquet(f"{folder}/*.parquet").create_view("rollouts")
+    with duckdb.connect(config=LOCKED) as memory:
         try:
+            memory.register("rollouts", dataset.dataset(paths))  # read by Arrow, so that DuckDB needs no file at all
+            memory.execute("set lock_configuration = true")
+            sql = sql.encode("utf-8", "replace").decode()  # an argument of the shell may be no text
+            if [statement.type.name for statement in duckdb.extract_statements(sql)] != ["SELECT"]:
+                raise UserError(f"{folder}: query takes one SELECT statement, and changes nothing")
             result = memory.execute(sql)
-        except duckdb.Error as error:
+            names = [column[0] for column in result.description]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise UserError(f"{folder}: {one_line(error, 300)}") from None
-        names = [column[0] for column in result.description]
-        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

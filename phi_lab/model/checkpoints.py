@@ -120,7 +120,7 @@ def load_tokenizer(folder: Path | str = TOKENIZER) -> PreTrainedTokenizerFast:
         raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing")
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:  # code of its own, or a broken file
+    except Exception as error:  # code of its own, or a broken file, for which libraries raise whatever they like
         raise UserError(f"{folder}: its tokenizer cannot be read ({one_line(error, 160)})") from None
 
 

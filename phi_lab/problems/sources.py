@@ -9,7 +9,10 @@ folder instead of on the hub:
     phi-lab distill --problems openr1-math --teacher traces --out OUT
 """
 
+import difflib
+import logging
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +27,7 @@ PROMPTS = ("problem", "question", "prompt")
 ANSWERS = ("answer", "final_answer", "correct", "ground_truth_solution", "solution")
 TRACES = ("generations", "traces", "conversations", "deepseek_solution", "deepseek_attempt", "completion", "solution")
 THOUGHTS = {"deepseek_solution": "deepseek_reasoning", "deepseek_attempt": "deepseek_thinking_trajectory"}
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.%\[\]+-]+)?", re.ASCII)
 FORMATS = {".jsonl": "json", ".json": "json", ".gz": "json", ".parquet": "parquet"}
 THOUGHT_MARKS = (("<|begin_of_thought|>", chat.THINK), ("<|end_of_thought|>", chat.THINK_END),
                  ("<|begin_of_solution|>", ""), ("<|end_of_solution|>", ""))  # of Bespoke-Stratos and OpenThoughts
@@ -96,6 +100,26 @@ def read_problems(
         prompt = "\n".join([prompt.strip(), *(row.get("options") or [])])
         level = row["level"] if isinstance(row.get("level"), int) else 0
         yield Problem(name, "text", level, " ".join(prompt.casefold().split()), prompt, gold), traces
+    if found is None:
+        raise UserError(f"{name}: no row in it")
+
+
+def require_known(name: str, folder: Path | None) -> None:
+    """Raises UserError, at once and without the network, for a set that cannot exist: a file that is missing, or a
+    name that is neither known nor of the hub's form.
+    """
+    if name in NAMED or folder is not None:
+        return
+    if Path(name).suffix in FORMATS:
+        if not Path(name).is_file():
+            raise UserError(f"{name} is missing")
+        if not Path(name).stat().st_size:
+            raise UserError(f"{name} is empty")
+    elif not HUB_NAME.fullmatch(name):
+        close = difflib.get_close_matches(name, NAMED, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"no set {one_line(name, 80)!r}: {meant}Known are {', '.join(NAMED)}; besides, a .jsonl or "
+                        ".parquet file, or owner/dataset:split of the hub")
 
 
 def _rows(name: str, dataset: HubDataset | None, folder: Path | None) -> Iterator[dict]:
@@ -103,6 +127,8 @@ def _rows(name: str, dataset: HubDataset | None, folder: Path | None) -> Iterato
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
+    require_known(name, folder)
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it logs what is raised, and that is told in one line
     path = Path(name) if dataset is None and Path(name).suffix in FORMATS else None
     if folder is not None and path is None:
         path = _find_copy(name, dataset, folder)
@@ -116,7 +142,7 @@ def _rows(name: str, dataset: HubDataset | None, folder: Path | None) -> Iterato
             yield from load_dataset(FORMATS[path.suffix], data_files=str(path), split="train", streaming=True)
         elif dataset:
             yield from load_dataset(dataset.path, dataset.config, split=dataset.split, streaming=True)
-    except (OSError, ValueError, DatasetNotFoundError) as error:
+    except (OSError, ValueError, RecursionError, StopIteration, DatasetNotFoundError) as error:
         where = path or f"{dataset.path if dataset else name} on the hub"
         raise UserError(f"{where}: cannot be read ({one_line(error)}); --local-copies DIR reads a copy") from None
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from phi_lab import verify
 from phi_lab.core import files, stats
 from phi_lab.core.errors import UserError
-from phi_lab.core.formatting import percent_interval
+from phi_lab.core.formatting import one_line, percent_interval
 from phi_lab.report import html
 from phi_lab.report.plot_style import VERDICTS
 from phi_lab.verify import reference
@@ -43,8 +43,8 @@ def judge_file(path: Path, jobs: int | None = None, strict: bool = True) -> list
             continue
         try:
             row = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {line}: not JSON: {error}") from None
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, or 100,000 brackets
+            raise UserError(f"{path}: line {line}: not JSON: {one_line(error)}") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {line}: a case must be an object with id and gold")
         field = "prediction_text" if "prediction_text" in row else "response"

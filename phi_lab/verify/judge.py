@@ -23,6 +23,7 @@ from phi_lab.core.files import append_rows, read_journal
 from phi_lab.core.progress import Bar
 from phi_lab.model import chat
 
+FIRST = b'{"key": '  # of every line of votes
 VOTES = ("right", "wrong", "none")
 ASKED = ("wrong", "unparsed")  # verdicts of the rules that get a second opinion
 LONGEST = 2000  # characters of each text that the judge sees: its end
@@ -97,11 +98,14 @@ def read_vote(reply: str) -> str:
 def cached(path: Path) -> dict[str, str]:
     """The votes of a cache file. A last line that a kill cut short is taken away."""
     votes: dict[str, str] = {}
+    # First of all: `read_journal` takes a torn line away, which it may do to our own files only.
+    if path.is_file() and not FIRST.startswith(path.read_bytes()[: len(FIRST)]):
+        raise UserError(f"{path}, line 1: not a vote of the judge; delete that line, or choose another file")
     for number, line in enumerate(read_journal(path), 1):
         try:
             row = json.loads(line)
             votes[row["key"]] = VOTES[VOTES.index(row["vote"])]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{path}, line {number}: not a vote of the judge; delete that line") from None
     return votes
 

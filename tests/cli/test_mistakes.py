@@ -132,11 +132,12 @@ def full_disk(monkeypatch):
 def test_no_room_in_the_middle_of_a_file(tmp_path, refused, monkeypatch):
     write_rows(tmp_path / "cases.jsonl", [{"id": "a", "gold": "3", "response": r"\boxed{3}"}])
     out = tmp_path / "judged.jsonl"
-    out.write_text("what was there before\n")
+    before = '{"id": "a", "gold": "3", "response": "", "verdict": "wrong", "rule": "what was there before"}\n'
+    out.write_text(before)
     full_disk(monkeypatch)
     line = refused("verify", "--cases", tmp_path / "cases.jsonl", "--jobs", "1", "--out", out)
     assert "No space left" in line and "make room" in line
-    assert out.read_text() == "what was there before\n"
+    assert out.read_text() == before
     with pytest.raises(OSError):
         files.write_json(tmp_path / "new.json", {})
     assert not (tmp_path / "new.json").exists()
@@ -158,8 +159,12 @@ def test_no_room_for_a_model(tmp_path, refused, monkeypatch, error):
 
 def test_distillation_of_another_kind_is_refused(tmp_path, capsys):
     command = f"distill --teacher script --samples 2 --out {tmp_path}"
-    for rest, code in (("--questions 5", 0), ("--questions 3", 0), ("--questions 3 --seed 1", 2), ("--samples 3", 2)):
-        assert cli.main(f"{command} {rest}".split()) == code, rest
-        if rest == "--questions 3":
-            assert "6 rollouts to 3 questions" in capsys.readouterr().out, "fewer questions: only those count"
+    assert cli.main(f"{command} --questions 5".split()) == 0
+    whole = (tmp_path / "right.jsonl").read_bytes()
+    assert cli.main(f"{command} --questions 3".split()) == 2 and (tmp_path / "right.jsonl").read_bytes() == whole
+    assert "is a set of 5 questions, and --questions 3 would drop the others" in capsys.readouterr().err
+    assert cli.main(f"{command} --questions 3 --force".split()) == 0
+    assert "6 rollouts to 3 questions" in capsys.readouterr().out, "fewer questions: only those count"
+    for rest in ("--questions 3 --seed 1", "--samples 3"):
+        assert cli.main(f"{command} {rest}".split()) == 2
     assert "distill.json: " in capsys.readouterr().err

@@ -114,6 +114,18 @@ def test_more_questions_keep_what_was_answered(whole, tmp_path):
     assert [row["id"] for row in shards.rows(tmp_path)] == [p.id for p in ASKED for _ in range(3)]
 
 
+def test_fewer_questions_of_a_stopped_set_keep_the_other_answers(whole, tmp_path):
+    """What was answered beyond them was paid for: the journal holds it until as much is asked again."""
+    given = []
+    with suppress(Killed):
+        shards.collect_rollouts(one_by_one(20, given), ASKED[:8], tmp_path, **WHOSE)
+    shards.collect_rollouts(one_by_one(None, given), ASKED[:3], tmp_path, **WHOSE)
+    assert {row["id"] for row in shards.rows(tmp_path)} == {problem.id for problem in ASKED[:3]}
+    shards.collect_rollouts(one_by_one(None, given), ASKED, tmp_path, **WHOSE)
+    assert everything(tmp_path) == whole
+    assert len(given) == len(ASKED) * 3
+
+
 def test_what_was_not_answered_is_told_and_asked_again(whole, tmp_path):
     def forgetful(pending_shards, done):
         def some(shard, key, answer):
