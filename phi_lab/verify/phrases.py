@@ -3,10 +3,11 @@
 import re
 
 ANSWER_CUE = re.compile(
+    r"(?=[farws答])(?:"  # the letters that a cue begins with: most places are left at a glance
     r"(?:final\s+answer|answer|réponse|antwort|respuesta|答案|(?:wait|sorry|actually)\W{1,3}(?:no\W{1,3})?it)\b\W{0,4}?"
     r"(?:\s+(?:is|are|est|ist|es|should be|must be)\b|\s*[:：]|\s*是|"
     r"\s+(?=[$\\(\d-]))\s*:?(?:\s*(?:the\s+)?(?:final\s+)?answer\s+is\b)?"
-    r"|(?m:^A\s*:)",
+    r"|(?m:^A\s*:))",
     re.IGNORECASE,
 )
 CUE = re.compile(

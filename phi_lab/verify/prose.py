@@ -32,6 +32,8 @@ from phi_lab.verify.phrases import (
 )
 from phi_lab.verify.units import CHANGING, known
 
+_WIDE = re.compile(r" [^\S\n]+|[^\S\n ][^\S\n]*")  # every run of spaces but one plain space
+
 
 class Said(NamedTuple):
     """`answer`, or None; `rule`: what in the text decided."""
@@ -101,7 +103,7 @@ def read_tag(content: str) -> Said:
 
 def _undressed(part: str, strict: bool) -> str:
     """A text without quotation marks and Markdown around it."""
-    part = re.sub(r"[^\S\n]+", " ", part.replace('\\"', '"')).strip()
+    part = _WIDE.sub(" ", part.replace('\\"', '"')).strip()
     if not strict:
         part = re.sub(r"^(?:>\s?)+", "", part)  # a quotation, or a bound
     if len(part) > 2 and part[0] == part[-1] == "'":

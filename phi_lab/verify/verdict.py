@@ -14,7 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from phi_lab.verify import choices, worker
-from phi_lab.verify.extraction import TAIL, UNPARSED, answer_part, extract, find, several
+from phi_lab.verify.extraction import (
+    TAIL,
+    UNFINISHED,
+    UNPARSED,
+    alone,
+    answer_part,
+    at_a_glance,
+    extract,
+    find,
+    several,
+)
 from phi_lab.verify.text import hostile, number, same_number
 
 __all__ = ["Verdict", "equal", "extract", "verify", "verify_many"]
@@ -55,33 +65,21 @@ def _judge(answer: str, gold: str, strict: bool) -> tuple[str, str]:
     return worker.ask(answer, gold, strict)
 
 
-def _glance(text: str, gold: str) -> Verdict | None:
-    """The verdict on the commonest completion, whole numbers: `…</think>\\boxed{85}`; None for every other."""
-    last = text.rfind("\\boxed{")
-    if last < 0 or text[-1] != "}" or not gold.isdigit():
-        return None
-    answer = text[last + 7 : -1]
-    if not (answer.isdigit() and answer.isascii() and gold.isascii()) or len(answer) > 30 or len(gold) > 30:
-        return None
-    if not text.endswith("</think>", 0, last) and (last or "<" in text):
-        return None
-    if answer == gold:
-        return Verdict(RIGHT, answer, "box; text")
-    return Verdict(RIGHT if int(answer) == int(gold) else WRONG, answer, "box; number")
-
-
 def verify(text: str, gold: str, strict: bool = True) -> Verdict:
     """The verdict on a completion, given the gold answer; see `Verdict` for the five there are.
 
     `strict`: an answer counts only if it was read without doubt, as for a reward or for training data; without, by the
     conventions of public benchmarks (docs/verifier.md). Answers within 2 seconds once a worker runs (the first hard
     question starts one)."""
-    if (glance := _glance(text, gold)) is not None:
-        return glance
+    ending = at_a_glance(text)
+    if ending is not None and "\\boxed" not in gold:
+        quick = _quick(ending, gold)
+        if quick is not None:
+            return Verdict(RIGHT if quick else WRONG, ending, "box; text" if ending == gold else "box; number")
     if text == gold:
         return Verdict(RIGHT, gold, "text")
     answer, why, read = find(text, strict)
-    if answer is not None and "\\boxed" not in gold and (read != "box" or text.count("\\boxed") < 2):
+    if answer is not None and "\\boxed" not in gold and (read != "box" or alone(text)):
         quick = _quick(answer, gold)
         if quick:
             return Verdict(RIGHT, answer, f"{read}; {'text' if answer == gold else 'number'}")
@@ -93,14 +91,16 @@ def _verify(text: str, gold: str, strict: bool, answer: str | None, why: str, re
     if "\\boxed" in gold:
         joined = several(gold, loose=True)
         gold = ", ".join(joined) if len(joined) > 1 else (extract(gold) or gold)
-    letter = choices.choice((answer_part(text) or "")[-TAIL:], gold) if why != "unfinished" else None
+    letter = None
+    if why != UNFINISHED and choices.LETTER.fullmatch(gold):
+        letter = choices.choice((answer_part(text) or "")[-TAIL:], gold)
     boxed = answer is not None and read == "box"
     if letter and letter.answer and (not boxed or (not _is_letter(answer or "") and "nswer" in text)):
         verdict, rule = _judge(letter.answer, gold, strict)
         return Verdict(verdict, letter.answer, f"{letter.rule}; {rule}")
     if answer is None:
         return Verdict(why, None, read)
-    if read == "box" and len(chain := several(text)) > 1:
+    if read == "box" and not alone(text) and len(chain := several(text)) > 1:
         return _chain(chain, gold, strict)
     verdict, rule = _judge(answer, gold, strict)
     return Verdict(verdict, answer, f"{read}; {rule}")

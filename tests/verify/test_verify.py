@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi_lab.verify import Verdict, audit, compare, equal, extract, verify, verify_many
+from phi_lab.verify import Verdict, audit, compare, equal, extract, verdict, verify, verify_many
 from phi_lab.verify import worker as verify_worker
 from phi_lab.verify.text import hostile, number
 
@@ -75,6 +75,23 @@ def test_verdicts():
     assert verify("It is perhaps 12.", "12").rule == "a denial, a hedge or an alternative"
     many = [(r"\boxed{2}", "2"), (r"\boxed{\sqrt{4}}", "2"), (r"\boxed{\sqrt{5}}", "2")]
     assert [v.verdict for v in verify_many(many, jobs=2)] == ["right", "right", "wrong"]
+
+
+BEFORE = ["", "So ", "<think>1", "</think>", "[THINK]", "[/THINK]", "◁think▷", "It is not ", "never ", "It isn’t ",
+          "Not ", r"\fbox{6} or ", r"\boxed{6}, ", r"\boxed{", "6 < 7. ", "A note on knots: it is "]  # fmt: skip
+BEHIND = ["", ".", "$.", r"\)", r" or \boxed{6}", "<think>", " feet", "}",
+          "The final answer is $6$. I hope it is correct."]  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(BEFORE), max_size=3), st.sampled_from(["5", "1/2", "-5", "6", "x", ""]),
+       st.sampled_from(BEHIND), st.sampled_from(["5", "0.5", "6", "B", "\\boxed{5}", ""]), st.booleans())  # fmt: skip
+def test_a_verdict_at_a_glance_is_the_whole_verdict(before, answer, behind, gold, strict):
+    text = f"{''.join(before)}\\boxed{{{answer}}}{behind}"
+    quick = verify(text, gold, strict)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdict, "at_a_glance", lambda _: None)
+        assert verify(text, gold, strict) == quick
 
 
 def renderings(p, q):
