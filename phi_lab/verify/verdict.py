@@ -69,8 +69,8 @@ def verify(text: str, gold: str, strict: bool = True) -> Verdict:
     """The verdict on a completion, given the gold answer; see `Verdict` for the five there are.
 
     `strict`: an answer counts only if it was read without doubt, as for a reward or for training data; without, by the
-    conventions of public benchmarks (docs/verifier.md). Answers within 2 seconds once a worker runs (the first hard
-    question starts one)."""
+    conventions of public benchmarks (docs/verifier.md). Answers within 2 seconds of processor time once a worker runs
+    (the first hard question starts one)."""
     ending = at_a_glance(text)
     if ending is not None and "\\boxed" not in gold:
         quick = _quick(ending, gold)
