@@ -48,6 +48,8 @@ def _quick(a: str, b: str) -> bool | None:
     """True or False where plain Python can tell whether two answers are the same; else None."""
     if a == b:
         return bool(a)
+    if a.isdigit() and b.isdigit() and (a + b).isascii() and len(a) <= 30 >= len(b):  # the commonest, twice as fast
+        return int(a) == int(b)
     x, y = number(a), number(b)
     if x and y:
         if "\\$" in a + b and "%" in a + b:
