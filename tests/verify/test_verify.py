@@ -334,13 +334,13 @@ def test_speed_of_the_integer_path():
     pairs = [(rf"{think}\boxed{{{n}}}", str(n + n % 2)) for n in range(10_000)]
     best = math.inf
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         for text, gold in pairs:
             verify(text, gold)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     rate = len(pairs) / best
     print(f"integer path: {rate:,.0f} verdicts a second")
-    assert rate > 100_000  # a quiet core gives 1,000,000
+    assert rate > 100_000  # a core gives 800,000; the clock would measure the load
 
 
 # Agreement measured on these files, less a little: a floor that a change may not break unseen.
