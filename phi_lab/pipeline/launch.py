@@ -2,7 +2,7 @@
 
 A notebook or `phi-lab run` is one process. With a launcher it prepares a stage as without one, hands the training to
 
-    torchrun --standalone --nproc-per-node 8 -m phi_lab stage mid --out RUN
+    torchrun --nproc-per-node 8 -m phi_lab stage mid --out RUN
 
 follows the metrics, and finds the same files in the run folder that it would have written itself. On several nodes the
 launcher is whatever starts torchrun on each of them (docs/scaling.md); they share the folder. A learner's functions are
@@ -26,7 +26,10 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 from phi_lab.core.run_folder import RunFolder, StageFolder
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+# On this machine alone: its processes meet by a file that is theirs and talk over the loopback interface.
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-conf",
+            "store_type=file", "--local-addr", "127.0.0.1", "--nproc-per-node")
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 def local(processes: int) -> tuple[str, ...]:
@@ -87,7 +90,7 @@ def train(stage: str, run: RunFolder, launcher: Sequence[str], steps: int | None
         torch.cuda.empty_cache()  # what this process measured with
     with folder.log.open("w") as output, Bar(steps, f"{stage}, launched", "step") as bar:
         try:
-            child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(launcher))
         except OSError as error:
             raise UserError(f"{command[0]}: {error.strerror}; a launcher is a command, like torchrun") from None
         try:
@@ -104,6 +107,14 @@ def train(stage: str, run: RunFolder, launcher: Sequence[str], steps: int | None
         lines = folder.log.read_text(errors="replace").splitlines()
         errors = [line.partition("phi-lab: ")[2] for line in lines if "phi-lab: " in line]
         raise UserError(errors[0] if errors else f"{stage}: the launched processes failed; {folder.log} says why")
+
+
+def environment(launcher: Sequence[str]) -> dict[str, str]:
+    """The environment of launched processes. Those of `local` exchange their tensors over the loopback interface,
+    unless the user has named another one.
+    """
+    inside = {} if count(launcher) is None else {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
+    return {**inside, **os.environ}
 
 
 def load_functions(folder: StageFolder, digest: str | None) -> dict:
