@@ -13,6 +13,7 @@ from phi_lab.verify import prose
 
 UNFINISHED, UNPARSED = "unfinished", "unparsed"
 TAIL = 20_000  # characters at the end of a text in which an answer without a box is looked for
+NEAR = 60  # characters between boxes that stand together
 _THINK = (
     ("<think>", "</think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
@@ -103,9 +104,15 @@ def at_a_glance(text: str) -> str | None:
 
 
 def alone(text: str) -> bool:
-    """Does a text hold one box at most, so that no other can stand beside it?"""
+    """Is it sure at a glance that no other box stands beside the last of a text? It is where there is no other, or
+    where none ends in the 60 characters before and the last is not part of another."""
     last = last_box(text)
-    return last <= 0 or last_box(text, last) < 0  # an `end` of -1 would mean all but the last character
+    if last <= 0 or last_box(text, last) < 0:
+        return True
+    box = _PLAIN_BOX.match(text, last)
+    if not box or not box[1].strip() or "}" in text[max(0, last - NEAR - 1) : last]:
+        return False
+    return text.find("}", box.end()) < 0
 
 
 def boxes(part: str) -> tuple[list[Box], bool]:
@@ -232,7 +239,7 @@ def several(text: str, loose: bool = False) -> list[str]:
             plain = re.sub(r"\\[a-zA-Z]+", " ", gap)
             joined = re.search(r"\b(?:and|or)\b", gap)
             signs = joined or loose or re.search(r"[,;]", gap)
-            if len(gap) > 60 or _BACK.search(gap) or (_WORD.search(plain) and not joined) or not signs:
+            if len(gap) > NEAR or _BACK.search(gap) or (_WORD.search(plain) and not joined) or not signs:
                 break
         chain.append(box.content)
         start = box.start

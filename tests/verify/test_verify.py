@@ -76,7 +76,8 @@ def test_verdicts():
 
 
 BEFORE = ["", "So ", "<think>1", "</think>", "[THINK]", "[/THINK]", "◁think▷", "It is not ", "never ", "It isn’t ",
-          "Not ", r"\fbox{6} or ", r"\boxed{6}, ", r"\boxed{", "6 < 7. ", "A note on knots: it is "]  # fmt: skip
+          "Not ", r"\boxed{6} or " + "it is " * 9, r"\boxed{6} or \boxed{4 + ", "it is " * 12, r"\fbox{6} or ",
+          r"\boxed{6}, ", r"\boxed{", "6 < 7. ", "A note on knots: it is "]  # fmt: skip
 BEHIND = ["", ".", "$.", r"\)", r" or \boxed{6}", "<think>", " feet", "}",
           "The final answer is $6$. I hope it is correct."]  # fmt: skip
 
@@ -89,6 +90,7 @@ def test_a_verdict_at_a_glance_is_the_whole_verdict(before, answer, behind, gold
     quick = verify(text, gold, strict)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdict, "at_a_glance", lambda _: None)
+        patch.setattr(verdict, "alone", lambda _: False)
         assert verify(text, gold, strict) == quick
 
 
