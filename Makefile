@@ -12,7 +12,7 @@ endif
 STAMP := .venv/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help course test check lab bench notebooks clean
+.PHONY: help course test soak check lab bench notebooks clean
 
 help: ## this list
 	@echo "phi-lab: make TARGET   (the first one sets up .venv: about 0.5 GB to download, 2 GB on disk)"
@@ -28,6 +28,10 @@ test: export PHI_LAB_PROFILE = smoke
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the smoke profile
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
+
+soak: export OMP_NUM_THREADS = 1
+soak: $(STAMP) ## kill a run and a set at 25 points, each time go on, and compare: for Linux, half an hour
+	PYTHONPATH=.:tests $(BIN)/python tests/soak.py --points 25
 
 check: export OMP_NUM_THREADS = 1
 check: $(STAMP) ## lint, types and the quick tests, at most three minutes: for daily use

@@ -1,6 +1,7 @@
 """`phi-lab stage`: train one stage of an open run; what `phi-lab run` launches, once a process."""
 
 import argparse
+import os
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
@@ -21,6 +22,10 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Train the stage."""
+    from phi_lab.core.lifeline import die_with_parent
+
+    if "LOCAL_RANK" in os.environ:  # torchrun started it; a shell that did may end before
+        die_with_parent()
     from phi_lab.pipeline.stage_runner import train_launched
 
     train_launched(options.stage, RunFolder(options.out), options.functions)

@@ -8,7 +8,8 @@ which scale it runs at. What each scale sets them to is in `presets.py`, what th
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from phi_lab.core.files import read_json
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import REMADE, read_json
 
 SCALES = ("cpu", "lora", "qlora", "full")
 PROFILES = ("smoke", "lab")
@@ -200,7 +201,10 @@ def read_config(path: Path) -> dict:
     """A saved config.json, or another manifest with a "config" in it, under today's names: one of release 0.1 has
     "numbers" instead, and its settings have other names. Raises UserError if it is missing or broken.
     """
-    return with_new_names(read_json(path))
+    saved = read_json(path)
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} has an unexpected form; {REMADE}")
+    return with_new_names(saved)
 
 
 def config_from_dict(saved: dict) -> RunConfig:

@@ -3,32 +3,51 @@
 import gzip
 import json
 import os
+import shutil
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from phi_lab.core.errors import UserError
 
+REMADE = "restore it, or delete it to have it made again"
 
-def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict]:
-    """All rows of a JSON Lines file. Raises UserError if it is missing, broken, or lacks one of `columns`."""
+
+def read_rows(
+    path: Path, columns: Iterable[str] = (), empty: bool = True, fix: str = "restore the file, or make it again"
+) -> list[dict]:
+    """All rows of a JSON Lines file. Raises UserError, with a `fix`, if it is missing, broken, lacks one of `columns`,
+    or, where it must not be `empty`, has no row.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is missing")
-    rows = []
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                row = None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: not JSON; every line has to be one object")
-            missing = [column for column in columns if column not in row]
-            if missing:
-                raise UserError(f"{path}, line {number}: column {missing[0]!r} is missing; it has {', '.join(row)}")
-            rows.append(row)
+    rows: list[dict] = []
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for line in lines:
+                rows.append(_row(line, columns))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise UserError(f"{path} is cut short or no gzip file; {fix}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}, line {len(rows) + 1}: not JSON; every line has to be one object; {fix}") from None
+    except KeyError as error:
+        raise UserError(f"{path}, line {len(rows) + 1}: column {error.args[0]}") from None
+    if not rows and not empty:
+        raise UserError(f"{path} is empty; {fix}")
     return rows
+
+
+def _row(line: bytes, columns: Iterable[str]) -> dict:
+    """Raises ValueError for a line that is no JSON object, KeyError for one without a column."""
+    row = json.loads(line)  # which may not be UTF-8
+    if not isinstance(row, dict):
+        raise ValueError
+    missing = [column for column in columns if column not in row]
+    if missing:
+        raise KeyError(f"{missing[0]!r} is missing; it has {', '.join(row)}")
+    return row
 
 
 def write_rows(path: Path, rows: Iterable[Mapping]) -> None:
@@ -60,14 +79,29 @@ def append_text(path: Path, text: str) -> None:
             raise
 
 
-def read_json(path: Path) -> Any:
-    """One JSON document. Raises UserError if it is missing or broken."""
+def read_json(path: Path, keys: Iterable[str] = (), fix: str = REMADE) -> Any:
+    """One JSON document. Raises UserError, ending with `fix`, if it is missing, broken or lacks one of `keys`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except json.JSONDecodeError:
-        raise UserError(f"{path} is not JSON") from None
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, too deep
+        raise UserError(f"{path} is not JSON; {fix}") from None
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UserError(f"{path}: {missing[0]!r} is missing; {fix}")
+    return content
+
+
+def read_table(path: Path, columns: Iterable[str] = (), fix: str = REMADE) -> list[dict]:
+    """The rows of a JSON document that is a list of objects. Raises UserError as `read_json` does."""
+    rows = read_json(path, fix=fix)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path} has an unexpected form: no list of rows; {fix}")
+    for number, row in enumerate(rows, 1):
+        if missing := [column for column in columns if column not in row]:
+            raise UserError(f"{path}, row {number}: {missing[0]!r} is missing; {fix}")
+    return rows
 
 
 def write_json(path: Path, content: dict | list) -> None:
@@ -86,6 +120,8 @@ def ensure_same_manifest(path: Path, content: dict, redo: str, read: Callable[[P
         write_json(path, content)
         return
     saved = read(path)
+    if not isinstance(saved, dict):
+        raise UserError(f"{path} has an unexpected form; {REMADE}")
     for name, value in json.loads(json.dumps(content)).items():
         if saved.get(name) != value:
             raise UserError(f"{path}: {name} differs from this command's; {redo}")
@@ -120,5 +156,34 @@ def atomic_write(path: Path, content: bytes) -> None:
     If two processes write the same file, the last one wins.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    try:
+        beside.write_bytes(content)
+        _sync(beside)
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content on the disk before its new name: a power cut would leave the name with nothing in it."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def replace_folder(beside: Path, target: Path) -> None:
+    """Put a finished folder in the place of `target`, which is removed if it exists."""
+    for file in beside.rglob("*"):
+        if file.is_file():
+            _sync(file)
+    remove_folder(target)
+    os.replace(beside, target)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if it is there. It loses its name first: a kill never leaves half of it under that name."""
+    nameless = folder.with_name(f".removed-{folder.name}")
+    shutil.rmtree(nameless, ignore_errors=True)  # of a removal that was killed
+    if folder.is_dir():
+        os.replace(folder, nameless)
+        shutil.rmtree(nameless, ignore_errors=True)

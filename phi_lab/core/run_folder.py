@@ -2,7 +2,7 @@
 
     runs/first/
       config.json  ladder.json  ten.json  report.html
-      data/        right.jsonl  wrong.jsonl  validation.jsonl  funnel.json  rollouts/  validation/
+      data/        right.jsonl  wrong.jsonl  validation.jsonl  sets.json  funnel.json  rollouts/  validation/
       sft/         model/  metrics.jsonl  done.json  student.json  trainer/       dpo-own/, sft-control/, ... likewise
       evals/       sft.json  sft.hard.jsonl  ...
       notebooks/
@@ -45,6 +45,7 @@ class DataFolder:
         self.rollouts = path / "rollouts"
         self.validation_rollouts = path / "validation"
         self.funnel = path / "funnel.json"
+        self.mark = path / "sets.json"  # fingerprints of the sets
         self.teacher = path / "teacher.json"  # fingerprint of the teacher whose rollouts these are
         self.imported = path / "adopted.json"  # the mark of a set that came from elsewhere
 

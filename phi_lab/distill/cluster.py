@@ -22,8 +22,11 @@ from pathlib import Path
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json
+from phi_lab.core.lifeline import die_with_parent, forks_die_too
 from phi_lab.core.progress import QUIET
 from phi_lab.distill import jobs
+
+SPENT = ("tokens_in", "tokens_out", "requests")
 
 
 def sample_rollouts(job: jobs.DistillationJob, workers: int, say: Callable[[str], None] = print) -> None:
@@ -38,11 +41,13 @@ def sample_rollouts(job: jobs.DistillationJob, workers: int, say: Callable[[str]
         raise UserError("--workers needs datatrove: pip install -c constraints.txt -e '.[cluster]'") from None
     logger.disable("datatrove")
     say(f"sampling in {workers} processes; the bar shows the first one's progress")
-    LocalPipelineExecutor(
+    executor = LocalPipelineExecutor(
         [_QuietTask(job)], tasks=workers, logging_dir=str(job.out / "tasks"), skip_completed=False
-    ).run()
-    spent = [read_json(_spending_file(job.out, rank)) for rank in range(workers)]
-    for name in ("tokens_in", "tokens_out", "requests"):
+    )
+    with forks_die_too():
+        executor.run()
+    spent = [read_json(_spending_file(job.out, rank), SPENT) for rank in range(workers)]
+    for name in SPENT:
         setattr(job.spending, name, sum(spending[name] for spending in spent))
 
 
@@ -58,11 +63,13 @@ class _QuietTask:
     """A task whose process shows a bar and our own errors, but none of datatrove's log."""
 
     def __init__(self, job: jobs.DistillationJob) -> None:
-        self.job = job
+        self.job, self.pid = job, os.getpid()
 
     def __setstate__(self, state: dict) -> None:  # in the new process, before datatrove's first line
         from loguru import logger
 
+        if state["pid"] != os.getpid():
+            die_with_parent()
         logger.disable("datatrove")
         self.__dict__ = state
 

@@ -19,6 +19,7 @@ from phi_lab.core import redaction
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, read_json
+from phi_lab.core.locks import locked
 from phi_lab.core.paths import TEACHER
 from phi_lab.core.records import Rollout
 from phi_lab.distill import shards, teachers
@@ -32,7 +33,7 @@ from phi_lab.verify import extract
 from phi_lab.verify.judge import Judge, cached, second_opinions
 
 TEACHERS = ("model", "script", "endpoint", "traces")
-WRITTEN = ("rollouts", "right.jsonl", "wrong.jsonl", "funnel.json", "funnel.png", "README.md")
+WRITTEN = ("rollouts", "right.jsonl", "wrong.jsonl", "funnel.json", "sets.json", "funnel.png", "README.md")
 WITH_TOKENIZER = ("endpoint", "traces")  # teachers whose answers come as text, without a count of tokens
 
 
@@ -65,11 +66,18 @@ def run_job(
 ) -> dict:
     """Sample, verify, filter, write training sets; returns the funnel's report. A stopped job continues.
 
-    `sample`: `cluster.sample_rollouts` for many processes. Raises UserError as `sample_rollouts` and sources do.
+    `sample`: `cluster.sample_rollouts` for many processes. Raises UserError as `sample_rollouts` and sources do, and
+    where another process works in the folder.
     """
     _check_out(job)
     index = BenchmarkIndex(_benchmark_questions(job))  # first: an unknown name should cost no request
-    (sample or sample_rollouts)(job)
+    with locked(job.out):
+        (sample or sample_rollouts)(job)
+        return _write_sets(job, index, say)
+
+
+def _write_sets(job: DistillationJob, index: BenchmarkIndex, say: Callable[[str], None]) -> dict:
+    """Filter what was sampled, and write training sets and card."""
     about = f"Teacher: {_teacher_name(job)}. Problems: {job.problems}."
     about += f" Made by `{shlex.join(['phi-lab', *redaction.public_command(job.command)])}`."
     if job.spending.requests:
@@ -138,7 +146,8 @@ def _check_out(job: DistillationJob) -> None:
                 raise UserError(f"{job.out} has a {name} and no distill.json, so it is no set of phi-lab distill: "
                                 "choose another --out")
     funnel = job.out / "funnel.json"
-    questions = read_json(funnel).get("questions", 0) if funnel.exists() else 0
+    redo = "delete it, and the same command makes it again"
+    questions = read_json(funnel, ("questions",), redo)["questions"] if funnel.exists() else 0
     if questions > job.config.questions and not job.force:
         raise UserError(f"{job.out} is a set of {questions:,} questions, and --questions {job.config.questions} would "
                         "drop the others: choose another --out, or --force")

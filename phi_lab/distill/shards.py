@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_text, atomic_write, ensure_same_manifest, read_journal
 from phi_lab.core.formatting import one_line
+from phi_lab.core.locks import locked
 from phi_lab.core.progress import Bar
 from phi_lab.core.records import Rollout
 from phi_lab.problems import Problem
@@ -119,14 +120,15 @@ def collect_rollouts(
     """
     source = {"teacher": name, "temperature": temperature, "seed": seed}
     manifest = {**source, "samples": None if callable(samples) else samples}
-    ensure_same_manifest(out / "manifest.json", manifest, f"choose another folder or delete {out}")
     total = None  # of rollouts; not known for a set that is streamed
     if isinstance(problems, Sequence) and not callable(samples):
         total = len(problems) * samples // part[1]
     with (
+        locked(out, part),
         Bar(total, f"rollouts, {name}", "rollout") as bar,
         ThreadPoolExecutor(1) as writer,  # verifying one shard must not hold up the answers to the next
     ):
+        ensure_same_manifest(out / "manifest.json", manifest, f"choose another folder or delete {out}")
         samples_of = samples if callable(samples) else lambda _: samples
         collection = _Collection(out, samples_of, source, strict, bar.update, writer)
         teacher(collection.open_shards(problems, part), collection.deliver)
@@ -191,7 +193,7 @@ def _open_shard(
     if path.exists():  # incomplete where fewer problems were asked last time
         index_of = {problem.id: index for index, problem in enumerate(problems)}
         answers = {(index_of[row["id"]], row["sample"]): Answer(row["completion"], row["finish_reason"], row["tokens"])
-                   for row in pq.read_table(path).to_pylist() if row["id"] in index_of}
+                   for row in _read(path) if row["id"] in index_of}
         if len(answers) == len(keys):
             return None
     shard = RolloutShard(problems, number * PROBLEMS_PER_SHARD, path, [], answers)
@@ -227,6 +229,15 @@ def write(path: Path, rows: list[Rollout]) -> None:
     atomic_write(path, content.getvalue().to_pybytes())
 
 
+def _read(path: Path) -> list[Rollout]:
+    """The rollouts of a complete shard. Raises UserError where the file is damaged."""
+    try:
+        return cast(list[Rollout], pq.read_table(path).select(SCHEMA.names).to_pylist())
+    except (pa.ArrowException, KeyError, OSError) as error:
+        reason = one_line(error, 80)
+        raise UserError(f"{path} is damaged ({reason}); delete it to have its rollouts made again") from None
+
+
 def rows(folder: Path, questions: int | None = None) -> Iterator[Rollout]:
     """The rollouts of the complete shards in a folder, of the first `questions` questions or of all; one shard in
     memory at a time.
@@ -236,7 +247,7 @@ def rows(folder: Path, questions: int | None = None) -> Iterator[Rollout]:
     paths = sorted(folder.glob("*.parquet"))
     if not paths:
         raise UserError(f"{folder}: {NO_ROLLOUTS}")
-    everything = (row for path in paths for row in pq.read_table(path).to_pylist())
+    everything = (row for path in paths for row in _read(path))
     for number, (_, group) in enumerate(groupby(everything, key=lambda row: row["id"])):
         if number == questions:
             return

@@ -15,9 +15,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from phi_lab.core.files import write_json
+from phi_lab.core.files import atomic_write, write_json
 from phi_lab.core.formatting import markdown_table
+from phi_lab.core.marks import fingerprints
 from phi_lab.core.records import Rollout
+from phi_lab.core.run_folder import DataFolder
 from phi_lab.distill.funnel import Funnel
 
 
@@ -39,12 +41,20 @@ def write_training_sets(
         for sets in funnel.filter(rollouts):
             for file, kept in zip(files, sets, strict=True):
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+    data, report = DataFolder(out), funnel.report()
+    data.funnel.unlink(missing_ok=True)  # of a set with other filters: the mark goes first and comes last
     for name in names:
         os.replace(out / f"{name}.part", out / name)
-    report = funnel.report()
-    (out / "README.md").write_text(dataset_card(report, about), encoding="utf-8")
-    write_json(out / "funnel.json", report)
+    atomic_write(out / "README.md", dataset_card(report, about).encode("utf-8", "backslashreplace"))
+    write_mark(data)
+    write_json(data.funnel, report)
     return report
+
+
+def write_mark(data: DataFolder) -> None:
+    """Write down fingerprints of the sets in a folder."""
+    sets = [path for path in (data.right, data.wrong, data.validation) if path.exists()]
+    write_json(data.mark, {"files": fingerprints(data.path, sets)})
 
 
 def dataset_card(report: dict, about: str) -> str:

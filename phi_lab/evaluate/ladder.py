@@ -8,7 +8,6 @@ effective sample size between the number of problems and the number of samples: 
     phi-lab eval --model runs/my-run/grpo/model --out runs/my-run/evals --name grpo
 """
 
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,12 +16,17 @@ from pathlib import Path
 from phi_lab import sampling
 from phi_lab.config.schema import EvaluationConfig, read_config
 from phi_lab.core import stats
+from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_rows
+from phi_lab.core.locks import locked
 from phi_lab.core.records import LadderRow
 from phi_lab.core.run_folder import EvalFolder
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
 from phi_lab.verify import verify_many
+
+OTHER_NAME = "choose another --name or --out"
+MEASURE_AGAIN = "delete it to have it measured again"
 
 
 def evaluate(
@@ -32,32 +36,41 @@ def evaluate(
     """Sample and verify completions for each of `benchmark_names` that `folder` has none for yet; one row per sample.
 
     `name`'s manifest records the weights, settings and seed of its completions. Saved completions of other weights
-    raise UserError, or with `resample_stale` are deleted and sampled anew; those of the same weights but other settings
-    or another seed always raise it. A benchmark that cannot be read raises it before the model is loaded.
+    raise UserError, or with `resample_stale` are deleted and sampled anew, once the model is loaded; those of the same
+    weights but other settings or another seed always raise it. So does a benchmark that cannot be read, before the
+    model is loaded, and another process that measures in this folder.
     """
     path = folder.manifest(name)
     manifest = {"model": checkpoints.fingerprint(model), "seed": seed, "config": asdict(config)}
-    if resample_stale and path.exists() and read_json(path)["model"] != manifest["model"]:
-        for stale in [*folder.path.glob(f"{name}.*.jsonl"), path]:
-            stale.unlink()
-    ensure_same_manifest(path, manifest, "choose another --name or --out", read_config)
-    missing = [benchmark for benchmark in benchmark_names if not folder.answers(name, benchmark).exists()]
-    if not missing:
-        return
-    sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
-    problems = {benchmark: benchmarks.load(sets[benchmark])[: config.problems] for benchmark in missing}
-    network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
-    for benchmark in missing:
-        rows = []
-        for title, subset, samples, temperature, round_seed, first in _rounds(
-            benchmark, problems[benchmark], config, seed
-        ):
-            prompts = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in subset]
-            answers = _answers(network, tokenizer, subset, prompts, samples, temperature, config, round_seed,
-                               f"{name} {benchmark}, {title}")
-            rows += [{**row, "sample": row["sample"] + first} for row in answers]
-        write_rows(folder.answers(name, benchmark), rows)
-    sampling.release_engine()
+    with locked(folder.path):
+        answers = [*folder.path.glob(f"{name}.*.jsonl")]
+        saved = read_json(path, ("model",), MEASURE_AGAIN) if path.exists() else None
+        if answers and not saved and not resample_stale:
+            raise UserError(f"{path} is missing, and nothing else says whose {answers[0]} is: {OTHER_NAME}")
+        stale = resample_stale and (answers if saved is None else saved["model"] != manifest["model"])
+        if saved and not stale:
+            ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
+        missing = [one for one in benchmark_names if stale or not folder.answers(name, one).exists()]
+        if not missing:
+            return
+        sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
+        problems = {benchmark: benchmarks.load(sets[benchmark])[: config.problems] for benchmark in missing}
+        network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
+        if stale:
+            for old in [*answers, path]:
+                old.unlink(missing_ok=True)
+        ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
+        for benchmark in missing:
+            rows = []
+            for title, subset, samples, temperature, round_seed, first in _rounds(
+                benchmark, problems[benchmark], config, seed
+            ):
+                prompts = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in subset]
+                answers = _answers(network, tokenizer, subset, prompts, samples, temperature, config, round_seed,
+                                   f"{name} {benchmark}, {title}")
+                rows += [{**row, "sample": row["sample"] + first} for row in answers]
+            write_rows(folder.answers(name, benchmark), rows)
+        sampling.release_engine()
 
 
 def _rounds(benchmark: str, problems: list[dict], config: EvaluationConfig, seed: int) -> list[tuple]:
@@ -98,7 +111,7 @@ def ladder_rows(
     rows = []
     for benchmark in benchmarks.NAMES:
         by_temperature: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-        for row in read_rows(folder.answers(name, benchmark), ("id", "temperature", "verdict")):
+        for row in _all_answers(folder.answers(name, benchmark), benchmark, config, seed):
             by_temperature[row["temperature"]][row["id"]].append(row["verdict"] == "right")
         samples = config.samples if benchmark == "hard" else 1
         for temperature, k in ((0.0, 1), (config.temperature, samples)):
@@ -109,6 +122,17 @@ def ladder_rows(
             right = [of_problem for of_problem in by_temperature[config.temperature].values() if len(of_problem) == k]
             pass_at_k = sum(stats.pass_at_k(k, sum(of_problem), k) for of_problem in right) / len(right)
             rows.append(ladder_row(stage, arm, benchmark, right, config.temperature, k, pass_at_k, seed, cost))
+    return rows
+
+
+def _all_answers(path: Path, benchmark: str, config: EvaluationConfig, seed: int) -> list[dict]:
+    """The saved answers to one benchmark. Raises UserError for a damaged file, and for one that lacks some."""
+    rows = read_rows(path, ("id", "temperature", "verdict"), fix=MEASURE_AGAIN)
+    sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
+    problems = benchmarks.load(sets[benchmark])[: config.problems]
+    wanted = sum(len(subset) * samples for _, subset, samples, *_ in _rounds(benchmark, problems, config, seed))
+    if len(rows) != wanted:
+        raise UserError(f"{path} holds {len(rows):,} of {wanted:,} answers; {MEASURE_AGAIN}")
     return rows
 
 
@@ -124,15 +148,3 @@ def ladder_row(
         "ci_low": low, "ci_high": high, "temperature": temperature, "k": k, "pass_at_k": pass_at_k,
         **cost, "seed": seed,
     }
-
-
-def peak_rss_mb() -> int:
-    """The most memory that this process has held so far, in MiB."""
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset >> 20
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS reports bytes, Linux KiB

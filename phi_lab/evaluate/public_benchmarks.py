@@ -24,6 +24,7 @@ from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
 from phi_lab.core.formatting import markdown_table, percent_interval
+from phi_lab.core.locks import locked
 from phi_lab.distill import shards
 from phi_lab.distill.shards import Answer, Deliver, RolloutShard
 from phi_lab.model import chat, checkpoints
@@ -61,20 +62,21 @@ def evaluate_public(
         unique = {problem.id: problem for problem, _ in rows}  # a duplicate counts once
         problems[name] = list(unique.values())[: protocol.problems or None]
     manifest = {"model": checkpoints.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
-    ensure_same_manifest(out / "protocol.json", manifest, "choose another --out")
-    network, tokenizer = checkpoints.load_to_sample(model, engine), checkpoints.load_tokenizer(model)
-    scores = []
-    for name in names:
-        samples = protocol.aime_samples if name.startswith("aime") else protocol.samples
-        shards.collect_rollouts(
-            _student(network, tokenizer, name, protocol, seed, engine), problems[name], out / name,
-            name=manifest["model"], samples=samples, temperature=protocol.temperature, seed=seed, strict=False,
-        )
-        scores.append(_score(name, list(shards.rows(out / name, len(problems[name]))), samples))
-        log(score_line(scores[-1]))
-    sampling.release_engine()
-    write_json(out / "scores.json", scores)
-    return scores
+    with locked(out):
+        ensure_same_manifest(out / "protocol.json", manifest, "choose another --out")
+        network, tokenizer = checkpoints.load_to_sample(model, engine), checkpoints.load_tokenizer(model)
+        scores = []
+        for name in names:
+            samples = protocol.aime_samples if name.startswith("aime") else protocol.samples
+            shards.collect_rollouts(
+                _student(network, tokenizer, name, protocol, seed, engine), problems[name], out / name,
+                name=manifest["model"], samples=samples, temperature=protocol.temperature, seed=seed, strict=False,
+            )
+            scores.append(_score(name, list(shards.rows(out / name, len(problems[name]))), samples))
+            log(score_line(scores[-1]))
+        sampling.release_engine()
+        write_json(out / "scores.json", scores)
+        return scores
 
 
 def _student(network, tokenizer, name: str, protocol: BenchmarkProtocol, seed: int, engine: str) -> shards.Teacher:

@@ -43,7 +43,10 @@ def default_scale(run: RunFolder) -> str:
     scale = os.environ.get("PHI_LAB_SCALE")
     if scale and scale not in schema.SCALES:
         raise UserError(f"PHI_LAB_SCALE={scale!r} is no scale: unset it, or choose one of {', '.join(schema.SCALES)}")
-    return scale or (read_config(run.config)["config"]["scale"] if run.config.exists() else "cpu")
+    saved = read_config(run.config).get("config") if run.config.exists() and not scale else {}
+    if not isinstance(saved, dict):
+        raise UserError(f"{run.config} has an unexpected form: restore it, or choose another folder")
+    return scale or saved.get("scale", "cpu")
 
 
 def launcher(config: RunConfig) -> tuple[str, ...]:

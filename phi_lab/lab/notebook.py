@@ -8,12 +8,12 @@ choose the folder, the profile, the seed and the hardware (`environment.py`).
 """
 
 import os
-import shutil
 
 from phi_lab import sampling
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
-from phi_lab.core.files import write_json
+from phi_lab.core.files import remove_folder, write_json
+from phi_lab.core.locks import locked
 from phi_lab.core.paths import ROOT
 from phi_lab.distill import shards, teachers
 from phi_lab.lab import environment, tables
@@ -76,14 +76,15 @@ class Lab(RunViews):
     def reset(self, stage: str) -> None:
         """Delete a stage, its other arms and all stages after it, so that its cell trains it again."""
         deleted = STAGES[STAGES.index(stage) :]
-        for folder in [path for path in self.run.path.iterdir() if path.name.partition("-")[0] in deleted]:
-            shutil.rmtree(folder, ignore_errors=True)
-            for path in self.run.evals.path.glob(f"{folder.name}.*"):
-                path.unlink()
-        if self.run.ladder.exists():
-            rows = [row for row in self.ladder_rows() if row["stage"] not in deleted]
-            start = (STAGES[STAGES.index(stage) - 1], SHIPPED_START)  # measured for this stage only
-            write_json(self.run.ladder, [row for row in rows if (row["stage"], row["arm"]) != start])
+        with locked(self.run.path):
+            for folder in [path for path in self.run.path.iterdir() if path.name.partition("-")[0] in deleted]:
+                remove_folder(folder)
+                for path in self.run.evals.path.glob(f"{folder.name}.*"):
+                    path.unlink()
+            if self.run.ladder.exists():
+                rows = [row for row in self.ladder_rows() if row["stage"] not in deleted]
+                start = (STAGES[STAGES.index(stage) - 1], SHIPPED_START)  # measured for this stage only
+                write_json(self.run.ladder, [row for row in rows if (row["stage"], row["arm"]) != start])
         print(f"deleted: {', '.join(deleted)}")
 
     def measure(self, *stages: str) -> None:

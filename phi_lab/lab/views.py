@@ -21,7 +21,7 @@ from phi_lab.pipeline import run_data, stage_runner
 from phi_lab.report import doctor, figures, replications
 from phi_lab.report.doctor import show
 from phi_lab.report.html import text
-from phi_lab.report.ladder_rows import SHIPPED_START, model_title
+from phi_lab.report.ladder_rows import SHIPPED_START, model_title, read_ladder
 from phi_lab.report.plot_style import Figure
 from phi_lab.stages import packing
 
@@ -175,7 +175,7 @@ class RunViews:
 
     def ladder_rows(self) -> list[dict]:
         """The rows of ladder.json; none before the first measurement."""
-        return read_json(self.run.ladder) if self.run.ladder.exists() else []
+        return read_ladder(self.run.ladder) if self.run.ladder.exists() else []
 
     def ladder(self, last: str = "grpo") -> Figure:
         """This run's ladder up to the stage `last`, beside the paper's."""

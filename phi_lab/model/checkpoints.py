@@ -2,11 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,19 +22,39 @@ from transformers.utils.logging import disable_progress_bar
 
 from phi_lab.config.schema import LAPTOP, HardwareConfig
 from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json
 from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
 from phi_lab.model.shapes import load_config, use_long_factors
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
 CPU = torch.device("cpu")
+ANOTHER = "restore it, or name another folder"
 
 
 def _require(folder: Path | str) -> None:
-    """Raises UserError where `folder` holds no model."""
+    """Raises UserError where `folder` holds no model, or one whose weights are cut short or have no header."""
     for name in ("config.json", "*.safetensors"):
         if not list(Path(folder).glob(name)):
             raise UserError(f"no model in {folder}: {name} is missing; name a folder with a saved checkpoint")
+    read_json(Path(folder) / "config.json", ("model_type",), ANOTHER)
+    for weights in Path(folder).glob("*.safetensors"):
+        try:
+            with safe_open(weights, "pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{weights} is damaged ({one_line(error, 80)}); {ANOTHER}") from None
+
+
+@contextmanager
+def _damage_is_the_users(folder: Path | str) -> Iterator[None]:
+    """Turn what transformers raises for files that are damaged in any other way into one line for the user."""
+    try:
+        yield
+    except (AttributeError, LookupError, OSError, SafetensorError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise UserError(f"{folder}: a file is damaged ({one_line(error, 160)}); {ANOTHER}") from None
 
 
 def device() -> torch.device:
@@ -53,11 +76,12 @@ def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedMod
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=hardware.attention,
-        device_map={"": device()} if torch.cuda.is_available() else None,
-        quantization_config=four_bit if hardware.adapter == "qlora" else None, trust_remote_code=False,
-    )
+    with _damage_is_the_users(folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=hardware.attention,
+            device_map={"": device()} if torch.cuda.is_available() else None,
+            quantization_config=four_bit if hardware.adapter == "qlora" else None, trust_remote_code=False,
+        )
     use_long_factors(model)
     if hardware.adapter is None:
         return model

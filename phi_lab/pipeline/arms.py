@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from phi_lab.config.schema import RunConfig
+from phi_lab.core.locks import one_process
 from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.pipeline.measure import measure
@@ -14,6 +15,7 @@ from phi_lab.stages import rollout_dpo
 from phi_lab.stages.training import TrainingResult
 
 
+@one_process
 def run_arm(
     stage: str, arm: str, start: Path, run: RunFolder, config: RunConfig, seed: int,
     train: Callable[[Path], TrainingResult],

@@ -27,10 +27,10 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 from phi_lab import sampling
 from phi_lab.config import presets
 from phi_lab.core.files import read_rows, write_json
+from phi_lab.core.memory import peak_rss_mb
 from phi_lab.core.paths import DISTILLED, SHIPPED
 from phi_lab.core.progress import Bar
 from phi_lab.distill import training_sets
-from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.stages import grpo, lm_trainer, packing, rollout_dpo

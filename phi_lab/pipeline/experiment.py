@@ -19,6 +19,7 @@ from phi_lab.config import presets
 from phi_lab.config.schema import STAGES, RunConfig, read_config
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest, read_json, read_rows
+from phi_lab.core.locks import locked
 from phi_lab.core.run_folder import RunFolder, arm_name
 from phi_lab.model import checkpoints
 from phi_lab.pipeline.arms import run_arm
@@ -26,7 +27,7 @@ from phi_lab.pipeline.run import run_chain
 from phi_lab.pipeline.run_data import training_data
 from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
 from phi_lab.report import replications
-from phi_lab.report.ladder_rows import protocol
+from phi_lab.report.ladder_rows import protocol, read_ladder
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import TrainingResult
 
@@ -38,26 +39,27 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", log: Callable[[str]
     A stopped queue of chains continues where it was: finished steps and finished chains are not repeated. Raises
     UserError as `run_chain` does, and for a folder whose chains have another configuration.
     """
-    path, config = out / "chains.jsonl", presets.run_config("cpu", profile)
-    old_name = out / "numbers.json"  # of release 0.1
-    manifest = old_name if old_name.exists() else out / "config.json"
-    redo = "chains of another configuration are another ladder: choose --out"
-    ensure_same_manifest(manifest, {"config": config.row()}, redo, read_config)
-    drop_torn_line(path)
-    done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
-    for number, seed in enumerate(seeds, 1):
-        if seed in done:
-            continue
-        log(f"chain {number} of {len(seeds)}, seed {seed}")
-        run = RunFolder(out / f"seed-{seed}")
-        run_chain(run, profile=profile, seed=seed, log=log)
-        for stage in STAGES[1:]:
-            control(stage, run, config, seed, log)
-        control("grpo", run, config, seed, log, before="sft")
-        sft_of_the_base(run, config, seed, log)
-        append_rows(path, [chain_row(run)])
-        replications.write_summary(path)
-    return path
+    with locked(out):
+        path, config = out / "chains.jsonl", presets.run_config("cpu", profile)
+        old_name = out / "numbers.json"  # of release 0.1
+        manifest = old_name if old_name.exists() else out / "config.json"
+        redo = "chains of another configuration are another ladder: choose --out"
+        ensure_same_manifest(manifest, {"config": config.row()}, redo, read_config)
+        drop_torn_line(path)
+        done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
+        for number, seed in enumerate(seeds, 1):
+            if seed in done:
+                continue
+            log(f"chain {number} of {len(seeds)}, seed {seed}")
+            run = RunFolder(out / f"seed-{seed}")
+            run_chain(run, profile=profile, seed=seed, log=log)
+            for stage in STAGES[1:]:
+                control(stage, run, config, seed, log)
+            control("grpo", run, config, seed, log, before="sft")
+            sft_of_the_base(run, config, seed, log)
+            append_rows(path, [chain_row(run)])
+            replications.write_summary(path)
+        return path
 
 
 def control(
@@ -145,8 +147,8 @@ def chain_row(run: RunFolder) -> dict:
     Names are those of the stages, with "-own", "-control", "-sft", "-limo" for other arms, and "-shipped" for what the
     next stage started from where that was no model of this chain.
     """
-    config, accuracy, seconds, fingerprints = read_json(run.config), {}, 0.0, {}
-    for row in read_json(run.ladder):
+    config, accuracy, seconds, fingerprints = read_json(run.config, ("seed", "git_commit")), {}, 0.0, {}
+    for row in read_ladder(run.ladder):
         if protocol(row) == "sampled":
             name = arm_name(row["stage"], row["arm"])
             accuracy.setdefault(name, {})[row["benchmark"]] = round(row["accuracy"], 5)

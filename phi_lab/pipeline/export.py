@@ -21,12 +21,13 @@ from transformers import AutoModelForCausalLM
 
 from phi_lab.config.schema import STAGES, read_config
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_json, write_json
+from phi_lab.core.files import read_json, read_table, write_json
 from phi_lab.core.formatting import markdown_table, one_line, percent
 from phi_lab.core.records import LadderRow
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
-from phi_lab.report.ladder_rows import SHIPPED_START
+from phi_lab.pipeline.stage_runner import require_undamaged
+from phi_lab.report.ladder_rows import SHIPPED_START, read_ladder
 
 # An accuracy on fewer problems than this is in the card's table, with its interval, but not in the hub's metadata.
 # Public benchmarks are there whatever their size.
@@ -42,15 +43,16 @@ def export(
     A GPU scale's weights are written in bfloat16, half the size of the checkpoint. Raises UserError for a run without
     that stage, a folder `out` that is in use, and a hub that refuses the upload.
     """
-    config, ladder = read_config(run.config), read_json(run.ladder)
+    config, ladder = read_config(run.config), read_ladder(run.ladder)
     finished = [name for name in STAGES if run.stage(name).finished]
     if not finished or (stage and stage not in finished):
         available = ", ".join(finished) or "none"
         raise UserError(f"{run.path}: no finished stage{f' {stage}' if stage else ''}; it has {available}")
     stage = stage or finished[-1]
+    require_undamaged(run.stage(stage))
     model = run.stage(stage).model
-    public = read_json(scores / "scores.json") if scores else []
-    if scores and read_json(scores / "protocol.json")["model"] != checkpoints.fingerprint(model):
+    public = read_table(scores / "scores.json", ("benchmark", "accuracy")) if scores else []
+    if scores and read_json(scores / "protocol.json", ("model",))["model"] != checkpoints.fingerprint(model):
         raise UserError(f"{scores}: the scores of another model than {model}")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
@@ -91,7 +93,8 @@ def _add_fields_of_older_libraries(folder: Path) -> None:
     settings = read_json(folder / "tokenizer_config.json")
     if isinstance(settings.get("extra_special_tokens"), list):  # transformers 4 takes a dictionary by this name
         settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
-    if '"ByteLevel"' in json.dumps(read_json(folder / "tokenizer.json")["pre_tokenizer"]):  # Phi-3's is another kind
+    tokenizer = read_json(folder / "tokenizer.json", ("pre_tokenizer",))
+    if '"ByteLevel"' in json.dumps(tokenizer["pre_tokenizer"]):  # Phi-3's is another kind
         settings["tokenizer_class"] = "GPT2Tokenizer"
     write_json(folder / "tokenizer_config.json", settings)
 
@@ -102,7 +105,8 @@ def shipped_origin(run: RunFolder, stage: str) -> str | None:
     """
     for before, after in reversed(list(pairwise(STAGES[: STAGES.index(stage) + 1]))):
         own, student = run.stage(before).model, run.stage(after).student
-        if before != "base" and not (own.is_dir() and read_json(student)["weights"] == checkpoints.fingerprint(own)):
+        started_from = read_json(student, ("weights",))["weights"] if before != "base" and own.is_dir() else None
+        if before != "base" and not (own.is_dir() and started_from == checkpoints.fingerprint(own)):
             return before
     return None
 

@@ -22,6 +22,7 @@ import dill
 import torch
 
 from phi_lab.config.schema import RunConfig
+from phi_lab.core import lifeline
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 from phi_lab.core.run_folder import RunFolder, StageFolder
@@ -90,7 +91,10 @@ def train(stage: str, run: RunFolder, launcher: Sequence[str], steps: int | None
         torch.cuda.empty_cache()  # what this process measured with
     with folder.log.open("w") as output, Bar(steps, f"{stage}, launched", "step") as bar:
         try:
-            child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(launcher))
+            child = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, preexec_fn=lifeline.in_child(),
+                env={**environment(launcher), lifeline.LAUNCHED_BY: str(os.getpid())},
+            )
         except OSError as error:
             raise UserError(f"{command[0]}: {error.strerror}; a launcher is a command, like torchrun") from None
         try:
@@ -103,8 +107,11 @@ def train(stage: str, run: RunFolder, launcher: Sequence[str], steps: int | None
             raise
         finally:
             folder.functions.unlink(missing_ok=True)
+    lines = folder.log.read_text(errors="replace").splitlines()
+    for line in lines:
+        if ": not whole, " in line:  # of a checkpoint that was skipped
+            print(line)
     if child.returncode or not folder.finished:
-        lines = folder.log.read_text(errors="replace").splitlines()
         errors = [line.partition("phi-lab: ")[2] for line in lines if "phi-lab: " in line]
         raise UserError(errors[0] if errors else f"{stage}: the launched processes failed; {folder.log} says why")
 

@@ -6,17 +6,20 @@ from collections.abc import Callable
 from phi_lab.config.schema import STAGES, RunConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_json, read_rows, write_json
+from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.formatting import percent_interval
+from phi_lab.core.locks import one_process
+from phi_lab.core.memory import peak_rss_mb
 from phi_lab.core.records import LadderRow
 from phi_lab.core.run_folder import RunFolder, arm_name
 from phi_lab.evaluate import ladder
 from phi_lab.model import checkpoints
-from phi_lab.pipeline.stage_runner import starts_from_shipped
+from phi_lab.pipeline.stage_runner import finished_cost, require_undamaged, starts_from_shipped
 from phi_lab.problems import benchmarks
-from phi_lab.report.ladder_rows import SHIPPED_START
+from phi_lab.report.ladder_rows import SHIPPED_START, read_ladder
 
 
+@one_process
 def measure(
     stage: str, run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print, arm: str = "main"
 ) -> list[LadderRow]:
@@ -31,15 +34,17 @@ def measure(
         if config.scale != "cpu" and name != "base":
             raise UserError(f"{folder.path}: no model; train {name} before it is measured")
         model = paths.SHIPPED / stage if config.scale == "cpu" else checkpoints.resolve_model(config.model)
-    all_rows = read_json(run.ladder) if run.ladder.exists() else []
+    all_rows = read_ladder(run.ladder) if run.ladder.exists() else []
     old_rows = [row for row in all_rows if (row["stage"], row["arm"]) == (stage, arm)]
+    if folder.finished:
+        require_undamaged(folder)  # before its old rows go
     began = time.perf_counter()
     ladder.evaluate(model, name, run.evals, config.evaluation, seed, resample_stale=True)
     seconds = time.perf_counter() - began
     if folder.finished:
-        cost = read_json(folder.done)
+        cost = finished_cost(folder)
     else:  # measuring again changes nothing
-        peak = old_rows[0]["peak_rss_mb"] if old_rows else ladder.peak_rss_mb()
+        peak = old_rows[0]["peak_rss_mb"] if old_rows else peak_rss_mb()
         cost = {"seconds": 0.0, "train_tokens": 0, "forward_tokens": 0, "peak_rss_mb": peak}
     rows = ladder.ladder_rows(name, stage, arm, run.evals, config.evaluation, seed, cost)
     all_rows = [row for row in all_rows if row not in old_rows] + rows
@@ -59,7 +64,7 @@ def measure(
 
 def _measure_start(stage: str, run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None]) -> None:
     """Measure the shipped checkpoint that a stage started from, or remove its rows where the stage no longer did."""
-    before, rows = STAGES[STAGES.index(stage) - 1], read_json(run.ladder)
+    before, rows = STAGES[STAGES.index(stage) - 1], read_ladder(run.ladder)
     if starts_from_shipped(stage, run, config):
         log(f"{stage} started from the shipped {before}, which is measured, too:")
         measure(before, run, config, seed, log, SHIPPED_START)

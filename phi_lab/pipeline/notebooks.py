@@ -22,6 +22,8 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from phi_lab.config import presets
 from phi_lab.core import files, paths
 from phi_lab.core.errors import UserError
+from phi_lab.core.lifeline import in_child
+from phi_lab.core.locks import one_process
 from phi_lab.core.progress import Bar
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.pipeline.run import open_run
@@ -69,6 +71,7 @@ def convert(outputs_from: RunFolder | None = None, sources: Path = SOURCES, fold
         print(target.relative_to(folder.parent).as_posix())
 
 
+@one_process
 def run_course(run: RunFolder, profile: str = "lab") -> Path:
     """Execute all notebooks in order in one run folder; returns the path of the report.
 
@@ -118,7 +121,7 @@ def _execute(notebook: nbformat.NotebookNode, run: RunFolder, profile: str, name
     clock = threading.Thread(target=tick, daemon=True)
     clock.start()
     try:
-        client.execute(env=environment, stderr=subprocess.DEVNULL)  # the kernel's own log
+        client.execute(env=environment, stderr=subprocess.DEVNULL, preexec_fn=in_child())  # the kernel's own log
     except CellExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None

@@ -23,6 +23,7 @@ from phi_lab.core.run_folder import RunFolder
 from phi_lab.distill import shards
 from phi_lab.pipeline.export import accuracy_table
 from phi_lab.problems.benchmarks import NAMES
+from phi_lab.report.ladder_rows import read_ladder
 
 LIMIT_MB = 30
 
@@ -31,7 +32,7 @@ def publish(run: RunFolder) -> None:
     """Copy the models and rollouts of a finished run into data/. Raises UserError for a smoke run, and for one that
     lacks a model.
     """
-    ladder, config = read_json(run.ladder), read_config(run.config)
+    ladder, config = read_ladder(run.ladder), read_config(run.config)
     if config["profile"] == "smoke":
         raise UserError(f"{run.path} is a smoke run: publish a lab run")
     sources = {paths.SHIPPED / stage: run.stage(stage).model for stage in STAGES[1:]}

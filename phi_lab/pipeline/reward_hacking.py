@@ -12,7 +12,6 @@ observation. The learning rate was chosen on seed 100, the published seeds are 0
 """
 
 import itertools
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from phi_lab import sampling
 from phi_lab.config import presets
 from phi_lab.config.schema import GRPOConfig
 from phi_lab.core import paths
-from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest, read_rows
+from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest, read_rows, remove_folder
+from phi_lab.core.locks import locked
 from phi_lab.model import checkpoints
 from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.stages import grpo
@@ -51,22 +51,22 @@ def run(out: Path, seeds: range, config: GRPOConfig = LAB, log: Callable[[str], 
     """Train and measure both arms for each seed; returns one row a seed and arm, also in `out/rows.jsonl`. Finished
     arms are found again. Raises UserError for a folder of another configuration.
     """
-    path = out / "rows.jsonl"
-    out.mkdir(parents=True, exist_ok=True)
-    ensure_same_manifest(out / "config.json", asdict(config), "choose another folder")
-    drop_torn_line(path)
-    done = {(row["seed"], row["arm"]) for row in (read_rows(path) if path.exists() else [])}
-    for seed, arm in itertools.product(seeds, ARMS):
-        if (seed, arm) not in done:
-            row = run_arm(arm, out / f"seed-{seed}-{arm}", config, seed)
-            append_rows(path, [row])
-            log(summary(row))
-    return [row for row in read_rows(path) if row["seed"] in seeds]
+    with locked(out):
+        path = out / "rows.jsonl"
+        ensure_same_manifest(out / "config.json", asdict(config), "choose another folder")
+        drop_torn_line(path)
+        done = {(row["seed"], row["arm"]) for row in (read_rows(path) if path.exists() else [])}
+        for seed, arm in itertools.product(seeds, ARMS):
+            if (seed, arm) not in done:
+                row = run_arm(arm, out / f"seed-{seed}-{arm}", config, seed)
+                append_rows(path, [row])
+                log(summary(row))
+        return [row for row in read_rows(path) if row["seed"] in seeds]
 
 
 def run_arm(arm: str, folder: Path, config: GRPOConfig, seed: int) -> dict:
     """Train one arm in `folder`, anew if it was stopped before, and measure it; the row says all that is published."""
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)
     strict_shares: list[float] = []
 
     def reward(completions: list[str], answers: list[str]) -> list[float]:

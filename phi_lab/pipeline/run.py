@@ -26,6 +26,7 @@ from phi_lab.config.schema import RunConfig, global_batch_size, read_config
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
+from phi_lab.core.locks import belongs_to_a_process, locked
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
@@ -54,8 +55,8 @@ def run_chain(
     `import_dataset`. `model`: what a GPU scale starts from, instead of Phi-4-mini from the hub. `launcher`: as in
     `run_stage`; None starts a process for each GPU at a scale that shards the model.
 
-    Raises UserError for unknown names, a folder that belongs to another configuration, a missing checkpoint, a full
-    disk, and GPUs that are too few or too many for what trains on them.
+    Raises UserError for unknown names, a folder that belongs to another configuration or in which another process
+    works, a missing checkpoint, a full disk, and GPUs that are too few or too many for what trains on them.
     """
     stages = presets.stage_range(start, stop)
     config = presets.run_config(scale_name, profile)
@@ -63,19 +64,20 @@ def run_chain(
     processes = launch.count(launcher)
     config = resolve_and_check(config, model, data or run.data.imported.exists(), processes)
     _check_stages(stages, config, processes)
-    open_run(run, config, seed)
-    if data:
-        import_dataset(data, run)
-    began = time.perf_counter()
-    for stage in dict.fromkeys(("base", *stages)):
-        if stage in stages:
-            run_stage(stage, run, config, seed, log, launcher)
-        measure(stage, run, config, seed, log)
-        if stage == "dpo" and config.dpo.on_policy_questions:
-            run_on_policy_dpo(run, config, seed, log)
-    page = report.write_report(run.path)
-    log(f"{page} written after {(time.perf_counter() - began) / 60:.1f} minutes")
-    return page
+    with locked(run.path):
+        open_run(run, config, seed)
+        if data:
+            import_dataset(data, run)
+        began = time.perf_counter()
+        for stage in dict.fromkeys(("base", *stages)):
+            if stage in stages:
+                run_stage(stage, run, config, seed, log, launcher)
+            measure(stage, run, config, seed, log)
+            if stage == "dpo" and config.dpo.on_policy_questions:
+                run_on_policy_dpo(run, config, seed, log)
+        page = report.write_report(run.path)
+        log(f"{page} written after {(time.perf_counter() - began) / 60:.1f} minutes")
+        return page
 
 
 def _check_stages(stages: Sequence[str], config: RunConfig, processes: int | None) -> None:
@@ -135,7 +137,7 @@ def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:
     if out.is_file():
         raise UserError(f"{out} is a file: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
+    if not all(belongs_to_a_process(path.name) for path in out.iterdir()):
         raise UserError(f"{out} is not empty and has no config.json: choose another --out")
     needed_mb = DISK_MB
     if config.scale != "cpu":

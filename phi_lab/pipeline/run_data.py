@@ -10,14 +10,19 @@ from pathlib import Path
 from phi_lab.config.schema import INSTRUCTION, RunConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import ensure_same_manifest, read_rows, write_json, write_rows
+from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_json, write_rows
+from phi_lab.core.locks import one_process
+from phi_lab.core.marks import first_damage
 from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.distill import funnel, shards, teachers, training_sets
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 
+SHIPPED_FIX = "it is part of the course: restore it, as with `git checkout data`"
 
+
+@one_process
 def training_data(run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print) -> DataFolder:
     """The distilled training sets of this run, made on first use: new rollouts of its teacher, and the shipped ones.
 
@@ -27,12 +32,14 @@ def training_data(run: RunFolder, config: RunConfig, seed: int, log: Callable[[s
     """
     data = run.data
     if data.imported.exists():
+        require_undamaged_sets(data)
         return data
     trained_here = run.teacher.finished
     teacher = run.teacher.model if trained_here else paths.TEACHER
     manifest = {"weights": checkpoints.fingerprint(teacher)}
     ensure_same_manifest(data.teacher, manifest, f"delete {data.path} to ask this teacher")
     if data.funnel.exists():
+        require_undamaged_sets(data)
         return data
     plan = config.distillation
     count = plan.questions + (plan.shipped_questions if trained_here else 0)
@@ -58,11 +65,28 @@ def training_data(run: RunFolder, config: RunConfig, seed: int, log: Callable[[s
 
 def shipped_rollouts(count: int, exclude: set[str]) -> list[dict]:
     """The shipped rollouts to the first `count` questions whose ids are not in `exclude`."""
-    rows = [row for row in read_rows(paths.DISTILLED / "rollouts.jsonl.gz") if row["id"] not in exclude]
+    shipped = read_rows(paths.DISTILLED / "rollouts.jsonl.gz", ("id",), empty=False, fix=SHIPPED_FIX)
+    rows = [row for row in shipped if row["id"] not in exclude]
     chosen = set(list(dict.fromkeys(row["id"] for row in rows))[:count])
     return [row for row in rows if row["id"] in chosen]
 
 
+def require_undamaged_sets(data: DataFolder) -> None:
+    """Raises UserError where a distilled set's files are not what was written; one of release 0.1 says nothing of them.
+    """
+    redo = f"delete {data.funnel} to have the sets made again"
+    read_json(data.funnel, fix=redo)
+    if not data.mark.exists():
+        return
+    try:
+        damage = first_damage(data.path, read_json(data.mark, ("files",), redo)["files"])
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(f"{data.mark} has an unexpected form; {redo}") from None
+    if damage:
+        raise UserError(f"{data.path}/{damage}; {redo}")
+
+
+@one_process
 def import_dataset(source: Path, run: RunFolder) -> None:
     """Copy the set that `phi-lab distill` left in `source` into the run, to train on instead of its own rollouts. The
     right rollouts of every 20th question become its validation set. Questions of natural text get the instruction that
@@ -83,6 +107,7 @@ def import_dataset(source: Path, run: RunFolder) -> None:
     for path in (given.wrong, given.rollouts, given.funnel):
         if not path.exists():
             raise UserError(f"{path} is missing: --data takes a whole folder of phi-lab distill")
+    require_undamaged_sets(given)
     wrong = read_rows(given.wrong, ("id", "domain", "prompt", "completion"))
     for row in [*right, *wrong]:
         if row["domain"] not in WORLD:
@@ -93,6 +118,7 @@ def import_dataset(source: Path, run: RunFolder) -> None:
     write_rows(data.wrong, wrong)
     shutil.copytree(given.rollouts, data.rollouts, dirs_exist_ok=True)
     shutil.copy(given.funnel, data.path)
+    training_sets.write_mark(data)
     write_json(data.imported, manifest)  # last: it says that all of it is there
 
 

@@ -12,17 +12,21 @@ from phi_lab.config.schema import STAGES, RunConfig, config_from_dict, global_ba
 from phi_lab.core import paths
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_json
+from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, remove_folder
+from phi_lab.core.locks import locked, one_process
+from phi_lab.core.marks import first_damage
 from phi_lab.core.run_folder import RunFolder, StageFolder
-from phi_lab.evaluate.ladder import peak_rss_mb
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import grpo_problems, training_data
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
-from phi_lab.stages.training import TrainingResult, per_process_batch
+from phi_lab.stages.training import TrainingResult, mark_finished, per_process_batch
+
+COST = ("seconds", "train_tokens", "forward_tokens", "peak_rss_mb")  # columns of the ladder that done.json has, too
 
 
+@one_process
 def run_stage(
     stage: str, run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print,
     launcher: Sequence[str] = (), **functions,
@@ -82,8 +86,8 @@ def train_launched(
     Raises UserError for a run without config or data, a batch that the processes cannot share, more processes than
     GPUs, and GPUs with too little memory: a user's own launcher may start any number of them.
     """
-    saved = read_config(run.config)
-    config, seed, folder = config_from_dict(saved["config"]), saved["seed"], run.stage(stage)
+    config, seed = saved_config(run)
+    folder = run.stage(stage)
     if stage not in STAGES[1:]:
         raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
     per_process_batch(global_batch_size(config, stage))
@@ -111,31 +115,64 @@ def train_launched(
         torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
 
 
+def saved_config(run: RunFolder) -> tuple[RunConfig, int]:
+    """Configuration and seed of a run, out of its config.json. Raises UserError where that is damaged."""
+    saved = read_config(run.config)
+    try:
+        return config_from_dict(saved["config"]), int(saved["seed"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"has an unexpected form ({error!r})"
+        raise UserError(f"{run.config} {reason}: restore it, or choose another --out") from None
+
+
 def finished_result(folder: StageFolder) -> TrainingResult | None:
-    """The result that a finished stage left in its folder; None if it is not finished."""
+    """The result that a finished stage left in its folder; None if it is not finished. Raises UserError where its files
+    are not what training left.
+    """
     if not folder.finished:
         return None
-    cost = read_json(folder.done)
+    require_undamaged(folder)
+    remove_folder(folder.trainer)  # of a process that was killed between its mark and this
+    cost = finished_cost(folder)
     return TrainingResult(
         folder.model, read_rows(folder.metrics), cost["seconds"], cost["train_tokens"], cost["forward_tokens"])
+
+
+def finished_cost(folder: StageFolder) -> dict:
+    """What a finished stage took, in the columns of the ladder. Raises UserError for a damaged done.json."""
+    done = read_json(folder.done, COST, f"delete {folder.path} to train it again")
+    return {name: done[name] for name in (*COST, "joules") if name in done}
+
+
+def require_undamaged(folder: StageFolder) -> None:
+    """Raises UserError where model or metrics of a finished stage are not as its done.json says. That of release 0.1
+    says nothing of them.
+    """
+    again = f"delete {folder.path} to train it again"
+    done = read_json(folder.done, fix=again)
+    try:
+        damage = first_damage(folder.path, done.get("files", {}))
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(f"{folder.done} has an unexpected form; {again}") from None
+    if damage:
+        raise UserError(f"{folder.path}/{damage}; {again}")
 
 
 def train_and_record(
     folder: StageFolder, train: Callable[[], TrainingResult], log: Callable[[str], None]
 ) -> TrainingResult:
-    """Train, then write done.json, the mark of a finished stage, with its cost: seconds, tokens, peak memory, and
-    joules where they can be measured and all of the training was done now. Raises UserError as
-    `launch.require_one_gpu` does.
+    """Train, and add joules to the mark of the finished stage, done.json, where they can be measured and all of the
+    training was done now. Raises UserError as `launch.require_one_gpu` does.
     """
     launch.require_one_gpu()
     resumed = folder.metrics.exists()
-    with Meter() as meter:
-        result = train()
-    write_json(folder.done, {
-        "seconds": round(result.seconds, 1), "train_tokens": result.train_tokens,
-        "forward_tokens": result.forward_tokens, "peak_rss_mb": peak_rss_mb(),
-        **({} if meter.joules is None or resumed else {"joules": round(meter.joules)}),
-    })
+    with locked(folder.path):  # launched processes, which a user may start by hand, hold no more than that
+        with Meter() as meter:
+            result = train()
+        if meter.joules is not None and not resumed:
+            mark_finished(folder, result, joules=round(meter.joules))
+        elif not folder.finished:  # not trained by one of our trainers, which mark what they save
+            mark_finished(folder, result)
     sampling.release_memory()
     log(f"{folder.path.name}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
     return result
@@ -149,6 +186,7 @@ def start_checkpoint(stage: str, run: RunFolder, config: RunConfig) -> Path:
     before = STAGES[STAGES.index(stage) - 1]
     previous, shipped = run.stage(before), paths.SHIPPED / before
     if previous.finished and (config.profile != "smoke" or config.scale != "cpu"):
+        require_undamaged(previous)
         return previous.model
     if config.scale != "cpu":
         if before != "base":
@@ -176,7 +214,7 @@ def starts_from_shipped(stage: str, run: RunFolder, config: RunConfig) -> bool:
     if not own.is_dir():  # the shipped one stands in the ladder itself, if it was measured
         return before != "base" and student.exists() and not run.evals.manifest(before).exists()
     if student.exists():
-        started_from = read_json(student)["weights"]
+        started_from = read_json(student, ("weights",))["weights"]
     else:
         started_from = checkpoints.fingerprint(start_checkpoint(stage, run, config))
     return started_from == checkpoints.fingerprint(paths.SHIPPED / before) != checkpoints.fingerprint(own)

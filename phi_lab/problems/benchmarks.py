@@ -34,7 +34,7 @@ def load(name: str) -> list[ProblemRow]:
     Raises UserError for an unknown name, and for a set that cannot be found or read.
     """
     if name in NAMES:
-        return cast(list[ProblemRow], read_rows(BENCHMARKS / f"{name}.jsonl", ("id", "prompt", "answer")))
+        return cast(list[ProblemRow], read_rows(BENCHMARKS / f"{name}.jsonl", ("id", "prompt", "answer"), empty=False))
     if name not in sources.NAMED:
         raise UserError(f"unknown benchmark {name!r}: choose one of {', '.join((*NAMES, *sources.NAMED))}")
     folder = os.environ.get("PHI_LAB_SETS")

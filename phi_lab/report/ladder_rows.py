@@ -7,11 +7,20 @@ figure or a table compares the stage with what it started from, and not with a m
 
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
+
+from phi_lab.core.files import read_table
 
 STAGE_TITLES = {
     "base": "base", "mid": "mid-training", "sft": "SFT", "dpo": "Rollout DPO", "grpo": "GRPO",
 }
 SHIPPED_START = "shipped"  # the arm of rows that measure a shipped checkpoint from which the next stage started
+
+
+def read_ladder(path: Path) -> list[dict]:
+    """The rows of ladder.json. Raises UserError for a damaged file."""
+    needed = ("stage", "arm", "benchmark", "temperature", "k", "n", "accuracy", "ci_low", "ci_high", "pass_at_k")
+    return read_table(path, needed, "delete it to have it measured again, from the saved answers")
 
 
 def protocol(row: dict) -> str:

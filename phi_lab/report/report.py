@@ -9,6 +9,8 @@ later and lower re-run of their final model.
     phi-lab report RUN_FOLDER
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from phi_lab.config.schema import read_config
@@ -19,7 +21,14 @@ from phi_lab.core.run_folder import RunFolder
 from phi_lab.report import doctor, figures, html, replications
 from phi_lab.report.doctor import show
 from phi_lab.report.figures_ladder import PAPER
-from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title, protocol, shipped_starts_in
+from phi_lab.report.ladder_rows import (
+    SHIPPED_START,
+    STAGE_TITLES,
+    model_title,
+    protocol,
+    read_ladder,
+    shipped_starts_in,
+)
 from phi_lab.report.plot_style import BENCHMARKS
 
 COSTS = {"seconds": "seconds", "train_tokens": "tokens", "peak_rss_mb": "peak memory, MB"}
@@ -36,29 +45,26 @@ def write_report(run_dir: Path) -> Path:
     run = RunFolder(Path(run_dir))
     if not run.ladder.is_file():
         raise UserError(f"{run.ladder} is missing; `phi-lab run --out {run.path}` writes it")
-    try:
-        rows = files.read_json(run.ladder)
-        config = read_config(run.config) if run.config.is_file() else None
-        parts = [
-            _head(config or {}, rows),
-            _ladder(rows),
-            "<h2>Independent chains</h2>",
-            _chains(replications.published()),
-            "<h2>Distillation</h2>",
-            _funnel(_read(run.data.funnel)),
-            show.as_html(doctor.check_stage(run, "data")),
-            "<h2>Training</h2>",
-            *(_training(stage, _read(run.stage(stage).metrics)) + show.as_html(doctor.check_stage(run, stage))
-              for stage in STAGE_TITLES),
-            "<h2>Ten problems after each stage</h2>",
-            _ten_problems(_read(run.ten_problems), rows),
-            "<h2>Cost</h2>",
-            _cost(rows),
-            "<h2>Configuration</h2>",
-            html.settings(config) if config else _missing("config.json"),
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{run.path}: a file of this run has an unexpected form: {error!r}") from error
+    rows = read_ladder(run.ladder)
+    config = read_config(run.config) if run.config.is_file() else None
+    parts = [
+        _part(run.ladder, rows, lambda rows: _head(config or {}, rows) + _ladder(rows)),
+        "<h2>Independent chains</h2>",
+        _chains(replications.published()),
+        "<h2>Distillation</h2>",
+        _part(run.data.funnel, _read(run.data.funnel), _funnel),
+        _part(run.data.path, "data", lambda part: show.as_html(doctor.check_stage(run, part))),
+        "<h2>Training</h2>",
+        *(_part(path, _read(path), partial(_training, stage))
+          + _part(path, stage, lambda part: show.as_html(doctor.check_stage(run, part)))
+          for stage in STAGE_TITLES for path in [run.stage(stage).metrics]),
+        "<h2>Ten problems after each stage</h2>",
+        _part(run.ten_problems, _read(run.ten_problems), lambda problems: _ten_problems(problems, rows)),
+        "<h2>Cost</h2>",
+        _part(run.ladder, rows, _cost),
+        "<h2>Configuration</h2>",
+        _part(run.config, config, html.settings) if config else _missing("config.json"),
+    ]
     try:
         # Model text from JSON may hold lone surrogates, which UTF-8 cannot encode.
         files.atomic_write(run.report, html.frame("phi-lab report", "".join(parts)).encode("utf-8", "replace"))
@@ -70,7 +76,15 @@ def write_report(run_dir: Path) -> Path:
 def _read(path: Path):
     if not path.is_file():
         return None
-    return files.read_rows(path) if path.suffix == ".jsonl" else files.read_json(path)
+    return files.read_rows(path, empty=False) if path.suffix == ".jsonl" else files.read_json(path)
+
+
+def _part(path: Path, content, render: Callable[..., str]) -> str:
+    """The part of the page that shows the content of a file."""
+    try:
+        return render(content)
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{path} has an unexpected form ({error!r}); {files.REMADE}") from error
 
 
 def _missing(name: str) -> str:

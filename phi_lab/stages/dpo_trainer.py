@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallba
 
 from phi_lab.model import chat
 from phi_lab.stages import training
+from phi_lab.stages.checkpointing import ResumableTrainer
 from phi_lab.stages.packing import IGNORE
 
 
@@ -32,7 +33,7 @@ def pairs_dataset(
         return load_from_disk(folder), lengths
 
 
-class DPOTrainer(trl.DPOTrainer):
+class DPOTrainer(ResumableTrainer, trl.DPOTrainer):
     """TRL's DPOTrainer in micro-batches of pairs of like length, so that little is padding. Without the fused head a
     prompt is read once for both of its responses (`shared_prefix_logprobs`).
     """

@@ -30,7 +30,7 @@ from phi_lab import sampling
 from phi_lab.config.schema import GRPOConfig
 from phi_lab.model import checkpoints
 from phi_lab.problems.problem import Problem
-from phi_lab.stages import training
+from phi_lab.stages import checkpointing, training
 from phi_lab.stages.grpo_sampling import Reward, Sampler, SelectPrompts, TemperatureSchedule, choose_prompts
 from phi_lab.stages.grpo_trainer import Advantage, GRPOTrainer, problems_dataset, vllm_arguments
 from phi_lab.stages.training import TrainingResult
@@ -140,7 +140,7 @@ def train(
     chosen, probe_tokens = choose_prompts(trainer, select, problems, config, seed, reward)
     trainer.train_dataset = problems_dataset(repeat(chosen, config.steps * config.prompts_per_step, seed))
     # The policy changes in here: each step samples groups, rewards them, and takes one gradient step on the advantages.
-    trainer.train(resume_from_checkpoint=training.resume_point(out))
+    trainer.train(resume_from_checkpoint=checkpointing.resume_point(trainer.args))
     train_tokens = round(sum(row["trained_tokens"] for row in recorder.rows))
     forward_tokens = round(recorder.rows[-1]["tokens"] + probe_tokens)
     seconds = time.perf_counter() - started

@@ -119,8 +119,12 @@ def choose_prompts(
         if accelerator.process_index == 0:
             write_json(saved, {"tokens": tokens, "problems": [asdict(problem) for problem in chosen]})
         accelerator.wait_for_everyone()
-    choice = read_json(saved)
-    return [Problem(**problem) for problem in choice["problems"]], choice["tokens"]
+    redo = "delete it to have prompts chosen again"
+    choice = read_json(saved, ("problems", "tokens"), redo)
+    try:
+        return [Problem(**problem) for problem in choice["problems"]], int(choice["tokens"])
+    except (TypeError, ValueError):
+        raise UserError(f"{saved} has an unexpected form; {redo}") from None
 
 
 def logprob_gap(

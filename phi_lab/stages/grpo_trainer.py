@@ -20,6 +20,7 @@ from phi_lab.core.seeds import derive_seed
 from phi_lab.model import chat, shapes
 from phi_lab.problems.problem import Problem
 from phi_lab.stages import training
+from phi_lab.stages.checkpointing import ResumableTrainer
 from phi_lab.stages.grpo_sampling import Reward, TemperatureSchedule, make_rollout_func, recording_reward
 from phi_lab.stages.muon import muon
 
@@ -58,7 +59,7 @@ def vllm_arguments(
 # ------------------------------------------------------------------ the trainer
 
 
-class GRPOTrainer(trl.GRPOTrainer):
+class GRPOTrainer(ResumableTrainer, trl.GRPOTrainer):
     """TRL's GRPOTrainer whose temperature, reward and advantages are plain functions, and whose rows with zero
     advantage cost nothing.
     """

@@ -12,7 +12,8 @@ from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.records import TrainingRow
 from phi_lab.model import checkpoints
-from phi_lab.stages import training
+from phi_lab.stages import checkpointing, training
+from phi_lab.stages.checkpointing import ResumableTrainer
 from phi_lab.stages.muon import muon
 from phi_lab.stages.packing import (
     Document,
@@ -78,7 +79,7 @@ def fit(
     )
     started = time.perf_counter()
     # The model changes in here: each step is one batch of rows, their cross-entropy loss and an optimizer step.
-    trainer.train(resume_from_checkpoint=training.resume_point(out))
+    trainer.train(resume_from_checkpoint=checkpointing.resume_point(trainer.args))
     return training.save_and_summarise(trainer, tokenizer, out, recorder, time.perf_counter() - started)
 
 
@@ -161,7 +162,7 @@ class Plateau(EarlyStoppingCallback):
         return {"args": dict(zip(("patience", "threshold", "cooldown"), arguments, strict=True)), "attributes": names}
 
 
-class LanguageModelingTrainer(SFTTrainer):
+class LanguageModelingTrainer(ResumableTrainer, SFTTrainer):
     """SFTTrainer in micro-batches of like length, with the model's own loss (TRL's also measures entropy, a fifth of a
     tiny model's step) and, with a `Plateau`, its learning rate.
     """

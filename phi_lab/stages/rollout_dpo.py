@@ -32,7 +32,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.core.records import PreferencePair
 from phi_lab.model import checkpoints
-from phi_lab.stages import training
+from phi_lab.stages import checkpointing, training
 from phi_lab.stages.dpo_trainer import DPOTrainer, pairs_dataset
 from phi_lab.stages.packing import collate, document, rows_dataset
 from phi_lab.stages.training import TrainingResult
@@ -142,7 +142,7 @@ def train(
         micro_batch_size=micro_batch_size(config), fused_lm_head=config.hardware.liger,
     )
     # The policy changes in here: each step is one batch of pairs, their DPO loss and a gradient step.
-    trainer.train(resume_from_checkpoint=training.resume_point(out))
+    trainer.train(resume_from_checkpoint=checkpointing.resume_point(trainer.args))
     scored = sum(lengths)  # tokens, by the reference model
     if math.isfinite(config.max_student_nll):
         scored += sum(count_tokens(tokenizer, wrong_rows))  # by the student, to select

@@ -2,9 +2,7 @@
 resume, what a stage leaves behind. With several processes each trains on its share of a batch, and the first writes.
 """
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +12,16 @@ from typing import TypeVar
 import torch
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from phi_lab.config.schema import DPOConfig, GRPOConfig, HardwareConfig, LanguageModelingConfig
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import append_rows, write_rows
+from phi_lab.core.files import append_rows, remove_folder, replace_folder, write_json, write_rows
+from phi_lab.core.marks import fingerprints
+from phi_lab.core.memory import peak_rss_mb
 from phi_lab.core.progress import Bar
+from phi_lab.core.run_folder import StageFolder
 from phi_lab.model import checkpoints
+from phi_lab.stages import checkpointing
 
 DDP_TIMEOUT = 7 * 24 * 3600  # seconds a process waits for the others: choosing GRPO's prompts takes them hours
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
@@ -79,7 +80,7 @@ def common_arguments(
     """The arguments that are the same in every stage's trainer, and those for its hardware."""
     return {
         "output_dir": str(out / "trainer"), "seed": seed, "data_seed": seed, "max_steps": steps,
-        "learning_rate": config.learning_rate, "max_grad_norm": 1.0, "save_strategy": "steps", "save_total_limit": 1,
+        "learning_rate": config.learning_rate, "max_grad_norm": 1.0, "save_strategy": "steps",
         **hardware_arguments(config.hardware),
     }
 
@@ -111,11 +112,8 @@ class MetricsRecorder(TrainerCallback):
         self.seconds_before_resume = 0.0
 
     def on_train_begin(self, args, state, control, **_):
-        if state.global_step and self.path.exists():
-            # Not `read_journal`, which cuts a torn last line off: every process reads here, and the first one writes.
-            lines = self.path.read_text().splitlines(keepends=True)
-            rows = [json.loads(line) for line in lines if line.endswith("}\n")]
-            self.rows = [row for row in rows if row["step"] <= state.global_step]
+        if state.global_step:
+            self.rows = checkpointing.logged_rows(args, state, self.path)
             self.seconds_before_resume = self.rows[-1]["seconds"] if self.rows else 0.0
         if state.is_world_process_zero:
             write_rows(self.path, self.rows)
@@ -138,6 +136,10 @@ class MetricsRecorder(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         self.bar.update(1)
+
+    def on_save(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            write_rows(checkpointing.folder_of(args, state.global_step) / checkpointing.METRICS, self.rows)
 
     def on_train_end(self, args, state, control, **_):
         self.bar.close()
@@ -185,28 +187,35 @@ def preflight_longest_batch(
         del logged[name][before.get(name, 0) :]
 
 
-def resume_point(out: Path) -> str | None:
-    """The newest trainer checkpoint of an interrupted stage, if there is one."""
-    folder = out / "trainer"
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / "trainer_state.json").is_file():  # written last: saving was interrupted
-            shutil.rmtree(checkpoint, ignore_errors=True)
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
-
-
 def save_and_summarise(
     trainer: Trainer, tokenizer: PreTrainedTokenizerFast, out: Path, recorder: MetricsRecorder, seconds: float,
     train_tokens: int | None = None, forward_tokens: int = 0,
 ) -> TrainingResult:
-    """Save the model in `out/model`, delete the trainer's own checkpoints, and return the stage's result. Without
-    train_tokens the recorder's count is taken.
+    """Save the model in `out/model`, mark the stage as finished, delete the trainer's own checkpoints, in this order,
+    and return the stage's result. Without train_tokens the recorder's count is taken.
     """
+    folder = StageFolder(out)
+    tokens = recorder.tokens(trainer.state) if train_tokens is None else train_tokens
+    seconds += recorder.seconds_before_resume
+    result = TrainingResult(folder.model, recorder.rows, seconds, tokens, forward_tokens)
     full_weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
-        checkpoints.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model", full_weights)
-        shutil.rmtree(out / "trainer", ignore_errors=True)
+        beside = out / "model.part"
+        remove_folder(beside)  # of a stage that was killed here
+        checkpoints.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, beside, full_weights)
+        replace_folder(beside, folder.model)
+        mark_finished(folder, result)
+        remove_folder(folder.trainer)
     trainer.accelerator.wait_for_everyone()
-    tokens = recorder.tokens(trainer.state) if train_tokens is None else train_tokens
-    return TrainingResult(
-        out / "model", recorder.rows, seconds + recorder.seconds_before_resume, tokens, forward_tokens
-    )
+    return result
+
+
+def mark_finished(folder: StageFolder, result: TrainingResult, **measured: float) -> None:
+    """Write done.json, the mark of a finished stage: its cost, what else was `measured`, and fingerprints of its model
+    and its metrics.
+    """
+    write_json(folder.done, {
+        "seconds": round(result.seconds, 1), "train_tokens": result.train_tokens,
+        "forward_tokens": result.forward_tokens, "peak_rss_mb": peak_rss_mb(), **measured,
+        "files": fingerprints(folder.path, [folder.model, folder.metrics]),
+    })

@@ -13,7 +13,7 @@ from served_distillation import distil, good, reply
 
 from phi_lab import cli, sampling
 from phi_lab.config.schema import INSTRUCTION
-from phi_lab.core import endpoint
+from phi_lab.core import endpoint, lifeline
 from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.core.paths import NOTEBOOKS, TEACHER
 from phi_lab.distill import shards
@@ -79,7 +79,8 @@ def test_a_set_is_distilled_from_transformers_serve(tmp_path, capsys):
     log = tmp_path / "server.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            [str(Path(sys.executable).parent / command[0]), *command[1:]], stdout=output, stderr=output
+            [str(Path(sys.executable).parent / command[0]), *command[1:]], stdout=output, stderr=output,
+            preexec_fn=lifeline.in_child(),
         )
     try:
         for _ in range(600):
