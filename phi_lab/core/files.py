@@ -30,6 +30,8 @@ def read_rows(
                 rows.append(_row(line, columns))
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(f"{path} is cut short or no gzip file; {fix}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}, line {len(rows) + 1}: not UTF-8; {fix}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{path}, line {len(rows) + 1}: not JSON; every line has to be one object; {fix}") from None
     except KeyError as error:

@@ -11,6 +11,8 @@ import sys
 import time
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from phi_lab import cli
 from phi_lab.core.paths import ROOT
@@ -19,6 +21,8 @@ from phi_lab.distill import shards
 DIGITS, BRACKETS = "9" * 5000, "[" * 100_000
 CASE = '{"id": "a", "gold": "3", "response": "3"}\n'
 SECONDS = 2.0  # of this process's own time: another program on the same machine is not the command's fault
+
+WEIGHTS = save({"weight": torch.zeros(1)})
 
 # What lies in the folder of each misuse: D a set of two questions, and files that are hostile, damaged or the user's.
 FILES = {
@@ -29,7 +33,7 @@ FILES = {
     "noanswer.jsonl": '{"problem": "1+1?"}\n', "noproblem.jsonl": '{"x": 1}\n', "notjson.jsonl": "{\n",
     "F/README.md": "# My own\n", "F/right.jsonl": "mine\n", "G/right.jsonl": "mine\n", "H/rollouts": "mine\n",
     "report.html": "<p>mine", "run/config.json": "{", "other/config.json": '{"a": 1}\n',
-    "model/config.json": '{"model_type": "own"}', "model/model.safetensors": "", "model/tokenizer.json": "{}",
+    "model/config.json": '{"model_type": "own"}', "model/model.safetensors": WEIGHTS, "model/tokenizer.json": "{}",
 }
 TABLE = """
 query D ''                                                  | one SELECT

@@ -30,6 +30,10 @@ WORKED = [
      "completion": f"<think>{n}: work and more.</think>\\boxed{{1}}"}
     for n in range(8)
 ]
+LADDER_ROW = {
+    "stage": "base", "arm": "main", "benchmark": "hard", "temperature": 0.6, "k": 1, "n": 40, "pass_at_k": None,
+    "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6,
+}
 EVIL = "<img src=x onerror=alert(1)>"
 ROWS = [
     {"id": str(n), "prompt": f"Compute {n}+1.", "answer": str(n + 1), "tokens": 5 + n, "verdict": verdict,
@@ -185,9 +189,8 @@ def test_a_page_compares_a_stage_with_what_it_started_from(apart):
 
 
 def test_the_ladder_and_reset_know_which_stage_a_start_belongs_to(apart):
-    row = {"benchmark": "hard", "temperature": 0.6, "pass_at_k": None, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6}
     arms = [("base", "main"), ("mid", "main"), ("mid", "shipped"), ("sft", "main"), ("sft", "shipped")]
-    write_json(apart.run.path / "ladder.json", [{"stage": stage, "arm": arm, **row} for stage, arm in arms])
+    write_json(apart.run.path / "ladder.json", [{**LADDER_ROW, "stage": stage, "arm": arm} for stage, arm in arms])
 
     def broken(last):
         return sum("shipped" in str(line.get_label()) for line in apart.ladder(last).axes[0].lines)
@@ -389,7 +392,7 @@ def test_reset_deletes_a_stage_and_what_came_after(lab):
         (lab.run.path / stage).mkdir()
         write_rows(lab.run.path / "evals" / f"{stage}.hard.jsonl", [])
         write_json(lab.run.path / "evals" / f"{stage}.json", {})
-    rows = [{"stage": stage, "arm": "main"} for stage in ("base", "mid", "sft")]
+    rows = [{**LADDER_ROW, "stage": stage} for stage in ("base", "mid", "sft")]
     write_json(lab.run.path / "ladder.json", rows)
     lab.reset("sft")
     assert [(lab.run.path / name).exists() for name in ("mid", "sft", "dpo-own")] == [True, False, False]

@@ -30,7 +30,8 @@ def finished(tmp_path, shipped, monkeypatch):
     shutil.copytree(shipped("base"), data / "checkpoints" / "base")
     for stage in STAGES[1:]:
         shutil.copytree(shipped("sft"), out / stage / "model")
-    rung = {"stage": "grpo", "arm": "main", "pass_at_k": None, "benchmark": "hard", "temperature": 0.6, "n": 40}
+    rung = {"stage": "grpo", "arm": "main", "pass_at_k": None, "benchmark": "hard", "temperature": 0.6, "k": 1,
+            "n": 40}
     write_json(out / "ladder.json", [rung | {"accuracy": 0.875, "ci_low": 0.5, "ci_high": 0.9}])
     write_json(out / "config.json", CONFIG)
     write_json(out / "data" / "funnel.json", {"rollouts": 1, "questions": 1, "steps": []})

@@ -168,7 +168,8 @@ def test_a_folder_measured_before_there_were_such_rows_gets_them(finished, tmp_p
 def placed(folder, stage, source, begun=None):
     """A model of a stage as training leaves it in a run folder; begun: the folder of the model it started from."""
     shutil.copytree(source, folder / stage / "model")
-    files.write_json(folder / stage / "done.json", {"seconds": 1.0, "train_tokens": 1, "forward_tokens": 0})
+    files.write_json(folder / stage / "done.json", {
+        "seconds": 1.0, "train_tokens": 1, "forward_tokens": 0, "peak_rss_mb": 1})
     (folder / stage / "metrics.jsonl").touch()
     if begun:
         files.write_json(folder / stage / "student.json", {"weights": checkpoints.fingerprint(begun)})
@@ -204,7 +205,7 @@ def test_a_run_from_the_middle_measures_its_start_unless_the_ladder_has_it(tmp_p
 def test_rows_of_a_start_go_when_the_stage_is_trained_from_the_run_s_own(tmp_path, student, shipped, monkeypatch):
     def row(name, stage, arm, *_):
         return [{"stage": stage, "arm": arm, "benchmark": "hard", "temperature": 0.6, "pass_at_k": None,
-                 "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "peak_rss_mb": 1}]
+                 "k": 1, "n": 40, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "peak_rss_mb": 1}]
 
     measured = []
     monkeypatch.setattr(evaluate, "evaluate", lambda model, name, *_, **__: measured.append((name, model)))
@@ -385,10 +386,17 @@ def test_base_and_teacher_can_be_trained_too(tiny, tmp_path, monkeypatch, tokeni
         assert (out / model / "model" / "model.safetensors").is_file()
     assert {row["stage"] for row in read_json(out / "ladder.json")} == {"base"}
     (out / "teacher" / "done.json").unlink()  # stopped while the teacher trained: the base is not trained again
-    (out / "base" / "metrics.jsonl").write_text('{"mark": 1}\n')
+    weights = checkpoints.fingerprint(out / "base" / "model")
+    trained, record = [], stage_runner.train_and_record
+
+    def noted(folder, *rest):
+        trained.append(folder.path.name)
+        return record(folder, *rest)
+
+    monkeypatch.setattr(stage_runner, "train_and_record", noted)
     stage_runner.run_stage("base", RunFolder(out), short, 0, log=lambda line: None)
     assert (out / "teacher" / "done.json").exists()
-    assert read_rows(out / "base" / "metrics.jsonl") == [{"mark": 1}]
+    assert trained == ["teacher"] and checkpoints.fingerprint(out / "base" / "model") == weights
     assert stage_runner.start_checkpoint("mid", RunFolder(out), short) == out / "base" / "model"
     short = replace(short, distillation=replace(short.distillation, max_new_tokens=8))
     rollouts = list(shards.rows(run_data.training_data(RunFolder(out), short, 0, log=lambda line: None).rollouts))

@@ -204,7 +204,7 @@ def test_a_notebook_and_the_report_show_it_escaped(run_dir):
     ("trainer_state.json", '{"log_history": [{"loss": 1', "is not JSON"),
     ("trainer_state.json", '{"log_history": []}', "no rows in it"),
     ("rollouts/000000.parquet", "PAR1", "not a Parquet file"),
-    ("rollouts.jsonl.gz", b"\x1f\x8b\x08", "not a whole gzip file"),
+    ("rollouts.jsonl.gz", b"\x1f\x8b\x08", "cut short or no gzip file"),
     ("notes.txt", "hello", "it holds notes.txt"),
     ("tokenizer_config.json", "[1]", "unexpected form"),
 ])

@@ -184,5 +184,5 @@ def test_a_finished_stage_knows_its_files(whole, tmp_path):
         folder = StageFolder(shutil.copytree(whole.model.parent, tmp_path / how))
         assert stage_runner.finished_result(folder).train_tokens == whole.train_tokens
         DAMAGE[how](folder.path / name)
-        with pytest.raises(UserError, match=f"{folder.path}/{name} .*: delete {folder.path} to train it again"):
+        with pytest.raises(UserError, match=f"{folder.path}/{name} .*; delete {folder.path} to train it again"):
             stage_runner.finished_result(folder)
