@@ -1,8 +1,7 @@
 """Where the doctor finds what it reads: a run of this project, a stage of it, a distilled set, or any run of TRL."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from gzip import BadGzipFile
 from pathlib import Path
 
 import pyarrow as pa
@@ -89,7 +88,7 @@ def _check_one(folder: Path, prefix: str) -> Iterator[Checked]:
             yield Checked(f"{prefix}{name}/", len(rows), "rollouts", rules.check_rollouts(rows))
     skipped = {data.right.name, data.wrong.name, data.validation.name, "metrics.jsonl"}  # filtered: say nothing alone
     for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
-        if path.name not in skipped and _kind(_readable(path, read_rows)):
+        if path.name not in skipped and _kind(read_rows(path)):
             yield _check_file(path, prefix + path.name)
     tokenizers = [place / "tokenizer_config.json" for place in (folder / "model", folder, newest)]
     if tokenizer := next(filter(Path.is_file, tokenizers), None):
@@ -104,12 +103,12 @@ def _check_one(folder: Path, prefix: str) -> Iterator[Checked]:
 def _check_file(path: Path, name: str) -> Checked:
     """Check one file: a log, or JSON Lines of rollouts or pairs, told apart by their columns."""
     if path.name == "trainer_state.json":
-        state = _readable(path, read_json)
+        state = read_json(path)
         rows = state.get("log_history") if isinstance(state, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(f"{path}: no log_history in it; it is not a trainer's state")
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
-        rows = _readable(path, read_rows)
+        rows = read_rows(path)
     else:
         raise UserError(f"{path}: expected metrics.jsonl, trainer_state.json, or JSON Lines of rollouts or pairs")
     if not rows:
@@ -152,7 +151,7 @@ def _check_answers(run: RunFolder, name: str) -> list[Checked]:
     path = run.evals.answers(name, "hard")
     if not path.is_file():
         return []
-    rows = [rules.as_texts(row) for row in _readable(path, read_rows) if "completion" in row]
+    rows = [rules.as_texts(row) for row in read_rows(path) if "completion" in row]
     return [Checked(f"evals/{path.name}", len(rows), "answers", rules.apply(rules.FORM_RULES, rows))]
 
 
@@ -160,7 +159,7 @@ def _check_ladder(run: RunFolder) -> list[Checked]:
     """GRPO's reward against the measured accuracy on `hard`: below that of its start, by intervals that do not meet."""
     if not (run.ladder.is_file() and run.stage("grpo").metrics.is_file()):
         return []
-    rewards = series(_readable(run.stage("grpo").metrics, read_rows), "reward")
+    rewards = series(read_rows(run.stage("grpo").metrics), "reward")
     try:
         measured = {
             (row["stage"], row["arm"]): row for row in read_json(run.ladder)
@@ -179,16 +178,6 @@ def _check_ladder(run: RunFolder) -> list[Checked]:
 
 
 # ------------------------------------------------------------------ files
-
-
-def _readable(path: Path, read: Callable):
-    """What `read` returns; UserError for a file that is not text, or whose compression is broken."""
-    try:
-        return read(path)
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text") from None
-    except (EOFError, BadGzipFile):
-        raise UserError(f"{path}: not a whole gzip file") from None
 
 
 def _newest_checkpoint(folder: Path) -> Path:
@@ -223,7 +212,7 @@ def _with_reward(row: dict) -> dict:
 
 def _read_tokenizer(folder: Path) -> dict:
     """The chat template of a saved tokenizer, and the texts of all tokens at which its model stops."""
-    config = _readable(folder / "tokenizer_config.json", read_json)
+    config = read_json(folder / "tokenizer_config.json")
     template = config.get("chat_template") or ""
     if (folder / "chat_template.jinja").is_file():
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
@@ -234,9 +223,9 @@ def _read_tokenizer(folder: Path) -> dict:
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
         if (folder / name).is_file():
-            value = _readable(folder / name, read_json).get("eos_token_id")
+            value = read_json(folder / name).get("eos_token_id")
             ids |= set(value if isinstance(value, list) else [value])
     if (folder / "tokenizer.json").is_file():
-        added = _readable(folder / "tokenizer.json", read_json).get("added_tokens", [])
+        added = read_json(folder / "tokenizer.json").get("added_tokens", [])
         stops += [token["content"] for token in added if token["id"] in ids]
     return {"template": template, "stop_tokens": list(dict.fromkeys(stops))}
