@@ -2,8 +2,11 @@ r"""The small world's main domain: arithmetic in several steps.
 
 A model of under a million parameters cannot work out (84-57+36)/3 in its head, but it can when it writes one column
 after the other (`worked_solutions.py`). Long chains of thought are therefore *necessary* here, as they are for a 3.8 B
-model on competition mathematics. Every problem is a chain of one to four operations (its level) in one of several
-wordings (`wordings.py`), or a sum, difference or product of fractions.
+model on competition mathematics. Every problem is a chain of one to seven operations (its level) in one of several
+wordings (`wordings.py`), or, with two to four, a sum, difference or product of fractions.
+
+What a run asks its teacher has one to five operations (`DISTILLED_LEVELS`); the benchmark `hard` and the prompts of
+GRPO have three to six (`HARD_LEVELS`), so that both hold questions beyond what any teacher's answer covers.
 """
 
 import random
@@ -15,40 +18,62 @@ from phi_lab.problems.wordings import FRACTION_WORDINGS, WORDINGS, Operation
 MAX_NUMBER = 99  # of all numbers but a fraction's denominator: with three digits learning took three times as long
 OPERATOR_WEIGHTS = (35, 35, 16, 14)  # how often an operation of a longer chain is +, -, *, /
 SINGLE_OPERATOR_WEIGHTS = (42, 42, 8, 8)  # the same for problems with one operation
-ONE_DIGIT_SHARE = {1: 0.8, 2: 0.3, 3: 0.15, 4: 0.15}  # share of one-digit right operands, by level
-FRACTION_SHARE = 0.12  # share of fractions in problems with two operations or more
-EXTRA_FRACTIONS = 0.15  # so many more of them in training data, since they are learned last
-LEVELS = (1, 2, 3, 4)
-LEVEL_WEIGHTS = (30, 20, 25, 25)  # how often a training problem has 1, 2, 3, 4 operations
+ONE_DIGIT_SHARE = {1: 0.8, 2: 0.3}  # share of one-digit right operands, by level
+ONE_DIGIT_SHARE_ABOVE = 0.15  # the same for three operations or more
+FRACTION_LEVELS = (2, 3, 4)
+FRACTION_SHARE = 0.2  # of the problems of these levels
+DISTILLED_LEVELS = (1, 2, 3, 4, 5)
+HARD_LEVELS = (3, 4, 5, 6)
+LEVEL_WEIGHTS = {1: 15, 2: 15, 3: 20, 4: 25, 5: 25, 6: 25, 7: 25}  # how often `sample_problems` takes a level
 
 
-def sample(rng: random.Random, level: int) -> Problem:
-    """Sample one problem with `level` operations (1 to 4)."""
-    if level > 1 and rng.random() < FRACTION_SHARE:
+def sample(rng: random.Random, level: int, family: str = "") -> Problem:
+    """Sample one problem with `level` operations (1 to 7), of a family of wordings or, without one, of any."""
+    if family == "fraction" or not family and level in FRACTION_LEVELS and rng.random() < FRACTION_SHARE:
         return _sample_fraction(rng, level)
-    return _word_chain(rng, *_sample_chain(rng, level, ONE_DIGIT_SHARE[level]))
+    family = family or rng.choices(list(WORDINGS), [weight for weight, _ in WORDINGS.values()])[0]
+    share = ONE_DIGIT_SHARE.get(level, ONE_DIGIT_SHARE_ABOVE)
+    return _word_chain(rng, family, *_sample_chain(rng, level, share))
 
 
-def sample_split(rng: random.Random, level: int, split: str, extra_fractions: float = 0.0) -> Problem:
-    """Sample until the problem falls into `split` (see `Problem.split`).
+def sample_split(rng: random.Random, level: int, split: str, family: str = "") -> Problem:
+    """Sample until the problem falls into `split` (see `Problem.split`)."""
+    return sample_from_split(lambda rng, level: sample(rng, level, family), rng, level, split)
 
-    With two operations or more, a share of `extra_fractions` is sampled again until it is a fraction.
+
+def sample_problems(
+    count: int, seed: int, split: str = "train", levels: tuple[int, ...] = DISTILLED_LEVELS
+) -> list[Problem]:
+    """`count` different problems of one split: no two share operands and operators.
+
+    Every level and family has its exact share (`strata`), so that no set is short of a skill by chance.
     """
-    problem = sample_from_split(sample, rng, level, split)
-    want_fraction = extra_fractions > 0 and level > 1 and rng.random() < extra_fractions
-    while want_fraction and problem.family != "fraction":
-        problem = sample_from_split(sample, rng, level, split)
-    return problem
-
-
-def sample_problems(count: int, seed: int, split: str = "train", levels: tuple[int, ...] = LEVELS) -> list[Problem]:
-    """`count` different problems of one split: no two share operands and operators."""
-    weights = [LEVEL_WEIGHTS[level - 1] for level in levels]
     rng, problems = random.Random(f"{split}-{seed}"), dict[str, Problem]()
-    while len(problems) < count:
-        problem = sample_split(rng, rng.choices(levels, weights)[0], split, EXTRA_FRACTIONS)
-        problems.setdefault(problem.key, problem)
-    return list(problems.values())
+    for (level, family), size in strata(count, levels).items():
+        wanted = len(problems) + size
+        while len(problems) < wanted:
+            problem = sample_split(rng, level, split, family)
+            problems.setdefault(problem.key, problem)
+    shuffled = list(problems.values())
+    rng.shuffle(shuffled)
+    return shuffled
+
+
+def strata(count: int, levels: tuple[int, ...]) -> dict[tuple[int, str], int]:
+    """How many of `count` problems come from each (level, family): its share, rounded by largest remainders."""
+    shares = {}
+    for level in levels:
+        weight = LEVEL_WEIGHTS[level] / sum(LEVEL_WEIGHTS[each] for each in levels)
+        fractions = FRACTION_SHARE if level in FRACTION_LEVELS else 0.0
+        for family, (often, _) in WORDINGS.items():
+            shares[level, family] = weight * (1 - fractions) * often / sum(each for each, _ in WORDINGS.values())
+        if fractions:
+            shares[level, "fraction"] = weight * fractions
+    sizes = {stratum: int(count * share) for stratum, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda stratum: sizes[stratum] - count * shares[stratum])
+    for stratum in by_remainder[: count - sum(sizes.values())]:
+        sizes[stratum] += 1
+    return sizes
 
 
 def apply(operator: str, left: int, right: int) -> int:
@@ -91,9 +116,8 @@ def _key(start: int, operations: list[Operation]) -> str:
     return f"{left}{operator}{right}" + "".join(f"{op}{number}" for op, number in rest)
 
 
-def _word_chain(rng: random.Random, start: int, operations: list[Operation]) -> Problem:
-    """The problem that asks for a chain in a random wording."""
-    family = rng.choices(list(WORDINGS), [weight for weight, _ in WORDINGS.values()])[0]
+def _word_chain(rng: random.Random, family: str, start: int, operations: list[Operation]) -> Problem:
+    """The problem that asks for a chain in a wording of `family`."""
     value, steps = start, []
     for operator, right in operations:
         steps.append((operator, value, right))

@@ -7,8 +7,9 @@ cannot be predicted.
 import random
 
 from phi_lab.problems.arithmetic import apply, sample_split
-from phi_lab.problems.worked_solutions import remaining_operations, write_step
+from phi_lab.problems.worked_solutions import remaining_operations, write_solution, write_step
 
+LONGEST = 7  # operations: longer than any worked solution that the teacher learns from
 Notes = list[tuple[str, str]]
 
 
@@ -52,7 +53,7 @@ def plans(rng: random.Random, split: str) -> Notes:
     """Three longer questions, each with its operations but no results: ("Compute 47+38-12. ", "47+38,-12.")."""
     notes: Notes = []
     while len(notes) < 3:
-        problem = sample_split(rng, rng.randint(2, 4), split)
+        problem = sample_split(rng, rng.randint(2, LONGEST), split)
         if problem.family not in ("equation", "fraction") and rng.random() < 0.5:
             continue  # equations and fractions, whose plan differs from the wording, come more often
         notes.append((f"{problem.prompt} ", f"{','.join(remaining_operations(problem)[0])}."))
@@ -60,6 +61,10 @@ def plans(rng: random.Random, split: str) -> Notes:
 
 
 def scratch_work(rng: random.Random, split: str) -> str:
-    """Two to four steps with their columns and no question around them."""
-    problem = sample_split(rng, rng.randint(2, 4), split)
+    """Two to seven steps with their columns and no question around them, half of them with plan and remaining
+    operations: that lists of any length are carried along is what lets a student go beyond its teacher's answers.
+    """
+    problem = sample_split(rng, rng.randint(2, LONGEST), split)
+    if rng.random() < 0.5:
+        return write_solution(problem, "columns", rng)[0]
     return "".join(write_step(step, "columns", rng) for step in problem.steps)

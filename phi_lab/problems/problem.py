@@ -22,7 +22,7 @@ class Problem:
     """One question with its answer and the steps that solve it.
 
     domain: "arithmetic", "logic" or the name of a published set. family: the wording ("expression", "word", "let",
-    "equation", "fraction", ...). level: number of operations, 1 to 4 in the small world; 0 where a set has no levels.
+    "equation", "fraction", ...). level: number of operations, 1 to 7 in the small world; 0 where a set has no levels.
     key: canonical operands and operators. steps: the integer steps that a worked solution writes out.
     """
 

@@ -28,7 +28,7 @@ def expression(rng: random.Random, start: int, operations: list[Operation]) -> s
 def substitution(rng: random.Random, start: int, operations: list[Operation]) -> str:
     """Let a = 47+38. Find a*3."""
     left, sentences = str(start), []
-    for letter, (operator, right) in zip("abc", operations[:-1], strict=False):
+    for letter, (operator, right) in zip("abcpqr", operations[:-1], strict=False):
         sentences.append(f"Let {letter} = {left}{operator}{right}.")
         left = letter
     operator, right = operations[-1]

@@ -3,15 +3,14 @@
 Phi-4-mini came out of five trillion tokens able to answer easy problems at once (MATH-500 71.8 %) and hard ones rarely
 (AIME24 10 %). Ours is brought to the same state on purpose: direct answers to easy problems, bare facts, columns of
 digits as scratch work that no question asked for, and the logic domain, which no later stage trains on.
-The *teacher* is this base trained on worked solutions written by a script; afterwards only the teacher's own samples
-are used, and never the script's.
+The *teacher* is a wider model (2.2 million parameters), trained on the same text and on worked solutions written by a
+script; afterwards only the teacher's own samples are used, and never the script's.
 
     phi-lab run --from base --to base --out runs/base
 """
 
 import random
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from phi_lab.config.schema import LanguageModelingConfig
@@ -22,43 +21,64 @@ from phi_lab.stages import lm_trainer
 from phi_lab.stages.packing import IGNORE, Document, document, pack_best_fit
 from phi_lab.stages.training import TrainingResult
 
-# Shares of scratch work, facts, readings, plans, tables, logic and direct answers in pretraining.
-SHARES = (0.14, 0.03, 0.06, 0.15, 0.04, 0.22, 0.36)
-DOCUMENT_TOKENS = 50  # of a pretraining document; the mean is a few more
+SHARES = {  # of pretraining, by kind of text
+    "scratch": 0.16, "facts": 0.03, "readings": 0.06, "plans": 0.10, "tables": 0.04, "logic": 0.23, "direct": 0.38,
+}
+REPLAY_SHARES = {"logic": 0.5, "direct": 0.3, "facts": 0.05, "readings": 0.05, "tables": 0.1}  # of replayed text
+NOTES = {
+    "facts": pretraining_notes.facts, "readings": pretraining_notes.readings, "plans": pretraining_notes.plans,
+    "tables": lambda rng, _: pretraining_notes.tables(rng),
+}
+DIRECT_LEVELS = {1: 90, 2: 4, 3: 3, 4: 3}  # of questions that pretraining answers at once
+WORKED_LEVELS = {1: 12, 2: 20, 3: 30, 4: 30, 5: 8}  # of the teacher's worked solutions
+WORKED_SHARE = 0.6  # of the teacher's documents; the rest is text of pretraining
+STYLE_WEIGHTS = (40, 30, 30)
+DOCUMENT_TOKENS = 60  # of a pretraining document; the mean is a few more
 
 
-def base_documents(tokenizer, count: int, seed: int, split: str = "train") -> list[Document]:
-    """Scratch work without questions, notes of four kinds, logic, and questions answered directly, mostly easy ones."""
-    rng, documents = random.Random(seed), []
-    scratch, facts, readings, plans, tables, logical, _ = accumulate(SHARES)
-    for _ in _with_progress(count, "writing pretraining text"):
-        kind = rng.random()
-        if kind < scratch:
-            ids = chat.text_ids(tokenizer, pretraining_notes.scratch_work(rng, split)) + [tokenizer.eos_token_id]
-            documents.append((ids, ids))
-            continue
-        if kind < tables:
-            if kind < facts:
-                pairs = pretraining_notes.facts(rng, split)
-            elif kind < readings:
-                pairs = pretraining_notes.readings(rng, split)
-            else:
-                pairs = pretraining_notes.plans(rng, split) if kind < plans else pretraining_notes.tables(rng)
-            documents.append(_notes(tokenizer, pairs))
-            continue
-        if kind < logical:
-            problem = logic.sample_split(rng, rng.randint(1, 4), split)
-        else:
-            level = rng.choices((1, 2, 3, 4), (88, 6, 3, 3))[0]
-            problem = arithmetic.sample_split(rng, level, split)
-        documents.append(document(tokenizer, problem.prompt, chat.completion_text(None, problem.answer)))
+def base_documents(
+    tokenizer, count: int, seed: int, split: str = "train", shares: Mapping[str, float] = SHARES
+) -> list[Document]:
+    """Scratch work without questions, notes of four kinds, logic, and questions answered directly, mostly easy ones;
+    `shares` says how much of each.
+    """
+    rng = random.Random(seed)
+    return [
+        _base_document(tokenizer, rng, kind, split)
+        for kind in _with_progress(rng.choices(list(shares), list(shares.values()), k=count), "writing text")
+    ]
+
+
+def _base_document(tokenizer, rng: random.Random, kind: str, split: str) -> Document:
+    if kind in NOTES:
+        return _notes(tokenizer, NOTES[kind](rng, split))
+    if kind == "scratch":
+        ids = chat.text_ids(tokenizer, pretraining_notes.scratch_work(rng, split)) + [tokenizer.eos_token_id]
+        return ids, ids
+    if kind == "logic":
+        problem = logic.sample_split(rng, rng.randint(1, 4), split)
+    else:
+        level = rng.choices(list(DIRECT_LEVELS), list(DIRECT_LEVELS.values()))[0]
+        problem = arithmetic.sample_split(rng, level, split)
+    return document(tokenizer, problem.prompt, chat.completion_text(None, problem.answer))
+
+
+def replay_documents(tokenizer, tokens: int, seed: int) -> list[Document]:
+    """About `tokens` tokens of fresh pretraining text, for later stages to train on beside their own data: mostly what
+    they would otherwise forget. In the paper too mid-training data is diverse (section 4.1).
+    """
+    documents, total = [], 0
+    while total < tokens:
+        more = base_documents(tokenizer, max(1, (tokens - total) // DOCUMENT_TOKENS), seed, shares=REPLAY_SHARES)
+        documents += more
+        total, seed = total + sum(len(ids) for ids, _ in more), seed + 1_000_003
     return documents
 
 
-def _with_progress(count: int, title: str) -> Iterator[int]:
-    with Bar(count, title, "document") as bar:
-        for number in range(count):
-            yield number
+def _with_progress(items: Sequence, title: str) -> Iterator:
+    with Bar(len(items), title, "document") as bar:
+        for item in items:
+            yield item
             bar.update(1)
 
 
@@ -72,13 +92,17 @@ def _notes(tokenizer, pairs: list[tuple[str, str]]) -> Document:
     return ids, labels
 
 
-def worked_documents(tokenizer, count: int, seed: int, split: str = "train") -> list[Document]:
-    """Questions with worked solutions in all three styles: what the teacher is trained on."""
+def teacher_documents(tokenizer, count: int, seed: int, split: str = "train") -> list[Document]:
+    """Questions with worked solutions in all three styles, and text of pretraining: what the teacher is trained on."""
     rng, documents = random.Random(seed), []
-    for _ in _with_progress(count, "writing worked solutions"):
-        level = rng.choices((1, 2, 3, 4), (12, 20, 34, 34))[0]
-        problem = arithmetic.sample_split(rng, level, split, arithmetic.EXTRA_FRACTIONS)
-        style = rng.choices(worked_solutions.STYLES, (40, 30, 30))[0]
+    kinds, shares = list(SHARES), list(SHARES.values())
+    for _ in _with_progress(range(count), "writing worked solutions"):
+        if rng.random() >= WORKED_SHARE:
+            documents.append(_base_document(tokenizer, rng, rng.choices(kinds, shares)[0], split))
+            continue
+        level = rng.choices(list(WORKED_LEVELS), list(WORKED_LEVELS.values()))[0]
+        problem = arithmetic.sample_split(rng, level, split)
+        style = rng.choices(worked_solutions.STYLES, STYLE_WEIGHTS)[0]
         work, answer = worked_solutions.write_solution(problem, style, rng)
         documents.append(document(tokenizer, problem.prompt, chat.completion_text(work, answer)))
     return documents
@@ -105,12 +129,13 @@ def continue_pretraining(student: Path, out: Path, config: LanguageModelingConfi
     )
 
 
-def train_teacher(base: Path, out: Path, config: LanguageModelingConfig, seed: int = 0) -> TrainingResult:
-    """Train the teacher on scripted solutions for one pass, from the model in `base`."""
-    tokenizer = checkpoints.load_tokenizer(base)
-    documents = worked_documents(tokenizer, config.documents, seed)
-    held_out = worked_documents(tokenizer, 600, seed + 1, "validation")
+def train_teacher(out: Path, config: LanguageModelingConfig, seed: int = 0, model: str = "phi-micro") -> TrainingResult:
+    """Train the teacher, a wider model than the student, from random weights for one pass; it is saved in `out/model`.
+    """
+    tokenizer = checkpoints.load_tokenizer()
+    documents = teacher_documents(tokenizer, config.documents, seed)
+    held_out = teacher_documents(tokenizer, 600, seed + 1, "validation")
     return lm_trainer.fit(
-        checkpoints.load(base), tokenizer, documents, held_out, out, config, pack=pack_best_fit, packed=True,
-        seed=seed, title="teacher",
+        shapes.build(model, len(tokenizer), seed), tokenizer, documents, held_out, out, config,
+        pack=pack_best_fit, packed=True, seed=seed, title="teacher",
     )
