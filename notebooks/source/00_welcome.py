@@ -7,6 +7,11 @@
 #
 # **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, on two CPU cores. No network, no account, no GPU.
 #
+# **Before**: Python, and what a neural network is. Each page names what it builds on; terms are in docs/glossary.md.
+#
+# **Afterwards** you can name the four stages and what each learns from, read an accuracy with its interval, and say
+# what a stage's gain has to be compared with.
+#
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
 # 4,500 times smaller. Every number about a model is measured by its cell, or marked as shipped with the course, and
@@ -40,9 +45,9 @@ lab
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
 # | 0 | distillation | 1.6 M questions, about 8 answers by DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
-# | 1 | mid-training | all right answers, packed, until validation stops improving [S] | the same | 02 |
+# | 1 | mid-training | all right answers, packed, five epochs [S] | the same, and some text of pretraining | 02 |
 # | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
-# | 3 | Rollout DPO | right answers preferred over wrong ones of the same teacher [S2] | the same | 04 |
+# | 3 | Rollout DPO | right answers preferred over the same teacher's wrong ones [S2] | the student's own | 04 |
 # | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | the same | 05 |
 #
 # *How sure we are of the paper's numbers:* **[V]** read in the paper, **[P]** read in another document by its
@@ -52,7 +57,10 @@ lab
 #
 # ## The small world
 #
-# Three sets of problems that are never used for training stand in for the paper's three benchmarks.
+# Three sets of problems that are never used for training stand in for the paper's three benchmarks. An *operation* is
+# one `+`, `−`, `×` or `÷`. `easy` has one, `hard` three to six. The teacher's answers, on which stages 1 and 2 train,
+# are to questions with one to five operations: nobody works out six of them for our model. `transfer` asks for logic
+# and not for arithmetic.
 
 # %%
 stand_ins = {"easy": "MATH-500", "hard": "AIME 2024", "transfer": "GPQA Diamond"}
@@ -63,8 +71,8 @@ rows = [
 ]
 HTML(
     tables.table(
-        "1,000 problems each, of which the first 500 are used.", ("benchmark", "stands in for", "a problem", "answer"),
-        rows,
+        f"The first {lab.config.evaluation.problems:,} of each are used here.",
+        ("benchmark", "stands in for", "a problem", "answer"), rows,
     )
 )
 
@@ -80,9 +88,10 @@ lab.before_after("base", "grpo")
 # %% [markdown]
 # ## Measuring the base
 #
-# The base solves most easy problems and almost no hard ones. Phi-4-Mini began in the same state (71.8 % on MATH-500,
-# 10.0 % on AIME 2024 [P]). Here and in all later notebooks we sample at temperature 0.6, four answers to each hard
-# problem, and save every answer, right or wrong, in the run folder.
+# Phi-4-Mini began with easy problems mostly right and hard ones mostly wrong (71.8 % on MATH-500, 10.0 % on AIME 2024
+# [P]), and our base was pretrained to be in that state. Here and in all later notebooks we sample at temperature 0.6,
+# several answers to each hard problem, and save every answer, right or wrong, in the run folder. Beside that stand
+# greedy answers and cooler sampling (T = 0.3): a gain that a cooler sampler gives as well is none of knowledge.
 
 # %%
 lab.measure("base")
@@ -100,13 +109,13 @@ print("it writes:", answers[0]["completion"][:60])
 
 # %% [markdown]
 # We call accuracy after each stage the *ladder*. The right panel above is the paper's [S2]: each of its four stages
-# improves accuracy. By notebook 06 the left panel should have the same shape; the intervals will say whether it does.
-# The right panel has no intervals. AIME 2024 has 30 problems, so one problem is 3.3 points.
+# improves accuracy. By notebook 06 the intervals in the left panel will say whether ours has the same shape. The right
+# panel has no intervals. AIME 2024 has 30 problems, so one problem is 3.3 points.
 #
-# One run proves little, because another seed gives another ladder. So the whole recipe has to be run with independent
-# seeds; we call one such run, from distillation to GRPO, a *chain*. Each stage is compared with its *control*: the
-# stage before, trained further for the same compute. The figure below shows the chains that are published with the
-# course; what you run from here on is one more.
+# One run proves little, because another seed gives another ladder. So the whole recipe has to be run with other seeds;
+# we call one such run, from distillation to GRPO, a *chain*. (Chains share base and teacher.) Each stage is compared
+# with its *controls*: what else the same compute would have bought from the same start, such as SFT on more answers.
+# The figure below shows the chains that are published with the course; what you run from here on is one more.
 
 # %%
 lab.replications()
@@ -134,13 +143,27 @@ print(f"{len(verdicts):,} sampled answers to hard problems, {percent(right_share
 #
 # - The four stages: imitate many answers, imitate a few good ones, compare right with wrong, try.
 # - An accuracy means little without its interval.
-# - The base has seen answers, and it has seen additions written in columns of digits, but never the columns before the
-#   answer.
+# - The base has seen answers, and it has seen columns of digits that no question asked for, but never a question with
+#   its columns before the answer.
 #
 # ## Three questions
 #
 # 1. Why would a *larger* model need fewer written steps for the same sum?
 # 2. `hard` counts an answer that never ends as not right. When would that be unfair?
 # 3. What would convince you that a stage had no effect?
+#
+# <details><summary>Answers</summary>
+#
+# **1.** Each token passes through a fixed number of layers, so a model can do only so much between one written token
+# and the next. More layers, and wider ones, do more of the sum inside; what does not fit has to be written down.
+#
+# **2.** Where the limit of tokens is shorter than a right answer would be: then it measures length, not reasoning. So
+# the limit lies above the longest worked solution, and the share of `unfinished` answers is shown beside.
+#
+# **3.** An interval around zero that is *narrow*: it has to exclude every gain that you would care about. "No
+# difference shown" with a wide interval only says that too little was measured; so the table of notebook 06 says how
+# large a gain would have been seen.
+#
+# </details>
 #
 # Next: [01, where answers come from](01_distillation.ipynb)

@@ -6,13 +6,21 @@
 #
 # **Time**: about 90 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores; nearly all of it is sampling from
 # the teacher.
+#
+# **Before**: notebook 00. For "One token at a time": what a model's logits are.
+#
+# **Afterwards** you can write a decoding loop with a cache, a reward that cannot be run as code, and a funnel of
+# filters, and say what each filter removes that it was not meant to.
 
 # %%
 import random
+import time
 from collections import Counter, defaultdict
 from statistics import median
 
+import torch
 from IPython.display import HTML
+from transformers import DynamicCache
 
 from phi_lab import verify
 from phi_lab.core import stats
@@ -20,15 +28,19 @@ from phi_lab.core.formatting import percent, percent_interval
 from phi_lab.distill import shards
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.answers import answer_style
+from phi_lab.model import chat
 from phi_lab.report import figures
+from phi_lab.sampling import minimal_decode
 
 lab = Lab()
 lab.before_after("base", "teacher")
 
 # %% [markdown]
-# The teacher has the same architecture as its student and was trained longer; in the paper the teacher is DeepSeek-R1
-# with 671 billion parameters [S2]. Ours is good and not perfect. Both help: its right answers are the training data of
-# notebooks 02 and 03, and its wrong ones are needed in notebook 04.
+# The teacher is a wider model than its student: 2.2 million parameters, trained from random weights on worked solutions
+# and on text of pretraining; in the paper the teacher is DeepSeek-R1 with 671 billion parameters [S2]. Neither is
+# always right. Both kinds of answers help: the right ones are the training data of notebooks 02 and 03, and wrong ones
+# are needed in notebook 04. No worked solution that it was trained on has more than five operations, and it is asked
+# for none.
 #
 # ## The verifier
 #
@@ -63,6 +75,49 @@ for name, rows in sources.items():
 HTML(tables.table("", ("where", "rollouts", "questions", "right"), lines))
 
 # %% [markdown]
+# ## One token at a time
+#
+# How does a model answer? It reads the question, its last logits say how probable each next token is, one token is
+# drawn, and the model reads that one. It need not read the text again: a token's *keys and values* depend only on what
+# stands before it, so they are computed once and kept in a cache. Change the temperature, or the seed, and run the cell
+# again.
+
+# %%
+writer = "base" if lab.has_no_model("teacher") else "teacher"
+model, tokenizer = lab.model(writer)
+prompt, drawn = chat.prompt_ids(tokenizer, rollouts[0]["prompt"]), torch.Generator().manual_seed(0)
+temperature, limit, stop = 0.8, 384, tokenizer.eos_token_id
+cache, unread, completion = DynamicCache(config=model.config), list(prompt), []
+with torch.inference_mode():
+    while len(completion) < limit and completion[-1:] != [stop]:
+        place = cache.get_seq_length()  # tokens whose keys and values are in the cache
+        positions = torch.arange(place, place + len(unread))[None]
+        logits = model(
+            input_ids=torch.tensor([unread], device=model.device), position_ids=positions.to(model.device),
+            past_key_values=cache,
+        ).logits[0, -1].float().cpu()
+        probabilities = (logits / temperature).softmax(-1)
+        completion.append(int(torch.multinomial(probabilities, 1, generator=drawn)))
+        unread = completion[-1:]  # all that the model has not read yet
+print(rollouts[0]["prompt"], tokenizer.decode(completion), sep="\n")
+
+# %% [markdown]
+# **Is the cache only faster?** `minimal_decode.decode` is that loop as a function. Without the cache every token sends
+# the whole text through the model again; greedily, both must write the same tokens.
+
+# %%
+seconds, written = {}, {}
+for name, use_cache in (("with the cache", True), ("without it", False)):
+    started = time.perf_counter()
+    written[name] = minimal_decode.decode(model.cpu(), prompt, 120, {stop}, use_cache=use_cache)
+    seconds[name] = time.perf_counter() - started
+print("the same tokens:", written["with the cache"] == written["without it"])
+print(f"time without the cache: {seconds['without it'] / seconds['with the cache']:.1f} times that with it")
+
+# %% [markdown]
+# The course's sampler does the same for many answers at once, each row of a batch with its own cache: that is the fast
+# path, and what `lab.rollouts()` used.
+#
 # ## The funnel
 #
 # The paper sampled about 10 M rollouts to 1.6 M questions [S2]. A series of filters removes rollouts; stages 1 and 2
@@ -72,8 +127,8 @@ HTML(tables.table("", ("where", "rollouts", "questions", "right"), lines))
 figures.funnel(lab.funnel())
 
 # %% [markdown]
-# The filter `distinct` removes most: more than half of the right answers repeat another answer to their question word
-# for word, because the teacher repeats itself where a question is easy.
+# The filter `distinct` removes answers that repeat another answer to their question word for word: a teacher repeats
+# itself where a question is easy.
 #
 # A filter often removes more than it was meant to. Suppose that long answers cost too much to train on, and lower the
 # limit on length. Which questions lose their answers?
@@ -82,8 +137,8 @@ figures.funnel(lab.funnel())
 HTML(widgets.limits_table(rollouts))
 
 # %% [markdown]
-# The hard questions do, because an answer with many steps is long. The paper's limits of 16K and 20K tokens raise the
-# same question [S].
+# An answer with many steps is long, so a limit on length takes answers from the hard questions first. The paper's
+# limits of 16K and 20K tokens raise the same question [S].
 
 # %%
 widgets.filters(rollouts)  # with a running kernel: move a limit, watch the funnel
@@ -128,7 +183,8 @@ for level, questions in sorted(by_level.items()):
 HTML(tables.table("", ("operations", "questions", "right, with interval", "right and wrong answers"), lines))
 
 # %% [markdown]
-# The last column is the share of questions with a right *and* a wrong answer; notebook 04 needs those.
+# The last column is the share of questions with a right *and* a wrong answer: a pair of the teacher's answers, as the
+# paper's Rollout DPO uses them (notebook 04), needs such a question.
 #
 # ## A script instead of a model?
 #
@@ -150,8 +206,8 @@ for name, rows in (("the teacher model", by_model), ("the script", lab.script_ro
 HTML(tables.table("", ("teacher", "questions", "right", "different answers of 8", "right and wrong answers"), lines))
 
 # %% [markdown]
-# The script is never wrong. That is its weakness: without wrong answers there are no preference pairs for notebook 04
-# and no pass rates that tell which questions are hard. And outside of a small world no such script exists.
+# The script is never wrong. That is its weakness: without wrong answers there are no preference pairs and no pass rates
+# that tell which questions are hard. And outside of a small world no such script exists.
 #
 # ## Answers differ in length
 #
@@ -212,11 +268,25 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 # - Only the final answer is verified, not the steps. A right answer may follow from wrong steps.
 # - The filters remove rollouts; the funnel shows how many and why.
 # - Wrong answers are saved: they are half of every preference pair in notebook 04.
+# - Decoding is a loop of one token; the cache makes it fast and does not change it.
 #
 # ## Three questions
 #
 # 1. Which filter removed most, and what would have happened if its rollouts had been used for training?
 # 2. If the verifier accepted 2 % of wrong answers, which stage would suffer most?
 # 3. The teacher's mistakes are not evenly spread over the levels. What does that do to the training set's difficulty?
+#
+# <details><summary>Answers</summary>
+#
+# **1.** Read it off the funnel. Wrong answers would teach mistakes. Repeated ones would teach nothing false, but they
+# give a question with few different answers, usually an easy one, more weight.
+#
+# **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is paid: it samples
+# the mistake that the verifier accepts more and more often (the last part of notebook 05).
+#
+# **3.** Only right answers are kept, so questions that the teacher often fails have fewer of them, and the set becomes
+# easier than the questions were. SFT's choice (notebook 03) works against that: it takes those questions first.
+#
+# </details>
 #
 # Next: [02, mid-training](02_mid_training.ipynb)

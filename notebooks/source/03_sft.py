@@ -1,25 +1,34 @@
 # %% [markdown]
 # # Fine-tuning: few answers, well written, one per row
 #
-# **Claim.** Training on a compact set of answers, chosen by how they are written, improves accuracy more than
-# continuing mid-training for the same compute with the same falling learning rate. This holds in the mean of six
-# published chains; a single run, such as yours, may not show it.
+# **Claim.** A compact set of answers, chosen by how they are written, is worth more than as many answers drawn at
+# random: this is what the paper's second stage rests on, and what this page tests. The published chains say whether it
+# holds here; a single run, such as yours, may not show it.
 #
 # **Time**: about 190 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+#
+# **Before**: notebook 02, whose loop is used again.
+#
+# **Afterwards** you can mask a loss so that a model learns to answer and to stop, choose a training set and say by
+# what, and build the control that shows whether the choice did it.
 
 # %%
 from collections import Counter
 
+import torch
 from IPython.display import HTML
+from phi_lab.stages.preference_pairs import log_probabilities
 
 from phi_lab.core.formatting import percent_interval
+from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, pictures, tables
+from phi_lab.model import chat, checkpoints
 from phi_lab.problems import worked_solutions
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
-from phi_lab.stages import sft
-from phi_lab.stages.rollout_dpo import log_probabilities
+from phi_lab.stages import minimal_lm, sft
+from phi_lab.stages.packing import IGNORE, collate, document, rows_dataset
 
 lab = Lab()
 right = lab.right()
@@ -29,25 +38,29 @@ subset = sft.choose(right, lab.config.sft.documents, lab.seed)
 # ## The subset
 #
 # The paper fine-tunes on a *compact but representative* subset [S]; how it was chosen and how large it was is unknown
-# [U]. Ours is chosen by how the answers are written. A terse answer holds results only; if it is right, it is right by
-# luck, and a model trained on such answers learns to guess. So the subset takes only half of them. (Without any terse
-# answers this stage ends higher, and the next one, which unlearns them, has nothing left to improve.) Questions with 1,
-# 2, 3 and 4 operations are in the ratio 2 : 1 : 2 : 2. Of each kind the subset takes first the questions that the
-# teacher fails most often, and of each question up to three answers at random.
+# [U]. Ours is chosen by how the answers are written. A terse answer holds results only; nothing in it shows how they
+# were found, and a model trained on such answers learns to guess. So the subset takes only half of them. Each number of
+# operations gets a fixed share (`LEVEL_SHARES` in `phi_lab/stages/sft.py`). Of each, the subset takes first the
+# questions that the teacher fails most often, and of each question up to three answers at random.
 
 
 # %%
+levels = sorted({row["level"] for row in right})
+
+
 def row_of(name, rows):
-    levels, count = Counter(row["level"] for row in rows), len(rows)
-    shares = [f"{100 * levels[level] / count:.0f} %" for level in (1, 2, 3, 4)]
+    counts, count = Counter(row["level"] for row in rows), len(rows)
+    shares = [f"{100 * counts[level] / count:.0f} %" for level in levels]
     rate = sum(row["pass_rate"] for row in rows) / count
     return name, f"{count:,}", *shares, f"{100 * rate:.0f} %", f"{sum(row['tokens'] for row in rows) / count:.0f}"
 
 
 terse = [row for row in right if not worked_solutions.shows_columns(row["completion"])]
-print(f"{100 * len(terse) / len(right):.0f} % of the right answers are terse, such as: {terse[-1]['completion']}")
-head = ("", "answers", "1 operation", "2", "3", "4", "teacher's pass rate", "mean tokens")
-HTML(tables.table("", head, [row_of("mid-training", right), row_of("fine-tuning", subset)]))
+print(f"{100 * len(terse) / len(right):.0f} % of the right answers are terse", end="")
+print(f", such as: {terse[-1]['completion']}" if terse else "")
+head = ("", "answers", *(f"level {level}" for level in levels), "teacher's pass rate", "mean tokens")
+caption = "A level is the number of operations."
+HTML(tables.table(caption, head, [row_of("mid-training", right), row_of("fine-tuning", subset)]))
 
 # %% [markdown]
 # ## Exercise: do not pack
@@ -71,11 +84,105 @@ figures.packing(
 )
 
 # %% [markdown]
-# ## Training
+# ## The mask of the loss
+#
+# The model reads question and answer; it shall learn to *write* only the answer. So the loss has a mask: 0 on the
+# question, 1 on the answer and on the stop token. Without the 1 on the stop token nothing would ever tell the model to
+# end. Below, a space stands before each token, and what has a loss is in brackets.
+
+
+# %%
+def has_loss(question_tokens, answer_tokens):
+    """SFT's mask of one document; the stop token is the last of the answer's."""
+    return [0] * question_tokens + [1] * answer_tokens
+
+
+tokenizer = checkpoints.load_tokenizer()
+shortest = min(subset, key=lambda row: row["tokens"])
+question = chat.prompt_ids(tokenizer, shortest["prompt"])
+answer = chat.completion_ids(tokenizer, shortest["completion"]) + [tokenizer.eos_token_id]
+for token, one in zip(question + answer, has_loss(len(question), len(answer)), strict=True):
+    print(f" [{tokenizer.decode([token])}]" if one else f" {tokenizer.decode([token])}", end="")
+
+# %% [markdown]
+# ## The loop, unpacked
+#
+# Notebook 02's loop, with one document a row. Rows of unequal length are padded, and padding has no loss. It trains a
+# copy of the shipped mid-trained model, for less than a minute. Try `mask_of` with a 1 everywhere, or with a 0 on the
+# stop token, and watch what the model writes.
+
+
+# %%
+def rows_of(rows, mask_of):
+    """Token ids and masks, (rows, tokens) each, padded on the right with 0."""
+    ids, masks = [], []
+    for row in rows:
+        question = chat.prompt_ids(tokenizer, row["prompt"])
+        answer = chat.completion_ids(tokenizer, row["completion"]) + [tokenizer.eos_token_id]
+        ids.append(torch.tensor(question + answer))
+        masks.append(torch.tensor(mask_of(len(question), len(answer))))
+    return [torch.nn.utils.rnn.pad_sequence(each, batch_first=True) for each in (ids, masks)]
+
+
+def train_here(model, rows, steps, mask_of=has_loss, batch_size=16, rate=2e-4):
+    """Train `model` in place; returns the loss of each step, in nats a token."""
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
+    for step in range(steps):
+        ids, mask = rows_of([rows[(step * batch_size + i) % len(rows)] for i in range(batch_size)], mask_of)
+        logits = model(input_ids=ids).logits  # attention is causal: no token sees the padding after it
+        loss = minimal_lm.next_token_loss(logits, ids, mask)  # the mean over tokens with a 1
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()  # the model changes here, and nowhere else
+        losses.append(loss.item())
+    return losses
+
+
+# %%
+small = checkpoints.load(SHIPPED / "mid")  # the tiny model, at every scale
+few = [row for row in subset if row["tokens"] <= 300]
+losses = train_here(small, few, steps=30 if lab.config.profile == "lab" else 3)
+print(f"loss of the first steps {sum(losses[:3]) / 3:.3f}, of the last {sum(losses[-3:]) / 3:.3f} nats a token")
+
+# %% [markdown]
+# **Why no loss on the question?** Its numbers were drawn at random, so nobody can predict them. The same model's loss
+# on either part:
+
+# %%
+ids, mask = rows_of(few[:32], has_loss)
+_, everything = rows_of(few[:32], lambda question, answer: [1] * (question + answer))
+with torch.no_grad():
+    logits = small(input_ids=ids).logits
+    for name, part in (("answers", mask), ("questions", everything - mask)):
+        print(f"{name}: {minimal_lm.next_token_loss(logits, ids, part):.2f} nats a token, {int(part.sum()):,} tokens")
+
+# %% [markdown]
+# **Is the fast path the same?** The stage builds labels from the document (−100 where there is no loss) and takes the
+# model's own loss. On the same 32 answers:
+
+# %%
+documents = [document(tokenizer, row["prompt"], row["completion"]) for row in few[:32]]
+table = rows_dataset(documents, [[index] for index in range(len(documents))], tokenizer.pad_token_id, None)
+batch = collate(tokenizer.pad_token_id)(list(table))
+with torch.no_grad():
+    here = minimal_lm.next_token_loss(logits, ids, mask).item()
+    fast = small(**batch, use_cache=False).loss.item()
+print(f"tokens with a loss: {int(mask.sum()):,} on this page, {int((batch['labels'] != IGNORE).sum()):,} in the stage")
+print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, difference {abs(here - fast):.1e}")
+
+# %% [markdown]
+# ## Training: the same, longer
+#
+# `lab.stage("sft")` is that loop on the whole subset, three times over, with Muon, a learning rate that falls to zero,
+# and a little replayed text of pretraining.
 
 # %%
 result = lab.stage("sft", pack=unpacked)
 figures.loss_curve(result.metrics, "Fine-tuning")
+
+# %%
+lab.doctor("sft")
 
 # %% [markdown]
 # ## Before and after
@@ -90,8 +197,9 @@ lab.before_after("mid", "sft")
 # ## Does it stop where it should?
 #
 # The figure shows the verdicts on `hard` at temperature 0.6. An answer that reaches the limit of tokens is
-# `unfinished`; if fine-tuning teaches the model to stop, that share shrinks. (In the published run the share was close
-# to zero already after mid-training. We do not pack here because the paper does not; that it helps is not shown.)
+# `unfinished`; if fine-tuning teaches the model to stop, that share shrinks. Where it is close to zero already after
+# mid-training there is nothing left to shrink. (We do not pack here because the paper does not; that it helps is not
+# shown.)
 
 # %%
 steps = (lab.start("sft"), "sft")  # in `smoke` SFT starts from the shipped model of mid-training, not from this page's
@@ -114,28 +222,35 @@ for stage in steps:
 # %% [markdown]
 # ## Is it the choice, or only more training?
 #
-# The *control* is mid-training continued: the same packed rows of all right answers, the same compute as fine-tuning,
-# and fine-tuning's learning rate, which falls to zero. It shows what more training alone would have reached.
+# The *control* starts where fine-tuning started and is fine-tuned likewise, with the same falling rate and the same
+# compute, on right answers drawn at random. It shows what more training alone would have reached.
 
 # %%
-lab.control("sft")
+lab.control("sft-control")
 lines = []
 for model, title in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
     cells = [
         percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
-        for benchmark in ("easy", "hard")
+        for benchmark, how in (("easy", "sampled"), ("hard", "sampled"), ("hard", "greedy"))
         for row in lab.ladder_rows()
-        if (row["benchmark"], protocol(row)) == (benchmark, "sampled")
-        and arm_name(row["stage"], row["arm"]) == model
+        if (row["benchmark"], protocol(row)) == (benchmark, how) and arm_name(row["stage"], row["arm"]) == model
     ]
     lines.append((title, *cells))
-HTML(tables.table("Temperature 0.6, 95 % intervals.", ("model", "easy", "hard"), lines))
+head = ("model", "easy, T = 0.6", "hard, T = 0.6", "hard, greedy")
+HTML(tables.table("95 % intervals.", head, lines))
 
 # %%
 lab.ladder("sft")
 
 # %% [markdown]
-# ## On other seeds
+# ## On other seeds, and without mid-training
+#
+# Differences on `hard` in points over the published chains. Is mid-training needed at all? The paper reports that small
+# sets alone made its model worse (AIME 10.0 → 6.7 and 3.0 [S]). Four arms start from the *base*, without mid-training,
+# all by SFT's schedule: on SFT's small set (`sft-limo`, after the paper that says less is more), on all right answers
+# for the same compute (`sft-all`: is it the small set, or so short a training?), on the small set until its validation
+# loss is lowest (`sft-limo-best`: was it too short?), and on the shortest right answers, as many tokens
+# (`sft-short`: is it the length?). `lab.control("sft-limo")` trains one here.
 
 # %%
 lab.gains("sft")
@@ -144,14 +259,11 @@ lab.gains("sft")
 # ## What to remember
 #
 # - Stage 1 is about the number of answers, stage 2 about which answers and how they are written.
-# - Much of this stage's gain comes from more training at a falling rate, which the control has too. The control does
-#   not have the choice of answers. A gain without its control shows little.
-# - Compare the greedy answers in the report as well: in the published run the control's were nearly as good (89
-#   against 90 %), its *sampled* ones seven points worse, as in the mean of six chains. Yours may differ in both.
-# - A loss is not an accuracy: in the published run the control's validation loss was the lower one. The validation set
-#   holds all of the teacher's styles, and fine-tuning makes some of them less likely.
-# - Among questions with the same number of operations the hard ones come first; single operations stay in the set on
-#   purpose, for `easy`.
+# - The mask decides what is learned: the answer and where it ends, not the question.
+# - The control has the same start, rate and compute, and another choice. A gain without its control shows little.
+# - Compare greedy answers, too: what is only sharper at T = 0.6 is not better at T = 0.
+# - A loss is not an accuracy: the validation set holds all of the teacher's styles, and fine-tuning makes some of them
+#   less likely on purpose.
 #
 # ## Three questions
 #
@@ -159,5 +271,18 @@ lab.gains("sft")
 # 2. The paper's gain here is +13.3 on AIME [S2], four problems of thirty. How sure can one be of that?
 # 3. The set leaves out half of the terse answers. What would it teach if it left out half of the written-out ones
 #    instead? Pass your function to the stage as `choose=`.
+#
+# <details><summary>Answers</summary>
+#
+# **1.** No new answer: mid-training saw them all. New is their weight. Leaving answers out says which way of writing is
+# wanted, and the teacher's pass rates say which questions are hard.
+#
+# **2.** Not very: 4 of 30 are also what two equal models often differ by when each problem is asked once. With k
+# samples a problem the noise of sampling falls, but there are still only thirty problems.
+#
+# **3.** It would teach to write results without columns: shorter answers, more of which are wrong where a sum does not
+# fit into one step. Try it: `lab.reset("sft")`, then the stage with your `choose`.
+#
+# </details>
 #
 # Next: [04, Rollout DPO](04_rollout_dpo.ipynb)

@@ -2,71 +2,101 @@
 # # Rollout DPO: learning from right and wrong answers
 #
 # **Claim.** The wrong answers that distillation would have thrown away hold information that right answers alone do
-# not: where a right and a wrong answer differ. How much a model gains from it depends on whether it makes such mistakes
-# itself, and on how many mistakes are left.
+# not: where a right and a wrong answer differ. This page tests it with wrong answers from two sources, the student (our
+# stage) and the teacher (the paper's), and beside an honest rival: fine-tuning on the right side alone.
 #
 # **Time**: about 140 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
+#
+# **Before**: notebooks 02 (the loop) and 03 (the mask); logarithms of probabilities.
+#
+# **Afterwards** you can write the DPO loss with its log-probabilities, its mask and its reference; choose pairs; and
+# read from two log-probabilities what training did.
 
 # %%
+import copy
 import random
 from collections import defaultdict
 
+import torch
+import torch.nn.functional as F
 from IPython.display import HTML
 
 from phi_lab.core import stats
 from phi_lab.core.formatting import percent_interval
+from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import arm_name
-from phi_lab.lab import Lab, checks, pictures, tables
+from phi_lab.lab import Lab, checks, fast_path, pictures, tables
 from phi_lab.lab.answers import answer_style
+from phi_lab.model import checkpoints
+from phi_lab.problems import step_check
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
-from phi_lab.stages import rollout_dpo
+from phi_lab.stages import minimal_dpo, preference_pairs
 
 lab = Lab()
-right, wrong = lab.right(), lab.wrong()
-both = {row["id"] for row in right} & {row["id"] for row in wrong}
-print(f"{len(wrong):,} wrong rollouts; {len(both):,} questions have a right and a wrong answer")
+in_lab, on_cpu = lab.config.profile == "lab", lab.config.scale == "cpu"
+start = lab.start("dpo")  # in `smoke` the shipped model of SFT, not this folder's
+groups = lab.sample_groups(start, prompts=48 if in_lab else 24, temperature=0.8)
+sides = [[[row for row in group if row["verdict"] == verdict] for verdict in ("right", "wrong")] for group in groups]
+sides = [(rights, wrongs) for rights, wrongs in sides if rights and wrongs]
+print(f"{len(groups)} questions, 8 answers each by the student; {len(sides)} have a right and a wrong one")
 
 # %% [markdown]
 # ## A pair
 #
-# A *preference pair* is two answers of the same teacher to the same question: y⁺, verified right (*chosen*), and y⁻,
-# verified wrong (*rejected*). DPO raises the log-probability of the first against that of the second, both relative to
-# the model before this stage:
+# A *preference pair* is two answers to the same question: y⁺, verified right (*chosen*), and y⁻, verified wrong
+# (*rejected*). DPO raises the log-probability of the first against that of the second, both relative to the model
+# before this stage:
 #
 # $$-\log \sigma\Big(\beta\big[\log\tfrac{\pi(y^+)}{\pi_{\rm ref}(y^+)} -
 # \log\tfrac{\pi(y^-)}{\pi_{\rm ref}(y^-)}\big]\Big)$$
 #
 # π is the model in training, π_ref a frozen copy of the model after stage 2, σ the logistic function. β sets how large
-# the margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The paper: learning
-# rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, and the optimizer is AdamW.
+# the margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The paper: both
+# answers by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, the optimizer is AdamW, and
+# both answers are the *student's*, sampled from the model after stage 2. Only the verifier says which are right.
 
 # %%
-sides = defaultdict(lambda: ([], []))
-for side, rows in enumerate((right, wrong)):
-    for row in rows:
-        if row["id"] in both:
-            sides[row["id"]][side].append(row)
-question = max(sides.values(), key=lambda pair: min(map(len, pair)))
-(chosen, rejected), *_ = rollout_dpo.pair_closest_length(*question, 1, random.Random(0))
+rights, wrongs = max(sides, key=lambda pair: min(map(len, pair)))
+(chosen, rejected), *_ = preference_pairs.pair_closest_length(rights, wrongs, 1, random.Random(0))
 HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
+
+# %% [markdown]
+# ## Where does an answer go wrong?
+#
+# In this small world that can be known: what each step has to say follows from the question and the steps before it.
+# Below are wrong answers of the student, cut at their first wrong step. Everything to the left of it is right, and
+# DPO's rejected side lowers the probability of that, too; the chosen side has to make up for it.
+
+# %%
+lines = []
+for row in [wrongs[0] for _, wrongs in sides if wrongs[0]["problem"].steps][:6]:
+    text = row["completion"]
+    place = step_check.first_wrong_step(row["problem"], text)
+    place = len(text) if place is None else place
+    lines.append((row["prompt"], "…" + text[max(0, place - 40) : place], step_check.step_at(text, place)[:60],
+                  f"{100 * place / len(text):.0f} %"))
+HTML(tables.table("", ("question", "right up to here", "the first wrong step", "of the answer before it"), lines))
 
 # %% [markdown]
 # ## Which mistakes?
 #
-# DPO cannot make a model avoid what it would never write. So first we compute how probable each of the teacher's
-# answers is *under the student*. Right answers have log-probabilities near 0. Most wrong ones contain mistakes of the
-# teacher that the student hardly ever makes, many not once in a million samples: the student prefers the right answer
-# of such a pair before training starts. We use only wrong answers to the right of the line: those that the student
-# would give at least once in about four hundred samples.
+# DPO cannot make a model avoid what it would never write. How probable is each wrong answer *under the student*? Its
+# own are answers that it did write. The teacher's need not be: the student may prefer the right answer of such a pair
+# long before training starts. The arm with the teacher's pairs uses only wrong answers to the right of the line.
 
 # %%
-start = lab.start("dpo")  # in `smoke` the shipped model of SFT, not this folder's
+teachers_right, teachers_wrong = lab.right(), lab.wrong()
+both = {row["id"] for row in teachers_right} & {row["id"] for row in teachers_wrong}
 model, tokenizer = lab.model(start)
-paired_wrong = [row for row in wrong if row["id"] in both]
+own_wrong = [row for _, wrongs in sides for row in wrongs]
 logprobs = {
-    "right answers": rollout_dpo.log_probabilities(model, tokenizer, right[:500]),
-    "wrong answers": rollout_dpo.log_probabilities(model, tokenizer, paired_wrong),
+    name: preference_pairs.log_probabilities(model, tokenizer, rows)
+    for name, rows in (
+        ("the teacher's right answers", teachers_right[:500]),
+        ("the teacher's wrong answers", [row for row in teachers_wrong if row["id"] in both]),
+        ("the student's wrong answers", own_wrong),
+    )
 }
 pictures.student_likelihood(logprobs, -lab.config.dpo.max_student_nll)
 
@@ -87,7 +117,7 @@ def pair(right, wrong, count, rng):
 # %%
 pairing = checks.PAIR.use(pair)
 rng, gaps = random.Random(0), {"closest in length": [], "at random": []}
-for rights, wrongs in sides.values():
+for rights, wrongs in sides:
     gaps["closest in length"] += [abs(a["tokens"] - b["tokens"]) for a, b in pairing(rights, wrongs, 2, rng)]
     gaps["at random"] += [abs(rng.choice(rights)["tokens"] - rng.choice(wrongs)["tokens"]) for _ in range(2)]
 figures.lengths(
@@ -96,16 +126,83 @@ figures.lengths(
 )
 
 # %% [markdown]
-# ## Training
+# ## DPO in ten lines
+#
+# All that DPO knows of a model is four numbers a pair: the log-probability of either answer, by the model in training
+# and by its frozen copy. The log-probability of an answer is the *sum* over its tokens; the mask leaves the question
+# and the padding out, as in notebook 03.
+
+
+# %%
+def answer_logprobs(model, ids, mask):
+    """Token ids and mask, (rows, tokens) -> log π(answer | question) of each row, in nats."""
+    logits = model(input_ids=ids).logits[:, :-1]  # those at t are about token t + 1
+    logprobs = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    return (logprobs * mask[:, 1:]).sum(1)
+
+
+def preference_loss(policy, reference, beta=0.1):
+    """Log-probabilities of all chosen, then of all rejected answers, (2 x pairs,) -> the mean loss of the pairs."""
+    chosen, rejected = (policy - reference).chunk(2)  # log π / π_ref: how much likelier than before training
+    return -F.logsigmoid(beta * (chosen - rejected)).mean()
+
+
+def train_here(model, pairs, steps, batch_size=16, rate=3e-5):
+    """Train `model` in place on pairs; returns a row a step. chosen, rejected: mean log π / π_ref, in nats."""
+    reference = copy.deepcopy(model).requires_grad_(False)  # the frozen copy
+    optimizer, rows = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
+    for step in range(steps):
+        few = [pairs[(step * batch_size + i) % len(pairs)] for i in range(batch_size)]
+        ids, mask = minimal_dpo.to_rows(tokenizer, few)  # all chosen answers, then all rejected ones
+        policy, before = answer_logprobs(model, ids, mask), answer_logprobs(reference, ids, mask)
+        loss = preference_loss(policy, before)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()  # the policy changes here, and nowhere else
+        chosen, rejected = (policy - before).detach().chunk(2)
+        rows.append({"step": step + 1, "loss": loss.item(), "chosen": chosen.mean().item(),
+                     "rejected": rejected.mean().item()})
+    return rows
+
+
+# %%
+folder = lab.folder(start) if on_cpu else SHIPPED / "sft"  # the tiny model, at every scale
+small, reference, tokenizer = checkpoints.load(folder), checkpoints.load(folder), checkpoints.load_tokenizer(folder)
+pairs = [
+    {"prompt": good["prompt"], "chosen": good["completion"], "rejected": bad["completion"]}
+    for rights, wrongs in sides for good, bad in pairing(rights, wrongs, 4, rng)
+]
+rows = train_here(small, pairs, steps=15 if in_lab else 2)
+print(f"{len(pairs)} pairs; loss {rows[0]['loss']:.4f} at the first step (ln 2 = 0.6931), {rows[-1]['loss']:.4f} after")
+pictures.curves(rows, {"chosen": "right answers", "rejected": "wrong answers"}, "Against the model before", "nats")
+
+# %% [markdown]
+# At the first step model and copy are the same, so every ratio is 1, the margin 0, and the loss ln 2; yet there is a
+# gradient, since the copy is a constant and the model is not.
+#
+# **Is the fast path the same?** The stage takes TRL's loss. On the first four pairs, with the model that was just
+# trained:
+
+# %%
+ids, mask = minimal_dpo.to_rows(tokenizer, pairs[:4])
+with torch.no_grad():
+    here = preference_loss(answer_logprobs(small, ids, mask), answer_logprobs(reference, ids, mask)).item()
+fast = fast_path.dpo_loss(small, reference, tokenizer, pairs[:4], beta=0.1)
+print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - fast):.1e}")
+
+# %% [markdown]
+# ## Training: the same, longer
+#
+# `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them once.
 
 # %%
 result = lab.stage("dpo", pair=pairing)
 figures.dpo_curves(result.metrics)
 
+# %%
+lab.doctor("dpo")
+
 # %% [markdown]
-# Few of the teacher's mistakes are likely enough under the student, so training is short: eight steps in the published
-# run, five in a later one with the same seed.
-#
 # DPO's loss depends on the *difference* only, so training may lower both sides as long as the wrong one falls further.
 # The curves on the left jump because every step has other pairs. The *rewards* (β times the log-ratio to the model
 # before DPO) compare each pair with that model, so they show what training changed.
@@ -130,29 +227,31 @@ else:
     print("both gained probability, the right answers more")
 
 # %% [markdown]
-# **Negative control.** In how many pairs did the first answer gain more than the second? In pairs of a right
-# and a wrong answer it should be most. In pairs of two *right* answers to one question, drawn at random, it must be
-# half.
+# **Negative control.** In how many pairs did the first answer gain more than the second? In pairs of a right and a
+# wrong answer it should be most. In pairs of two *right* answers to one question, drawn at random, it must be half. The
+# questions are those at the top of this page, which the stage did not train on.
 
 
 # %%
 def gain(rows):
-    before, after = (rollout_dpo.log_probabilities(*lab.model(stage), rows) for stage in (start, "dpo"))
+    before, after = (preference_pairs.log_probabilities(*lab.model(stage), rows) for stage in (start, "dpo"))
     return [new - old for old, new in zip(before, after, strict=True)]
 
 
-limit = -lab.config.dpo.max_student_nll
-scored = zip(paired_wrong, logprobs["wrong answers"], strict=True)
-likely = {row["id"]: row for row, logprob in scored if logprob >= limit}
-pairs = {
-    "right and wrong": [(sides[key][0][0], row) for key, row in likely.items()],
-    "two right ones": [rng.sample(rights, 2) for rights, _ in sides.values() if len(rights) > 1][:400],
+kinds = {
+    "right and wrong": [(rng.choice(rights), row) for rights, wrongs in sides for row in wrongs],
+    "two right ones": [
+        rng.sample(rights, 2) for group in groups
+        if len(rights := [row for row in group if row["verdict"] == "right"]) > 1 for _ in range(4)
+    ],
 }
-for name, kind in pairs.items():
+for name, kind in kinds.items():
+    if not kind:
+        continue
     firsts, seconds = (gain(rows) for rows in zip(*kind, strict=True))
-    up = sum(first > second for first, second in zip(firsts, seconds, strict=True))
-    share = percent_interval(up / len(kind), *stats.wilson(up, len(kind)))
-    print(f"{name}, {len(kind)} pairs: the first gained more in {share}")
+    moved = [first > second for first, second in zip(firsts, seconds, strict=True) if first != second]
+    share = percent_interval(sum(moved) / max(1, len(moved)), *stats.wilson(sum(moved), max(1, len(moved))))
+    print(f"{name}, {len(moved)} pairs of different answers: the first gained more in {share}")
 
 # %% [markdown]
 # ## Before and after
@@ -184,33 +283,34 @@ for stage in (start, "dpo"):
 HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 
 # %% [markdown]
-# ## A second arm: on-policy pairs
+# ## As in the paper: the teacher's pairs
 #
 # An *arm* is a variant of a stage that starts from the same model. The paper pairs the *teacher's* answers
-# (off-policy). The second arm has the same loss and the same settings, but both answers of a pair were sampled from the
-# student, the model after stage 2 (on-policy): so it learns from mistakes that it does make. Only the verifier says
-# which of its answers are right; in that, this arm is half-way to notebook 05.
+# (off-policy): right over wrong, to questions where it gave both. The arm `dpo-paper` has the same loss and settings
+# and those pairs, of which it keeps the wrong answers that the student might write itself. The honest rival of our
+# stage is `dpo-control`: fine-tuning on the *chosen* side alone, for the same compute, sampling included. It has the
+# right answers and never hears of the wrong ones. `lab.control("dpo-control")` trains it here; the published chains
+# have it.
 
 # %%
-lab.on_policy_dpo()
-on_policy = rollout_dpo.log_probabilities(model, tokenizer, lab.on_policy_wrong())
-pictures.student_likelihood(
-    {"the teacher's mistakes": logprobs["wrong answers"], "the student's": on_policy},
-    -lab.config.dpo.max_student_nll,
-)
+lab.paper_dpo(pair=pairing)
 
 # %%
-lines = []
-names = {start: model_title(start), "dpo": "Rollout DPO", "dpo-own": "Rollout DPO, on-policy pairs"}
+names = {start: model_title(start), "dpo": "Rollout DPO, the student's pairs", "dpo-paper": "the teacher's pairs",
+         "dpo-control": "SFT on the chosen side"}
+found = defaultdict(dict)
 for row in lab.ladder_rows():
-    name = names.get(arm_name(row["stage"], row["arm"]))
-    if name and row["benchmark"] == "hard" and protocol(row) == "sampled":
-        accuracy = percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
-        lines.append((name, accuracy, f"{row['n']:,}"))
-HTML(tables.table("hard, temperature 0.6, 95 % intervals.", ("model", "right", "samples"), lines))
+    if row["benchmark"] == "hard" and (name := arm_name(row["stage"], row["arm"])) in names:
+        found[name][protocol(row)] = percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
+kinds = {"sampled": "T = 0.6", "cool": "T = 0.3", "greedy": "greedy"}
+lines = [(names[name], *(found[name].get(kind, "–") for kind in kinds)) for name in names if name in found]
+HTML(tables.table("hard, right answers with 95 % intervals.", ("model", *kinds.values()), lines))
 
 # %% [markdown]
 # ## On other seeds
+#
+# Differences on `hard` in points over the published chains: either arm against what it started from, and the stage
+# against its rival.
 
 # %%
 lab.gains("dpo")
@@ -218,17 +318,11 @@ lab.gains("dpo")
 # %% [markdown]
 # ## What to remember
 #
-# - Both sides are the *teacher's* (off-policy), so most pairs compare answers that the student would never give.
-#   Trained on those pairs, this stage lowers accuracy here; trained on mistakes that the student makes too, it does no
-#   harm (docs/log.md).
-# - Here the stage mainly changes a style: it makes terse answers rarer, of which fine-tuning takes half. In the
-#   published run few were left (4 % became 3 %) and `hard` did not change. When fine-tuning took all terse answers,
-#   this stage improved `hard` by three points on the seeds used for tuning; when it took none, by nothing
-#   (docs/log.md).
-# - Over the six published chains the stage improves `hard` by less than a point, which may be chance (above). So the
-#   gain of this stage is *not shown* after five to eight steps, and three attempts to improve it did not change that
-#   (docs/results.md).
-# - The loss depends only on a difference. Watch the log-probabilities, not only the loss.
+# - The policy changes in one line, and the loss knows four numbers a pair. It depends only on a difference: watch the
+#   log-probabilities, not only the loss.
+# - A model can unlearn only what it would write. That is why it matters whose mistakes the pairs hold.
+# - The rival has the same right answers. Only what a stage gains over it can be due to the wrong ones.
+# - "Not shown" is not "does not": the table says how large a gain would have been seen.
 # - The paper's gain here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not
 #   93.6 on MATH-500 after this stage [P]; the reason is unknown [U].
 #
@@ -237,5 +331,18 @@ lab.gains("dpo")
 # 1. What would happen if every wrong answer belonged to *another* question?
 # 2. If both log-probabilities fall, where does the probability go?
 # 3. On-policy pairs have to be sampled again for every student. What would that cost at the paper's size?
+#
+# <details><summary>Answers</summary>
+#
+# **1.** The model would learn to tell which answer fits the question at all, which it can do already: such answers are
+# improbable under it, the margin grows at once, and the loss has little left to teach about arithmetic.
+#
+# **2.** To answers that are in no pair: probabilities of all answers sum to one, and the loss says nothing about the
+# others. They may be better or worse. That is why the ladder is measured on sampled answers, not on pairs.
+#
+# **3.** Ten million answers like the teacher's, of some thousand tokens each, from the student: notebook 07's plan has
+# the arithmetic of sampling. The teacher's answers exist already and can be used for every student.
+#
+# </details>
 #
 # Next: [05, GRPO](05_grpo.ipynb)

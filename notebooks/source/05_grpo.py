@@ -1,12 +1,16 @@
 # %% [markdown]
 # # GRPO: learning from sampled answers
 #
-# **Claim.** A model can improve by training on answers that it samples itself, with no other signal than right or
-# wrong, as long as each group holds both and accuracy is not at its limit. In the published run `hard` rises by three
-# points, as it does in the mean of six chains. Greedy answers do not improve: the model learned to sample its right
-# answers more often.
+# **Claim.** A model can learn from answers that it samples itself, with no other signal than right or wrong, as long as
+# groups hold both. How much, and whether it is more than cheaper ways to use the same compute, this page measures
+# beside three rivals.
 #
 # **Time**: about 185 seconds in the `lab` profile, 55 in `smoke`, on two CPU cores.
+#
+# **Before**: notebooks 02 to 04; what a softmax at a temperature is.
+#
+# **Afterwards** you can write GRPO on one page, say why a ratio of 1 has a gradient, compare its baseline with PPO's
+# critic, test a policy-gradient loop with rewards whose effect is known, and recognise a hacked reward.
 
 # %%
 import inspect
@@ -14,16 +18,21 @@ import inspect
 import torch
 from IPython.display import HTML
 
+from phi_lab import sampling
 from phi_lab.core import stats
 from phi_lab.core.files import read_rows
-from phi_lab.lab import Lab, checks, pictures, tables, widgets
+from phi_lab.core.formatting import percent
+from phi_lab.core.paths import SHIPPED
+from phi_lab.lab import Lab, checks, fast_path, pictures, probes, tables, widgets
 from phi_lab.lab import reward_hacking as pages
+from phi_lab.model import checkpoints
 from phi_lab.pipeline import reward_hacking
+from phi_lab.problems import arithmetic
 from phi_lab.report import figures
-from phi_lab.stages import grpo
+from phi_lab.stages import grpo, minimal_grpo, minimal_ppo
 
 lab = Lab()
-config = lab.config.grpo
+config, in_lab = lab.config.grpo, lab.config.profile == "lab"
 print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.group_size} answers")
 print(f"learning rate {config.learning_rate}")
 
@@ -36,7 +45,10 @@ print(f"learning rate {config.learning_rate}")
 #
 # $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens; the sums run over the answers with an
 # advantage. Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term
-# (whether the paper has one is unknown [U]). The optimizer is Muon again.
+# (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
+#
+# The questions have three to six operations. Six are beyond what any answer of the teacher covers: what improves there
+# was not imitated.
 #
 # The paper's first attempt failed for three reasons [S], and the authors added a device against each [S2]:
 #
@@ -115,15 +127,138 @@ for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", bal
     print(f"{name}, sum of |advantage| without a difference: {function(same, torch.Generator()).abs().sum():.1f}")
 
 # %% [markdown]
-# ## Training
+# ## GRPO in one sitting
 #
-# Prompts are chosen before the first step, by difficulty and by length. One answer is sampled to each candidate prompt;
-# if it is wrong, three more. Of the prompts with at least one right answer and at most half of them right, the 60 %
-# whose answers are most alike in length are used.
+# Sample, verify, advantage, log-probabilities, clipped loss, step: all of GRPO, with your advantages. It trains a copy
+# of the shipped mid-trained model, for less than a minute. `collect` does the first three: it returns the answers as
+# token ids with a mask (1 where a token was sampled), the log-probabilities under the model that sampled them, and your
+# advantages. The temperature divides the logits in the loss, too: answers were drawn from *that* distribution, and at
+# another temperature no ratio would be 1 although the model is the same.
+
+
+# %%
+def train_here(model, problems, steps, prompts=16, size=8, heat=1.0, epsilon=0.2, rate=3e-4):
+    """Train `model` in place on its own answers; returns a row a step."""
+    optimizer, rows = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
+    for step in range(steps):
+        asked = [problems[(step * prompts + i) % len(problems)] for i in range(prompts)]
+        params = sampling.SamplingParams(n=size, temperature=heat, max_tokens=config.max_new_tokens, seed=step)
+        batch, rewards = minimal_grpo.collect(model, tokenizer, asked, params, grpo.verified, balanced)
+        kept = batch.advantages[:, 0] != 0  # the other answers have no gradient, only cost
+        rows.append({"step": step + 1, "reward": rewards.mean().item(), "kept": kept.float().mean().item()})
+        if not kept.any():
+            continue
+        ids, mask, old, advantages = (
+            each[kept] for each in (batch.ids, batch.mask, batch.old, batch.advantages)
+        )
+        new = minimal_grpo.token_logprobs(model, ids, heat)
+        ratio = (new - old).exp()
+        losses = -torch.min(ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages)
+        loss = (losses * mask).sum() / mask.sum()  # the mean over tokens: long answers count more
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()  # the policy changes here, and nowhere else
+    return rows
+
+
+# %%
+small, tokenizer = checkpoints.load(SHIPPED / "mid"), checkpoints.load_tokenizer()  # the tiny model, at every scale
+problems = arithmetic.sample_problems(256, seed=lab.seed + 71_000, levels=arithmetic.HARD_LEVELS)
+rows = train_here(small, problems, steps=8, prompts=16) if in_lab else train_here(small, problems, steps=2, prompts=4)
+pictures.curves(rows, {"reward": "mean reward", "kept": "share with an advantage"}, "GRPO on this page", "")
+
+# %% [markdown]
+# So few steps of other questions each jump by chance; the stage below trains longer.
+#
+# **Why does a ratio of 1 have a gradient?** On answers that were just sampled every ratio is exp(0) = 1, and the loss
+# is minus the mean advantage, whatever the tokens are. But `old` is a constant and `new` is not: the derivative of
+# exp(new − old) is exp(new − old) times the gradient of log π. At ratio 1 that is the gradient of log π itself, times
+# the advantage. A loss is a number whose *gradient* is wanted; its value says little.
+#
+# **Is the fast path the same?** The stage takes TRL's loss. On one batch of fresh answers:
+
+# %%
+params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=config.max_new_tokens, seed=99)
+batch, rewards = minimal_grpo.collect(
+    small, tokenizer, problems[-4:], params, grpo.verified, grpo.group_normalised
+)
+loss = minimal_grpo.policy_loss(small, batch, 1.0)
+small.zero_grad()
+loss.backward()
+norm = sum(weight.grad.square().sum() for weight in small.parameters()).sqrt()
+with torch.no_grad():
+    ratios = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[batch.mask == 1]
+print(f"ratios from {ratios.min():.4f} to {ratios.max():.4f}; norm of the gradient {norm:.2f}")
+fast = fast_path.grpo_loss(small, tokenizer, batch, 1.0)
+print(f"loss of this page {loss.item():.6f}, of TRL {fast:.6f}, difference {abs(loss.item() - fast):.1e}")
+
+# %% [markdown]
+# ## PPO's critic beside GRPO's group
+#
+# An advantage is reward minus a *baseline*: better than what? GRPO measures its baseline, the mean of the group. PPO
+# learns one: a *critic*, a second network that predicts the reward from the tokens up to now. Any baseline that does
+# not depend on the token leaves the gradient's mean as it is; a good one takes away variance. Both on the same answers,
+# while the critic learns and the policy stays as it is:
+
+# %%
+size = {"steps": 8, "prompts_per_step": 12} if in_lab else {"steps": 2, "prompts_per_step": 4}
+rows = minimal_ppo.compare(
+    checkpoints.load(SHIPPED / "mid"), tokenizer, problems, **size, max_new_tokens=config.max_new_tokens,
+    on_step=lambda row: None,
+)
+names = {"reward_variance": "reward", "group_variance": "reward − the group's mean", "critic_variance": "− the critic"}
+pictures.curves(rows, names, "Variance of the advantage over sampled tokens", "")
+
+# %%
+seconds = {name: sum(row[f"{name}_seconds"] for row in rows) for name in ("sampling", "group", "critic")}
+for name, title in (("group", "the means of the groups"), ("critic", "asking and training the critic")):
+    print(f"{title}: {percent(seconds[name] / seconds['sampling'])} of the time of sampling")
+
+# %% [markdown]
+# A group knows at once how hard a question is, and pays for it by sampling it eight times. A critic has to learn that,
+# costs a second model, and gives each token a baseline of its own from a single answer.
+#
+# ## Probes: is it the loop or the model?
+#
+# "My reward is flat" has many causes. Before one blames the model, one gives the loop rewards whose effect is known:
+# each probe trains a copy of the base for a moment to answer one question with random digits, and then rewards
+# something simple. What each must show stands in the table; a loop that fails one is wrong.
+
+# %%
+base, few = checkpoints.load(SHIPPED / "base"), {} if in_lab else {"steps": 2}
+norms = probes.constant_reward(base, tokenizer)
+one = probes.one_token(base, tokenizer, **few)
+long = probes.length(base, tokenizer, **few)
+carry = probes.carry(base, tokenizer, **few)
+lines = [
+    ("the same for all", "no gradient", f"norm {norms['with baseline']:.2f}; without baseline "
+     f"{norms['without baseline']:.2f}"),
+    ("for a 7 in the answer", "learned", f"reward {one[0]['reward']:+.2f}, then {one[-1]['reward']:+.2f}"),
+    ("for length", "length moves", f"{long[0]['mean_length']:.1f} tokens, then {long[-1]['mean_length']:.1f}"),
+    ("for 15 = 7+8, both digits", "learned", f"{percent(carry['before'])} right, then "
+     f"{percent(carry['credit for all tokens'])}"),
+    ("the same, credit for the last digit only", "the carry is not", percent(carry["credit for the last token"])),
+]
+HTML(tables.table("In `smoke` probes train for two steps only.", ("reward", "must be", "seen"), lines))
+
+# %% [markdown]
+# A fifth probe takes longer, and is one of the published rivals: a reward that is a *coin's* (`grpo-coin`). It says
+# nothing, so a gain under it is none of the verifier's. A lucky seed can look like one; the chains below show what
+# remains over many.
+#
+# ## Training: the same, longer
+#
+# `lab.stage("grpo")` is the loop above with Muon, your schedule of temperatures, more steps, and a choice of prompts
+# before the first step. One answer is sampled to each candidate prompt; if it is wrong, three more. Of the prompts with
+# at least one right answer and at most half of them right, the 60 % whose answers are most alike in length are used.
 
 # %%
 result = lab.stage("grpo", advantage=balanced, temperature=schedule)
 figures.rl_curves(result.metrics)
+
+# %%
+lab.doctor("grpo")
 
 # %%
 steps = [row for row in result.metrics if "zero_variance_share" in row]
@@ -155,8 +290,12 @@ print("this is one seed: it describes two models and does not prove a recipe")
 # %% [markdown]
 # ## On other seeds
 #
-# GRPO has two controls here, both for the same compute: Rollout DPO continued, which ruins the model when it trains for
-# that long, and the model after Rollout DPO trained further on SFT's data. The second is harder to beat.
+# Differences on `hard` in points over the published chains. GRPO has three rivals, each for its compute with all
+# sampling counted. *Rejection fine-tuning* (`grpo-rft`) samples as GRPO does and fine-tunes on its own right answers to
+# questions that it mostly fails, in rounds: does it take the wrong answers? *Fresh answers of the teacher*
+# (`grpo-sft`): does it take its own? *A coin as reward* (`grpo-coin`): does it take the verifier?
+# `lab.control("grpo-rft")` trains one here. Look at T = 0.3, greedy answers and pass@8 beside: what only T = 0.6 gains,
+# a cooler sampler would gain as well.
 
 # %%
 lab.gains("grpo")
@@ -171,8 +310,8 @@ lab.gains("grpo")
 print(inspect.getsource(reward_hacking.sloppy))
 
 # %% [markdown]
-# Two runs of plain GRPO start from the base, which answers in a box without thinking, and is right on few questions of
-# three or four operations. They differ in the reward only: the sloppy verifier, or the strict one of this course.
+# Two runs of plain GRPO start from the base, which answers in a box without thinking. They differ in the reward only:
+# the sloppy verifier, or the strict one of this course.
 #
 # **Predict first.** Which answer would you give to every question if you were paid by `sloppy`? Does a model that
 # answers so still solve `easy`, on which it was not trained?
@@ -204,13 +343,14 @@ HTML(pages.table(published))
 # %% [markdown]
 # ## What to remember
 #
+# - The policy changes in one line; everything before it decides which of its own answers become more likely.
 # - A group without a difference gives no gradient. The choice of prompts and rebalancing address that. The falling
-#   temperature works against it: as the model gets better and more certain, fewer groups are mixed and fewer answers
-#   have an advantage (above). So most of the learning happens early.
+#   temperature works against it: a model that is more certain gives fewer mixed groups.
 # - If as many right as wrong answers are kept, the group's mean reward is 0 and its standard deviation 1, so GRPO's
 #   formula gives advantages of plus and minus one [I] (0.94 in the table, where it divides by n − 1 instead of n).
-# - Training on more of the teacher's answers for the same compute improves accuracy nearly as much: GRPO is ahead on
-#   four of the six published chains, which may be chance. But GRPO needs no teacher.
+# - A gain counts against what the same compute would have bought otherwise. Unlike fresh answers of a teacher, GRPO and
+#   rejection fine-tuning need no teacher, only a verifier.
+# - Test a loop with a reward whose effect you know before you trust it with one that you do not.
 # - A policy learns the verifier, not the task. Its own reward cannot show that it is hacked; a second judgement of the
 #   same answers can, and so can reading them.
 # - The paper measured the three devices and RL together (+7.5 AIME, +1.0 MATH-500 [S2]). How much each device adds is
@@ -221,5 +361,18 @@ HTML(pages.table(published))
 # 1. Dropping prompts above 50 % moves training to hard questions. What may that do to `easy`?
 # 2. The choice by length drops prompts that have both a short and a long solution. What is lost?
 # 3. Why must the log-probabilities be computed at the temperature at which the answers were sampled?
+#
+# <details><summary>Answers</summary>
+#
+# **1.** Nothing keeps `easy` where it was: no easy question is trained on. It may fall if the weights that it needs are
+# moved, or rise if steps that both share get better. So it is measured.
+#
+# **2.** Questions where the model has found a shorter way beside its long one: exactly those from which it could learn
+# to be brief. What is gained: where answers are alike in length, length is not what the advantages teach.
+#
+# **3.** They are the probabilities with which the tokens were drawn. At another temperature the ratio of new to old is
+# not 1 for the unchanged model: the gradient would be weighted, and clipped, for a difference that does not exist.
+#
+# </details>
 #
 # Next: [06, the report card](06_report_card.ipynb)

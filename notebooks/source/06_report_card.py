@@ -6,6 +6,11 @@
 #
 # **Time**: about 25 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores, after the other notebooks. Alone
 # it measures all five stages first, which takes three minutes longer.
+#
+# **Before**: notebooks 00 to 05; this page only reads what they left.
+#
+# **Afterwards** you can compare two models on the same problems, test over chains instead of problems, and say what a
+# comparison would have shown if there had been something to show.
 
 # %%
 from IPython.display import HTML
@@ -28,9 +33,12 @@ lab.ladder()
 # %% [markdown]
 # ## The numbers
 #
-# Answers are sampled at T = 0.6: four to each problem of `hard`, one to each of the others. Intervals are Wilson's at
-# 95 %; where a problem was answered more than once they use the effective number of samples. The last column, pass@k,
-# is the chance that at least one of k sampled answers is right, on the first 200 problems and without an interval.
+# Answers are sampled at T = 0.6: several to each problem of `hard`, one to each of the others. Intervals are Wilson's
+# at 95 %; where a problem was answered more than once they use the effective number of samples. The columns on the
+# right ask what kind of gain it is. If greedy answers and T = 0.3 gain as much, the model knows more; if only T = 0.6
+# does, it became more certain of what it knew. pass@k is the chance that at least one of k sampled answers is right, on
+# the first problems only and without an interval: if it stays while accuracy rises, right answers became more frequent,
+# not possible.
 
 # %%
 rows = [row for row in lab.ladder_rows() if row["arm"] in ("main", SHIPPED_START)]
@@ -43,12 +51,12 @@ def cell(stage, benchmark, kind="sampled"):
 
 
 lines = [
-    (lab.name(stage), *(cell(stage, name) for name in BENCHMARKS), cell(stage, "hard", "greedy"),
-     percent(ladder[stage, "hard", "pass"]["pass_at_k"]))
+    (lab.name(stage), *(cell(stage, name) for name in BENCHMARKS), cell(stage, "hard", "cool"),
+     cell(stage, "hard", "greedy"), percent(ladder[stage, "hard", "pass"]["pass_at_k"]))
     for stage in dict.fromkeys(name for name, *_ in ladder)
 ]
 k = ladder["base", "hard", "pass"]["k"]
-HTML(tables.table("", ("stage", *BENCHMARKS, "hard, greedy", f"hard, pass@{k}"), lines))
+HTML(tables.table("", ("stage", *BENCHMARKS, "hard, T = 0.3", "hard, greedy", f"hard, pass@{k}"), lines))
 
 # %% [markdown]
 # ## Exercise: what changed?
@@ -110,12 +118,14 @@ change = stats.paired_t(*halves)
 print(f"GRPO over GRPO: {100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]")
 
 # %% [markdown]
-# ## Independent chains
+# ## Chains
 #
-# To cover seeds one has to run several, each from distillation to GRPO, with a control for every stage: the stage
-# before, trained further for the same compute. GRPO has a second control, the same model trained further on SFT's data,
-# because Rollout DPO continued for that long ruins the model. A chain is *one* observation, so the t-test below has as
-# many observations as there are chains. The chains come with the course (`phi-lab experiment ladder` makes more).
+# To cover seeds one has to run several, each from distillation to GRPO, with *rivals* for every stage: what else the
+# same compute would have bought from the same start, all sampling counted. A chain is *one* observation, so the t-test
+# below has as many observations as there are chains. Holm's method corrects for all comparisons of the table together,
+# and beside each stands the smallest difference that it would have shown: "no difference shown" means little where that
+# is large. Chains share base and teacher, so they are independent from distillation on. They come with the course
+# (`phi-lab experiment ladder` makes more).
 
 # %%
 lab.replications()
@@ -150,6 +160,14 @@ head = ("stage", "model", "seconds", "tokens trained on")
 HTML(tables.table(f"The cost of training, without that of measuring{shipped}.", head, lines))
 
 # %% [markdown]
+# ## The doctor, once more
+#
+# What it finds in each stage of this run.
+
+# %%
+HTML("".join(f"<h4>{STAGE_TITLES[stage]}</h4>{lab.doctor(stage).data}" for stage in STAGES[1:]))
+
+# %% [markdown]
 # ## The report
 #
 # The report shows the whole run on one page, in a file that needs only a browser.
@@ -166,10 +184,10 @@ print("written:", lab.write_report())
 #
 # ## What to remember
 #
-# - Which stages help? Over the six published chains mid-training, SFT and GRPO improve on the stage before. A gain of
-#   Rollout DPO is not shown. SFT beats its control clearly. GRPO's first control is ruined, and its second, trained
-#   further on SFT's data, is nearly as good as GRPO. Your run is one more chain, and may look different.
-# - `transfer` fell where the paper's GPQA rose. That part of the ladder does not have the paper's shape.
+# - Which stages help, in the published chains: see the figure and the table of differences. A stage has earned its rung
+#   where it is above the stage before *and* above each of its rivals. Your run is one more chain, and may look
+#   different.
+# - `transfer` has to be read beside `hard`: what is gained on one may have been paid for with the other.
 # - Look at how many problems were gained and lost, not at the difference alone.
 # - An interval over problems does not cover seeds, and a run is one seed.
 # - "No difference shown" is a result.
@@ -178,6 +196,19 @@ print("written:", lab.write_report())
 #
 # 1. Which gain of *this* run would you bet on to come back with another seed, and how much?
 # 2. pass@k can stay the same while accuracy rises. What has the model learned then?
-# 3. You measured `hard` nine times in this course. What should you do before you publish a number on it?
+# 3. You measured `hard` many times in this course. What should you do before you publish a number on it?
+#
+# <details><summary>Answers</summary>
+#
+# **1.** One that is large beside the spread of the chains, and no more than their mean: this run was not chosen for
+# being typical, and a gain that stands out on one seed is usually smaller on the next.
+#
+# **2.** To give more often an answer that it could give before: sampling got sharper, and no new problem became
+# solvable within k samples.
+#
+# **3.** Measure once more on problems that no decision has seen. Whoever looks at a benchmark between decisions chooses
+# by it, and its number becomes too good. So settings of this course were chosen on validation problems and other seeds.
+#
+# </details>
 #
 # Next: [07, scaling up](07_scaling_up.ipynb)

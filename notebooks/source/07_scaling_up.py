@@ -6,6 +6,11 @@
 #
 # **Time**: about 20 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
 #
+# **Before**: notebook 02 for what a stage is; nothing here needs a GPU.
+#
+# **Afterwards** you can count a model's parameters from its configuration, estimate the hours, memory and money of a
+# training run, and say what an adapter saves and what it does not.
+#
 # **What has been tried:** at the GPU scales (`lora`, `qlora`, `full`) all stages have run with the tiny model on a CPU,
 # in the tests. With Phi-4-mini only the speed and memory of training were measured, on one GPU (docs/performance.md);
 # no stage was trained to its end.
@@ -37,11 +42,10 @@ except UserError as error:
 # "unknown" that no source gives the paper's value. The marks are explained in notebook 00, sections are those of arXiv
 # 2504.21233 by our notes, and K is read as 1,024 [I].
 #
-# Three things are not in the table. Mid-training packs its rows and SFT does not, here and in the paper. With
-# `patience` the learning rate is constant until the validation loss stops improving, and then falls over
-# `cooldown_steps`; so mid-training ignores `lr_schedule` and `warmup_ratio` here, and `steps` is a limit. And ten
-# million rollouts to 1.6 million questions are about six each: public sets that came with R1's answers were used as
-# they were, so not every question has eight [I].
+# Three things are not in the table. Mid-training packs its rows and SFT does not, here and in the paper. Where `epochs`
+# is not 0 it says how long training is, and `steps` is a limit; the rate `warmup_stable_decay` is constant until the
+# last `decay_ratio` of the steps, in which it falls to zero. And ten million rollouts to 1.6 million questions are
+# about six each: public sets that came with R1's answers were used as they were, so not every question has eight [I].
 
 # %%
 TITLES = {
@@ -203,5 +207,20 @@ HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 # 2. The paper's learning rate is 1e-5, ours hundreds of times that (table above). Name two reasons. (One is the
 #    optimizer.)
 # 3. Where would QLoRA's rounding hurt first: mid-training, or RL?
+#
+# <details><summary>Answers</summary>
+#
+# **1.** The weights take 3.8 billion times two bytes, about 7.2 GiB in BF16. In the 67 GiB that are left of 74.5
+# GiB (80 GB), about 21 such answers fit at once, if nothing else is needed.
+#
+# **2.** Size: with larger and more weights the same rate changes the output more, so large models take smaller rates.
+# Muon: its steps have all the same size, whatever the gradient's, and its rates are not comparable with AdamW's. Also,
+# ours starts from a model that has to learn nearly everything here, theirs from one that can answer.
+#
+# **3.** RL, probably: it works with log-probabilities of its own samples, and where the sampler rounds otherwise than
+# the trainer does, ratios are not 1 although the model is the same. Mid-training only needs a gradient of about the
+# right direction. It has not been measured here [U].
+#
+# </details>
 #
 # Next: [08, open questions](08_open_questions.ipynb)

@@ -5,6 +5,11 @@
 # measure them one by one.
 #
 # **Time**: about 55 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
+#
+# **Before**: the other pages, or at least 05 and 06.
+#
+# **Afterwards** you can turn a question about the recipe into an experiment with a control, and say beforehand which
+# result would answer it.
 
 # %%
 import torch
@@ -24,8 +29,8 @@ lab = Lab()
 #
 # | question | why it is open | what an experiment would compare |
 # |---|---|---|
-# | Is mid-training necessary? | small sets alone *hurt*: AIME 10.0 → 6.7, 3.0 [S] | with and without stage 1 |
-# | Near misses or random mistakes in DPO? | choice of wrong answers unknown [U] | likely under the student, random |
+# | Is mid-training necessary? | small sets alone *hurt*: AIME 10.0 → 6.7, 3.0 [S] | other sets than 03's |
+# | Whose mistakes, and which, in DPO? | choice of wrong answers unknown [U] | near misses, random, first wrong step |
 # | Annealed or fixed temperature? | no ablation found [I] | 1.0 → 0.6, fixed 1.0, fixed 0.6 |
 # | Which of the three RL devices carries the gain? | measured together only [I] | all eight combinations |
 # | Pack or not? | a rule, not a result [S2] | both packers in both stages |
@@ -33,8 +38,8 @@ lab = Lab()
 # | What is forgotten, what transfers? | GPQA rose in the paper [S2] | `transfer` after each stage |
 # | Is RL's instability capacity or optimization? | small models are *thought* fragile [S] | wider models, lower rates |
 #
-# None of these is answered in this release. Each is to become one file, one command and one figure, on at least six
-# seeds.
+# The published chains have arms for the first two (notebooks 03 and 04) and for `transfer`; the others are open here.
+# Each is to become one file, one command and one figure, on enough seeds to see the difference that you care about.
 #
 # ## A first experiment: does temperature mix groups?
 #
@@ -65,7 +70,7 @@ for temperature in (1.0, 0.6):
     spread = float((tokens.std(1) / tokens.mean(1)).mean())
     kept = float(((rewards > 0).any(1) & ((rewards > 0).float().mean(1) <= 0.5)).float().mean())
     lines.append((temperature, percent(right), percent_interval(share, low, high), f"{spread:.2f}", percent(kept)))
-HTML(tables.table(f"{prompts} training questions with 3 and 4 operations, 8 answers each, the model after Rollout DPO.",
+HTML(tables.table(f"{prompts} training questions with 3 to 6 operations, 8 answers each, the model after Rollout DPO.",
                   ("temperature", "right", "groups with both", "spread of lengths in a group", "kept by rebalancing"),
                   lines))
 
@@ -124,5 +129,19 @@ figures.ladder([row for row in lab.ladder_rows() if (row["stage"], row["arm"]) i
 # 1. Which row of the table would you run first, and what result would surprise you?
 # 2. How many seeds would you need to see a difference of three points?
 # 3. Which claim of this course do you trust least, and how would you check it?
+#
+# <details><summary>Answers</summary>
+#
+# **1.** There is no right one. A good answer names a result that you do *not* expect, because only then can the
+# experiment teach you something, and the control without which nobody would believe it.
+#
+# **2.** It depends on how much one chain differs from the next: with a standard deviation s of the paired difference,
+# a difference d shows with 80 % power at about n = (2.8 s / d)² chains, and a few more where n is small. The table of
+# notebook 06 turns it around: the smallest d that its chains would have shown.
+#
+# **3.** Start from its rows: every number of this course comes from a file in `data/` or from your own run folder.
+# Recompute it, look for the control that is missing, or run the chain on a seed that nobody has looked at.
+#
+# </details>
 #
 # Back to the [beginning](00_welcome.ipynb)

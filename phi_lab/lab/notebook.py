@@ -126,9 +126,11 @@ class Lab(RunViews):
         return list(shards.rows(folder, questions))
 
     def sample_groups(
-        self, stage: str, prompts: int, temperature: float, size: int = 8, levels: tuple[int, ...] = (3, 4)
+        self, stage: str, prompts: int, temperature: float, size: int = 8,
+        levels: tuple[int, ...] = arithmetic.HARD_LEVELS,
     ) -> list[list[dict]]:
-        """`size` sampled answers to each of `prompts` training questions: rows with completion, verdict and tokens.
+        """`size` sampled answers to each of `prompts` training questions: rows with completion, verdict, tokens, and
+        the `Problem`.
 
         levels: of the small world's questions; questions of another set are drawn from all of it.
         """
@@ -143,7 +145,7 @@ class Lab(RunViews):
         )
         sampling.release_engine()
         return [
-            with_verdicts([{"prompt": problem.prompt, "answer": problem.answer}] * size, group)
+            with_verdicts([{"prompt": problem.prompt, "answer": problem.answer, "problem": problem}] * size, group)
             for problem, group in zip(problems, groups, strict=True)
         ]
 

@@ -97,3 +97,16 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, unit:
         lowest, highest = min(row[2] for row in rows), max(row[3] for row in rows)
         axes.set_xlim(lowest - 0.05 * (highest - lowest), highest + 0.45 * (highest - lowest))
     return figure
+
+
+@rc_context(plot_style.RC_PARAMS)
+def curves(rows: Sequence[Mapping], names: Mapping[str, str], title: str, unit: str) -> plot_style.Figure:
+    """One line over "step" for each metric of a loop's `rows`; `names` maps a metric to its label, `unit` is of all."""
+    figure, ((axes,),) = plot_style.panels(1, 1, (8, 3.2))
+    for (key, label), colour, marker in zip(names.items(), plot_style.SERIES, "os^Dv", strict=False):
+        points = plot_style.series(rows, key)
+        axes.plot(*points, color=colour, marker=marker, markersize=4, label=label)
+    axes.set(xlabel="step", ylabel=unit)
+    axes.set_title(title)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure

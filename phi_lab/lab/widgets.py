@@ -20,6 +20,7 @@ from phi_lab.distill.funnel import Funnel, Rules
 from phi_lab.lab import tables
 from phi_lab.model import chat
 from phi_lab.pipeline import plan
+from phi_lab.problems import arithmetic
 from phi_lab.report import figures
 from phi_lab.report.html import text
 from phi_lab.report.plot_style import VERDICTS, Figure
@@ -94,21 +95,21 @@ def filtered(rows: Sequence[dict], rules: Rules) -> tuple[dict, list[dict]]:
     return funnel.report(), kept
 
 
-def limits_table(rows: Sequence[dict], limits: Sequence[int] = (250, 150, 100, 70)) -> str:
+def limits_table(rows: Sequence[dict], limits: Sequence[int] = (300, 200, 150, 100)) -> str:
     """How many right rollouts and questions a limit on an answer's length leaves, and how many of those are hard."""
     lines = []
     for limit in limits:
         _, kept = filtered(rows, Rules(max_tokens=limit))
         levels = Counter({row["id"]: row["level"] for row in kept}.values())
-        hard = sum(levels[level] for level in (3, 4)) / max(1, levels.total())
+        hard = sum(levels[level] for level in arithmetic.HARD_LEVELS) / max(1, levels.total())
         lines.append((limit, f"{len(kept):,}", f"{levels.total():,}", percent(hard)))
-    head = ("tokens at most", "right rollouts left", "questions left", "of them with 3 or 4 operations")
+    head = ("tokens at most", "right rollouts left", "questions left", "of them with 3 or more operations")
     return tables.table("", head, lines)
 
 
 def filters(rows: Sequence[dict]) -> ipywidgets.Widget:
     """Move the limits of length, similarity and pass rate, and watch the funnel."""
-    max_tokens = ipywidgets.IntSlider(250, 20, 250, 10, description="tokens at most", **SLOW)
+    max_tokens = ipywidgets.IntSlider(300, 20, 300, 10, description="tokens at most", **SLOW)
     threshold = ipywidgets.FloatSlider(1.0, min=0.3, max=1.0, step=0.05, description="alike at most", **SLOW)
     pass_rate = ipywidgets.FloatRangeSlider(value=(0.0, 1.0), min=0.0, max=1.0, step=0.125, description="pass rate",
                                             **SLOW)

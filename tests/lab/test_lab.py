@@ -137,6 +137,9 @@ def test_the_pictures_draw():
     everything = pictures.student_likelihood({"a": [-1.0, -900.0]}, -float("inf"))
     assert everything.axes[0].get_title(loc="left") == "a: 2, all of which are used" and everything._repr_png_()
     assert pictures.intervals([("x", 1.0, 0.5, 2.0)], "gain")._repr_png_()
+    rows = [{"step": 1, "a": 0.5, "b": 2.0}, {"step": 2, "a": 0.75}]  # a step may lack a metric
+    (axes,) = pictures.curves(rows, {"a": "first", "b": "second"}, "title", "nats").axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.75], [2.0]] and axes.get_ylabel() == "nats"
 
 
 def test_the_style_of_an_answer():

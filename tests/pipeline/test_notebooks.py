@@ -84,14 +84,22 @@ def test_outputs_are_clean(page):
 def test_every_part_is_there(name, page):
     text, code = prose(page), "\n".join(notebooks.code(page))
     assert page.cells[0].source.startswith("# ")
-    assert text.count("**Claim.**") == 1 and notebooks.TIME.search(text)
+    for once in ("**Claim.**", "**Before**:", "**Afterwards** you can ", "<details><summary>Answers</summary>"):
+        assert text.count(once) == 1, once
+    assert notebooks.TIME.search(page.cells[0].source)
     remember, questions = text.index("## What to remember"), text.index("## Three questions")
     assert remember < questions and re.findall(r"(?m)^(\d)\. ", text[questions:]) == ["1", "2", "3"]
-    assert re.search(r"(Next|Back).*\.ipynb\)", text[questions:])
+    assert re.findall(r"(?m)^\*\*(\d)\.\*\* ", text[text.index("<details>") :]) == ["1", "2", "3"]
+    assert text.count("</details>") == 1 and re.search(r"(Next|Back).*\.ipynb\)", text[text.index("</details>") :])
     assert "before_after(" in code or "side_by_side(" in code, "the ten problems before and after"
     assert "return NotImplemented" in code and "checks." in code
     if name in STAGE:
         assert f'lab.stage("{STAGE[name]}"' in code and "lab.measure(" in code and "lab.ladder(" in code
+        loop, stage = code.index("optimizer.step()"), code.index(f'lab.stage("{STAGE[name]}"')
+        assert loop < code.index("of the fast path" if "of the fast path" in code else "of TRL") < stage, (
+            "the loop is on the page, then beside the fast path, and then the stage is the same, longer"
+        )
+        assert stage < code.index(f'lab.doctor("{STAGE[name]}")')
     for target in re.findall(r"\]\((\d\d_\w+)\.ipynb\)", text):
         assert target in NAMES
 
