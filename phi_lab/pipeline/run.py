@@ -11,7 +11,6 @@ a start is measured as well (rows of the arm "shipped" in ladder.json): the stag
 
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ import torch
 from phi_lab import __version__
 from phi_lab.config import presets
 from phi_lab.config.schema import RunConfig, global_batch_size, read_config
-from phi_lab.core import paths
+from phi_lab.core.code_state import code_state
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
 from phi_lab.core.locks import belongs_to_a_process, locked
@@ -146,16 +145,7 @@ def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:
         raise UserError(f"less than {needed_mb:,} MB free for {out}: make room or choose another --out")
     write_json(run.config, {
         "scale": config.scale, "profile": config.profile, **manifest,
-        "phi_lab": __version__, "git_commit": _commit(), "python": platform.python_version(),
+        "phi_lab": __version__, "git_commit": code_state()["commit"], "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES}, "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     })
-
-
-def _commit() -> str | None:
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
