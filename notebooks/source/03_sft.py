@@ -114,11 +114,11 @@ for stage in steps:
 # %% [markdown]
 # ## Is it the choice, or only more training?
 #
-# The *control* is mid-training continued: the same packed rows of all right answers, the same compute as fine-tuning,
-# and fine-tuning's learning rate, which falls to zero. It shows what more training alone would have reached.
+# The *control* starts where fine-tuning started and is fine-tuned likewise: the same learning rate, which falls to zero,
+# and the same compute, on right answers drawn at random. It shows what more training alone would have reached.
 
 # %%
-lab.control("sft")
+lab.control("sft-control")
 lines = []
 for model, title in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
     cells = [

@@ -23,7 +23,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--first-seed", "--first", dest="first_seed", type=seed, default=0, metavar="SEED",
                         help="seed of the first one, where --seeds says how many")
     parser.add_argument("--jobs", type=at_least(1), default=1, metavar="N",
-                        help="chains side by side, one thread each; each takes about 1.5 GB of memory")
+                        help="chains side by side, one thread each")
     parser.add_argument("--arms", default=None, metavar="A,B", help="only these controls (default: all)")
     parser.add_argument("--without-controls", action="store_true", help="the stages alone")
     parser.add_argument("--profile", default="lab", help="smoke or lab; a chain is a whole run and its controls")

@@ -21,7 +21,7 @@ from phi_lab.lab.answers import with_verdicts
 from phi_lab.lab.environment import display_path
 from phi_lab.lab.views import RunViews
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import arms, experiment, launch, measure, run, run_data, stage_runner
+from phi_lab.pipeline import arms, controls, launch, measure, run, run_data, stage_runner
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
@@ -106,10 +106,10 @@ class Lab(RunViews):
         self._free_gpu()
         arms.run_on_policy_dpo(self.run, self.config, self.seed)
 
-    def control(self, stage: str) -> None:
-        """Train and measure the control of a stage: the stage before, continued at equal compute."""
+    def control(self, name: str) -> None:
+        """Train and measure a rival of a stage at equal compute: one of `controls.ARMS`, such as "sft-control"."""
         self._free_gpu()
-        experiment.control(stage, self.run, self.config, self.seed)
+        controls.control(name, self.run, self.config, self.seed)
 
     def script_rollouts(self, questions: int) -> list[dict]:
         """Verified rollouts of the script that writes worked solutions, to the run's first questions.

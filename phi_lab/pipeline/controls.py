@@ -30,6 +30,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
+from phi_lab.pipeline import launch
 from phi_lab.pipeline.arms import run_arm
 from phi_lab.pipeline.run_data import grpo_problems, training_data
 from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
@@ -186,10 +187,11 @@ def control(
 ) -> None:
     """Train and measure one of `ARMS` in a run that has the stage which it rivals, unless that is done.
 
-    Raises UserError for an unknown name, and for a run that lacks the stage.
+    Raises UserError for an unknown name, for a run that lacks the stage, and for several GPUs.
     """
     if name not in ARMS:
         raise UserError(f"unknown control {name!r}: choose one of {', '.join(ARMS)}")
+    launch.require_one_gpu()
     stage, _, arm = name.partition("-")
     result = finished_result(run.stage(stage))
     if not result:

@@ -36,7 +36,7 @@ from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest
 from phi_lab.core.locks import locked
 from phi_lab.core.progress import QUIET
 from phi_lab.core.run_folder import RunFolder, arm_name
-from phi_lab.pipeline import controls
+from phi_lab.pipeline import controls, launch
 from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.run import PACKAGES, open_run
 from phi_lab.pipeline.stage_runner import finished_result, run_stage
@@ -71,10 +71,11 @@ def chain(out: Path, seed: int, *, profile: str = "lab", arms: Sequence[str] = t
           ) -> Path:
     """Train and measure one chain with its controls in `out/seed-N`; returns the file of its rows, one a rung.
 
-    Raises UserError as `run.open_run`, `run_stage` and `controls.control` do.
+    Raises UserError as `run.open_run`, `run_stage` and `controls.control` do, and for several GPUs.
     """
     names, config, run = rungs(arms), chain_config(profile), RunFolder(out / f"seed-{seed}")
-    path, code = run.path / "rungs.jsonl", code_state()
+    path, code = _path(out, seed), code_state()
+    launch.require_one_gpu()
     ensure_same_manifest(out / "config.json", {"config": config.row()}, REDO, read_config)
     with locked(run.path):
         open_run(run, config, seed)
@@ -154,6 +155,7 @@ def ladder(
     and at the end, with its error line, for a chain that failed.
     """
     names = rungs(arms)
+    launch.require_one_gpu()
     with locked(out):
         ensure_same_manifest(out / "config.json", {"config": chain_config(profile).row()}, REDO, read_config)
         waiting = [seed for seed in seeds if not set(names) <= {row["name"] for row in _rows(_path(out, seed))}]
