@@ -116,7 +116,9 @@ def test_pretraining_goes_on_as_long_as_mid_training_took(rung, monkeypatch, tmp
     assert (config.learning_rate, config.lr_schedule) == (mid.learning_rate, mid.lr_schedule)
 
 
-@pytest.mark.parametrize(("control", "rounds", "teacher"), [("grpo-rft", controls.ROUNDS, False), ("grpo-sft", 1, True)])
+@pytest.mark.parametrize(
+    ("control", "rounds", "teacher"), [("grpo-rft", controls.ROUNDS, False), ("grpo-sft", 1, True)]
+)
 def test_rejection_fine_tuning_asks_grpos_questions_within_its_compute(
     rung, monkeypatch, tmp_path, control, rounds, teacher
 ):
@@ -136,7 +138,8 @@ def test_a_coin_says_nothing_and_says_it_again():
     texts = [f"<think>{number}+1:{number + 1}.</think>\\boxed{{{number + 1}}}" for number in range(400)]
     answers = [str(number + 1 + number % 2) for number in range(400)]  # every other one is right
     rewards = controls.coin(3)(texts, answers)
-    assert set(rewards) == {1.0, -1.0} and rewards == controls.coin(3)(texts, answers) != controls.coin(4)(texts, answers)
+    assert set(rewards) == {1.0, -1.0}
+    assert rewards == controls.coin(3)(texts, answers) != controls.coin(4)(texts, answers)
     right = [value > 0 for value in grpo.verified(texts[:100], answers[:100])]
     assert sum(right) == 50
     for side in (0, 1):
