@@ -36,6 +36,9 @@ LAB = RunConfig(
     grpo=GRPOConfig(learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4000),
     evaluation=EvaluationConfig(problems=500),
 )
+# What is published is measured on every problem. A control is judged by its accuracy at T 0.6 and its greedy one.
+CHAIN_EVALUATION = replace(LAB.evaluation, problems=1000)
+CONTROL_EVALUATION = replace(CHAIN_EVALUATION, samples=2, cool_temperature=0.0, pass_problems=0)
 SMOKE = replace(
     LAB, profile="smoke",
     distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped_questions=1300),

@@ -24,7 +24,11 @@ def read_ladder(path: Path) -> list[dict]:
 
 
 def protocol(row: dict) -> str:
-    """How a row was measured: "sampled" (the ladder's own protocol), "greedy", or "pass" (pass@k)."""
+    """How a row was measured: "sampled" (the primary metric), "cool" (at a lower temperature), "greedy", or "pass"
+    (pass@k). Rows of release 0.1, which has no "cool", do not say it.
+    """
+    if "protocol" in row:
+        return row["protocol"]
     if row["pass_at_k"] is not None:
         return "pass"
     return "sampled" if row["temperature"] > 0 else "greedy"
