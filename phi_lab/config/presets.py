@@ -24,17 +24,24 @@ TEACHER = LanguageModelingConfig(
 )
 LAB = RunConfig(
     scale="cpu", profile="lab", model="phi-nano",
-    distillation=DistillationConfig(questions=2000, validation_questions=100, temperature=0.8),
-    mid=LanguageModelingConfig(
-        learning_rate=4e-3, batch_size=8, row_length=320, steps=1500, eval_steps=75, patience=2, cooldown_steps=75
+    distillation=DistillationConfig(
+        questions=1000, validation_questions=100, temperature=0.8, max_new_tokens=384
     ),
-    sft=LanguageModelingConfig(learning_rate=2e-3, batch_size=32, row_length=320, steps=160, documents=2048),
+    mid=LanguageModelingConfig(
+        learning_rate=4e-3, batch_size=8, row_length=384, steps=2000, epochs=5, lr_schedule="warmup_stable_decay",
+        warmup_ratio=0.02, replay_share=0.2, eval_steps=100,
+    ),
+    sft=LanguageModelingConfig(
+        learning_rate=2e-3, batch_size=32, row_length=384, steps=400, epochs=3, documents=1536, replay_share=0.1
+    ),
     dpo=DPOConfig(
         learning_rate=1.5e-4, batch_size=32, max_pairs=1280, on_policy_questions=320,
         hardware=HardwareConfig(micro_batch_size=4),
     ),
-    grpo=GRPOConfig(learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4000),
-    evaluation=EvaluationConfig(problems=500),
+    grpo=GRPOConfig(
+        learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=2400, max_new_tokens=384
+    ),
+    evaluation=EvaluationConfig(problems=500, max_new_tokens=384),
 )
 # What is published is measured on every problem. A control is judged by its accuracy at T 0.6 and its greedy one.
 CHAIN_EVALUATION = replace(LAB.evaluation, problems=1000)
@@ -42,11 +49,11 @@ CONTROL_EVALUATION = replace(CHAIN_EVALUATION, samples=2, cool_temperature=0.0, 
 SMOKE = replace(
     LAB, profile="smoke",
     distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped_questions=1300),
-    mid=replace(LAB.mid, steps=12, eval_steps=6, patience=2, cooldown_steps=3, learning_rate=2e-4),
+    mid=replace(LAB.mid, steps=12, eval_steps=6, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch_size=16),
     dpo=replace(LAB.dpo, max_pairs=48, batch_size=16, on_policy_questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
-    evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
+    evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4, max_new_tokens=384),
 )
 
 # On GPUs: Phi-4-mini. The paper's values (paper.py) are taken as they are at the scale "full". Where the paper's value
@@ -63,8 +70,8 @@ FULL = RunConfig(
         teacher_kind="traces", decontaminate_against=("math500", "aime24"),
     ),
     mid=LanguageModelingConfig(
-        learning_rate=1e-5, batch_size=128, row_length=16384, steps=71_500, eval_steps=1000, patience=2,
-        cooldown_steps=3500, muon=False, hardware=GPU,
+        learning_rate=1e-5, batch_size=128, row_length=16384, steps=71_500, epochs=5, eval_steps=1000,
+        lr_schedule="warmup_stable_decay", warmup_ratio=0.02, muon=False, hardware=GPU,
     ),
     sft=LanguageModelingConfig(
         learning_rate=1e-5, batch_size=128, row_length=20480, steps=7800, documents=200_000, muon=False, hardware=GPU
@@ -86,7 +93,7 @@ LORA = replace(
     FULL, scale="lora",
     distillation=replace(FULL.distillation, questions=10_000, validation_questions=200, max_new_tokens=4000),
     mid=replace(
-        FULL.mid, learning_rate=1e-4, batch_size=32, row_length=4096, steps=2000, eval_steps=200, cooldown_steps=200,
+        FULL.mid, learning_rate=1e-4, batch_size=32, row_length=4096, steps=2000, eval_steps=200,
         hardware=ONE_GPU,
     ),
     sft=replace(
@@ -133,7 +140,7 @@ def smoke(config: RunConfig) -> RunConfig:
     """A GPU scale's settings for a few steps on short rows: a test that everything runs, not how well it learns."""
     return replace(
         config, profile="smoke",
-        mid=replace(config.mid, batch_size=8, row_length=1024, steps=6, eval_steps=3, patience=2, cooldown_steps=2),
+        mid=replace(config.mid, batch_size=8, row_length=1024, steps=6, epochs=0, eval_steps=3),
         sft=replace(config.sft, batch_size=8, row_length=1024, steps=3, documents=24),
         dpo=replace(config.dpo, batch_size=8, max_pairs=16, max_tokens=1024),
         grpo=replace(config.grpo, steps=2, prompts_per_step=8, group_size=4, candidate_prompts=16, max_new_tokens=256),

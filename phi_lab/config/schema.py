@@ -40,21 +40,21 @@ LAPTOP = HardwareConfig()
 class LanguageModelingConfig:
     """A stage that trains on next-token prediction: base, mid-training or SFT.
 
-    With `patience` > 0 the learning rate is constant until `patience` evaluations in a row fail to improve the
-    validation loss by 0.005 nats; then it falls to zero over `cooldown_steps`, and the best weights are saved. `steps`
-    is then an upper limit, and `lr_schedule` and `warmup_ratio` are not used.
+    With `epochs` > 0 training ends after so many passes over its rows, or after `steps` if that is earlier.
     """
 
     learning_rate: float
     batch_size: int  # rows a step
     row_length: int  # tokens a packed row; the longest document when unpacked
     steps: int
+    epochs: float = 0.0  # passes over the rows; 0: `steps` alone count
     documents: int = 0  # how many to generate or select; 0: all
+    replay_share: float = 0.0  # of the tokens: fresh text of the small world's pretraining
     lr_schedule: str = "cosine"  # a name of transformers' SchedulerType
     warmup_ratio: float = 0.1  # share of the steps
+    decay_ratio: float = 0.2  # share of the steps in which "warmup_stable_decay" falls to zero, linearly
     eval_steps: int = 0  # steps between evaluations of the validation loss; 0: only at the end
-    patience: int = 0  # evaluations
-    cooldown_steps: int = 0
+    keep_best: bool = False  # save the weights of the lowest validation loss, not the last ones
     weight_decay: float = 0.01
     muon: bool = True  # Muon for weight matrices (stages/muon.py); else hardware.optimizer
     hardware: HardwareConfig = LAPTOP

@@ -80,7 +80,7 @@ class Workloads:
         return result.train_tokens / result.seconds
 
     def _fit(self, steps: int) -> TrainingResult:
-        config = replace(presets.LAB.mid, steps=steps, patience=0, eval_steps=0)
+        config = replace(presets.LAB.mid, steps=steps, epochs=0, replay_share=0.0, eval_steps=0)
         return _silent(lambda: lm_trainer.fit(
             checkpoints.load(SHIPPED / "mid"), self.tokenizer, self.documents, [], self.folder / "sft", config,
             pack=packing.pack_best_fit, packed=True, seed=0, title="ours",

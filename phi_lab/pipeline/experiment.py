@@ -101,7 +101,7 @@ def _continue(
         return base.continue_pretraining(start, folder, replace(presets.TEACHER, steps=steps), seed)
     if stage == "mid":
         steps = _steps(compute, config.mid.batch_size * config.mid.row_length)
-        plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, eval_steps=0, patience=0,
+        plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, eval_steps=0, epochs=0,
                        warmup_ratio=config.sft.warmup_ratio, learning_rate=config.sft.learning_rate)
         return mid_training.train(start, data.right, data.validation, folder, plan, seed=seed)
     if stage == "sft":

@@ -127,7 +127,7 @@ def grpo_problems(data: DataFolder, count: int, seed: int) -> list[Problem]:
     rows = [row for path in (data.right, data.wrong) for row in read_rows(path)]
     by_id = {row["id"]: row for row in rows if row["domain"] not in WORLD and "answer" in row}
     if not by_id:
-        return arithmetic.sample_problems(count, seed + 50_000)
+        return arithmetic.sample_problems(count, seed + 50_000, levels=arithmetic.HARD_LEVELS)
     chosen = [by_id[name] for name in random.Random(seed).sample(sorted(by_id), min(count, len(by_id)))]
     return [
         Problem(row["domain"], "text", row["level"], row["id"], row["prompt"], row["answer"]) for row in chosen

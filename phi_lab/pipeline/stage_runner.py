@@ -45,7 +45,7 @@ def run_stage(
     training_data(run, config, seed, log)
     if not launcher:
         return train_and_record(folder, lambda: _train(stage, run, start, config, seed, functions), log)
-    steps = None if stage == "dpo" else getattr(config, stage).steps
+    steps = None if stage == "dpo" or getattr(getattr(config, stage), "epochs", 0) else getattr(config, stage).steps
     launch.train(stage, run, launcher, steps, functions)
     result = finished_result(folder)
     log(f"{stage}: {result.seconds:.0f} s, {result.train_tokens:,} tokens")
@@ -60,7 +60,7 @@ def _run_base(run: RunFolder, seed: int, log: Callable[[str], None]) -> Training
         folder, lambda: base.train_base(folder.path, presets.BASE, seed), log)
     if not teacher.finished:
         train_and_record(
-            teacher, lambda: base.train_teacher(result.model, teacher.path, presets.TEACHER, seed), log)
+            teacher, lambda: base.train_teacher(teacher.path, presets.TEACHER, seed), log)
     return result
 
 

@@ -1,18 +1,19 @@
 """The seam to TRL's SFTTrainer: how base, mid-training and SFT train on documents."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.records import TrainingRow
 from phi_lab.model import checkpoints
-from phi_lab.stages import checkpointing, training
+from phi_lab.stages import checkpointing, pretraining_text, training
 from phi_lab.stages.checkpointing import ResumableTrainer
 from phi_lab.stages.muon import muon
 from phi_lab.stages.packing import (
@@ -26,18 +27,19 @@ from phi_lab.stages.packing import (
 )
 from phi_lab.stages.training import TrainingResult
 
-PLATEAU_THRESHOLD = 5e-3  # nats: at a constant rate the validation loss jumps by a few thousandths between evaluations
-
 
 def fit_rollouts(
     student: Path, rows: Sequence[TrainingRow], validation: Sequence[TrainingRow], out: Path,
     config: LanguageModelingConfig, *, pack: Pack, packed: bool, seed: int, title: str,
 ) -> TrainingResult:
-    """`fit` of the model in `student` on the completions of `rows`."""
+    """`fit` of the model in `student` on the completions of `rows`, and on replayed text of pretraining, if wanted."""
     tokenizer = checkpoints.load_tokenizer(student)
     documents, held_out = (
         [document(tokenizer, row["prompt"], row["completion"]) for row in side] for side in (rows, validation)
     )
+    if config.replay_share:
+        tokens = sum(len(ids) for ids, _ in documents) * config.replay_share / (1 - config.replay_share)
+        documents = [*documents, *pretraining_text.replay_documents(tokenizer, round(tokens), seed)]
     model = checkpoints.load(student, config.hardware)
     return fit(model, tokenizer, documents, held_out, out, config, pack=pack, packed=packed, seed=seed, title=title)
 
@@ -50,8 +52,7 @@ def fit(
     """Train `model` on rows of documents with TRL's SFTTrainer; the model is saved in `out/model`, a row a logged step
     in `out/metrics.jsonl`. packed: rows are padded to `config.row_length`, else to the longest of their batch.
 
-    With `config.patience` training ends after that many evaluations without a better validation loss and the cooldown
-    that follows them, and the best weights are saved. Raises UserError where no document fits into a row.
+    Raises UserError where no document fits into a row.
     """
     check_documents(documents, validation, config)
     pad, row_length = tokenizer.pad_token_id, config.row_length
@@ -61,20 +62,18 @@ def fit(
     if validation:
         rows = pack_best_fit([len(ids) for ids, _ in validation], row_length)
         held_out = rows_dataset(validation, rows, pad, row_length)
+    steps = count_steps(len(train), config)
     lengths = [len(ids) for ids in train["input_ids"]]
     recorder = training.MetricsRecorder(
-        out / "metrics.jsonl", config.steps, title, config.batch_size * (sum(lengths) / len(lengths))
+        out / "metrics.jsonl", steps, title, config.batch_size * (sum(lengths) / len(lengths))
     )
-    callbacks = [recorder]
-    if config.patience:
-        callbacks.append(Plateau(config.patience, PLATEAU_THRESHOLD, config.cooldown_steps))
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[: config.hardware.micro_batch_size]
     trainer = LanguageModelingTrainer(
         micro_batch_size=config.hardware.micro_batch_size, fused_lm_head=config.hardware.liger,
         longest_rows=[train[i] for i in longest],
-        model=model, args=trainer_arguments(config, out, seed, evaluate=bool(validation)), train_dataset=train,
-        eval_dataset=held_out, processing_class=tokenizer, data_collator=collate(pad), callbacks=callbacks,
+        model=model, args=trainer_arguments(config, out, steps, seed, evaluate=bool(validation)), train_dataset=train,
+        eval_dataset=held_out, processing_class=tokenizer, data_collator=collate(pad), callbacks=[recorder],
         optimizer_cls_and_kwargs=(muon, settings) if config.muon else None,
     )
     started = time.perf_counter()
@@ -86,9 +85,9 @@ def fit(
 def check_documents(
     documents: Sequence[Document], validation: Sequence[Document], config: LanguageModelingConfig
 ) -> None:
-    """Raises UserError where there is nothing to train on, or nothing to see a plateau on."""
-    if config.patience and not validation:
-        raise UserError("no validation documents are left, so nothing can tell when to stop: distil more questions")
+    """Raises UserError where there is nothing to train on, or nothing to find the best weights by."""
+    if config.keep_best and not validation:
+        raise UserError("no validation documents are left to find the best weights by: distil more questions")
     if not documents:
         raise UserError("no training documents are left: distil more questions, or loosen the filters")
     for name, side in (("training", documents), ("validation", validation)):
@@ -98,73 +97,35 @@ def check_documents(
             )
 
 
-def trainer_arguments(config: LanguageModelingConfig, out: Path, seed: int, evaluate: bool) -> SFTConfig:
+def count_steps(rows: int, config: LanguageModelingConfig) -> int:
+    """Optimizer steps that `config` makes of so many rows."""
+    if not config.epochs:
+        return config.steps
+    return min(config.steps, math.ceil(config.epochs * rows / config.batch_size))
+
+
+def trainer_arguments(config: LanguageModelingConfig, out: Path, steps: int, seed: int, evaluate: bool) -> SFTConfig:
     """The stage's settings in TRL's names."""
-    hardware = config.hardware
+    hardware, schedule = config.hardware, {}
+    if config.lr_schedule == "warmup_stable_decay":
+        schedule = {"num_decay_steps": round(config.decay_ratio * steps), "decay_type": "linear"}
     return training.keep_fp32_outputs_under_fsdp(SFTConfig(
-        **training.common_arguments(config, out, config.steps, seed),
+        **training.common_arguments(config, out, steps, seed),
         per_device_train_batch_size=training.per_process_batch(config.batch_size),
         per_device_eval_batch_size=4 * hardware.micro_batch_size,
         weight_decay=config.weight_decay, lr_scheduler_type=config.lr_schedule,
-        warmup_steps=round(config.warmup_ratio * config.steps),
-        metric_for_best_model="eval_loss" if evaluate else None, load_best_model_at_end=config.patience > 0,
-        eval_strategy="steps" if evaluate else "no", eval_steps=config.eval_steps or config.steps,
-        save_steps=config.eval_steps or max(20, config.steps // 8),
-        restore_callback_states_from_checkpoint=True,  # a resumed run counts the same evaluations as one in one piece
+        lr_scheduler_kwargs=schedule, warmup_steps=round(config.warmup_ratio * steps),
+        metric_for_best_model="eval_loss" if evaluate else None, load_best_model_at_end=config.keep_best,
+        eval_strategy="steps" if evaluate else "no", eval_steps=config.eval_steps or steps,
+        save_steps=config.eval_steps or max(20, steps // 8),
         use_liger_kernel=hardware.liger, remove_unused_columns=False, max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, config.steps),
+        dataset_kwargs={"skip_prepare_dataset": True}, logging_steps=min(10, steps),
     ))
-
-
-class Plateau(EarlyStoppingCallback):
-    """Early stopping that lets the learning rate fall to zero, over `cooldown` steps, before it stops.
-
-    An evaluation is compared with the last one that was better by the threshold, not with the one before it, as in
-    transformers' own early stopping: a slow, steady fall is no plateau.
-    """
-
-    def __init__(self, patience: int, threshold: float, cooldown: int):
-        super().__init__(patience, threshold)
-        self.cooldown, self.falls_from, self.mark = cooldown, None, None
-
-    def check_metric_value(self, args, state, control, metric_value):
-        """Count evaluations since the validation loss was last better by the threshold."""
-        if self.mark is None or metric_value < self.mark - self.early_stopping_threshold:
-            self.mark, self.early_stopping_patience_counter = metric_value, 0
-        else:
-            self.early_stopping_patience_counter += 1
-
-    def factor(self, step: int, steps: int) -> float:
-        """The learning rate's factor, 0 to 1. Without a plateau the cooldown takes the last `cooldown` steps."""
-        falls_from = min(steps - self.cooldown, steps if self.falls_from is None else self.falls_from)
-        return 1.0 if step < falls_from else max(0.0, 1 - (step - falls_from) / max(1, self.cooldown))
-
-    def on_evaluate(self, args, state, control, metrics, **_):
-        """Without a cooldown, stop on the plateau; with one, begin it there."""
-        super().on_evaluate(args, state, control, metrics)
-        if self.cooldown:
-            if control.should_training_stop and self.falls_from is None:
-                self.falls_from = state.global_step
-            control.should_training_stop = self._cooled_down(state.global_step)
-
-    def on_step_end(self, args, state, control, **_):
-        """After the cooldown: evaluate, save and stop."""
-        if self._cooled_down(state.global_step):
-            control.should_evaluate = control.should_save = control.should_training_stop = True
-
-    def _cooled_down(self, step: int) -> bool:
-        return self.falls_from is not None and step >= self.falls_from + self.cooldown
-
-    def state(self) -> dict:
-        """What a checkpoint saves of this callback, by transformers' protocol."""
-        names = {name: getattr(self, name) for name in ("early_stopping_patience_counter", "falls_from", "mark")}
-        arguments = (self.early_stopping_patience, self.early_stopping_threshold, self.cooldown)
-        return {"args": dict(zip(("patience", "threshold", "cooldown"), arguments, strict=True)), "attributes": names}
 
 
 class LanguageModelingTrainer(ResumableTrainer, SFTTrainer):
     """SFTTrainer in micro-batches of like length, with the model's own loss (TRL's also measures entropy, a fifth of a
-    tiny model's step) and, with a `Plateau`, its learning rate.
+    tiny model's step).
     """
 
     def __init__(self, *, micro_batch_size: int, fused_lm_head: bool, longest_rows: list[dict], **trl_arguments):
@@ -196,15 +157,3 @@ class LanguageModelingTrainer(ResumableTrainer, SFTTrainer):
             self.longest_rows = []
         microbatches = microbatches_by_length(inputs, self.micro_batch_size)
         return training.backward_in_microbatches(microbatches, loss, self.accelerator.backward)
-
-    def create_scheduler(self, num_training_steps, optimizer=None):
-        """The learning rate of the `Plateau` where there is one, else transformers' schedule."""
-        if not any(isinstance(callback, Plateau) for callback in self.callback_handler.callbacks):
-            return super().create_scheduler(num_training_steps, optimizer)
-
-        def factor(step: int) -> float:  # looked up at every step: resuming replaces the Plateau
-            plateau = next(callback for callback in self.callback_handler.callbacks if isinstance(callback, Plateau))
-            return plateau.factor(step, num_training_steps)
-
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
-        return self.lr_scheduler

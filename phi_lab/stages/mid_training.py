@@ -1,11 +1,11 @@
 """Stage 1, mid-training: next-token prediction on every right rollout of the teacher, packed.
 
-The paper (section 3.1) trains on about 30 B tokens of verified chains of thought, packed to 16K, for five epochs,
-"until validation stops improving". Ours does the same on about a million tokens: the learning rate is constant until
-the validation loss no longer falls, and then falls to zero within 75 steps (warmup-stable-decay, arXiv 2404.06395),
-since at a constant rate the accuracy on `hard` is anything from 29 to 44 % by chance alone, depending on the step
-(docs/log.md). So training ends on a plateau, not at a chosen step. Deviation: the loss covers the completion only; a
-small world's prompts teach nothing.
+The paper (section 3.1) trains on about 30 B tokens of verified chains of thought, packed to 16K, for five epochs. Ours
+does the same on about half a million tokens. The learning rate is constant and falls to zero in the last fifth
+(warmup-stable-decay, arXiv 2404.06395): so training ends at the same place on every seed, where a rule that waited for
+the validation loss to stop falling ended anywhere between 450 and 1,125 steps, and `hard` between 55 and 72 %
+(docs/log.md). A share of the tokens is text of pretraining, replayed, so that what no rollout shows is not forgotten.
+Deviation: the loss covers the completion only; a small world's prompts teach nothing.
 
     phi-lab run --from mid --to mid --out runs/my-run
 """

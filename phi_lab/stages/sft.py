@@ -26,7 +26,7 @@ from phi_lab.stages.packing import Pack, one_per_row
 from phi_lab.stages.training import TrainingResult
 
 TERSE_PERCENT = 50  # of the terse completions that may come in
-LEVEL_SHARES = {1: 2, 2: 1, 3: 2, 4: 2}  # of the subset: single operations are most of what the base can do already
+LEVEL_SHARES = {1: 2, 2: 1, 3: 2, 4: 2, 5: 2}  # of the subset, by level
 Choose = Callable[[list[dict], int, int], list[dict]]  # (right rollouts, count, seed) -> the subset
 
 
