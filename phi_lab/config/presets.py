@@ -41,11 +41,8 @@ LAB = RunConfig(
     grpo=GRPOConfig(
         learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=2400, max_new_tokens=384
     ),
-    evaluation=EvaluationConfig(problems=500, max_new_tokens=384),
+    evaluation=EvaluationConfig(problems=500),
 )
-# What is published is measured on every problem. A control is judged by its accuracy at T 0.6 and its greedy one.
-CHAIN_EVALUATION = replace(LAB.evaluation, problems=1000)
-CONTROL_EVALUATION = replace(CHAIN_EVALUATION, samples=2, cool_temperature=0.0, pass_problems=0)
 SMOKE = replace(
     LAB, profile="smoke",
     distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped_questions=1300),
@@ -53,7 +50,7 @@ SMOKE = replace(
     sft=replace(LAB.sft, steps=6, documents=96, batch_size=16),
     dpo=replace(LAB.dpo, max_pairs=48, batch_size=16, on_policy_questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
-    evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4, max_new_tokens=384),
+    evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )
 
 # On GPUs: Phi-4-mini. The paper's values (paper.py) are taken as they are at the scale "full". Where the paper's value

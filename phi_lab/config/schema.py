@@ -5,6 +5,8 @@ A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a
 which scale it runs at. What each scale sets them to is in `presets.py`, what the paper used in `paper.py`.
 """
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -169,6 +171,11 @@ class RunConfig:
     def row(self) -> dict:
         """The settings as nested dictionaries, as config.json holds them."""
         return asdict(self)
+
+    def digest(self) -> str:
+        """A hash of all settings that training depends on, so not of `evaluation`: 16 hexadecimal digits."""
+        settings = {name: value for name, value in self.row().items() if name != "evaluation"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def global_batch_size(config: RunConfig, stage: str) -> int:

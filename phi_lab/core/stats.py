@@ -193,6 +193,11 @@ def detectable_effect(sd: float, n: int, power: float = 0.8, alpha: float = 0.05
     """
     if sd < 0 or not alpha < power < 1:
         raise ValueError(f"need sd >= 0 and alpha < power < 1, got sd={sd}, power={power}, alpha={alpha}")
+    return sd * _detectable_deviations(n, power, alpha)
+
+
+@functools.cache
+def _detectable_deviations(n: int, power: float, alpha: float) -> float:
     low, high = 0.0, 1.0
     while power_of_paired_t(high, n, alpha) < power:
         high *= 2
@@ -202,7 +207,7 @@ def detectable_effect(sd: float, n: int, power: float = 0.8, alpha: float = 0.05
             low = middle
         else:
             high = middle
-    return high * sd
+    return high
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:

@@ -26,7 +26,6 @@ from phi_lab.pipeline.arms import run_arm
 from phi_lab.pipeline.run import run_chain
 from phi_lab.pipeline.run_data import training_data
 from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
-from phi_lab.report import replications
 from phi_lab.report.ladder_rows import protocol, read_ladder
 from phi_lab.stages import base, mid_training, rollout_dpo, sft
 from phi_lab.stages.training import TrainingResult
@@ -58,7 +57,6 @@ def ladder(out: Path, seeds: range, *, profile: str = "lab", log: Callable[[str]
             control("grpo", run, config, seed, log, before="sft")
             sft_of_the_base(run, config, seed, log)
             append_rows(path, [chain_row(run)])
-            replications.write_summary(path)
         return path
 
 

@@ -14,6 +14,13 @@ from phi_lab.core.files import read_table
 STAGE_TITLES = {
     "base": "base", "mid": "mid-training", "sft": "SFT", "dpo": "Rollout DPO", "grpo": "GRPO",
 }
+# What else could have been done for the same compute, from the same start: a rung counts when it beats each of these.
+# The arm "dpo-paper" is held against SFT, from which both arms of Rollout DPO start. The arms without mid-training are
+# held against each other: is it the small set, its length, or the short schedule?
+RIVALS = {
+    "mid": ("mid-control",), "sft": ("sft-control",), "dpo": ("dpo-control",), "dpo-paper": ("sft",),
+    "grpo": ("grpo-rft", "grpo-sft", "grpo-coin"), "sft-limo": ("sft-all", "sft-short"), "sft-limo-best": ("sft-all",),
+}
 SHIPPED_START = "shipped"  # the arm of rows that measure a shipped checkpoint from which the next stage started
 
 

@@ -21,7 +21,7 @@ LIGHT = replace(FEW, cool_temperature=0.0, pass_problems=0)
 
 @pytest.fixture
 def problems(monkeypatch):
-    """Six made-up problems of each benchmark, of two levels, two of them with fractions; a course has the first four."""
+    """Six made-up problems of each benchmark, on two levels, two with fractions; a course has the first four."""
     rows = [
         {"id": f"p{number}", "domain": "arithmetic", "level": 3 + number % 2, "answer": "1",
          "prompt": "What is 1/2+1/2 as a fraction?" if number < 2 else "Compute 1."}
@@ -103,10 +103,11 @@ def test_a_lighter_measurement_is_a_matter_of_configuration(tmp_path, problems):
     saved_answers(folder, problems, LIGHT)
     rows = ladder.ladder_rows("x", "sft", "control", folder, LIGHT, 0, {})
     assert {row["protocol"] for row in rows} == {"greedy", "sampled"}
-    assert presets.CONTROL_EVALUATION.problems == presets.CHAIN_EVALUATION.problems == 1000
-    heavy, light = (sum(len(one.problems) * one.samples for one in ladder._rounds("hard", problems * 200, config, 0))
-                    for config in (presets.CHAIN_EVALUATION, presets.CONTROL_EVALUATION))
-    assert (heavy, light) == (6 * 1200 + 4 * 200, 3 * 1200)
+    full = replace(presets.LAB.evaluation, problems=1000)
+    light = replace(full, samples=2, cool_temperature=0.0, pass_problems=0)
+    asked = [sum(len(one.problems) * one.samples for one in ladder._rounds("hard", benchmarks.load("hard"), config, 0))
+             for config in (full, light)]
+    assert asked == [6 * len(problems) + 4 * len(problems), 3 * len(problems)]
 
 
 @pytest.mark.parametrize("change", ["missing", "other problem", "other temperature"])
