@@ -41,7 +41,7 @@ LAB = RunConfig(
     grpo=GRPOConfig(
         learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=2400, max_new_tokens=384
     ),
-    evaluation=EvaluationConfig(problems=500, max_new_tokens=384),
+    evaluation=EvaluationConfig(problems=500),
 )
 SMOKE = replace(
     LAB, profile="smoke",
@@ -50,7 +50,7 @@ SMOKE = replace(
     sft=replace(LAB.sft, steps=6, documents=96, batch_size=16),
     dpo=replace(LAB.dpo, max_pairs=48, batch_size=16, on_policy_questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
-    evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4, max_new_tokens=384),
+    evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )
 
 # On GPUs: Phi-4-mini. The paper's values (paper.py) are taken as they are at the scale "full". Where the paper's value

@@ -128,14 +128,15 @@ class GRPOConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How much of each benchmark is sampled after each stage."""
+    """How much of each benchmark is sampled after each stage. Greedy answers are always among it."""
 
     problems: int  # of each benchmark, at most
     samples: int = 4  # a problem of `hard`; one elsewhere
     temperature: float = 0.6
-    pass_problems: int = 200
+    cool_temperature: float = 0.3  # of one more sample a problem of `hard`; 0: none
+    pass_problems: int = 200  # of `hard`, for pass@k; 0: none
     pass_samples: int = 8
-    max_new_tokens: int = 256
+    max_new_tokens: int = 384  # the longest worked solution of seven operations has fewer
     benchmarks: tuple[str, str, str] = ("easy", "hard", "transfer")  # the sets that stand for these three
     engine: str = "cpu"  # as in HardwareConfig
 

@@ -50,12 +50,17 @@ class PreferencePair(TypedDict):
     rejected: str
 
 
+# "sampled": the primary metric; "cool": at a lower temperature; "pass": pass@k
+Protocol = Literal["sampled", "cool", "greedy", "pass"]
+
+
 class LadderRow(TypedDict):
     """The accuracy of one stage and arm on one benchmark: a row of ladder.json."""
 
     stage: str
     arm: str  # "main", "control", ...
     benchmark: str  # "easy", "hard" or "transfer"
+    protocol: Protocol  # missing in the rows of release 0.1
     n: int  # samples
     correct: int
     accuracy: float  # correct / n
@@ -64,6 +69,7 @@ class LadderRow(TypedDict):
     temperature: float
     k: int  # samples a problem
     pass_at_k: float | None
+    parts: dict[str, list[int]]  # [right samples, samples] of "level 3", "fractions", "first half", ...
     seconds: float  # of the stage's training
     train_tokens: int
     forward_tokens: int

@@ -19,6 +19,7 @@ from phi_lab.lab.environment import display_path
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run_data, stage_runner
 from phi_lab.report import doctor, figures, replications
+from phi_lab.report.chain_rows import chains
 from phi_lab.report.doctor import show
 from phi_lab.report.html import text
 from phi_lab.report.ladder_rows import SHIPPED_START, model_title, read_ladder
@@ -190,12 +191,12 @@ class RunViews:
         return figures.replications(rows) if rows else HTML(NO_CHAINS)
 
     def gains(self, *stages: str) -> HTML:
-        """The gains on `hard` of the named stages, or of all, over the published chains and against controls."""
+        """What the named stages and their arms, or all, gain on `hard` over the published chains, and over rivals."""
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
         head, *lines = replications.gains_table(rows)
-        lines = [line for line in lines if line[0].split(",")[0] in (stages or STAGES)]
-        caption = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
+        lines = [line for line in lines if line[0].partition("-")[0] in (stages or STAGES)]
+        caption = f"{len(chains(rows))} independent chains, 95 % intervals, paired t-tests corrected by Holm."
         return HTML(tables.table(caption, head, lines))
 
     def means(self) -> HTML:
@@ -203,4 +204,4 @@ class RunViews:
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
         head, *lines = replications.means_table(rows)
-        return HTML(tables.table(f"Means over {len(rows)} independent chains.", head, lines))
+        return HTML(tables.table(f"Means over {len(chains(rows))} independent chains.", head, lines))

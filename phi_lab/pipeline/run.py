@@ -34,7 +34,7 @@ from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import import_dataset
 from phi_lab.pipeline.stage_runner import run_stage
-from phi_lab.report import report
+from phi_lab.report import expectation, report
 
 DISK_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again while they work
 # At a GPU scale that trains all weights in float32; an adapter takes less. Mid-training holds three checkpoints of 12
@@ -75,6 +75,8 @@ def run_chain(
             if stage == "dpo" and config.dpo.on_policy_questions:
                 run_on_policy_dpo(run, config, seed, log)
         page = report.write_report(run.path)
+        if line := expectation.compare_with_chains(run):
+            log(line)
         log(f"{page} written after {(time.perf_counter() - began) / 60:.1f} minutes")
         return page
 
@@ -143,9 +145,11 @@ def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:
         needed_mb += BYTES_PER_WEIGHT * shapes.count_parameters(checkpoints.resolve_model(config.model)) >> 20
     if shutil.disk_usage(out).free < needed_mb << 20:
         raise UserError(f"less than {needed_mb:,} MB free for {out}: make room or choose another --out")
+    code = code_state()
     write_json(run.config, {
-        "scale": config.scale, "profile": config.profile, **manifest,
-        "phi_lab": __version__, "git_commit": code_state()["commit"], "python": platform.python_version(),
+        "scale": config.scale, "profile": config.profile, **manifest, "phi_lab": __version__,
+        "git_commit": code["commit"], "dirty": code["dirty"], "code": code["code"], "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES}, "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     })
+

@@ -27,7 +27,8 @@ from phi_lab.pipeline import arms, measure, run, run_data, stage_runner
 from phi_lab.problems import benchmarks
 from phi_lab.stages import mid_training
 
-LADDER = ["stage", "arm", "benchmark", "n", "correct", "accuracy", "ci_low", "ci_high", "temperature", "k", "pass_at_k",
+LADDER = ["stage", "arm", "benchmark", "protocol", "n", "correct", "accuracy", "ci_low", "ci_high", "temperature", "k",
+          "pass_at_k", "parts",
           "seconds", "train_tokens", "forward_tokens", "peak_rss_mb", "seed"]
 VERDICTS = {"right", "wrong", "unfinished", "unparsed", "timeout"}
 COST = ("seconds", "peak_rss_mb")  # what no seed can repeat
@@ -108,7 +109,7 @@ def test_evals_and_ladder_agree(finished):
     ladder = read_json(finished / "ladder.json")
     keys = [(row["stage"], row["arm"], row["benchmark"], row["temperature"], row["k"]) for row in ladder]
     wanted = [(name, 0.0, 1) for name in benchmarks.NAMES]
-    wanted += [("easy", 0.6, 1), ("hard", 0.6, 2), ("hard", 0.6, 4), ("transfer", 0.6, 1)]
+    wanted += [("easy", 0.6, 1), ("hard", 0.6, 2), ("hard", 0.3, 1), ("hard", 0.6, 4), ("transfer", 0.6, 1)]
     arms = [*((stage, "main") for stage in STAGES), ("dpo", "own"), *((stage, "shipped") for stage in STAGES[1:-1])]
     assert sorted(keys) == sorted((*arm, *row) for arm in arms for row in wanted)
     for row in ladder:
