@@ -209,6 +209,5 @@ def control(
 
 
 def control_evaluation(config: EvaluationConfig) -> EvaluationConfig:
-    """How a control is measured: on as many problems as its stage, with two samples each and greedy, without pass@k."""
-    samples = min(2, config.samples)
-    return replace(config, samples=samples, pass_samples=samples)
+    """How a control is measured: on as many problems as its stage, with two samples each and greedily, and no more."""
+    return replace(config, samples=min(2, config.samples), cool_temperature=0.0, pass_problems=0)

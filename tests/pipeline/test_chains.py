@@ -19,6 +19,7 @@ from phi_lab.core.files import read_json, read_rows
 from phi_lab.core.run_folder import StageFolder, arm_name
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import controls, experiment, stage_runner
+from phi_lab.report import chain_rows
 from phi_lab.report.ladder_rows import read_ladder
 from phi_lab.stages import rejection, sft
 
@@ -64,14 +65,15 @@ def test_every_rung_and_every_control_is_one_row_that_says_where_it_comes_from(w
         assert row["measurements"] == [one for one in ladder if arm_name(one["stage"], one["arm"]) == name]
         assert row["seed"] == 3 and row["config"] == config.digest() and row["versions"]["torch"]
         assert row["device"]["cpu"] and row["device"]["threads"] == 1 and row["time"].endswith("+00:00")
+        assert set(chain_rows.COLUMNS) <= set(row) and len(row["code"]) == 16
         assert len(row["commit"] or "0" * 40) == 40 and row["dirty"] in (True, False, None)
         if name not in SHIPPED | {"base"}:
             assert row["seconds"] > 0 and row["compute"] > 0
             assert row["model"] == checkpoints.fingerprint(run / name / "model")
             assert row["start"] == read_json(run / name / "student.json")["weights"]
-    sampled = {name: [one["k"] for one in row["measurements"] if one["benchmark"] == "hard"] for name, row in
-               rows.items()}
-    assert all(max(sampled[name]) < max(sampled["sft"]) for name in controls.ARMS)  # no pass@k
+    how = {name: {one["protocol"] for one in row["measurements"]} for name, row in rows.items()}
+    assert all(how[name] == {"sampled", "greedy"} for name in controls.ARMS)
+    assert all(how[name] == {"sampled", "greedy", "cool", "pass"} for name in STAGES)
     problems = {name: {one["n"] for one in row["measurements"] if one["benchmark"] == "easy"} for name, row in
                 rows.items()}
     assert all(counts == problems["base"] for counts in problems.values())
@@ -124,7 +126,7 @@ def test_killed_in_training_and_before_a_row_it_ends_with_the_same_rows(whole, s
         return real(*given, **rest)
 
     def append(path, rows):
-        if path.name == "rungs.jsonl" and rows[0]["name"] == "sft" and len(trained) == 1 and not lost:
+        if "sft" in [row["name"] for row in rows] and not lost:
             path.open("a").write('{"seed": 3, "na')  # half a row
             lost.append(rows)
             raise Kill
@@ -147,9 +149,11 @@ def test_killed_in_training_and_before_a_row_it_ends_with_the_same_rows(whole, s
 @pytest.mark.slow
 def test_a_chain_in_a_process_of_its_own_gives_the_same_rows(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "COMMAND", (sys.executable, str(Path(__file__).with_name("tiny_chain.py"))))
-    monkeypatch.setattr(experiment, "STAGES", STAGES[:1])
+    monkeypatch.setattr(experiment, "STAGES", STAGES[:2])
     path = experiment.ladder(tmp_path, [3], profile="smoke", arms=(), log=lambda line: None)
-    assert "base" in {row["name"] for row in read_rows(path)}
+    got, expected = {row["name"]: row for row in read_rows(path)}, rows_of(whole)
+    assert set(got) == {"base", "mid"}
+    assert {name: lasting(row) for name, row in got.items()} == {name: lasting(expected[name]) for name in got}
 
 
 # ------------------------------------------------------------------ the queue, with chains that only pretend

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 
 from phi_lab.config import presets
+from phi_lab.config.schema import STAGES
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import controls
+from phi_lab.report.ladder_rows import RIVALS
 from phi_lab.stages import base, grpo, lm_trainer, packing, rejection, sft
 
 COMPUTE = 30_000
@@ -166,5 +168,10 @@ def test_a_control_that_nobody_knows_or_whose_stage_is_missing(tmp_path):
 def test_controls_are_measured_on_as_many_problems_and_with_fewer_samples():
     full = presets.LAB.evaluation
     light = controls.control_evaluation(full)
-    assert (light.problems, light.benchmarks, light.temperature) == (full.problems, full.benchmarks, full.temperature)
-    assert light.samples == 2 < full.samples
+    assert light == replace(full, samples=2, cool_temperature=0.0, pass_problems=0) != full
+    assert controls.control_evaluation(replace(full, samples=1)).samples == 1
+
+
+def test_what_is_compared_is_trained_and_what_is_trained_is_compared():
+    named = {*RIVALS, *(rival for rivals in RIVALS.values() for rival in rivals)} - set(STAGES)
+    assert named == set(controls.ARMS)
