@@ -30,7 +30,7 @@ LAB = RunConfig(
     ),
     sft=LanguageModelingConfig(learning_rate=2e-3, batch_size=32, row_length=320, steps=160, documents=2048),
     dpo=DPOConfig(
-        learning_rate=1.5e-4, batch_size=32, max_pairs=1280, on_policy_questions=320,
+        learning_rate=3e-5, batch_size=16, max_pairs=1600, pairs="student", questions=1200,
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4000),
@@ -41,7 +41,7 @@ SMOKE = replace(
     distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped_questions=1300),
     mid=replace(LAB.mid, steps=12, eval_steps=6, patience=2, cooldown_steps=3, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch_size=16),
-    dpo=replace(LAB.dpo, max_pairs=48, batch_size=16, on_policy_questions=24),
+    dpo=replace(LAB.dpo, max_pairs=48, questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
     evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )

@@ -107,15 +107,10 @@ def _continue(
     if stage == "sft":
         steps = _steps(compute, previous.train_tokens / previous.metrics[-1]["step"])
         return sft.train(start, data.right, data.validation, folder, replace(config.sft, steps=steps), seed=seed)
-    # the same pairs again: choosing and scoring them is paid for once, whatever the epochs
-    epochs = _steps(compute - previous.forward_tokens / 3, previous.train_tokens)
-    scorer = start_checkpoint("dpo", run, config)
-
-    def select(_, *arguments):
-        return rollout_dpo.filter_by_student_likelihood(checkpoints.load(scorer), *arguments)
-
-    plan = replace(config.dpo, epochs=epochs)
-    return rollout_dpo.train(start, data.right, data.wrong, folder, plan, seed=seed, select=select)
+    # the same pairs again: scoring them, a forward pass over all, is paid for once, whatever the epochs
+    an_epoch = previous.train_tokens / config.dpo.epochs
+    plan = replace(config.dpo, epochs=_steps(compute - an_epoch / 3, an_epoch))
+    return rollout_dpo.train_on_pairs(start, read_rows(run.stage("dpo").pairs), folder, plan, seed=seed)
 
 
 def _steps(compute: float, tokens_per_step: float) -> int:
@@ -144,7 +139,7 @@ def sft_of_the_base(run: RunFolder, config: RunConfig, seed: int, log: Callable[
 def chain_row(run: RunFolder) -> dict:
     """One finished chain as one row: seed, git_commit, seconds, fingerprints of its models, accuracy[name][benchmark].
 
-    Names are those of the stages, with "-own", "-control", "-sft", "-limo" for other arms, and "-shipped" for what the
+    Names are those of the stages, with "-paper", "-control", "-sft", "-limo" for other arms, and "-shipped" for what the
     next stage started from where that was no model of this chain.
     """
     config, accuracy, seconds, fingerprints = read_json(run.config, ("seed", "git_commit")), {}, 0.0, {}

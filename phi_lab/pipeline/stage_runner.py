@@ -20,6 +20,7 @@ from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import grpo_problems, training_data
+from phi_lab.problems.arithmetic import HARD_LEVELS
 from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
 from phi_lab.stages.training import TrainingResult, mark_finished, per_process_batch
 
@@ -72,7 +73,11 @@ def _train(stage: str, run: RunFolder, start: Path, config: RunConfig, seed: int
     if stage == "sft":
         return sft.train(start, data.right, data.validation, out, config.sft, seed=seed, **functions)
     if stage == "dpo":
-        return rollout_dpo.train(start, data.right, data.wrong, out, config.dpo, seed=seed, **functions)
+        asked = config.dpo.questions if config.dpo.pairs != "teacher" else 0
+        questions = grpo_problems(data, asked, seed + 40_000, HARD_LEVELS) if asked else []
+        return rollout_dpo.train(
+            start, data.right, data.wrong, out, config.dpo, seed=seed, questions=questions, **functions
+        )
     problems = grpo_problems(data, config.grpo.candidate_prompts, seed)
     return grpo.train(start, problems, out, config.grpo, seed=seed, **functions)
 

@@ -18,7 +18,7 @@ from phi_lab.model import checkpoints
 from phi_lab.pipeline import experiment, stage_runner
 from phi_lab.report import figures, replications, report
 
-ARMS = {*STAGES, "dpo-own", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
+ARMS = {*STAGES, "dpo-paper", "sft-limo", "grpo-sft", *(f"{stage}-control" for stage in STAGES[1:])}
 ARMS |= {f"{stage}-shipped" for stage in STAGES[1:-1]}  # what the stages of a smoke run started from
 
 
