@@ -30,8 +30,8 @@ print(f"{len(wrong):,} wrong rollouts; {len(both):,} questions have a right and 
 # ## A pair
 #
 # A *preference pair* is two answers to the same question: y⁺, verified right (*chosen*), and y⁻, verified wrong
-# (*rejected*); in the paper both are the teacher's, as in this one. DPO raises the log-probability of the first against that of the second, both relative to
-# the model before this stage:
+# (*rejected*); in the paper both are the teacher's, as in this one. DPO raises the log-probability of the first against
+# that of the second, both relative to the model before this stage:
 #
 # $$-\log \sigma\Big(\beta\big[\log\tfrac{\pi(y^+)}{\pi_{\rm ref}(y^+)} -
 # \log\tfrac{\pi(y^-)}{\pi_{\rm ref}(y^-)}\big]\Big)$$

@@ -187,7 +187,8 @@ OLD_NAMES = {
     "warmup": "warmup_ratio", "schedule": "lr_schedule", "evaluate_every": "eval_steps", "cooldown": "cooldown_steps",
     "batch": "batch_size", "shipped": "shipped_questions", "answers": "teacher_kind",
     "keep_clear_of": "decontaminate_against", "pairs": "max_pairs", "plausible": "max_student_nll",
-    "pairs_a_question": "pairs_per_question", "own_questions": "questions", "on_policy_questions": "questions", "longest": "max_tokens",
+    "pairs_a_question": "pairs_per_question", "own_questions": "questions", "longest": "max_tokens",
+    "on_policy_questions": "questions",  # of versions between the releases
     "prompts": "prompts_per_step", "group": "group_size", "candidates": "candidate_prompts",
     "probes": "probe_rollouts", "keep": "keep_fraction", "hot": "temperature_start", "cool": "temperature_end",
     "annealed": "anneal_fraction", "sets": "benchmarks", "checkpointing": "gradient_checkpointing",
@@ -197,10 +198,15 @@ OLD_NAMES = {
 
 def with_new_names(saved: dict) -> dict:
     """The settings of a saved config under today's names, at every depth."""
-    return {  # `pairs` was a number, and is the name of a kind of pairs today
-        name if name == "pairs" and isinstance(value, str) else OLD_NAMES.get(name, name): with_new_names(value) if isinstance(value, dict) else value
+    return {
+        _new_name(name, value): with_new_names(value) if isinstance(value, dict) else value
         for name, value in saved.items()
     }
+
+
+def _new_name(name: str, value: object) -> str:
+    """Today's name of a setting. `pairs` was a number once, and names a kind of pairs today."""
+    return name if name == "pairs" and isinstance(value, str) else OLD_NAMES.get(name, name)
 
 
 def read_config(path: Path) -> dict:

@@ -139,8 +139,8 @@ def sft_of_the_base(run: RunFolder, config: RunConfig, seed: int, log: Callable[
 def chain_row(run: RunFolder) -> dict:
     """One finished chain as one row: seed, git_commit, seconds, fingerprints of its models, accuracy[name][benchmark].
 
-    Names are those of the stages, with "-paper", "-control", "-sft", "-limo" for other arms, and "-shipped" for what the
-    next stage started from where that was no model of this chain.
+    Names are those of the stages, with "-paper", "-control", "-sft", "-limo" for other arms, and "-shipped" for what
+    the next stage started from where that was no model of this chain.
     """
     config, accuracy, seconds, fingerprints = read_json(run.config, ("seed", "git_commit")), {}, 0.0, {}
     for row in read_ladder(run.ladder):

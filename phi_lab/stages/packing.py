@@ -29,7 +29,9 @@ def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str) -
     return prompt_ids + completion_ids, [IGNORE] * len(prompt_ids) + completion_ids
 
 
-def pair_document(tokenizer: PreTrainedTokenizerFast, pair: PreferencePair, side: Literal["chosen", "rejected"]) -> Document:
+def pair_document(
+    tokenizer: PreTrainedTokenizerFast, pair: PreferencePair, side: Literal["chosen", "rejected"]
+) -> Document:
     """Token ids and labels of a preference pair's prompt with one of its sides; the loss covers that side, and its
     <|end|> where it is a whole completion.
     """
