@@ -19,7 +19,7 @@ from phi_lab.problems import worked_solutions
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import sft
-from phi_lab.stages.rollout_dpo import log_probabilities
+from phi_lab.stages.preference_pairs import log_probabilities
 
 lab = Lab()
 right = lab.right()

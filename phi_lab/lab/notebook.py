@@ -98,13 +98,15 @@ class Lab(RunViews):
         for stage in stages:
             measure.measure(stage, self.run, self.config, self.seed)
 
-    def on_policy_dpo(self) -> None:
-        """Train and measure the second arm of Rollout DPO, on pairs of the student's rollouts, if the scale has it."""
-        if not self.config.dpo.on_policy_questions:
-            print(f"the scale {self.config.scale} has no second arm of Rollout DPO (dpo.on_policy_questions is 0)")
+    def paper_dpo(self, **functions) -> None:
+        """Train and measure the paper's arm of Rollout DPO, on pairs of the teacher's rollouts, unless the stage itself
+        has these; `functions` replace its own: pair=.
+        """
+        if self.config.dpo.pairs == "teacher":
+            print(f"at the scale {self.config.scale} the pairs of the stage itself are the paper's: no second arm")
             return
         self._free_gpu()
-        arms.run_on_policy_dpo(self.run, self.config, self.seed)
+        arms.run_paper_dpo(self.run, self.config, self.seed, **functions)
 
     def control(self, name: str) -> None:
         """Train and measure a rival of a stage at equal compute: one of `controls.ARMS`, such as "sft-control"."""

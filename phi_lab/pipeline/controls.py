@@ -24,19 +24,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from phi_lab.config.schema import STAGES, EvaluationConfig, RunConfig
+from phi_lab.config.schema import STAGES, EvaluationConfig, LanguageModelingConfig, RunConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.core.run_folder import RunFolder
+from phi_lab.core.run_folder import RunFolder, StageFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.arms import run_arm
 from phi_lab.pipeline.run_data import grpo_problems, training_data
 from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
-from phi_lab.stages import base, grpo, rejection, sft
+from phi_lab.stages import base, grpo, rejection, rollout_dpo, sft
 from phi_lab.stages.packing import document
-from phi_lab.stages.training import TrainingResult
+from phi_lab.stages.training import TrainingResult, mark_finished
 
 ROUNDS = 4  # of rejection fine-tuning
 LONGER = 4  # times SFT's compute, in which the small set finds its validation optimum
@@ -52,7 +52,12 @@ class Rung:
     config: RunConfig
     seed: int
     start: Path  # the model
-    compute: float  # of the stage, in training tokens
+    result: TrainingResult  # of the stage
+
+    @property
+    def compute(self) -> float:
+        """What the stage took, in training tokens."""
+        return self.result.compute
 
     def rows(self) -> list[dict]:
         """All right rollouts that the run has distilled."""
@@ -134,6 +139,35 @@ def up_to(rows: list[dict], tokens: int) -> list[dict]:
     return kept
 
 
+# ------------------------------------------------------------------ Rollout DPO's
+
+
+def chosen_answers(rung: Rung, out: Path) -> TrainingResult:
+    """SFT on the chosen sides of Rollout DPO's pairs, which have cost what they have cost the stage."""
+    stage = rung.run.stage("dpo")
+    an_epoch = rung.result.train_tokens / rung.config.dpo.epochs  # of both sides: the reference model reads them once
+    choosing = max(0, round(rung.result.forward_tokens - an_epoch))
+    result = rollout_dpo.train_on_chosen(
+        rung.start, read_rows(stage.pairs, ("prompt", "chosen")), out, short_sft(rung.config), seed=rung.seed,
+        compute=rung.compute - choosing / 3)
+    result = replace(result, forward_tokens=choosing)
+    mark_finished(StageFolder(out), result)
+    return result
+
+
+def teacher_pairs(rung: Rung, out: Path) -> TrainingResult:
+    """Rollout DPO as in the paper: both sides of a pair are the teacher's."""
+    data, plan = rung.run.data, replace(rung.config.dpo, pairs="teacher")
+    return rollout_dpo.train(rung.start, data.right, data.wrong, out, plan, seed=rung.seed)
+
+
+def short_sft(config: RunConfig) -> LanguageModelingConfig:
+    """SFT's settings with half of its batch and of its rate, for few answers; how long is left to the caller."""
+    sft = config.sft
+    return replace(sft, learning_rate=sft.learning_rate / 2, batch_size=max(1, sft.batch_size // 2), epochs=0.0,
+                   eval_steps=0)
+
+
 # ------------------------------------------------------------------ GRPO's
 
 
@@ -149,11 +183,10 @@ def fresh_teacher_answers(rung: Rung, out: Path) -> TrainingResult:
 
 
 def _rejection(rung: Rung, out: Path, rounds: int, teacher: Path | None) -> TrainingResult:
-    plan = rung.config.sft  # with half of its batch, since a round has few answers, and half of its rate
-    plan = replace(plan, learning_rate=plan.learning_rate / 2, batch_size=max(1, plan.batch_size // 2))
     return rejection.train(
-        rung.start, lambda count, seed: grpo_problems(rung.run.data, count, seed), out, plan, budget=rung.compute,
-        rounds=rounds, max_tokens=rung.config.grpo.max_new_tokens, seed=rung.seed, teacher=teacher)
+        rung.start, lambda count, seed: grpo_problems(rung.run.data, count, seed), out, short_sft(rung.config),
+        budget=rung.compute, rounds=rounds, max_tokens=rung.config.grpo.max_new_tokens, seed=rung.seed,
+        teacher=teacher)
 
 
 def coin_reward(rung: Rung, out: Path) -> TrainingResult:
@@ -176,10 +209,12 @@ def coin(seed: int) -> Callable[[list[str], list[str]], list[float]]:
 
 ARMS: dict[str, Callable[[Rung, Path], TrainingResult]] = {
     "mid-control": pretraining, "sft-control": random_answers, "sft-limo": small_set, "sft-all": all_answers,
-    "sft-limo-best": small_set_to_its_best, "sft-short": short_answers, "grpo-rft": own_right_answers,
-    "grpo-sft": fresh_teacher_answers, "grpo-coin": coin_reward,
+    "sft-limo-best": small_set_to_its_best, "sft-short": short_answers, "dpo-control": chosen_answers,
+    "dpo-paper": teacher_pairs, "grpo-rft": own_right_answers, "grpo-sft": fresh_teacher_answers,
+    "grpo-coin": coin_reward,
 }
 WITHOUT_MID_TRAINING = ("sft-limo", "sft-all", "sft-limo-best", "sft-short")  # these start from the base
+AS_A_RUNG = ("dpo-paper",)  # measured like a stage, as a run of the course measures it, too
 
 
 def control(
@@ -197,15 +232,15 @@ def control(
     if not result:
         raise UserError(f"{run.stage(stage).path}: no finished stage, which {name} rivals")
     start = start_checkpoint(STAGES[1] if name in WITHOUT_MID_TRAINING else stage, run, config)
-    rung = Rung(run, config, seed, start, result.compute)
+    rung = Rung(run, config, seed, start, result)
 
     def train(folder: Path) -> TrainingResult:
         log(f"{name}: training, for about {result.compute:,.0f} tokens")
         training_data(run, config, seed, log)
         return ARMS[name](rung, folder)
 
-    measured = replace(config, evaluation=control_evaluation(config.evaluation))
-    run_arm(stage, arm, start, run, measured, seed, train, log)
+    evaluation = config.evaluation if name in AS_A_RUNG else control_evaluation(config.evaluation)
+    run_arm(stage, arm, start, run, replace(config, evaluation=evaluation), seed, train, log)
 
 
 def control_evaluation(config: EvaluationConfig) -> EvaluationConfig:

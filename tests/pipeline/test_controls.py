@@ -9,14 +9,16 @@ from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_rows, write_rows
+from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import controls
 from phi_lab.report.ladder_rows import RIVALS
-from phi_lab.stages import base, grpo, lm_trainer, packing, rejection, sft
+from phi_lab.stages import base, grpo, lm_trainer, packing, rejection, rollout_dpo, sft
+from phi_lab.stages.training import TrainingResult
 
-COMPUTE = 30_000
+TRAINED, FORWARD = 20_000, 30_000
+COMPUTE = TRAINED + FORWARD / 3
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def rung(tmp_path, data, shipped):
     write_rows(run.data.wrong, [])
     assert len(sft.choose(rows, 20, 0)) < len(rows) / 2
     config = replace(presets.LAB, sft=replace(presets.LAB.sft, documents=20))
-    return controls.Rung(run, config, 0, shipped("mid"), COMPUTE)
+    return controls.Rung(run, config, 0, shipped("mid"), TrainingResult(run.path, [], 1.0, TRAINED, FORWARD))
 
 
 @pytest.fixture
@@ -134,6 +136,32 @@ def test_rejection_fine_tuning_asks_grpos_questions_within_its_compute(
     assert rest["teacher"] == (paths.TEACHER if teacher else None)
     asked = questions(30, 7)
     assert {problem.level for problem in asked} == {3, 4, 5, 6} and {problem.split for problem in asked} == {"train"}
+
+
+def test_dpos_control_pays_for_the_pairs_as_dpo_did_and_trains_for_the_rest(rung, monkeypatch, tmp_path):
+    seen, pairs = [], [{"prompt": "1+1", "chosen": "2", "rejected": "3"}]
+    write_rows(rung.run.stage("dpo").pairs, pairs)
+
+    def train_on_chosen(start, rows, out, config, *, seed, compute):
+        seen.append((start, rows, config, compute))
+        return TrainingResult(out / "model", [], 1.0, round(compute))
+
+    monkeypatch.setattr(rollout_dpo, "train_on_chosen", train_on_chosen)
+    result = controls.chosen_answers(rung, tmp_path)
+    ((start, rows, config, compute),) = seen
+    assert (start, rows) == (rung.start, pairs) and not config.epochs
+    assert compute == pytest.approx(TRAINED + TRAINED / 3, abs=1)  # the reference model's pass over the pairs is left
+    assert result.compute == pytest.approx(COMPUTE, abs=1)
+    assert read_json(tmp_path / "done.json")["forward_tokens"] == result.forward_tokens == FORWARD - TRAINED
+
+
+def test_the_papers_dpo_is_the_stage_on_the_teachers_pairs(rung, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(rollout_dpo, "train", lambda *given, **rest: seen.append((given, rest)))
+    controls.teacher_pairs(rung, tmp_path)
+    (((start, right, wrong, out, config), rest),) = seen
+    assert (start, right, wrong, out) == (rung.start, rung.run.data.right, rung.run.data.wrong, tmp_path)
+    assert config == replace(rung.config.dpo, pairs="teacher") and rest == {"seed": 0}
 
 
 def test_a_coin_says_nothing_and_says_it_again():

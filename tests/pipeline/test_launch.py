@@ -217,7 +217,7 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it samples or trains"))
     folder = opened(tmp_path / "opened", data)  # a notebook gets there step by step
     for train in (
-        lambda: arms.run_on_policy_dpo(RunFolder(folder), CONFIG, 0),
+        lambda: arms.run_paper_dpo(RunFolder(folder), CONFIG, 0),
         lambda: controls.control("sft-limo", RunFolder(folder), CONFIG, 0),
         lambda: stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0),
         lambda: cli.main(["stage", "mid", "--out", str(folder)]) == 2 and launch.require_one_gpu(),  # by hand
