@@ -67,7 +67,7 @@ def _add_problems(group) -> None:
 
 
 def _add_filters(group) -> None:
-    group.add_argument("--max-answer-tokens", "--longest", dest="max_answer_tokens", type=at_least(1), default=250,
+    group.add_argument("--max-answer-tokens", "--longest", dest="max_answer_tokens", type=at_least(1), default=300,
                        metavar="N", help="drop longer answers")
     group.add_argument("--tokenizer", metavar="NAME", default="",
                        help="counts the tokens of traces and of an endpoint's answers: a folder, or a name on the "

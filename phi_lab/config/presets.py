@@ -39,7 +39,7 @@ LAB = RunConfig(
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(
-        learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=2400, max_new_tokens=384
+        learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=3200, max_new_tokens=384
     ),
     evaluation=EvaluationConfig(problems=500),
 )

@@ -186,7 +186,7 @@ def global_batch_size(config: RunConfig, stage: str) -> int:
 # Names of release 0.1, read in config.json and manifests for one more release.
 OLD_NAMES = {
     "numbers": "config",
-    "warmup": "warmup_ratio", "schedule": "lr_schedule", "evaluate_every": "eval_steps", "cooldown": "cooldown_steps",
+    "warmup": "warmup_ratio", "schedule": "lr_schedule", "evaluate_every": "eval_steps",
     "batch": "batch_size", "shipped": "shipped_questions", "answers": "teacher_kind",
     "keep_clear_of": "decontaminate_against", "pairs": "max_pairs", "plausible": "max_student_nll",
     "pairs_a_question": "pairs_per_question", "own_questions": "on_policy_questions", "longest": "max_tokens",
@@ -197,11 +197,15 @@ OLD_NAMES = {
 }
 
 
+REMOVED_NAMES = ("patience", "cooldown", "cooldown_steps")
+
+
 def with_new_names(saved: dict) -> dict:
-    """The settings of a saved config under today's names, at every depth."""
+    """The settings of a saved config under today's names, at every depth, without those that are no more."""
     return {
         OLD_NAMES.get(name, name): with_new_names(value) if isinstance(value, dict) else value
         for name, value in saved.items()
+        if name not in REMOVED_NAMES
     }
 
 

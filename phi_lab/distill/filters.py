@@ -26,7 +26,7 @@ LATIN_OR_GREEK = regex.compile(r"[\p{Latin}\p{Greek}]")
 class Rules:
     """Thresholds of the filters; the defaults are those of the small world."""
 
-    max_tokens: int = 250  # of an answer
+    max_tokens: int = 300  # of an answer
     max_non_latin_share: float = 0.05  # of its letters
     near_duplicate_threshold: float = 1.0  # largest Jaccard similarity of two answers to a question; 1.0: off
     pass_rate_range: tuple[float, float] = (0.0, 1.0)  # share of a question's rollouts that are right

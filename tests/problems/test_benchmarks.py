@@ -11,9 +11,10 @@ from read_back import FRACTION, answer_of, chain_of, identity, split_of
 from phi_lab.core.errors import UserError
 from phi_lab.core.paths import BENCHMARKS
 from phi_lab.problems import arithmetic, benchmarks, logic
+from phi_lab.problems.wordings import WORDINGS
 
 SEEDS = st.integers(0, 2**32)
-LEVELS = st.integers(1, 4)
+LEVELS = st.integers(1, 7)
 
 
 @settings(max_examples=200)
@@ -23,12 +24,12 @@ def test_reworded_twins_share_key_and_split(seed, level):
     start, operations = arithmetic._sample_chain(rng, level, 0.5)
     twins = {}
     while len(twins) < 4:
-        problem = arithmetic._word_chain(rng, start, operations)
+        problem = arithmetic._word_chain(rng, rng.choice(list(WORDINGS)), start, operations)
         twins[problem.family] = problem
     operator, number = operations[0]
     if operator in "+*":  # 47+38 is 38+47
         turned = [(operator, start), *operations[1:]]
-        twins["turned"] = arithmetic._word_chain(rng, number, turned)
+        twins["turned"] = arithmetic._word_chain(rng, rng.choice(list(WORDINGS)), number, turned)
     assert len({twin.prompt for twin in twins.values()}) == len(twins) or start == number
     assert len({twin.key for twin in twins.values()}) == 1
     assert len({twin.split for twin in twins.values()}) == 1
@@ -72,7 +73,7 @@ def rows():
 
 
 def test_benchmarks_are_what_is_documented(rows):
-    levels = {"easy": {1}, "hard": {3, 4}, "transfer": {1, 2, 3}}
+    levels = {"easy": {1}, "hard": {3, 4, 5, 6}, "transfer": {1, 2, 3}}
     for name, problems in rows.items():
         assert len(problems) >= 1000
         assert len({row["id"] for row in problems}) == len({row["prompt"] for row in problems}) == len(problems)
@@ -109,7 +110,7 @@ def test_every_benchmark_problem_falls_into_the_benchmark_split(rows):
 def test_no_operands_of_a_benchmark_are_drawn_for_training(rows, split):
     forbidden = {identity(row["prompt"]) for problems in rows.values() for row in problems}
     rng = random.Random(split)
-    drawn = [arithmetic.sample_split(rng, level, split) for level in (1, 1, 1, 3, 4) for _ in range(1500)]
+    drawn = [arithmetic.sample_split(rng, level, split) for level in (1, 1, 1, 3, 4, 5, 6) for _ in range(1500)]
     drawn += [logic.sample_split(rng, level, split) for level in (1, 1, 2) for _ in range(1500)]
     met = {identity(problem.prompt) for problem in drawn}
     assert not met & forbidden

@@ -11,7 +11,7 @@ from phi_lab.core.files import read_rows
 from phi_lab.model import checkpoints
 from phi_lab.stages import packing, training
 
-MID = schema.LanguageModelingConfig(learning_rate=1e-3, batch_size=4, row_length=320, steps=6, eval_steps=2, patience=3)
+MID = schema.LanguageModelingConfig(learning_rate=1e-3, batch_size=4, row_length=320, steps=6, eval_steps=2)
 SFT = schema.LanguageModelingConfig(learning_rate=1e-3, batch_size=8, row_length=320, steps=15, documents=40)
 DPO = schema.DPOConfig(learning_rate=1e-3, batch_size=4, max_pairs=16, max_student_nll=math.inf, pairs_per_question=2)
 GRPO = schema.GRPOConfig(
