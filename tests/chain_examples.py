@@ -15,13 +15,13 @@ def measurement(name, benchmark, protocol, share):
     """A row of ladder.json with the accuracy `share`."""
     stage, _, arm = name.partition("-")
     heat = {"sampled": 0.6, "cool": 0.3, "greedy": 0.0, "pass": 0.6}[protocol]
-    n = 8 if protocol == "pass" else 4 if protocol == "sampled" else 1
-    correct = round(1000 * share)
+    k = 8 if protocol == "pass" else 4 if protocol == "sampled" else 1
+    n, correct = 500 * k, round(500 * k * share)
     return {
-        "stage": stage, "arm": arm or "main", "benchmark": benchmark, "protocol": protocol, "n": 1000,
+        "stage": stage, "arm": arm or "main", "benchmark": benchmark, "protocol": protocol, "n": n,
         "correct": correct, "accuracy": share, "ci_low": share - 0.01, "ci_high": share + 0.01, "temperature": heat,
-        "k": n, "pass_at_k": share if protocol == "pass" else None,
-        "parts": {"level 3": [correct, 1000], "fractions": [correct // 2, 1000], "first half": [correct, 1000]},
+        "k": k, "pass_at_k": share if protocol == "pass" else None,
+        "parts": {"level 3": [correct, n], "fractions": [correct // 2, n], "first half": [correct, n]},
         "seconds": 1.0, "train_tokens": 1, "forward_tokens": 0, "peak_rss_mb": 1, "seed": 0,
     }
 

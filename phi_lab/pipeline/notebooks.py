@@ -58,7 +58,8 @@ def convert(outputs_from: RunFolder | None = None, sources: Path = SOURCES, fold
     """Build the notebooks from their sources and write them.
 
     Outputs are taken from the executed copies in the run `outputs_from`; without it every notebook whose code is
-    unchanged keeps its outputs. The metadata then say which code, settings, base and teacher these are of. Raises UserError where an executed copy is missing or has other code.
+    unchanged keeps its outputs. Metadata say which code, settings, base and teacher the outputs are of
+    (`publication.source`). Raises UserError where an executed copy is missing or has other code.
     """
     for source in sorted(sources.glob("*.py")):
         fresh, target = build(source), folder / f"{source.stem}.ipynb"

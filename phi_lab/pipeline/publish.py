@@ -46,7 +46,7 @@ def publish(run: RunFolder) -> None:
     for source in sources.values():
         if not (source / "model.safetensors").is_file():
             raise UserError(f"{source} has no model.safetensors: finish `phi-lab run {option}--out {run.path}` first")
-    chain_rows, source = published(), publication.source(run)
+    chain_rows, made_by = published(), publication.source(run)
     publication.require_same_source(run, chain_rows)
     rollouts = list(shards.rows(run.data.rollouts))
     command = f"`phi-lab run {option}--seed {config['seed']} --out RUN` and `phi-lab publish RUN`"
@@ -55,7 +55,7 @@ def publish(run: RunFolder) -> None:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.bin", "training_args*"))
         (target / "README.md").write_text(_model_card(target, ladder, config, rollouts, command))
     models = {stage: checkpoints.fingerprint(paths.SHIPPED / stage) for stage in STAGES[1:]}
-    write_json(paths.SHIPPED / publication.MARK, {**source, "models": models})
+    write_json(paths.SHIPPED / publication.MARK, {**made_by, "models": models})
     write_rows(paths.DISTILLED / "rollouts.jsonl.gz", rollouts)
     write_rows(paths.DISTILLED / "validation_rollouts.jsonl.gz", shards.rows(run.data.validation_rollouts))
     (paths.DISTILLED / "README.md").write_text(_data_card(read_json(run.data.funnel), config))

@@ -18,7 +18,7 @@ from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
 from phi_lab.core.run_folder import RunFolder
-from phi_lab.report import doctor, figures, html, replications
+from phi_lab.report import doctor, expectation, figures, html, replications
 from phi_lab.report.chain_rows import chains
 from phi_lab.report.doctor import show
 from phi_lab.report.figures_ladder import PAPER
@@ -51,6 +51,7 @@ def write_report(run_dir: Path) -> Path:
     parts = [
         _part(run.ladder, rows, lambda rows: _head(config or {}, rows) + _ladder(rows)),
         "<h2>Independent chains</h2>",
+        _part(run.config, run, _expected),
         _chains(replications.published()),
         "<h2>Distillation</h2>",
         _part(run.data.funnel, _read(run.data.funnel), _funnel),
@@ -190,6 +191,11 @@ def _parts(rows: list[dict], arms: list[tuple[str, str]]) -> str:
                    for right, n in (hard.get(arm, {}).get(name, (0, 0)) for name in names)] for arm in arms}
     return html.table("hard by number of operations, and its fractions, sampled.", ["stage", *map(html.text, names)],
                       [[_arm_title(*arm), *cells[arm]] for arm in arms])
+
+
+def _expected(run: RunFolder) -> str:
+    line = expectation.compare_with_chains(run)
+    return f"<p><b>This run:</b> {html.text(line)}.</p>" if line else ""
 
 
 def _chains(rows: list[dict]) -> str:
