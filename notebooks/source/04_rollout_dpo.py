@@ -193,7 +193,8 @@ print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - 
 # %% [markdown]
 # ## Training: the same, longer
 #
-# `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them once.
+# `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them once. (At a
+# GPU scale the stage's own pairs are the teacher's, as in the paper.)
 
 # %%
 result = lab.stage("dpo", pair=pairing)

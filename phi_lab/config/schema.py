@@ -5,6 +5,8 @@ A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a
 which scale it runs at. What each scale sets them to is in `presets.py`, what the paper used in `paper.py`.
 """
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -89,16 +91,22 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """Rollout DPO. `on_policy_questions` > 0 adds a second arm, on-policy DPO, on the student's own rollouts."""
+    """Rollout DPO, and where its pairs come from.
+
+    pairs: "teacher", right over wrong rollouts of the teacher, as in the paper; "student", right over wrong rollouts
+    that the student itself samples; "steps", those that the student goes on with from one beginning of its wrong
+    rollouts, a right step over the first wrong one (`phi_lab.stages.preference_pairs`).
+    """
 
     learning_rate: float
     batch_size: int  # pairs a step
     max_pairs: int
-    max_student_nll: float = 6.0  # nats: wrong rollouts less likely than exp(-6) under the student are dropped
+    pairs: str = "teacher"
+    questions: int = 0  # that the student answers eight times each, unless the pairs are the teacher's
+    max_student_nll: float = 6.0  # nats: wrong rollouts of the teacher less likely than exp(-6) under the student drop
     beta: float = 0.1
     epochs: int = 1
     pairs_per_question: int = 4
-    on_policy_questions: int = 0
     max_tokens: int = 0  # of a prompt with its answer: pairs with a longer side are dropped; 0: no limit
     hardware: HardwareConfig = LAPTOP
 
@@ -126,14 +134,15 @@ class GRPOConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How much of each benchmark is sampled after each stage."""
+    """How much of each benchmark is sampled after each stage. Greedy answers are always among it."""
 
     problems: int  # of each benchmark, at most
     samples: int = 4  # a problem of `hard`; one elsewhere
     temperature: float = 0.6
-    pass_problems: int = 200
+    cool_temperature: float = 0.3  # of one more sample a problem of `hard`; 0: none
+    pass_problems: int = 200  # of `hard`, for pass@k; 0: none
     pass_samples: int = 8
-    max_new_tokens: int = 256
+    max_new_tokens: int = 384  # the longest worked solution of seven operations has fewer
     benchmarks: tuple[str, str, str] = ("easy", "hard", "transfer")  # the sets that stand for these three
     engine: str = "cpu"  # as in HardwareConfig
 
@@ -169,6 +178,11 @@ class RunConfig:
         """The settings as nested dictionaries, as config.json holds them."""
         return asdict(self)
 
+    def digest(self) -> str:
+        """A hash of all settings that training depends on, so not of `evaluation`: 16 hexadecimal digits."""
+        settings = {name: value for name, value in self.row().items() if name != "evaluation"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
 
 def global_batch_size(config: RunConfig, stage: str) -> int:
     """Rows, pairs, or GRPO prompts in one step of a stage, over all processes."""
@@ -181,7 +195,8 @@ OLD_NAMES = {
     "warmup": "warmup_ratio", "schedule": "lr_schedule", "evaluate_every": "eval_steps",
     "batch": "batch_size", "shipped": "shipped_questions", "answers": "teacher_kind",
     "keep_clear_of": "decontaminate_against", "pairs": "max_pairs", "plausible": "max_student_nll",
-    "pairs_a_question": "pairs_per_question", "own_questions": "on_policy_questions", "longest": "max_tokens",
+    "pairs_a_question": "pairs_per_question", "own_questions": "questions", "longest": "max_tokens",
+    "on_policy_questions": "questions",  # of versions between the releases
     "prompts": "prompts_per_step", "group": "group_size", "candidates": "candidate_prompts",
     "probes": "probe_rollouts", "keep": "keep_fraction", "hot": "temperature_start", "cool": "temperature_end",
     "annealed": "anneal_fraction", "sets": "benchmarks", "checkpointing": "gradient_checkpointing",
@@ -195,10 +210,15 @@ REMOVED_NAMES = ("patience", "cooldown", "cooldown_steps")
 def with_new_names(saved: dict) -> dict:
     """The settings of a saved config under today's names, at every depth, without those that are no more."""
     return {
-        OLD_NAMES.get(name, name): with_new_names(value) if isinstance(value, dict) else value
+        _new_name(name, value): with_new_names(value) if isinstance(value, dict) else value
         for name, value in saved.items()
         if name not in REMOVED_NAMES
     }
+
+
+def _new_name(name: str, value: object) -> str:
+    """Today's name of a setting. `pairs` was a number once, and names a kind of pairs today."""
+    return name if name == "pairs" and isinstance(value, str) else OLD_NAMES.get(name, name)
 
 
 def read_config(path: Path) -> dict:

@@ -43,11 +43,18 @@ class TrainingRow(TypedDict):
 
 
 class PreferencePair(TypedDict):
-    """What Rollout DPO learns from: a question and two completions of it, under TRL's names."""
+    """What Rollout DPO learns from: a question and two completions of it, under TRL's names. With a `prefix` they are
+    two steps with which that beginning of a completion may go on.
+    """
 
     prompt: str
+    prefix: NotRequired[str]  # without loss; then neither side has a stop token
     chosen: str
     rejected: str
+
+
+# "sampled": the primary metric; "cool": at a lower temperature; "pass": pass@k
+Protocol = Literal["sampled", "cool", "greedy", "pass"]
 
 
 class LadderRow(TypedDict):
@@ -56,6 +63,7 @@ class LadderRow(TypedDict):
     stage: str
     arm: str  # "main", "control", ...
     benchmark: str  # "easy", "hard" or "transfer"
+    protocol: Protocol  # missing in the rows of release 0.1
     n: int  # samples
     correct: int
     accuracy: float  # correct / n
@@ -64,6 +72,7 @@ class LadderRow(TypedDict):
     temperature: float
     k: int  # samples a problem
     pass_at_k: float | None
+    parts: dict[str, list[int]]  # [right samples, samples] of "level 3", "fractions", "first half", ...
     seconds: float  # of the stage's training
     train_tokens: int
     forward_tokens: int

@@ -4,7 +4,8 @@ The idea: an accuracy without an interval is a rumour, and samples of one proble
 independent: eight answers to the same sum say less than eight answers to eight sums. So a
 benchmark sampled k times a problem gets a Wilson interval for its *effective* sample size.
 A claim about a recipe has a seed for its unit: pair the runs by seed, use `paired_t`, and
-correct with `holm` when several arms are compared. `mcnemar` describes two runs of one seed.
+correct with `holm` when several arms are compared; `detectable_effect` says how large a
+difference so many runs would have shown. `mcnemar` describes two runs of one seed.
 
 The paper reports pass@1 without intervals; everything here is this project's addition.
 Counts and shares are plain Python numbers; nothing here draws random numbers.
@@ -142,6 +143,71 @@ def paired_t(a: Sequence[float], b: Sequence[float]) -> PairedT:
         return PairedT(mean, mean, mean, 1.0 if mean == 0.0 else 0.0)
     reach = t_quantile(len(differences) - 1) * error
     return PairedT(mean, mean - reach, mean + reach, _t_tails(mean / error, len(differences) - 1))
+
+
+def prediction_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Where one new value falls with chance `level`, if it comes as `values` did: (low, high).
+
+    mean ± t s sqrt(1 + 1/n) for n independent, normally distributed values with sample deviation s
+    and n - 1 degrees of freedom. Wider than the interval of the mean, as it also holds the spread
+    of the new value. Raises ValueError for fewer than two values, values that are not finite, and
+    a level outside (0, 1). Source: Hahn and Meeker 1991, Statistical Intervals, chapter 4.
+    """
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2 or not np.isfinite(sample).all():
+        raise ValueError(f"need at least 2 finite values, got {list(values)}")
+    reach = t_quantile(len(sample) - 1, level) * float(sample.std(ddof=1)) * math.sqrt(1 + 1 / len(sample))
+    return float(sample.mean()) - reach, float(sample.mean()) + reach
+
+
+def power_of_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
+    """Chance that a two-sided `paired_t` of n pairs has p < alpha, where the true mean difference
+    is `effect` standard deviations of a difference.
+
+    t is noncentral with shift effect * sqrt(n). Given the sample deviation, s times the true one,
+    the mean is normal: P(|Z + shift| > t s), integrated over the density of s by the midpoint rule
+    (error below 1e-5). Raises ValueError unless n >= 2 and 0 < alpha < 1. Source: Johnson, Kotz and
+    Balakrishnan 1995, Continuous Univariate Distributions 2, chapter 31.
+    """
+    if n < 2 or not 0 < alpha < 1:
+        raise ValueError(f"need n >= 2 and 0 < alpha < 1, got {n}, {alpha}")
+    freedom, shift, critical = n - 1, effect * math.sqrt(n), t_quantile(n - 1, 1 - alpha)
+    width = (1 + 12 / math.sqrt(2 * freedom)) / 2000
+    s = (np.arange(2000) + 0.5) * width
+    log_density = (
+        math.log(2) + freedom / 2 * math.log(freedom / 2) - math.lgamma(freedom / 2)
+        + (freedom - 1) * np.log(s) - freedom * s * s / 2
+    )
+    beyond = [
+        (math.erfc((critical * x - shift) / 2**0.5) + math.erfc((critical * x + shift) / 2**0.5)) / 2 for x in s
+    ]
+    return float(np.exp(log_density) @ beyond * width)
+
+
+def detectable_effect(sd: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest true mean difference that a two-sided paired t-test of n pairs finds (p < alpha)
+    with chance `power`, in the unit of `sd`, the standard deviation of the differences.
+
+    Raises ValueError for a negative `sd`, a power that is not between alpha and 1, and as
+    `power_of_paired_t` does.
+    """
+    if sd < 0 or not alpha < power < 1:
+        raise ValueError(f"need sd >= 0 and alpha < power < 1, got sd={sd}, power={power}, alpha={alpha}")
+    return sd * _detectable_deviations(n, power, alpha)
+
+
+@functools.cache
+def _detectable_deviations(n: int, power: float, alpha: float) -> float:
+    low, high = 0.0, 1.0
+    while power_of_paired_t(high, n, alpha) < power:
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        if power_of_paired_t(middle, n, alpha) < power:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:

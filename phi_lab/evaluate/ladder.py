@@ -1,25 +1,28 @@
 """The ladder's measurements: the same problems for every stage, and a 95 % interval for every accuracy (not pass@k).
 
 Primary metric: mean accuracy at temperature 0.6, over four samples a problem on `hard`, one elsewhere. Also: greedy
-accuracy, and pass@8 on the first 200 `hard` problems. Every sample is saved as a row. The interval of an accuracy
-(`ci_low`, `ci_high` of `ladder_row`) is Wilson's; samples of one problem are not independent, so it is computed with an
-effective sample size between the number of problems and the number of samples: `core.stats.clustered_wilson`.
+accuracy, and on `hard` accuracy at temperature 0.3 with one sample a problem, and pass@8 on the first 200 problems. A
+gain that a cooler sampler gives as well is not one of knowledge, so these stand beside the primary metric in every
+table. Every sample is saved as a row. The interval of an accuracy (`ci_low`, `ci_high` of `ladder_row`) is Wilson's;
+samples of one problem are not independent, so it is computed with an effective sample size between the number of
+problems and the number of samples: `core.stats.clustered_wilson`.
 
     phi-lab eval --model runs/my-run/grpo/model --out runs/my-run/evals --name grpo
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from phi_lab import sampling
+from phi_lab.config.presets import LAB
 from phi_lab.config.schema import EvaluationConfig, read_config
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_rows
 from phi_lab.core.locks import locked
-from phi_lab.core.records import LadderRow
+from phi_lab.core.records import LadderRow, ProblemRow, Protocol
 from phi_lab.core.run_folder import EvalFolder
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
@@ -27,6 +30,23 @@ from phi_lab.verify import verify_many
 
 OTHER_NAME = "choose another --name or --out"
 MEASURE_AGAIN = "delete it to have it measured again"
+
+
+class Round(NamedTuple):
+    """One round of sampling, which makes one row of ladder.json: each of `problems` gets `samples` completions. They
+    are numbered from `first` on; the row is about them and those before.
+    """
+
+    protocol: Protocol
+    problems: list[ProblemRow]
+    samples: int
+    temperature: float
+    seed: int
+    first: int = 0
+
+    @property
+    def k(self) -> int:
+        return self.first + self.samples
 
 
 def evaluate(
@@ -54,7 +74,7 @@ def evaluate(
         if not missing:
             return
         sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
-        problems = {benchmark: benchmarks.load(sets[benchmark])[: config.problems] for benchmark in missing}
+        problems = {benchmark: _problems(benchmark, config) for benchmark in missing}
         network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
         if stale:
             for old in [*answers, path]:
@@ -62,42 +82,43 @@ def evaluate(
         ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
         for benchmark in missing:
             rows = []
-            for title, subset, samples, temperature, round_seed, first in _rounds(
-                benchmark, problems[benchmark], config, seed
-            ):
-                prompts = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in subset]
-                answers = _answers(network, tokenizer, subset, prompts, samples, temperature, config, round_seed,
-                                   f"{name} {benchmark}, {title}")
-                rows += [{**row, "sample": row["sample"] + first} for row in answers]
+            for one in _rounds(benchmark, problems[benchmark], config, seed):
+                prompts = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in one.problems]
+                title = f"{name} {benchmark}, {one.protocol}"
+                rows += _answers(network, tokenizer, one, prompts, config, title)
             write_rows(folder.answers(name, benchmark), rows)
         sampling.release_engine()
 
 
-def _rounds(benchmark: str, problems: list[dict], config: EvaluationConfig, seed: int) -> list[tuple]:
-    """(title, problems, samples per problem, temperature, seed, index of the first sample) of each sampling round.
-    On `hard` a third round adds the samples that pass@k needs beyond those of the primary measure.
-    """
+def _rounds(benchmark: str, problems: list[ProblemRow], config: EvaluationConfig, seed: int) -> list[Round]:
+    """What is sampled of one benchmark. Pass@k adds to the samples of the primary metric those that it needs beyond."""
     samples = config.samples if benchmark == "hard" else 1
-    rounds = [("greedy", problems, 1, 0.0, seed, 0), ("sampled", problems, samples, config.temperature, seed, 0)]
-    if benchmark == "hard" and config.pass_samples > samples:
-        rounds.append((f"pass@{config.pass_samples}", problems[: config.pass_problems], config.pass_samples - samples,
-                       config.temperature, seed + 1, samples))
+    rounds = [Round("greedy", problems, 1, 0.0, seed), Round("sampled", problems, samples, config.temperature, seed)]
+    if benchmark == "hard" and config.cool_temperature:
+        rounds.append(Round("cool", problems, 1, config.cool_temperature, seed + 2))
+    if benchmark == "hard" and config.pass_problems and config.pass_samples > samples:
+        few, further = problems[: config.pass_problems], config.pass_samples - samples
+        rounds.append(Round("pass", few, further, config.temperature, seed + 1, first=samples))
     return rounds
 
 
-def _answers(network, tokenizer, problems, prompts, samples, temperature, config, seed, title) -> list[dict]:
-    """Sample and verify completions; one row per completion."""
-    params = sampling.SamplingParams(n=samples, temperature=temperature, max_tokens=config.max_new_tokens, seed=seed)
+def _answers(
+    network, tokenizer, one: Round, prompts: list[str], config: EvaluationConfig, title: str
+) -> list[dict]:
+    """Sample and verify the completions of one round; one row per completion."""
+    params = sampling.SamplingParams(
+        n=one.samples, temperature=one.temperature, max_tokens=config.max_new_tokens, seed=one.seed
+    )
     groups = sampling.sample(network, tokenizer, prompts, params, title=title, engine=config.engine)
     flat = [
         (problem, number, sample)
-        for problem, group in zip(problems, groups, strict=True)
-        for number, sample in enumerate(group)
+        for problem, group in zip(one.problems, groups, strict=True)
+        for number, sample in enumerate(group, one.first)
     ]
     verdicts = verify_many([(sample.text, problem["answer"]) for problem, _, sample in flat])
     return [
         {
-            "id": problem["id"], "sample": number, "seed": seed, "temperature": temperature,
+            "id": problem["id"], "sample": number, "seed": one.seed, "temperature": one.temperature,
             "completion": sample.text, "verdict": verdict.verdict,
         }
         for (problem, number, sample), verdict in zip(flat, verdicts, strict=True)
@@ -110,41 +131,66 @@ def ladder_rows(
     """The rows of ladder.json for one stage and arm, from its saved completions. cost: the columns on training."""
     rows = []
     for benchmark in benchmarks.NAMES:
-        by_temperature: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-        for row in _all_answers(folder.answers(name, benchmark), benchmark, config, seed):
-            by_temperature[row["temperature"]][row["id"]].append(row["verdict"] == "right")
-        samples = config.samples if benchmark == "hard" else 1
-        for temperature, k in ((0.0, 1), (config.temperature, samples)):
-            right = [of_problem[:k] for of_problem in by_temperature[temperature].values()]
-            rows.append(ladder_row(stage, arm, benchmark, right, temperature, k, None, seed, cost))
-        if benchmark == "hard" and config.pass_samples > samples:
-            k = config.pass_samples
-            right = [of_problem for of_problem in by_temperature[config.temperature].values() if len(of_problem) == k]
-            pass_at_k = sum(stats.pass_at_k(k, sum(of_problem), k) for of_problem in right) / len(right)
-            rows.append(ladder_row(stage, arm, benchmark, right, config.temperature, k, pass_at_k, seed, cost))
+        rounds = _rounds(benchmark, _problems(benchmark, config), config, seed)
+        answers = _all_answers(folder.answers(name, benchmark), rounds)
+        for one in rounds:
+            right = {
+                problem["id"]: [answers[problem["id"], one.temperature, number] for number in range(one.k)]
+                for problem in one.problems
+            }
+            rows.append(ladder_row(stage, arm, benchmark, one, right, seed, cost))
     return rows
 
 
-def _all_answers(path: Path, benchmark: str, config: EvaluationConfig, seed: int) -> list[dict]:
-    """The saved answers to one benchmark. Raises UserError for a damaged file, and for one that lacks some."""
-    rows = read_rows(path, ("id", "temperature", "verdict"), fix=MEASURE_AGAIN)
+def _problems(benchmark: str, config: EvaluationConfig) -> list[ProblemRow]:
     sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
-    problems = benchmarks.load(sets[benchmark])[: config.problems]
-    wanted = sum(len(subset) * samples for _, subset, samples, *_ in _rounds(benchmark, problems, config, seed))
-    if len(rows) != wanted:
-        raise UserError(f"{path} holds {len(rows):,} of {wanted:,} answers; {MEASURE_AGAIN}")
-    return rows
+    return benchmarks.load(sets[benchmark])[: config.problems]
+
+
+def _all_answers(path: Path, rounds: Sequence[Round]) -> dict[tuple[str, float, int], bool]:
+    """Whether each saved answer to one benchmark is right, by problem, temperature and number.
+
+    Raises UserError for a damaged file, and for one that holds other answers than `rounds` asks for.
+    """
+    rows = read_rows(path, ("id", "temperature", "sample", "verdict"), fix=MEASURE_AGAIN)
+    answers = {(row["id"], row["temperature"], row["sample"]): row["verdict"] == "right" for row in rows}
+    wanted = {
+        (problem["id"], one.temperature, number)
+        for one in rounds for problem in one.problems for number in range(one.first, one.k)
+    }
+    if set(answers) != wanted:
+        raise UserError(f"{path} holds {len(wanted & set(answers)):,} of {len(wanted):,} answers; {MEASURE_AGAIN}")
+    return answers
 
 
 def ladder_row(
-    stage: str, arm: str, benchmark: str, right: list[list[bool]], temperature: float, k: int,
-    pass_at_k: float | None, seed: int, cost: dict,
+    stage: str, arm: str, benchmark: str, one: Round, right: Mapping[str, list[bool]], seed: int, cost: dict
 ) -> LadderRow:
-    """One row: accuracy with its 95 % interval. right: for each problem, whether each of its k samples is right."""
-    correct, n = sum(map(sum, right)), sum(map(len, right))
-    low, high = stats.clustered_wilson([sum(of_problem) for of_problem in right], k)
+    """One row: accuracy with its 95 % interval. right: by id of a problem, whether each of its k samples is right."""
+    counts = [sum(of_problem) for of_problem in right.values()]
+    correct, n = sum(counts), one.k * len(counts)
+    low, high = stats.clustered_wilson(counts, one.k)
+    pass_at_k = None
+    if one.protocol == "pass":
+        pass_at_k = sum(stats.pass_at_k(one.k, count, one.k) for count in counts) / len(counts)
+    parts = {part: [sum(sum(right[each]) for each in ids), one.k * len(ids)]
+             for part, ids in _parts(one.problems).items()}
     return {
-        "stage": stage, "arm": arm, "benchmark": benchmark, "n": n, "correct": correct, "accuracy": correct / n,
-        "ci_low": low, "ci_high": high, "temperature": temperature, "k": k, "pass_at_k": pass_at_k,
-        **cost, "seed": seed,
+        "stage": stage, "arm": arm, "benchmark": benchmark, "protocol": one.protocol, "n": n, "correct": correct,
+        "accuracy": correct / n, "ci_low": low, "ci_high": high, "temperature": one.temperature, "k": one.k,
+        "pass_at_k": pass_at_k, "parts": parts, **cost, "seed": seed,
     }
+
+
+def _parts(problems: Sequence[ProblemRow]) -> dict[str, list[str]]:
+    """Ids of the problems of each part of a benchmark: its levels, its fractions, and, of a longer one, the problems
+    that a course is measured on. Public sets have no levels and so no parts.
+    """
+    parts: dict[str, list[str]] = {}
+    for level in sorted({problem["level"] for problem in problems if problem["level"]}):
+        parts[f"level {level}"] = [problem["id"] for problem in problems if problem["level"] == level]
+    if parts and (fractions := [problem["id"] for problem in problems if "fraction" in problem["prompt"]]):
+        parts["fractions"] = fractions
+    if parts and len(problems) > LAB.evaluation.problems:
+        parts["first half"] = [problem["id"] for problem in problems[: LAB.evaluation.problems]]
+    return parts

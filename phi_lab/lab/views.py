@@ -19,6 +19,7 @@ from phi_lab.lab.environment import display_path
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import run_data, stage_runner
 from phi_lab.report import doctor, figures, replications
+from phi_lab.report.chain_rows import chains
 from phi_lab.report.doctor import show
 from phi_lab.report.html import text
 from phi_lab.report.ladder_rows import SHIPPED_START, model_title, read_ladder
@@ -116,14 +117,14 @@ class RunViews:
         return read_rows(self.data().right)
 
     def wrong(self) -> list[dict]:
-        """The wrong rollouts: the rejected answers of Rollout DPO."""
+        """The teacher's wrong rollouts: the rejected answers of the paper's Rollout DPO."""
         return read_rows(self.data().wrong)
 
-    def on_policy_wrong(self) -> list[dict]:
-        """The student's wrong rollouts, from the on-policy arm of Rollout DPO; none at a scale without that arm."""
-        if not self.config.dpo.on_policy_questions:
+    def student_wrong(self) -> list[dict]:
+        """The student's wrong rollouts, which Rollout DPO sampled; none where its pairs are the teacher's."""
+        if self.config.dpo.pairs == "teacher":
             return []
-        return read_rows(DataFolder(self.run.stage("dpo", "own").path).wrong)
+        return read_rows(DataFolder(self.run.stage("dpo").path).wrong)
 
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
@@ -164,7 +165,7 @@ class RunViews:
         return HTML((tables.side_by_side(list(names.values()), columns) if names else "") + missing)
 
     def doctor(self, stage: str) -> HTML:
-        """What the doctor finds in the files of a stage or arm ("grpo", "dpo-own"), or of the "data"."""
+        """What the doctor finds in the files of a stage or arm ("grpo", "dpo-paper"), or of the "data"."""
         checked = doctor.check_stage(self.run, stage)
         if not checked:
             return HTML(f"<p>Nothing of {text(stage)} in {text(display_path(self.run.path))} yet.</p>")
@@ -190,12 +191,12 @@ class RunViews:
         return figures.replications(rows) if rows else HTML(NO_CHAINS)
 
     def gains(self, *stages: str) -> HTML:
-        """The gains on `hard` of the named stages, or of all, over the published chains and against controls."""
+        """What the named stages and their arms, or all, gain on `hard` over the published chains, and over rivals."""
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
         head, *lines = replications.gains_table(rows)
-        lines = [line for line in lines if line[0].split(",")[0] in (stages or STAGES)]
-        caption = f"{len(rows)} independent chains, 95 % intervals, paired t-tests corrected by Holm."
+        lines = [line for line in lines if line[0].partition("-")[0] in (stages or STAGES)]
+        caption = f"{len(chains(rows))} independent chains, 95 % intervals, paired t-tests corrected by Holm."
         return HTML(tables.table(caption, head, lines))
 
     def means(self) -> HTML:
@@ -203,4 +204,4 @@ class RunViews:
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
         head, *lines = replications.means_table(rows)
-        return HTML(tables.table(f"Means over {len(rows)} independent chains.", head, lines))
+        return HTML(tables.table(f"Means over {len(chains(rows))} independent chains.", head, lines))

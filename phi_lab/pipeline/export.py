@@ -27,7 +27,7 @@ from phi_lab.core.records import LadderRow
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline.stage_runner import require_undamaged
-from phi_lab.report.ladder_rows import SHIPPED_START, read_ladder
+from phi_lab.report.ladder_rows import SHIPPED_START, protocol, read_ladder
 
 # An accuracy on fewer problems than this is in the card's table, with its interval, but not in the hub's metadata.
 # Public benchmarks are there whatever their size.
@@ -159,7 +159,7 @@ def _metadata(stage: str, tiny: bool, base: str | None, results: list[EvalResult
 
 def _hub_results(rows: list[LadderRow], sets: dict[str, str], scores: list[dict]) -> list[EvalResult] | None:
     """Accuracies in the hub's format: sampled ones on at least `MIN_PROBLEMS` problems, and public benchmarks."""
-    large = [row for row in rows if row["temperature"] > 0 and row["n"] // row["k"] >= MIN_PROBLEMS]
+    large = [row for row in rows if protocol(row) == "sampled" and row["n"] // row["k"] >= MIN_PROBLEMS]
     accuracies = [(sets[row["benchmark"]], row["accuracy"]) for row in large]
     accuracies += [(row["benchmark"], row["accuracy"]) for row in scores]
     return [

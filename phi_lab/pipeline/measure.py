@@ -16,7 +16,7 @@ from phi_lab.evaluate import ladder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline.stage_runner import finished_cost, require_undamaged, starts_from_shipped
 from phi_lab.problems import benchmarks
-from phi_lab.report.ladder_rows import SHIPPED_START, read_ladder
+from phi_lab.report.ladder_rows import SHIPPED_START, protocol, read_ladder
 
 
 @one_process
@@ -54,7 +54,7 @@ def measure(
         write_json(run.ten_problems, ten_problems(run, config))
     accuracies = ", ".join(
         f"{row['benchmark']} {percent_interval(row['accuracy'], row['ci_low'], row['ci_high'])}"
-        for row in rows if row["temperature"] > 0 and row["pass_at_k"] is None
+        for row in rows if protocol(row) == "sampled"
     )
     log(f"{name}: {accuracies}; measured in {seconds:.0f} s")
     if arm == "main" and stage != "base":

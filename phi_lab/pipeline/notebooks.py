@@ -26,8 +26,10 @@ from phi_lab.core.lifeline import in_child
 from phi_lab.core.locks import one_process
 from phi_lab.core.progress import Bar
 from phi_lab.core.run_folder import RunFolder
+from phi_lab.pipeline import publication
+from phi_lab.pipeline.publication import NOTEBOOK_KEY as KEY
 from phi_lab.pipeline.run import open_run
-from phi_lab.report import report
+from phi_lab.report import expectation, report
 
 SOURCES = paths.NOTEBOOKS / "source"
 KERNEL = {
@@ -56,13 +58,16 @@ def convert(outputs_from: RunFolder | None = None, sources: Path = SOURCES, fold
     """Build the notebooks from their sources and write them.
 
     Outputs are taken from the executed copies in the run `outputs_from`; without it every notebook whose code is
-    unchanged keeps its outputs. Raises UserError where an executed copy is missing or has other code.
+    unchanged keeps its outputs. Metadata say which code, settings, base and teacher the outputs are of
+    (`publication.source`). Raises UserError where an executed copy is missing or has other code.
     """
     for source in sorted(sources.glob("*.py")):
         fresh, target = build(source), folder / f"{source.stem}.ipynb"
         executed = outputs_from.notebooks / target.name if outputs_from else target
         if executed.exists() and code(copy := nbformat.read(executed, 4)) == code(fresh):
             _take_outputs(fresh, copy, outputs_from.path if outputs_from else None)
+            if made_by := publication.source(outputs_from) if outputs_from else copy.metadata.get(KEY):
+                fresh.metadata[KEY] = nbformat.from_dict(made_by)
         elif outputs_from:
             raise UserError(
                 f"{executed} is missing or was run with other code: `phi-lab course --out {outputs_from.path}` first"
@@ -100,6 +105,8 @@ def run_course(run: RunFolder, profile: str = "lab") -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.atomic_write(target, nbformat.writes(notebook).encode())  # whole or not at all
     page = report.write_report(run.path)
+    if line := expectation.compare_with_chains(run):
+        print(line)
     print(f"{_minutes(time.perf_counter() - began)}: notebooks in {run.notebooks}, report in {page}")
     return page
 

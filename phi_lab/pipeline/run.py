@@ -11,7 +11,6 @@ a start is measured as well (rows of the arm "shipped" in ladder.json): the stag
 
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,19 +22,19 @@ import torch
 from phi_lab import __version__
 from phi_lab.config import presets
 from phi_lab.config.schema import RunConfig, global_batch_size, read_config
-from phi_lab.core import paths
+from phi_lab.core.code_state import code_state
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, write_json
 from phi_lab.core.locks import belongs_to_a_process, locked
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
-from phi_lab.pipeline.arms import run_on_policy_dpo
+from phi_lab.pipeline.arms import run_paper_dpo
 from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import import_dataset
 from phi_lab.pipeline.stage_runner import run_stage
-from phi_lab.report import report
+from phi_lab.report import expectation, report
 
 DISK_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again while they work
 # At a GPU scale that trains all weights in float32; an adapter takes less. Mid-training holds three checkpoints of 12
@@ -73,9 +72,11 @@ def run_chain(
             if stage in stages:
                 run_stage(stage, run, config, seed, log, launcher)
             measure(stage, run, config, seed, log)
-            if stage == "dpo" and config.dpo.on_policy_questions:
-                run_on_policy_dpo(run, config, seed, log)
+            if stage == "dpo" and config.dpo.pairs != "teacher":
+                run_paper_dpo(run, config, seed, log)
         page = report.write_report(run.path)
+        if line := expectation.compare_with_chains(run):
+            log(line)
         log(f"{page} written after {(time.perf_counter() - began) / 60:.1f} minutes")
         return page
 
@@ -89,7 +90,7 @@ def _check_stages(stages: Sequence[str], config: RunConfig, processes: int | Non
     for stage in stages:
         if processes and stage != "base" and (batch := global_batch_size(config, stage)) % processes:
             raise UserError(f"{stage}: {batch} a step cannot be divided among {processes} processes")
-    if "base" in stages or ("dpo" in stages and config.dpo.on_policy_questions):  # which no launcher trains
+    if "base" in stages or ("dpo" in stages and config.dpo.pairs != "teacher"):  # which no launcher trains
         launch.require_one_gpu()
 
 
@@ -144,18 +145,11 @@ def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:
         needed_mb += BYTES_PER_WEIGHT * shapes.count_parameters(checkpoints.resolve_model(config.model)) >> 20
     if shutil.disk_usage(out).free < needed_mb << 20:
         raise UserError(f"less than {needed_mb:,} MB free for {out}: make room or choose another --out")
+    code = code_state()
     write_json(run.config, {
-        "scale": config.scale, "profile": config.profile, **manifest,
-        "phi_lab": __version__, "git_commit": _commit(), "python": platform.python_version(),
+        "scale": config.scale, "profile": config.profile, **manifest, "phi_lab": __version__,
+        "git_commit": code["commit"], "dirty": code["dirty"], "code": code["code"], "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES}, "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     })
 
-
-def _commit() -> str | None:
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, cwd=paths.ROOT, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None

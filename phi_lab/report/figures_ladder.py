@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 
 from phi_lab.core import stats
 from phi_lab.report import plot_style
-from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, protocol, shipped_starts, shipped_starts_in
+from phi_lab.report.chain_rows import Chain, all_names, chains, compared, paired_accuracies
+from phi_lab.report.ladder_rows import (
+    RIVALS,
+    SHIPPED_START,
+    STAGE_TITLES,
+    protocol,
+    shipped_starts,
+    shipped_starts_in,
+)
 from phi_lab.report.plot_style import BENCHMARKS
 
 PAPER = {  # percent after each stage
@@ -112,67 +120,66 @@ def _paper_panel(axes: Axes) -> None:
 
 
 @rc_context(plot_style.RC_PARAMS)
-def replications(rows: Sequence[dict], benchmark: str = "hard") -> plot_style.Figure:
-    """Accuracy (percent) of independent chains after each stage; `rows` are those of chains.jsonl.
+def replications(rows: Sequence[dict]) -> plot_style.Figure:
+    """Accuracy on `hard` (percent) of independent chains after each stage; `rows` are those of chains.jsonl.
 
-    First panel: each chain as a thin line, their mean with its 95 % t interval as a bold one, and the same for the
-    controls as hollow marks (GRPO has two). Second panel: the gains of the stages after mid-training as paired
-    differences in points, which the scale of the first panel hides; GRPO's control there is the one that is harder to
-    beat, SFT continued.
+    First panel: each chain as a thin line, their mean with its 95 % t interval as a bold one, and the same for what
+    else the compute could have bought as hollow marks (`ladder_rows.RIVALS`); a diamond is Rollout DPO as in the paper.
+    Second panel: paired differences in points of every comparison after mid-training, which the scale of the first
+    panel hides, solid with the rung before and hollow with rivals.
     """
-    figure, grid = plot_style.panels(1, 2, (10.5, 4.6), gridspec_kw={"width_ratios": [1.7, 1]})
-    values = {name: np.array([100 * row["accuracy"][name][benchmark] for row in rows]) for name in rows[0]["accuracy"]}
-    colour = BENCHMARKS[benchmark][0]
-    _chains_panel(grid[0, 0], values, colour)
-    grid[0, 0].set(title=f"{len(rows)} independent chains, {benchmark}", ylabel="right answers, %", ylim=(0, 104))
-    _gains_panel(grid[0, 1], values, colour)
+    figure, grid = plot_style.panels(1, 2, (11, 4.9), gridspec_kw={"width_ratios": [1.5, 1]})
+    made = chains(rows)
+    values = {name: np.array([100 * share for chain in made if (share := chain.accuracy(name)) is not None])
+              for name in all_names(made)}
+    colour = BENCHMARKS["hard"][0]
+    _chains_panel(grid[0, 0], made, values, colour)
+    grid[0, 0].set(title=f"{len(made)} independent chains, hard", ylabel="right answers, %", ylim=(0, 104))
+    _gains_panel(grid[0, 1], made, list(values), colour)
     return figure
 
 
-def _chains_panel(axes: Axes, values: Mapping[str, np.ndarray], colour: str) -> None:
+def _chains_panel(axes: Axes, made: Sequence[Chain], values: Mapping[str, np.ndarray], colour: str) -> None:
     stages, starts = list(STAGE_TITLES), shipped_starts(values)
     segments = _segments(stages, starts)
-    for chain in range(len(values["base"])):
+    for chain in made:
         for segment in segments:
-            y = [values[stages[place]][chain] for place in segment]
+            y = [np.nan if (share := chain.accuracy(stages[place])) is None else 100 * share for place in segment]
             axes.plot(segment, y, color=colour, alpha=0.3, linewidth=1)
 
     def plot_means(names: Sequence[str], x: Sequence[float], label: str, marker: str = "s", **style: object) -> None:
         samples = [values[name] for name in names]
-        margin = [stats.t_quantile(len(v) - 1) * v.std(ddof=1) / len(v) ** 0.5 for v in samples]
+        margin = [stats.t_quantile(len(v) - 1) * v.std(ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0 for v in samples]
         axes.errorbar(x, [v.mean() for v in samples], yerr=margin, marker=marker, capsize=3, elinewidth=1.4,
                       label=label, **style)
 
     for segment in segments:
-        plot_means([stages[place] for place in segment], segment,
+        there = [place for place in segment if stages[place] in values]
+        plot_means([stages[place] for place in there], there,
                    "mean of the chains, 95 % interval" if segment is segments[0] else "", color=colour)
-    controlled = [stage for stage in stages if f"{stage}-control" in values]
-    plot_means([f"{stage}-control" for stage in controlled], [stages.index(stage) + 0.15 for stage in controlled],
-               "control: stage before, continued at equal compute", **HOLLOW)
-    plot_means(["grpo-sft"], [stages.index("grpo") - 0.15], "control: SFT continued from Rollout DPO's model", "D",
-               **HOLLOW)
+    beside = [(name, place + 0.13 * (number + 1)) for place, stage in enumerate(stages)
+              for number, name in enumerate(RIVALS.get(stage, ())) if name in values]
+    plot_means([name for name, _ in beside], [x for _, x in beside], "the same compute spent otherwise", **HOLLOW)
+    if "dpo-paper" in values:
+        plot_means(["dpo-paper"], [stages.index("dpo") - 0.13], "Rollout DPO as in the paper", "D", **HOLLOW)
     axes.legend(loc="lower right")
     _stage_ticks(axes, stages, starts)
 
 
-def _gains_panel(axes: Axes, values: Mapping[str, np.ndarray], colour: str) -> None:
-    order, starts = list(STAGE_TITLES), shipped_starts(values)
-    stages = [stage for stage in order if f"{stage}-control" in values and stage != "mid"]
-    before = [f"{starts[stage]}-{SHIPPED_START}" if stage in starts else order[order.index(stage) - 1]
-              for stage in stages]
-    over = "over what it started from" if starts else "over the stage before"
-    for shift, label, others, style in (
-        (-0.12, over, before, {"color": colour, "linestyle": "none"}),
-        (0.12, "over its control (GRPO: SFT continued)", ["sft-control", "dpo-control", "grpo-sft"], HOLLOW),
-    ):
-        gains = [stats.paired_t(values[stage], values[other]) for stage, other in zip(stages, others, strict=True)]
-        margins = [[gain.mean - gain.low for gain in gains], [gain.high - gain.mean for gain in gains]]
-        axes.errorbar([gain.mean for gain in gains], [y + shift for y in range(len(stages))], xerr=margins, marker="s",
-                      capsize=3, elinewidth=1.4, label=label, **style)
+def _gains_panel(axes: Axes, made: Sequence[Chain], names: Sequence[str], colour: str) -> None:
+    shown = [(name, against) for name, against in compared(names) if name in ("sft", "dpo", "dpo-paper", "grpo")]
+    lines = []
+    for name, against in shown:
+        both = paired_accuracies(made, name, against)
+        if len(both) > 1:
+            lines.append((name, against, stats.paired_t(*(100 * np.array(side) for side in zip(*both, strict=True)))))
+    for y, (name, against, gain) in enumerate(lines):
+        rival = against in RIVALS[name] and name != "dpo-paper"
+        axes.errorbar([gain.mean], [y], xerr=[[gain.mean - gain.low], [gain.high - gain.mean]], marker="s", capsize=3,
+                      elinewidth=1.4, **(HOLLOW if rival else {"color": colour, "linestyle": "none"}))
     axes.axvline(0, color=plot_style.SOFT, linewidth=1)
-    axes.set_yticks(range(len(stages)), [STAGE_TITLES[stage] for stage in stages])
-    axes.set(title="Gain of each stage, points", ylim=(len(stages) - 0.5, -0.9))
-    axes.legend(loc="upper right")
+    axes.set_yticks(range(len(lines)), [f"{name} − {against}" for name, against, _ in lines])
+    axes.set(title="Differences, points", ylim=(len(lines) - 0.5, -0.5))
 
 
 def _segments(stages: Sequence[str], starts: Mapping[str, str]) -> list[list[int]]:

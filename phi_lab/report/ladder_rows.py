@@ -14,6 +14,13 @@ from phi_lab.core.files import read_table
 STAGE_TITLES = {
     "base": "base", "mid": "mid-training", "sft": "SFT", "dpo": "Rollout DPO", "grpo": "GRPO",
 }
+# What else could have been done for the same compute, from the same start: a rung counts when it beats each of these.
+# The arm "dpo-paper" is held against SFT, from which both arms of Rollout DPO start. The arms without mid-training are
+# held against each other: is it the small set, its length, or the short schedule?
+RIVALS = {
+    "mid": ("mid-control",), "sft": ("sft-control",), "dpo": ("dpo-control",), "dpo-paper": ("sft",),
+    "grpo": ("grpo-rft", "grpo-sft", "grpo-coin"), "sft-limo": ("sft-all", "sft-short"), "sft-limo-best": ("sft-all",),
+}
 SHIPPED_START = "shipped"  # the arm of rows that measure a shipped checkpoint from which the next stage started
 
 
@@ -24,7 +31,11 @@ def read_ladder(path: Path) -> list[dict]:
 
 
 def protocol(row: dict) -> str:
-    """How a row was measured: "sampled" (the ladder's own protocol), "greedy", or "pass" (pass@k)."""
+    """How a row was measured: "sampled" (the primary metric), "cool" (at a lower temperature), "greedy", or "pass"
+    (pass@k). Rows of release 0.1, which has no "cool", do not say it.
+    """
+    if "protocol" in row:
+        return row["protocol"]
     if row["pass_at_k"] is not None:
         return "pass"
     return "sampled" if row["temperature"] > 0 else "greedy"

@@ -1,98 +1,150 @@
 """Independent replications of the ladder: the tables that docs/results.md, reports and notebook 06 show.
 
-A chain is one seed from distillation to GRPO with all its controls; it counts as one observation. Stages are compared
-over chains by a paired t-test, corrected for the number of tests by Holm's method. The published chains are the rows of
-data/chains.jsonl, written by `phi-lab experiment ladder`; every table and figure is made from them and nothing else.
+A chain is one seed from distillation to GRPO with all its controls; it counts as one observation. Each rung is compared
+over chains with the rung before and with every honest rival (`ladder_rows.RIVALS`) by a paired t-test of `hard` at the
+primary temperature. Holm's method corrects for all comparisons of the table together. What a comparison would have
+shown, had it been there, stands beside it: with few chains "no difference shown" means little. Cooler sampling, greedy
+answers and pass@k are shown beside and not tested. The published chains are the rows of data/chains.jsonl, written by
+`phi-lab experiment ladder`; every table and figure is made from them and nothing else.
 
     phi-lab experiment publish --out runs/ladder
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from matplotlib import rc_context
 
-from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_rows, write_rows
+from phi_lab.core.files import write_rows
 from phi_lab.core.formatting import markdown_table, percent
-from phi_lab.core.paths import DATA, ROOT
+from phi_lab.core.paths import ROOT
 from phi_lab.report import figures
-from phi_lab.report.ladder_rows import SHIPPED_START, shipped_starts
+from phi_lab.report.chain_rows import (
+    PUBLISHED,
+    all_names,
+    chains,
+    compared,
+    paired_accuracies,
+    published,
+    read_chain_rows,
+)
 from phi_lab.report.plot_style import BENCHMARKS, Figure
 
-PUBLISHED = DATA / "chains.jsonl"
 PAGES = ("docs/results.md",)
 MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
+ALPHA, POWER = 0.05, 0.8
+PROTOCOLS = {"sampled": "T 0.6", "cool": "T 0.3", "greedy": "greedy", "pass": "pass@8"}
+
+__all__ = ["Comparison", "comparisons", "fingerprint", "gains_table", "means_table", "parts_table", "publish",
+           "published", "save_figure", "summary"]
 
 
-def published() -> list[dict]:
-    """The published chains by seed, rows like those of `experiment.chain_row`; empty where none are published."""
-    return read_rows(PUBLISHED, ("seed", "accuracy")) if PUBLISHED.exists() else []
+class Comparison(NamedTuple):
+    """A rung against another over chains, on `hard`: differences are shares, -1 to 1."""
+
+    name: str
+    against: str
+    chains: int
+    gain: stats.PairedT  # at the primary temperature
+    p_holm: float
+    detectable: float  # the smallest true difference that has p < ALPHA / (all comparisons) with a chance of POWER
+    beside: dict[str, stats.PairedT]  # by protocol, those that both were measured by
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        if self.p_holm < ALPHA:
+            return "above" if self.gain.mean > 0 else "below"
+        return f"no difference shown (would have seen {100 * self.detectable:.1f} points)"
 
 
-def stage_gains(rows: list[dict], benchmark: str = "hard") -> list[dict]:
-    """The gain of each stage over chains: {"stage", "over": PairedT, "p_holm", "control": PairedT, "control_p_holm"}.
+def comparisons(rows: Sequence[dict]) -> list[Comparison]:
+    """Every comparison of the table over the chains of these `rows`, each over the chains that hold both its arms.
 
-    `over` compares with the stage before, or with the shipped checkpoint that the stage started from; `control` with
-    the stage's control at equal compute. Accuracies and gains are shares, 0 to 1. The last row compares GRPO with its
-    second control, "grpo-sft", and has no `over`. Holm's method counts the tests of each column.
     Raises UserError with fewer than two chains.
     """
-    if len(rows) < 2:
-        raise UserError(f"{len(rows)} finished chain: two are needed to compare stages, six for a claim")
-
-    def accuracies(name: str) -> list[float]:
-        return [chain["accuracy"][name][benchmark] for chain in rows]
-
-    gains = []
-    starts = shipped_starts(rows[0]["accuracy"])
-    for before, stage in zip(STAGES, STAGES[1:], strict=False):
-        start = f"{before}-{SHIPPED_START}" if stage in starts else before
-        gains.append({"stage": stage, "over": stats.paired_t(accuracies(stage), accuracies(start)),
-                      "control": stats.paired_t(accuracies(stage), accuracies(f"{stage}-control"))})
-    gains.append({"stage": "grpo-sft", "control": stats.paired_t(accuracies("grpo"), accuracies("grpo-sft"))})
-    for name, column in (("over", "p_holm"), ("control", "control_p_holm")):
-        tested = [row for row in gains if name in row]
-        for row, p in zip(tested, stats.holm([row[name].p for row in tested]), strict=True):
-            row[column] = p
-    return gains
-
-
-def means_table(rows: list[dict]) -> list[list[str]]:
-    """Header and one line for each arm: its mean on each benchmark, then `hard` of each chain, in percent."""
-    lines = [["arm", *BENCHMARKS, "hard, chain by chain"]]
-    for name in [name for name in rows[0]["accuracy"] if all(name in chain["accuracy"] for chain in rows)]:
-        means = [sum(chain["accuracy"][name][benchmark] for chain in rows) / len(rows) for benchmark in BENCHMARKS]
-        each = ", ".join(f"{100 * chain['accuracy'][name]['hard']:.1f}" for chain in rows)
-        lines.append([name, *map(percent, means), each])
-    return lines
+    made = chains(rows)
+    if len(made) < 2:
+        raise UserError(f"{len(made)} finished chain: two are needed to compare stages, six for a claim")
+    tested = []
+    for name, against in compared(all_names(made)):
+        values = {protocol: paired_accuracies(made, name, against, protocol) for protocol in PROTOCOLS}
+        if len(values["sampled"]) > 1:
+            tested.append((name, against, values))
+    gains = [stats.paired_t(*zip(*values["sampled"], strict=True)) for _, _, values in tested]
+    found = []
+    for (name, against, values), gain, p_holm in zip(tested, gains, stats.holm([t.p for t in gains]), strict=True):
+        count = len(values["sampled"])
+        sd = float(np.subtract(*zip(*values["sampled"], strict=True)).std(ddof=1))
+        detectable = stats.detectable_effect(sd, count, POWER, ALPHA / len(tested))
+        beside = {protocol: stats.paired_t(*zip(*both, strict=True)) for protocol, both in values.items()
+                  if protocol != "sampled" and len(both) > 1}
+        found.append(Comparison(name, against, count, gain, p_holm, detectable, beside))
+    return found
 
 
-def gains_table(rows: list[dict]) -> list[list[str]]:
-    """Header and one line for each stage: its gain on `hard` in points, over the stage before and over its control.
+def _mean(values: Sequence[float | None]) -> str:
+    """The mean of what was measured, in percent; a dash where nothing was."""
+    there = [value for value in values if value is not None]
+    return percent(sum(there) / len(there)) if there else "–"
 
-    The last line compares GRPO with its second control.
+
+def means_table(rows: Sequence[dict]) -> list[list[str]]:
+    """Header and one line for each arm: its mean on each benchmark, on `hard` by the other protocols, then `hard` of
+    each chain, in percent.
     """
-    over = "over what it started from" if shipped_starts(rows[0]["accuracy"]) else "over the stage before"
-    lines = [["hard, points", over, "p, Holm", "over its control", "p, Holm"]]
-    for row in stage_gains(rows):
-        cells = []
-        for t, p in ((row.get("over"), row.get("p_holm")), (row["control"], row["control_p_holm"])):
-            gain = f"{100 * t.mean:+.1f} [{100 * t.low:+.1f}, {100 * t.high:+.1f}]" if t else ""
-            cells += [gain, f"{p:.2g}" if t else ""]
-        lines.append(["grpo, beside SFT again" if row["stage"] == "grpo-sft" else row["stage"], *cells])
+    made, others = chains(rows), [protocol for protocol in PROTOCOLS if protocol != "sampled"]
+    lines = [["arm", *BENCHMARKS, *(f"hard, {PROTOCOLS[protocol]}" for protocol in others), "hard, chain by chain"]]
+    for name in all_names(made):
+        means = [_mean([chain.accuracy(name, benchmark) for chain in made]) for benchmark in BENCHMARKS]
+        means += [_mean([chain.accuracy(name, "hard", protocol) for chain in made]) for protocol in others]
+        each = [chain.accuracy(name) for chain in made]
+        lines.append([name, *means, ", ".join("–" if one is None else f"{100 * one:.1f}" for one in each)])
     return lines
 
 
-def summary(rows: list[dict]) -> str:
-    """Both tables as Markdown; of a single chain only the means."""
-    tables = [means_table(rows), *([gains_table(rows)] if len(rows) > 1 else [])]
+def parts_table(rows: Sequence[dict]) -> list[list[str]]:
+    """Header and one line for each arm: its mean on each level of `hard` and on its fractions, in percent."""
+    made = chains(rows)
+    found = {part for chain in made for row in chain.measured.values() if row["benchmark"] == "hard"
+             for part in row["parts"]} - {"first half"}
+    parts = sorted(found, key=lambda part: (part == "fractions", part))
+    return [["arm", *parts], *(
+        [name, *(_mean([chain.accuracy(name, part=part) for chain in made]) for part in parts)]
+        for name in all_names(made)
+    )]
+
+
+def gains_table(rows: Sequence[dict]) -> list[list[str]]:
+    """Header and one line for each comparison: the difference on `hard` in points, with its verdict."""
+    others = [protocol for protocol in PROTOCOLS if protocol != "sampled"]
+    head = ["hard, points", "against", PROTOCOLS["sampled"], "p, Holm", "verdict"]
+    lines = [[*head, f"detectable ({100 * POWER:.0f} % power)", *(PROTOCOLS[protocol] for protocol in others)]]
+    for row in comparisons(rows):
+        beside = [_points(row.beside[protocol]) if protocol in row.beside else "–" for protocol in others]
+        lines.append([row.name, row.against, _points(row.gain), f"{row.p_holm:.2g}", row.verdict,
+                      f"{100 * row.detectable:.1f}", *beside])
+    return lines
+
+
+def _points(t: stats.PairedT) -> str:
+    return f"{100 * t.mean:+.1f} [{100 * t.low:+.1f}, {100 * t.high:+.1f}]"
+
+
+def summary(rows: Sequence[dict]) -> str:
+    """All tables as Markdown; of a single chain only the means."""
+    tables = [means_table(rows), parts_table(rows)]
+    if len(chains(rows)) > 1:
+        tables.append(gains_table(rows))
     return "\n\n".join("\n".join(markdown_table(table)) for table in tables)
 
 
-def save_figure(rows: list[dict], path: Path) -> Figure:
+def save_figure(rows: Sequence[dict], path: Path) -> Figure:
     """Save the figure of the chains as SVG: equal rows give equal bytes, and it carries their `fingerprint`."""
     figure = figures.replications(rows)
     with rc_context({"svg.hashsalt": "phi-lab"}):
@@ -100,17 +152,9 @@ def save_figure(rows: list[dict], path: Path) -> Figure:
     return figure
 
 
-def fingerprint(rows: list[dict]) -> str:
+def fingerprint(rows: Sequence[dict]) -> str:
     """The SHA-256 of the tables of these chains; the SVG file names the chains it shows by it."""
     return hashlib.sha256(summary(rows).encode()).hexdigest()
-
-
-def write_summary(path: Path) -> None:
-    """Write summary.md, and from two chains on chains.svg, into the folder of the file of chains `path`."""
-    rows = read_rows(path)
-    path.with_name("summary.md").write_text(summary(rows) + "\n", encoding="utf-8")
-    if len(rows) > 1:
-        save_figure(rows, path.with_name("chains.svg"))
 
 
 def publish(out: Path, root: Path = ROOT) -> None:
@@ -119,9 +163,9 @@ def publish(out: Path, root: Path = ROOT) -> None:
 
     Raises UserError with fewer than two chains, or where a page lacks its marks.
     """
-    rows = sorted(read_rows(out / "chains.jsonl"), key=lambda row: row["seed"])
-    if len(rows) < 2:
-        raise UserError(f"{out / 'chains.jsonl'}: {len(rows)} finished chain, two are needed to publish")
+    rows = sorted(read_chain_rows(out / "chains.jsonl"), key=lambda row: row["seed"])
+    if (count := len(chains(rows))) < 2:
+        raise UserError(f"{out / 'chains.jsonl'}: {count} finished chain, two are needed to publish")
     pages = {}
     for name in PAGES:
         text = (root / name).read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
 from phi_lab.core.run_folder import RunFolder
-from phi_lab.report import doctor, figures, html, replications
+from phi_lab.report import doctor, expectation, figures, html, replications
+from phi_lab.report.chain_rows import chains
 from phi_lab.report.doctor import show
 from phi_lab.report.figures_ladder import PAPER
 from phi_lab.report.ladder_rows import (
@@ -50,6 +51,7 @@ def write_report(run_dir: Path) -> Path:
     parts = [
         _part(run.ladder, rows, lambda rows: _head(config or {}, rows) + _ladder(rows)),
         "<h2>Independent chains</h2>",
+        _part(run.config, run, _expected),
         _chains(replications.published()),
         "<h2>Distillation</h2>",
         _part(run.data.funnel, _read(run.data.funnel), _funnel),
@@ -148,7 +150,7 @@ def _ladder(rows: list[dict]) -> str:
             return f"{percent(row['pass_at_k'])}<small>k = {row['k']}</small>"
         return f"{percent(row['accuracy'])}<small>{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}</small>"
 
-    arms, kinds = _arms(rows), [*((name, "greedy") for name in BENCHMARKS), ("hard", "pass")]
+    arms, kinds = _arms(rows), [("hard", "cool"), *((name, "greedy") for name in BENCHMARKS), ("hard", "pass")]
     sampled = [[_arm_title(*arm), *(cell(arm, name, "sampled") for name in BENCHMARKS)] for arm in arms]
     others = [[_arm_title(*arm), *(cell(arm, *kind) for kind in kinds)] for arm in arms]
     columns = [[f"{value:.1f} %" for value in values] for _, values in PAPER.values()]
@@ -170,26 +172,49 @@ def _ladder(rows: list[dict]) -> str:
         + f'</div><p class="soft">The same authors later measured their final model over more '
         f"samples and report less: {RERUN}.</p>"
         + html.table(
-            "Also measured: greedy answers, and pass@k, the chance that at least one of k sampled answers is right.",
-            ["stage", *(f"{name}, greedy" for name in BENCHMARKS), "hard, pass@k"], others,
+            "Also measured: cooler sampling, greedy answers, and pass@k, the chance that at least one of k sampled "
+            "answers is right.",
+            ["stage", "hard, cool", *(f"{name}, greedy" for name in BENCHMARKS), "hard, pass@k"], others,
         )
+        + _parts(rows, arms)
     )
+
+
+def _parts(rows: list[dict], arms: list[tuple[str, str]]) -> str:
+    """The ladder on each level of `hard` and on its fractions; nothing for rows that do not count them."""
+    hard = {(row["stage"], row["arm"]): row.get("parts", {}) for row in rows
+            if (row["benchmark"], protocol(row)) == ("hard", "sampled")}
+    names = {part: None for parts in hard.values() for part in parts if part != "first half"}
+    if not names:
+        return ""
+    cells = {arm: [f"{percent(right / n)}<small>of {n:,}</small>" if n else "–"
+                   for right, n in (hard.get(arm, {}).get(name, (0, 0)) for name in names)] for arm in arms}
+    return html.table("hard by number of operations, and its fractions, sampled.", ["stage", *map(html.text, names)],
+                      [[_arm_title(*arm), *cells[arm]] for arm in arms])
+
+
+def _expected(run: RunFolder) -> str:
+    line = expectation.compare_with_chains(run)
+    return f"<p><b>This run:</b> {html.text(line)}.</p>" if line else ""
 
 
 def _chains(rows: list[dict]) -> str:
     """What one run cannot show: whether its gains come back with other seeds, and against controls."""
     if not rows:
         return _missing("independent chains; none are published with this version")
-    means, gains = (
+    gains, means, parts = (
         [[html.text(cell) for cell in line] for line in table]
-        for table in (replications.means_table(rows), replications.gains_table(rows))
+        for table in (replications.gains_table(rows), replications.means_table(rows), replications.parts_table(rows))
     )
-    caption = f"{len(rows)} seeds, each from distillation to GRPO; published with the course, not part of this run."
+    caption = (f"{len(chains(rows))} seeds, each from distillation to GRPO; published with the course, not part of "
+               "this run.")
     return (
         html.picture(figures.replications(rows), "chains", caption)
-        + html.table("Gain of each stage, with 95 % intervals over chains; p by a paired t-test, corrected by Holm.",
+        + html.table("Each rung against the one before and against what else the same compute could buy: differences "
+                     "with 95 % intervals over chains; p by paired t-tests, corrected by Holm for the whole table.",
                      gains[0], gains[1:])
         + html.table("Means over chains, of every arm.", means[0], means[1:])
+        + html.table("Means by number of operations, and on fractions.", parts[0], parts[1:])
     )
 
 

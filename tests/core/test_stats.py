@@ -143,6 +143,44 @@ def test_paired_t_without_spread_and_with_bad_input():
             stats.paired_t(a, b)
 
 
+def test_prediction_interval_by_hand_and_its_coverage():
+    # 1..5: mean 3, s² = 2.5, t(4, 95 %) = 2.77645: 3 ± 2.77645 * sqrt(2.5 * 6/5) = 3 ± 4.80895.
+    assert stats.prediction_interval([1, 2, 3, 4, 5]) == pytest.approx((-1.80895, 7.80895), abs=1e-4)
+    low, high = stats.prediction_interval([1, 2, 3, 4, 5], 0.5)  # t(4, 50 %) = 0.74070
+    assert (low, high) == pytest.approx((3 - 0.74070 * 3**0.5, 3 + 0.74070 * 3**0.5), abs=1e-4)
+    assert stats.prediction_interval([0.8, 0.8]) == (0.8, 0.8)
+    rng, held = np.random.default_rng(4), []
+    for _ in range(4000):
+        low, high = stats.prediction_interval(rng.normal(80, 2, 12))
+        held.append(low <= rng.normal(80, 2) <= high)
+    assert 0.94 <= np.mean(held) <= 0.96
+    for values in ([1.0], [], [1.0, math.nan]):
+        with pytest.raises(ValueError):
+            stats.prediction_interval(values)
+
+
+@pytest.mark.parametrize("effect, n, power", [(0.5, 34, 0.8078), (0.8, 15, 0.8213), (0.2, 199, 0.8017)])
+def test_power_against_published_values(effect, n, power):
+    """G*Power 3.1 and Cohen's effect sizes: the sample sizes that it gives for a power of 80 %, and the power there."""
+    assert stats.power_of_paired_t(effect, n) == pytest.approx(power, abs=1e-4)
+    assert stats.power_of_paired_t(effect, n - 1) < 0.8
+    assert stats.power_of_paired_t(0.0, n, 0.01) == pytest.approx(0.01, abs=1e-5)  # nothing but false alarms
+
+
+def test_detectable_effect_is_what_the_test_itself_finds_in_four_of_five_trials():
+    rng = np.random.default_rng(5)
+    for n, alpha in ((6, 0.05), (12, 0.05 / 14)):
+        effect = stats.detectable_effect(2.0, n, alpha=alpha)
+        sample = rng.normal(effect, 2.0, (40_000, n))
+        t = sample.mean(axis=1) / sample.std(axis=1, ddof=1) * n**0.5
+        assert np.mean(np.abs(t) > stats.t_quantile(n - 1, 1 - alpha)) == pytest.approx(0.8, abs=0.008)
+    assert stats.detectable_effect(1.0, 12) == pytest.approx(0.88865, abs=1e-4)
+    assert stats.detectable_effect(0.0, 12) == 0
+    for sd, n, power in ((-1.0, 12, 0.8), (1.0, 1, 0.8), (1.0, 12, 0.05), (1.0, 12, 1.0)):
+        with pytest.raises(ValueError):
+            stats.detectable_effect(sd, n, power)
+
+
 def test_mcnemar_against_brute_force_and_by_hand():
     # 1 against 8 disagreements: 2 * (C(9,0) + C(9,1)) / 2^9 = 20/512.
     a = [True] * 1 + [False] * 8 + [True] * 40 + [False] * 11

@@ -12,12 +12,12 @@ import pytest
 from phi_lab import cli
 from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import append_rows, read_json, write_json, write_rows
+from phi_lab.core.files import read_json, write_json, write_rows
 from phi_lab.core.run_folder import EvalFolder, RunFolder
 from phi_lab.evaluate import ladder
 from phi_lab.lab import environment
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import experiment, export, run
+from phi_lab.pipeline import export, run
 from phi_lab.problems import benchmarks
 from phi_lab.report import report
 
@@ -83,14 +83,3 @@ def test_answers_that_it_measured_are_not_sampled_again(tmp_path, student, monke
     ladder.evaluate(student, "dpo", folder, presets.SMOKE.evaluation, 0, resample_stale=True)
     with pytest.raises(UserError, match="dpo.json: config differs"):
         ladder.evaluate(student, "dpo", folder, presets.LAB.evaluation, 0, resample_stale=True)
-
-
-def test_a_queue_of_chains_goes_on_under_its_old_name(tmp_path, monkeypatch):
-    write_json(tmp_path / "numbers.json", {"numbers": read_json(SAVED / "config.json")["numbers"]})
-    append_rows(tmp_path / "chains.jsonl", [{"seed": 0, "accuracy": {}}])
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(experiment, "run_chain", lambda *_, **__: pytest.fail("it trains"))
-    experiment.ladder(tmp_path, range(1), profile="smoke")
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    with pytest.raises(UserError, match="numbers.json: config differs.*chains of another configuration"):
-        experiment.ladder(tmp_path, range(1), profile="lab")
