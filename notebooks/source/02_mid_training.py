@@ -15,7 +15,6 @@
 # %%
 import torch
 from IPython.display import HTML
-from phi_lab.stages.preference_pairs import log_probabilities
 
 from phi_lab.core.formatting import percent_interval
 from phi_lab.core.paths import SHIPPED
@@ -26,6 +25,7 @@ from phi_lab.report import figures
 from phi_lab.report.ladder_rows import STAGE_TITLES, protocol
 from phi_lab.stages import minimal_lm
 from phi_lab.stages.packing import IGNORE, collate, document, one_per_row, pack_best_fit, rows_dataset
+from phi_lab.stages.preference_pairs import log_probabilities
 
 lab = Lab()
 right = lab.right()

@@ -17,7 +17,6 @@ from collections import Counter
 
 import torch
 from IPython.display import HTML
-from phi_lab.stages.preference_pairs import log_probabilities
 
 from phi_lab.core.formatting import percent_interval
 from phi_lab.core.paths import SHIPPED
@@ -29,6 +28,7 @@ from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import minimal_lm, sft
 from phi_lab.stages.packing import IGNORE, collate, document, rows_dataset
+from phi_lab.stages.preference_pairs import log_probabilities
 
 lab = Lab()
 right = lab.right()
