@@ -30,7 +30,7 @@ LAB = RunConfig(
     ),
     sft=LanguageModelingConfig(learning_rate=2e-3, batch_size=32, row_length=320, steps=160, documents=2048),
     dpo=DPOConfig(
-        learning_rate=3e-5, batch_size=16, max_pairs=1600, pairs="student", questions=1200,
+        learning_rate=3e-5, batch_size=16, max_pairs=1600, pairs="student", questions=2000,
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4000),
