@@ -33,6 +33,7 @@ from phi_lab.stages.packing import collate, document, rows_dataset
 Pair = Callable[[Sequence[dict], Sequence[dict], int, random.Random], list[tuple[dict, dict]]]
 SCORED_TOGETHER = 64  # rollouts in one forward pass of `log_probabilities`
 TEMPERATURE = 0.8  # at which the student is sampled
+MAX_TOKENS = 384  # of an answer
 NO_PAIRS = "no question has both a right and a plausible wrong rollout: take more questions, or raise `max_student_nll`"
 
 
@@ -136,7 +137,8 @@ def sample_student(student: Path, questions: Sequence[Problem], out: Path, seed:
     """Let the model in `student` answer every question eight times, and write rollouts/, right.jsonl and wrong.jsonl in
     `out`. What is there already is not sampled again.
     """
-    plan, folder = DistillationConfig(len(questions), 0, temperature=TEMPERATURE), DataFolder(out)
+    plan = DistillationConfig(len(questions), 0, temperature=TEMPERATURE, max_new_tokens=MAX_TOKENS)
+    folder = DataFolder(out)
     shards.collect_rollouts(
         teachers.model_teacher(student, plan, seed), questions, folder.rollouts, name="student", samples=plan.samples,
         temperature=plan.temperature, seed=seed,
