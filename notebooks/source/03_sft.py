@@ -114,7 +114,7 @@ for stage in steps:
 # %% [markdown]
 # ## Is it the choice, or only more training?
 #
-# The *control* starts where fine-tuning started and is fine-tuned likewise: the same learning rate, which falls to zero,
+# The *control* starts where fine-tuning started and is tuned likewise: the same learning rate, which falls to zero,
 # and the same compute, on right answers drawn at random. It shows what more training alone would have reached.
 
 # %%
