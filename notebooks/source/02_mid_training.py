@@ -14,7 +14,7 @@ from phi_lab.lab import Lab, checks, tables
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import STAGE_TITLES, protocol
 from phi_lab.stages.packing import one_per_row, pack_best_fit
-from phi_lab.stages.rollout_dpo import log_probabilities
+from phi_lab.stages.preference_pairs import log_probabilities
 
 lab = Lab()
 right = lab.right()

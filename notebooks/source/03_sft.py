@@ -19,7 +19,7 @@ from phi_lab.problems import worked_solutions
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import sft
-from phi_lab.stages.rollout_dpo import log_probabilities
+from phi_lab.stages.preference_pairs import log_probabilities
 
 lab = Lab()
 right = lab.right()
@@ -114,11 +114,11 @@ for stage in steps:
 # %% [markdown]
 # ## Is it the choice, or only more training?
 #
-# The *control* is mid-training continued: the same packed rows of all right answers, the same compute as fine-tuning,
-# and fine-tuning's learning rate, which falls to zero. It shows what more training alone would have reached.
+# The *control* starts where fine-tuning started and is fine-tuned likewise: the same learning rate, which falls to zero,
+# and the same compute, on right answers drawn at random. It shows what more training alone would have reached.
 
 # %%
-lab.control("sft")
+lab.control("sft-control")
 lines = []
 for model, title in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
     cells = [

@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Rollout DPO: learning from right and wrong answers
 #
-# **Claim.** The wrong answers that distillation would have thrown away hold information that right answers alone do
-# not: where a right and a wrong answer differ. How much a model gains from it depends on whether it makes such mistakes
-# itself, and on how many mistakes are left.
+# **Claim.** A wrong answer, which distillation would have thrown away, shows what a right one alone does not: where the
+# two differ. Whether a model gains from it depends on whether it makes such mistakes itself, and on how many are left.
 #
 # **Time**: about 140 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
 
@@ -20,7 +19,7 @@ from phi_lab.lab import Lab, checks, pictures, tables
 from phi_lab.lab.answers import answer_style
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
-from phi_lab.stages import rollout_dpo
+from phi_lab.stages import preference_pairs
 
 lab = Lab()
 right, wrong = lab.right(), lab.wrong()
@@ -30,9 +29,9 @@ print(f"{len(wrong):,} wrong rollouts; {len(both):,} questions have a right and 
 # %% [markdown]
 # ## A pair
 #
-# A *preference pair* is two answers of the same teacher to the same question: y⁺, verified right (*chosen*), and y⁻,
-# verified wrong (*rejected*). DPO raises the log-probability of the first against that of the second, both relative to
-# the model before this stage:
+# A *preference pair* is two answers to the same question: y⁺, verified right (*chosen*), and y⁻, verified wrong
+# (*rejected*); in the paper both are the teacher's, as in this one. DPO raises the log-probability of the first against
+# that of the second, both relative to the model before this stage:
 #
 # $$-\log \sigma\Big(\beta\big[\log\tfrac{\pi(y^+)}{\pi_{\rm ref}(y^+)} -
 # \log\tfrac{\pi(y^-)}{\pi_{\rm ref}(y^-)}\big]\Big)$$
@@ -48,25 +47,25 @@ for side, rows in enumerate((right, wrong)):
         if row["id"] in both:
             sides[row["id"]][side].append(row)
 question = max(sides.values(), key=lambda pair: min(map(len, pair)))
-(chosen, rejected), *_ = rollout_dpo.pair_closest_length(*question, 1, random.Random(0))
+(chosen, rejected), *_ = preference_pairs.pair_closest_length(*question, 1, random.Random(0))
 HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 
 # %% [markdown]
 # ## Which mistakes?
 #
 # DPO cannot make a model avoid what it would never write. So first we compute how probable each of the teacher's
-# answers is *under the student*. Right answers have log-probabilities near 0. Most wrong ones contain mistakes of the
-# teacher that the student hardly ever makes, many not once in a million samples: the student prefers the right answer
-# of such a pair before training starts. We use only wrong answers to the right of the line: those that the student
-# would give at least once in about four hundred samples.
+# answers is *under the student*. Right answers have log-probabilities near 0. Wrong ones may contain mistakes that the
+# student hardly ever makes: it prefers the right answer of such a pair before training starts. Where the teacher's
+# pairs are used, it is only with wrong answers to the right of the line: those that the student would give at least
+# once in about four hundred samples.
 
 # %%
 start = lab.start("dpo")  # in `smoke` the shipped model of SFT, not this folder's
 model, tokenizer = lab.model(start)
 paired_wrong = [row for row in wrong if row["id"] in both]
 logprobs = {
-    "right answers": rollout_dpo.log_probabilities(model, tokenizer, right[:500]),
-    "wrong answers": rollout_dpo.log_probabilities(model, tokenizer, paired_wrong),
+    "right answers": preference_pairs.log_probabilities(model, tokenizer, right[:500]),
+    "wrong answers": preference_pairs.log_probabilities(model, tokenizer, paired_wrong),
 }
 pictures.student_likelihood(logprobs, -lab.config.dpo.max_student_nll)
 
@@ -75,7 +74,7 @@ pictures.student_likelihood(logprobs, -lab.config.dpo.max_student_nll)
 #
 # If the wrong answers are longer than the right ones, the pairs teach "be short" before they teach arithmetic. So pair
 # answers of nearly the same length; the histogram below shows the *difference* of the two lengths. How the paper chose
-# its pairs is unknown [U].
+# its pairs is unknown [U]. Your function pairs the teacher's answers below, and in the training after it the student's.
 
 
 # %% tags=["exercise"]
@@ -97,15 +96,17 @@ figures.lengths(
 
 # %% [markdown]
 # ## Training
+#
+# The teacher's answers are *off-policy* for the student. A mistake that the student does make is found more cheaply:
+# sample it. So this stage first asks the student, the model after stage 2, new questions, eight times each at
+# temperature 0.8, and pairs its own right and wrong answers (*on-policy*). Only the verifier says which are right; in
+# that, this stage is half-way to notebook 05. At a GPU scale the pairs are the teacher's, as in the paper.
 
 # %%
 result = lab.stage("dpo", pair=pairing)
 figures.dpo_curves(result.metrics)
 
 # %% [markdown]
-# Few of the teacher's mistakes are likely enough under the student, so training is short: eight steps in the published
-# run, five in a later one with the same seed.
-#
 # DPO's loss depends on the *difference* only, so training may lower both sides as long as the wrong one falls further.
 # The curves on the left jump because every step has other pairs. The *rewards* (β times the log-ratio to the model
 # before DPO) compare each pair with that model, so they show what training changed.
@@ -132,12 +133,12 @@ else:
 # %% [markdown]
 # **Negative control.** In how many pairs did the first answer gain more than the second? In pairs of a right
 # and a wrong answer it should be most. In pairs of two *right* answers to one question, drawn at random, it must be
-# half.
+# half. The pairs here are the teacher's, which this training has not seen unless they are what it paired.
 
 
 # %%
 def gain(rows):
-    before, after = (rollout_dpo.log_probabilities(*lab.model(stage), rows) for stage in (start, "dpo"))
+    before, after = (preference_pairs.log_probabilities(*lab.model(stage), rows) for stage in (start, "dpo"))
     return [new - old for old, new in zip(before, after, strict=True)]
 
 
@@ -184,16 +185,15 @@ for stage in (start, "dpo"):
 HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 
 # %% [markdown]
-# ## A second arm: on-policy pairs
+# ## A second arm: the paper's pairs
 #
 # An *arm* is a variant of a stage that starts from the same model. The paper pairs the *teacher's* answers
-# (off-policy). The second arm has the same loss and the same settings, but both answers of a pair were sampled from the
-# student, the model after stage 2 (on-policy): so it learns from mistakes that it does make. Only the verifier says
-# which of its answers are right; in that, this arm is half-way to notebook 05.
+# (off-policy). The second arm does so, with the same loss and the same settings, on those of the teacher's wrong
+# answers that are likely enough. How likely are its mistakes under the student, and how likely the student's own?
 
 # %%
-lab.on_policy_dpo()
-on_policy = rollout_dpo.log_probabilities(model, tokenizer, lab.on_policy_wrong())
+lab.paper_dpo(pair=pairing)
+on_policy = preference_pairs.log_probabilities(model, tokenizer, lab.student_wrong())
 pictures.student_likelihood(
     {"the teacher's mistakes": logprobs["wrong answers"], "the student's": on_policy},
     -lab.config.dpo.max_student_nll,
@@ -201,7 +201,7 @@ pictures.student_likelihood(
 
 # %%
 lines = []
-names = {start: model_title(start), "dpo": "Rollout DPO", "dpo-own": "Rollout DPO, on-policy pairs"}
+names = {start: model_title(start), "dpo": "Rollout DPO", "dpo-paper": "Rollout DPO, the paper's pairs"}
 for row in lab.ladder_rows():
     name = names.get(arm_name(row["stage"], row["arm"]))
     if name and row["benchmark"] == "hard" and protocol(row) == "sampled":
@@ -218,16 +218,10 @@ lab.gains("dpo")
 # %% [markdown]
 # ## What to remember
 #
-# - Both sides are the *teacher's* (off-policy), so most pairs compare answers that the student would never give.
-#   Trained on those pairs, this stage lowers accuracy here; trained on mistakes that the student makes too, it does no
-#   harm (docs/log.md).
-# - Here the stage mainly changes a style: it makes terse answers rarer, of which fine-tuning takes half. In the
-#   published run few were left (4 % became 3 %) and `hard` did not change. When fine-tuning took all terse answers,
-#   this stage improved `hard` by three points on the seeds used for tuning; when it took none, by nothing
-#   (docs/log.md).
-# - Over the six published chains the stage improves `hard` by less than a point, which may be chance (above). So the
-#   gain of this stage is *not shown* after five to eight steps, and three attempts to improve it did not change that
-#   (docs/results.md).
+# - In the paper both sides are the *teacher's* (off-policy): many pairs compare answers that the student would never
+#   give. Pairs of the student's own answers hold the mistakes that it makes.
+# - Whether the stage gains anything is a question for several seeds and for a fair rival: fine-tuning on the chosen
+#   answers alone, for as much compute (above).
 # - The loss depends only on a difference. Watch the log-probabilities, not only the loss.
 # - The paper's gain here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not
 #   93.6 on MATH-500 after this stage [P]; the reason is unknown [U].
@@ -236,6 +230,6 @@ lab.gains("dpo")
 #
 # 1. What would happen if every wrong answer belonged to *another* question?
 # 2. If both log-probabilities fall, where does the probability go?
-# 3. On-policy pairs have to be sampled again for every student. What would that cost at the paper's size?
+# 3. The student's own pairs have to be sampled again for every student. What would that cost at the paper's size?
 #
 # Next: [05, GRPO](05_grpo.ipynb)

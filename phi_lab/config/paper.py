@@ -47,7 +47,8 @@ PAPER = {  # by this project's names of settings, where it has the setting; K is
     "dpo": {
         "max_tokens": PaperValue(16384, "section 3.3 [S]"), "batch_size": UNKNOWN,
         "max_pairs": PaperValue(300_000, REPORT), "learning_rate": PaperValue(5e-7, "section 3.3 [S2]"),
-        "epochs": PaperValue(1, "section 3.3 [S2]"), "beta": UNKNOWN, "max_student_nll": UNKNOWN,
+        "epochs": PaperValue(1, "section 3.3 [S2]"), "pairs": PaperValue("teacher", "section 3.3 [S2]"),
+        "beta": UNKNOWN, "max_student_nll": UNKNOWN,
         "pairs_per_question": UNKNOWN,
     },
     "grpo": {

@@ -35,7 +35,7 @@ LAB = RunConfig(
         learning_rate=2e-3, batch_size=32, row_length=384, steps=400, epochs=3, documents=1536, replay_share=0.1
     ),
     dpo=DPOConfig(
-        learning_rate=1.5e-4, batch_size=32, max_pairs=1280, on_policy_questions=320,
+        learning_rate=3e-5, batch_size=16, max_pairs=1600, pairs="student", questions=1200,
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(
@@ -48,7 +48,7 @@ SMOKE = replace(
     distillation=replace(LAB.distillation, questions=24, validation_questions=8, shipped_questions=1300),
     mid=replace(LAB.mid, steps=12, eval_steps=6, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch_size=16),
-    dpo=replace(LAB.dpo, max_pairs=48, batch_size=16, on_policy_questions=24),
+    dpo=replace(LAB.dpo, max_pairs=48, questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
     evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )

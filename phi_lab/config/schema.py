@@ -91,16 +91,22 @@ class DistillationConfig:
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """Rollout DPO. `on_policy_questions` > 0 adds a second arm, on-policy DPO, on the student's own rollouts."""
+    """Rollout DPO, and where its pairs come from.
+
+    pairs: "teacher", right over wrong rollouts of the teacher, as in the paper; "student", right over wrong rollouts
+    that the student itself samples; "steps", those that the student goes on with from one beginning of its wrong
+    rollouts, a right step over the first wrong one (`phi_lab.stages.preference_pairs`).
+    """
 
     learning_rate: float
     batch_size: int  # pairs a step
     max_pairs: int
-    max_student_nll: float = 6.0  # nats: wrong rollouts less likely than exp(-6) under the student are dropped
+    pairs: str = "teacher"
+    questions: int = 0  # that the student answers eight times each, unless the pairs are the teacher's
+    max_student_nll: float = 6.0  # nats: wrong rollouts of the teacher less likely than exp(-6) under the student drop
     beta: float = 0.1
     epochs: int = 1
     pairs_per_question: int = 4
-    on_policy_questions: int = 0
     max_tokens: int = 0  # of a prompt with its answer: pairs with a longer side are dropped; 0: no limit
     hardware: HardwareConfig = LAPTOP
 
@@ -189,7 +195,8 @@ OLD_NAMES = {
     "warmup": "warmup_ratio", "schedule": "lr_schedule", "evaluate_every": "eval_steps",
     "batch": "batch_size", "shipped": "shipped_questions", "answers": "teacher_kind",
     "keep_clear_of": "decontaminate_against", "pairs": "max_pairs", "plausible": "max_student_nll",
-    "pairs_a_question": "pairs_per_question", "own_questions": "on_policy_questions", "longest": "max_tokens",
+    "pairs_a_question": "pairs_per_question", "own_questions": "questions", "longest": "max_tokens",
+    "on_policy_questions": "questions",  # of versions between the releases
     "prompts": "prompts_per_step", "group": "group_size", "candidates": "candidate_prompts",
     "probes": "probe_rollouts", "keep": "keep_fraction", "hot": "temperature_start", "cool": "temperature_end",
     "annealed": "anneal_fraction", "sets": "benchmarks", "checkpointing": "gradient_checkpointing",
@@ -203,10 +210,15 @@ REMOVED_NAMES = ("patience", "cooldown", "cooldown_steps")
 def with_new_names(saved: dict) -> dict:
     """The settings of a saved config under today's names, at every depth, without those that are no more."""
     return {
-        OLD_NAMES.get(name, name): with_new_names(value) if isinstance(value, dict) else value
+        _new_name(name, value): with_new_names(value) if isinstance(value, dict) else value
         for name, value in saved.items()
         if name not in REMOVED_NAMES
     }
+
+
+def _new_name(name: str, value: object) -> str:
+    """Today's name of a setting. `pairs` was a number once, and names a kind of pairs today."""
+    return name if name == "pairs" and isinstance(value, str) else OLD_NAMES.get(name, name)
 
 
 def read_config(path: Path) -> dict:

@@ -43,9 +43,12 @@ class TrainingRow(TypedDict):
 
 
 class PreferencePair(TypedDict):
-    """What Rollout DPO learns from: a question and two completions of it, under TRL's names."""
+    """What Rollout DPO learns from: a question and two completions of it, under TRL's names. With a `prefix` they are
+    two steps with which that beginning of a completion may go on.
+    """
 
     prompt: str
+    prefix: NotRequired[str]  # without loss; then neither side has a stop token
     chosen: str
     rejected: str
 

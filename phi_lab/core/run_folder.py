@@ -3,7 +3,8 @@
     runs/first/
       config.json  ladder.json  ten.json  report.html
       data/        right.jsonl  wrong.jsonl  validation.jsonl  sets.json  funnel.json  rollouts/  validation/
-      sft/         model/  metrics.jsonl  done.json  student.json  trainer/       dpo-own/, sft-control/, ... likewise
+      sft/         model/  metrics.jsonl  done.json  student.json  trainer/     dpo-paper/, sft-control/, ... likewise
+      dpo/         the same, pairs.jsonl, and what the student itself answered: rollouts/  right.jsonl  wrong.jsonl
       evals/       sft.json  sft.hard.jsonl  ...
       notebooks/
 """
@@ -12,7 +13,8 @@ from pathlib import Path
 
 
 def arm_name(stage: str, arm: str = "main") -> str:
-    """The folder of a stage's arm, also the prefix of its evaluation files: "dpo" for "main", "dpo-own" for "own"."""
+    """The folder of a stage's arm, also the prefix of its evaluation files: "dpo" for "main", "dpo-paper" for "paper".
+    """
     return stage if arm == "main" else f"{stage}-{arm}"
 
 
@@ -23,6 +25,7 @@ class StageFolder:
         self.path = path
         self.model = path / "model"
         self.metrics = path / "metrics.jsonl"  # one row a logged step
+        self.pairs = path / "pairs.jsonl"  # that Rollout DPO trains on
         self.done = path / "done.json"  # the mark of a finished stage, with its cost
         self.student = path / "student.json"  # fingerprint of the model that training started from
         self.trainer = path / "trainer"  # checkpoints while training goes on
@@ -80,5 +83,5 @@ class RunFolder:
         self.notebooks = path / "notebooks"  # executed copies
 
     def stage(self, stage: str, arm: str = "main") -> StageFolder:
-        """The folder of a stage ("sft"), or of another arm of it ("dpo", "own")."""
+        """The folder of a stage ("sft"), or of another arm of it ("dpo", "paper")."""
         return StageFolder(self.path / arm_name(stage, arm))

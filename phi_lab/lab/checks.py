@@ -15,7 +15,7 @@ from phi_lab.lab.checks_training import one_per_row_fault, pack_fault, pair_faul
 from phi_lab.lab.exercises import count_parameters, flips, mixed_share, share_right
 from phi_lab.lab.grading import Check, call_attempt, shown
 from phi_lab.model import shapes
-from phi_lab.stages import grpo, rollout_dpo
+from phi_lab.stages import grpo, preference_pairs
 from phi_lab.stages.packing import one_per_row, pack_best_fit
 
 RAN: list[str] = []  # an attempt at `reward` that runs the code in a model's answer leaves a mark here
@@ -81,7 +81,7 @@ SHARE_RIGHT = Check("share_right", share_right, share_right_fault)
 REWARD = Check("reward", grpo.verified, reward_fault)
 PACK = Check("pack", pack_best_fit, pack_fault)
 UNPACKED = Check("one_per_row", one_per_row, one_per_row_fault)
-PAIR = Check("pair", rollout_dpo.pair_closest_length, pair_fault)
+PAIR = Check("pair", preference_pairs.pair_closest_length, pair_fault)
 ADVANTAGE = Check("advantage", grpo.rebalance, advantage_fault)
 TEMPERATURE = Check("temperature", grpo.anneal(presets.LAB.grpo), temperature_fault)
 FLIPS = Check("flips", flips, flips_fault)

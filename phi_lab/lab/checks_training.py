@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from phi_lab.lab.grading import call_attempt, shown
-from phi_lab.stages import rollout_dpo
+from phi_lab.stages import preference_pairs
 from phi_lab.stages.packing import pack_best_fit
 
 
@@ -60,7 +60,7 @@ def pair_fault(attempt: Callable) -> str | None:
         right, wrong = ([{"completion": f"{side}{n}", "tokens": n} for n in lengths]
                         for side, lengths in (("right", right_lengths), ("wrong", wrong_lengths)))
         pairs = call_attempt(attempt, right, wrong, count, random.Random(0))
-        best = rollout_dpo.pair_closest_length(right, wrong, count, random.Random(0))
+        best = preference_pairs.pair_closest_length(right, wrong, count, random.Random(0))
         gap, least = (sum(abs(a["tokens"] - b["tokens"]) for a, b in pairing) for pairing in (pairs, best))
         case = f"right answers of {right_lengths} tokens and wrong ones of {wrong_lengths}, count {count}: "
         if len(pairs) != len(best):

@@ -21,7 +21,7 @@ from phi_lab.lab.answers import with_verdicts
 from phi_lab.lab.environment import display_path
 from phi_lab.lab.views import RunViews
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import arms, experiment, launch, measure, run, run_data, stage_runner
+from phi_lab.pipeline import arms, controls, launch, measure, run, run_data, stage_runner
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
@@ -98,18 +98,20 @@ class Lab(RunViews):
         for stage in stages:
             measure.measure(stage, self.run, self.config, self.seed)
 
-    def on_policy_dpo(self) -> None:
-        """Train and measure the second arm of Rollout DPO, on pairs of the student's rollouts, if the scale has it."""
-        if not self.config.dpo.on_policy_questions:
-            print(f"the scale {self.config.scale} has no second arm of Rollout DPO (dpo.on_policy_questions is 0)")
+    def paper_dpo(self, **functions) -> None:
+        """Train and measure the paper's arm of Rollout DPO, on pairs of the teacher's rollouts, unless the stage itself
+        has these; `functions` replace its own: pair=.
+        """
+        if self.config.dpo.pairs == "teacher":
+            print(f"at the scale {self.config.scale} the pairs of the stage itself are the paper's: no second arm")
             return
         self._free_gpu()
-        arms.run_on_policy_dpo(self.run, self.config, self.seed)
+        arms.run_paper_dpo(self.run, self.config, self.seed, **functions)
 
-    def control(self, stage: str) -> None:
-        """Train and measure the control of a stage: the stage before, continued at equal compute."""
+    def control(self, name: str) -> None:
+        """Train and measure a rival of a stage at equal compute: one of `controls.ARMS`, such as "sft-control"."""
         self._free_gpu()
-        experiment.control(stage, self.run, self.config, self.seed)
+        controls.control(name, self.run, self.config, self.seed)
 
     def script_rollouts(self, questions: int) -> list[dict]:
         """Verified rollouts of the script that writes worked solutions, to the run's first questions.

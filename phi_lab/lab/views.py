@@ -117,14 +117,14 @@ class RunViews:
         return read_rows(self.data().right)
 
     def wrong(self) -> list[dict]:
-        """The wrong rollouts: the rejected answers of Rollout DPO."""
+        """The teacher's wrong rollouts: the rejected answers of the paper's Rollout DPO."""
         return read_rows(self.data().wrong)
 
-    def on_policy_wrong(self) -> list[dict]:
-        """The student's wrong rollouts, from the on-policy arm of Rollout DPO; none at a scale without that arm."""
-        if not self.config.dpo.on_policy_questions:
+    def student_wrong(self) -> list[dict]:
+        """The student's wrong rollouts, which Rollout DPO sampled; none where its pairs are the teacher's."""
+        if self.config.dpo.pairs == "teacher":
             return []
-        return read_rows(DataFolder(self.run.stage("dpo", "own").path).wrong)
+        return read_rows(DataFolder(self.run.stage("dpo").path).wrong)
 
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
@@ -165,7 +165,7 @@ class RunViews:
         return HTML((tables.side_by_side(list(names.values()), columns) if names else "") + missing)
 
     def doctor(self, stage: str) -> HTML:
-        """What the doctor finds in the files of a stage or arm ("grpo", "dpo-own"), or of the "data"."""
+        """What the doctor finds in the files of a stage or arm ("grpo", "dpo-paper"), or of the "data"."""
         checked = doctor.check_stage(self.run, stage)
         if not checked:
             return HTML(f"<p>Nothing of {text(stage)} in {text(display_path(self.run.path))} yet.</p>")

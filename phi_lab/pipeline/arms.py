@@ -1,4 +1,4 @@
-"""Further arms of a stage, trained and measured beside its main one: on-policy DPO here, controls in `experiment`."""
+"""Further arms of a stage, trained and measured beside its main one: the paper's DPO here, controls in `experiment`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,11 +6,10 @@ from pathlib import Path
 
 from phi_lab.config.schema import RunConfig
 from phi_lab.core.locks import one_process
-from phi_lab.core.run_folder import DataFolder, RunFolder
-from phi_lab.distill import shards, teachers, training_sets
+from phi_lab.core.run_folder import RunFolder
 from phi_lab.pipeline.measure import measure
+from phi_lab.pipeline.run_data import training_data
 from phi_lab.pipeline.stage_runner import check_start_checkpoint, start_checkpoint, train_and_record
-from phi_lab.problems import arithmetic
 from phi_lab.stages import rollout_dpo
 from phi_lab.stages.training import TrainingResult
 
@@ -29,18 +28,16 @@ def run_arm(
     measure(stage, run, config, seed, log, arm)
 
 
-def run_on_policy_dpo(run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print) -> None:
-    """Rollout DPO on pairs of the student's own rollouts instead of the teacher's: the arm "own"."""
-    student = start_checkpoint("dpo", run, config)
+def run_paper_dpo(
+    run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print, **functions
+) -> None:
+    """Rollout DPO as in the paper, on pairs of the teacher's rollouts: the arm "paper", beside a stage whose pairs are
+    the student's own. `functions` are a learner's: pair=.
+    """
+    student, plan = start_checkpoint("dpo", run, config), replace(config.dpo, pairs="teacher")
 
     def train(folder: Path) -> TrainingResult:
-        plan, data = replace(config.distillation, questions=config.dpo.on_policy_questions), DataFolder(folder)
-        questions = arithmetic.sample_problems(plan.questions, seed + 90_000, levels=(3, 4))
-        shards.collect_rollouts(
-            teachers.model_teacher(student, plan, seed), questions, data.rollouts, name="student", samples=plan.samples,
-            temperature=plan.temperature, seed=seed,
-        )
-        training_sets.write_training_sets(shards.rows(data.rollouts), folder, about="Sampled from the student itself.")
-        return rollout_dpo.train(student, data.right, data.wrong, folder, config.dpo, seed=seed)
+        data = training_data(run, config, seed, log)
+        return rollout_dpo.train(student, data.right, data.wrong, folder, plan, seed=seed, **functions)
 
-    run_arm("dpo", "own", student, run, config, seed, train, log)
+    run_arm("dpo", "paper", student, run, config, seed, train, log)

@@ -33,7 +33,7 @@ from phi_lab.core.progress import Bar
 from phi_lab.distill import training_sets
 from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic, benchmarks
-from phi_lab.stages import grpo, lm_trainer, packing, rollout_dpo
+from phi_lab.stages import grpo, lm_trainer, packing, preference_pairs, rollout_dpo
 from phi_lab.stages.muon import Muon
 from phi_lab.stages.training import TrainingResult
 from phi_lab.verify import reference, verify
@@ -120,7 +120,7 @@ class Workloads:
 
     def dpo(self) -> float:
         """Pairs a second, without the selection of wrong rollouts, which TRL does not have."""
-        config = replace(presets.LAB.dpo, max_pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch_size)
+        config = replace(presets.LAB.dpo, pairs="teacher", max_pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch_size)
         right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
         return config.max_pairs / _silent(lambda: rollout_dpo.train(
             SHIPPED / "sft", right, wrong, self.folder / "dpo", config, seed=0, select=lambda _, __, wrong, ___: wrong
@@ -129,8 +129,7 @@ class Workloads:
     def dpo_trl(self) -> float:
         """Pairs a second of TRL."""
         config = replace(presets.LAB.dpo, max_pairs=STEPS // 6 * presets.LAB.dpo.batch_size)
-        rows = rollout_dpo.make_pairs(self.right, read_rows(self.folder / "wrong.jsonl"), config, 0,
-                                      rollout_dpo.pair_closest_length)
+        rows = preference_pairs.make_pairs(self.right, read_rows(self.folder / "wrong.jsonl"), config, 0)
         text = [{**row, "prompt": chat.prompt_text(row["prompt"])} for row in rows]
         arguments = DPOConfig(**self.quiet, max_steps=STEPS // 6, per_device_train_batch_size=config.batch_size)
         seconds = _timed(lambda: _silent(lambda: _plain(DPOTrainer(  # which reads the pairs, as ours does

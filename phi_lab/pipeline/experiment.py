@@ -1,160 +1,257 @@
-"""Is a gain the stage's, or only that of more compute? Controls at equal FLOPs, over independent chains.
+"""Independent chains of the ladder, each stage beside its controls: what is published, and what any claim rests on.
 
-Anyone can draw a rising curve by stopping the first stage early. So each stage of the ladder has a *control*: the model
-that the stage started from, continued with the training of the stage before, with the same seed, for the FLOPs that the
-stage took (sampling and scoring included, see `TrainingResult.compute`). A stage's gain counts when it beats its
-control. GRPO has a second one, because continuing Rollout DPO for that long ruins the model: the same start, continued
-as in SFT. One chain is one observation (`phi_lab.report.replications`): its own distillation, its own training, its
-own controls.
+A chain is one seed from distillation to GRPO, with all its controls (`controls.ARMS`): one observation. Each chain is a
+process of its own with one thread, so that its numbers do not depend on what runs beside it, and works in its own
+folder. What it finishes, a rung or a control, becomes one row of `rungs.jsonl` there, with all that `ladder.json` says
+of it and with the code, settings and machine that made it. A queue that was stopped, by whatever and wherever, goes on
+with the same command: nothing that is finished is repeated.
 
-    phi-lab experiment ladder --seeds 6 --out runs/ladder
-    phi-lab experiment publish --out runs/ladder    # into README, docs/results.md and their picture
+    phi-lab experiment ladder --seeds 6-17 --jobs 2 --out runs/ladder
+    phi-lab experiment publish --out runs/ladder    # into docs/results.md and its picture
 """
 
-from collections.abc import Callable
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
+import torch
+from tqdm import tqdm
+
+from phi_lab import __version__
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES, RunConfig, read_config
+from phi_lab.core import lifeline
+from phi_lab.core.code_state import code_state
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest, read_json, read_rows
+from phi_lab.core.files import append_rows, drop_torn_line, ensure_same_manifest, read_json, write_rows
 from phi_lab.core.locks import locked
+from phi_lab.core.progress import QUIET
 from phi_lab.core.run_folder import RunFolder, arm_name
-from phi_lab.model import checkpoints
-from phi_lab.pipeline.arms import run_arm
-from phi_lab.pipeline.run import run_chain
-from phi_lab.pipeline.run_data import training_data
-from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
-from phi_lab.report.ladder_rows import protocol, read_ladder
-from phi_lab.stages import base, mid_training, rollout_dpo, sft
-from phi_lab.stages.training import TrainingResult
+from phi_lab.pipeline import controls, launch
+from phi_lab.pipeline.measure import measure
+from phi_lab.pipeline.run import PACKAGES, open_run
+from phi_lab.pipeline.stage_runner import finished_result, run_stage
+from phi_lab.report.ladder_rows import read_ladder
+
+COMMAND = (sys.executable, "-m", "phi_lab")
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+EVERY = 1.0  # seconds between two looks at the chains
+REDO = "chains of another configuration are another ladder: choose --out"
+Log = Callable[[str], None]
 
 
-def ladder(out: Path, seeds: range, *, profile: str = "lab", log: Callable[[str], None] = print) -> Path:
-    """Run a chain of the small world with its controls for every seed, each in `out/seed-N`; returns the file of rows,
-    one a chain.
-
-    A stopped queue of chains continues where it was: finished steps and finished chains are not repeated. Raises
-    UserError as `run_chain` does, and for a folder whose chains have another configuration.
+def rungs(arms: Sequence[str]) -> list[str]:
+    """What a chain consists of, in its order: every stage, followed by those of `arms` that rival it. Raises UserError
+    for an unknown arm.
     """
-    with locked(out):
-        path, config = out / "chains.jsonl", presets.run_config("cpu", profile)
-        old_name = out / "numbers.json"  # of release 0.1
-        manifest = old_name if old_name.exists() else out / "config.json"
-        redo = "chains of another configuration are another ladder: choose --out"
-        ensure_same_manifest(manifest, {"config": config.row()}, redo, read_config)
+    if unknown := [name for name in arms if name not in controls.ARMS]:
+        raise UserError(f"unknown control {unknown[0]!r}: choose one of {', '.join(controls.ARMS)}")
+    return [name for stage in STAGES for name in (stage, *(arm for arm in arms if arm.partition("-")[0] == stage))]
+
+
+def chain_config(profile: str) -> RunConfig:
+    """The settings of a chain: those of the course at the scale cpu, measured on twice as many problems."""
+    config = presets.run_config("cpu", profile)
+    return replace(config, evaluation=replace(config.evaluation, problems=2 * config.evaluation.problems))
+
+
+# ------------------------------------------------------------------ one chain, in this process
+
+
+def chain(out: Path, seed: int, *, profile: str = "lab", arms: Sequence[str] = tuple(controls.ARMS), log: Log = print
+          ) -> Path:
+    """Train and measure one chain with its controls in `out/seed-N`; returns the file of its rows, one a rung.
+
+    Raises UserError as `run.open_run`, `run_stage` and `controls.control` do, and for several GPUs.
+    """
+    names, config, run = rungs(arms), chain_config(profile), RunFolder(out / f"seed-{seed}")
+    path, code = _path(out, seed), code_state()
+    launch.require_one_gpu()
+    ensure_same_manifest(out / "config.json", {"config": config.row()}, REDO, read_config)
+    with locked(run.path):
+        open_run(run, config, seed)
         drop_torn_line(path)
-        done = {row["seed"] for row in read_rows(path)} if path.exists() else set()
-        for number, seed in enumerate(seeds, 1):
-            if seed in done:
+        for name in names:
+            done = _rows(path)
+            if name in {row["name"] for row in done}:
                 continue
-            log(f"chain {number} of {len(seeds)}, seed {seed}")
-            run = RunFolder(out / f"seed-{seed}")
-            run_chain(run, profile=profile, seed=seed, log=log)
-            for stage in STAGES[1:]:
-                control(stage, run, config, seed, log)
-            control("grpo", run, config, seed, log, before="sft")
-            sft_of_the_base(run, config, seed, log)
-            append_rows(path, [chain_row(run)])
-        return path
+            began = time.perf_counter()
+            _climb(name, run, config, seed, log)
+            seconds = time.perf_counter() - began
+            append_rows(path, _new_rows(name, done, run, config, seed, code, seconds))
+    return path
 
 
-def control(
-    stage: str, run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print,
-    before: str | None = None,
-) -> None:
-    """Train and measure the control of `stage` in a run that has it: the stage before, continued at equal FLOPs.
-
-    With `before`, the training of that stage is continued instead, from the same start. Mid-training continues with the
-    learning rate of SFT, falling to zero, so that SFT's gain is not merely that of a falling rate. Raises UserError
-    when the run lacks the stage or, for DPO and GRPO, the one before it.
-    """
-    arm = before or "control"
-    before = before or STAGES[STAGES.index(stage) - 1]
-    result, previous = finished_result(run.stage(stage)), finished_result(run.stage(before))
-    for name, finished in ((stage, result), (before, previous or before in ("base", "mid"))):
-        if not finished:
-            raise UserError(f"{run.stage(name).path}: no finished stage, which the control of {stage} needs")
-    start = start_checkpoint(stage, run, config)
-
-    def train(folder: Path) -> TrainingResult:
-        log(f"{stage}: {arm}, {before} continued for {result.compute:,.0f} tokens")
-        training_data(run, config, seed, log)
-        return _continue(before, run, start, folder, config, seed, result.compute, previous)
-
-    run_arm(stage, arm, start, run, config, seed, train, log)
+def _climb(name: str, run: RunFolder, config: RunConfig, seed: int, log: Log) -> None:
+    """Train and measure a stage, or a control."""
+    if name in controls.ARMS:
+        return controls.control(name, run, config, seed, log)
+    if name != "base":
+        run_stage(name, run, config, seed, log)
+    measure(name, run, config, seed, log)
 
 
-def _continue(
-    stage: str, run: RunFolder, start: Path, folder: Path, config: RunConfig, seed: int, compute: float,
-    previous: TrainingResult | None,
-) -> TrainingResult:
-    """Continue the training of `stage` from the model `start` for `compute` training tokens. previous: what the stage
-    itself took in this run.
-    """
-    data = run.data
-    if stage == "base":
-        steps = _steps(compute, presets.TEACHER.batch_size * presets.TEACHER.row_length)
-        return base.continue_pretraining(start, folder, replace(presets.TEACHER, steps=steps), seed)
-    if stage == "mid":
-        steps = _steps(compute, config.mid.batch_size * config.mid.row_length)
-        plan = replace(config.mid, steps=steps, lr_schedule=config.sft.lr_schedule, eval_steps=0, epochs=0,
-                       warmup_ratio=config.sft.warmup_ratio, learning_rate=config.sft.learning_rate)
-        return mid_training.train(start, data.right, data.validation, folder, plan, seed=seed)
-    if stage == "sft":
-        steps = _steps(compute, previous.train_tokens / previous.metrics[-1]["step"])
-        return sft.train(start, data.right, data.validation, folder, replace(config.sft, steps=steps), seed=seed)
-    # the same pairs again: choosing and scoring them is paid for once, whatever the epochs
-    epochs = _steps(compute - previous.forward_tokens / 3, previous.train_tokens)
-    scorer = start_checkpoint("dpo", run, config)
-
-    def select(_, *arguments):
-        return rollout_dpo.filter_by_student_likelihood(checkpoints.load(scorer), *arguments)
-
-    plan = replace(config.dpo, epochs=epochs)
-    return rollout_dpo.train(start, data.right, data.wrong, folder, plan, seed=seed, select=select)
-
-
-def _steps(compute: float, tokens_per_step: float) -> int:
-    return max(1, round(compute / tokens_per_step))
-
-
-def sft_of_the_base(run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print) -> None:
-    """SFT of the base on its small, good set, without mid-training: the arm "limo" of SFT, "less is more" on a model
-    that is too small.
-
-    Nothing follows from its fall on `easy` yet: SFT of the base on all right answers, for as many steps, falls as deep.
-
-    The paper (section 2) found that this lowers Phi-4-Mini's accuracy, which is why its recipe starts with
-    mid-training.
-    """
-    start = start_checkpoint("mid", run, config)
-
-    def train(folder: Path) -> TrainingResult:
-        log("sft: of the base")
-        data = training_data(run, config, seed, log)
-        return sft.train(start, data.right, data.validation, folder, config.sft, seed=seed)
-
-    run_arm("sft", "limo", start, run, config, seed, train, log)
-
-
-def chain_row(run: RunFolder) -> dict:
-    """One finished chain as one row: seed, git_commit, seconds, fingerprints of its models, accuracy[name][benchmark].
-
-    Names are those of the stages, with "-own", "-control", "-sft", "-limo" for other arms, and "-shipped" for what the
-    next stage started from where that was no model of this chain.
-    """
-    config, accuracy, seconds, fingerprints = read_json(run.config, ("seed", "git_commit")), {}, 0.0, {}
+def _new_rows(
+    name: str, done: list[dict], run: RunFolder, config: RunConfig, seed: int, code: dict, seconds: float
+) -> list[dict]:
+    """The row of the rung `name`, and that of a shipped checkpoint which was measured as what a stage started from."""
+    measured = defaultdict(list)
     for row in read_ladder(run.ladder):
-        if protocol(row) == "sampled":
-            name = arm_name(row["stage"], row["arm"])
-            accuracy.setdefault(name, {})[row["benchmark"]] = round(row["accuracy"], 5)
-            seconds += row["seconds"] if row["benchmark"] == "hard" else 0
-            model = run.stage(row["stage"], row["arm"]).model
-            if name not in fingerprints and model.is_dir():
-                fingerprints[name] = checkpoints.fingerprint(model)
-    return {
-        "seed": config["seed"], "git_commit": config["git_commit"], "seconds": round(seconds), "models": fingerprints,
-        "accuracy": accuracy,
+        measured[row["stage"], row["arm"]].append(row)
+    source = {
+        **code, "config": config.digest(), "phi_lab": __version__, "versions": {one: version(one) for one in PACKAGES},
+        "python": platform.python_version(), "device": device(), "time": datetime.now(UTC).isoformat(" ", "seconds"),
     }
+    written, rows = {row["name"] for row in done}, []
+    for (stage, arm), measurements in measured.items():
+        if (full := arm_name(stage, arm)) in written:
+            continue
+        folder = run.stage(stage, arm)
+        result = finished_result(folder)
+        rows.append({
+            "seed": seed, "name": full, "stage": stage, "arm": arm, **source,
+            "seconds": round(seconds, 1) if full == name else 0.0,
+            "compute": round(result.compute) if result else 0, "measurements": measurements,
+            "model": read_json(run.evals.manifest(full), ("model",))["model"],
+            "start": _fingerprint(folder.student), "teacher": _fingerprint(run.data.teacher),
+        })
+    return rows
+
+
+def _fingerprint(path: Path) -> str | None:
+    """That of the weights which a manifest names; None where it does not exist."""
+    return read_json(path, ("weights",))["weights"] if path.exists() else None
+
+
+def device() -> dict:
+    """The machine on which a rung was made: processor, threads, and the GPU if there is one."""
+    cpu = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).is_file():
+        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = models[0] if models else cpu
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"system": platform.system(), "cpu": cpu, "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+# ------------------------------------------------------------------ many chains, a process each
+
+
+def ladder(
+    out: Path, seeds: Sequence[int], *, profile: str = "lab", jobs: int = 1,
+    arms: Sequence[str] = tuple(controls.ARMS), log: Log = print,
+) -> Path:
+    """Run a chain for each of `seeds`, `jobs` of them side by side; returns the file of all rows, `out/chains.jsonl`.
+
+    A chain that fails does not stop the others. Raises UserError for a folder whose chains have another configuration,
+    and at the end, with its error line, for a chain that failed.
+    """
+    names = rungs(arms)
+    launch.require_one_gpu()
+    with locked(out):
+        ensure_same_manifest(out / "config.json", {"config": chain_config(profile).row()}, REDO, read_config)
+        waiting = [seed for seed in seeds if not set(names) <= {row["name"] for row in _rows(_path(out, seed))}]
+        running: dict[int, _Chain] = {}
+        failed: dict[int, str] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    seed = waiting.pop(0)
+                    running[seed] = _Chain(out, seed, names, profile, arms)
+                    log(f"seed {seed}: started, {len(waiting)} more to come")
+                time.sleep(EVERY)
+                for seed, one in list(running.items()):
+                    if line := one.progress():
+                        log(line)
+                        collect(out)
+                    if one.process.poll() is not None:
+                        del running[seed]
+                        if error := one.error():
+                            failed[seed] = error
+                            log(f"seed {seed}: {error}")
+        finally:
+            for one in running.values():
+                one.process.terminate()
+                one.process.wait()
+        path = collect(out)
+    if failed:
+        raise UserError("; ".join(f"seed {seed}: {error}" for seed, error in failed.items()))
+    return path
+
+
+class _Chain:
+    """A chain that another process works on."""
+
+    def __init__(self, out: Path, seed: int, names: Sequence[str], profile: str, arms: Sequence[str]):
+        self.out, self.seed, self.names = out, seed, names
+        self.began, self.seen = time.monotonic(), len(_rows(_path(out, seed)))
+        self.log = out / f"seed-{seed}.log"
+        chosen = ["--arms", ",".join(arms)] if arms else ["--without-controls"]
+        command = [*COMMAND, "experiment", "chain", "--seeds", f"{seed}-{seed}", "--profile", profile, *chosen,
+                   "--out", str(out)]
+        environment = {**os.environ, **ONE_THREAD, QUIET: "1", lifeline.LAUNCHED_BY: str(os.getpid())}
+        with self.log.open("w") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment,
+                                            preexec_fn=lifeline.in_child())
+
+    def progress(self) -> str | None:
+        """What is done and how long the rest will take, where something has been finished since the last call."""
+        rows = _rows(_path(self.out, self.seed))
+        if len(rows) == self.seen:
+            return None
+        self.seen, done = len(rows), [name for name in self.names if name in {row["name"] for row in rows}]
+        left = remaining(_all_rows(self.out), [name for name in self.names if name not in done])
+        return (f"seed {self.seed}: {done[-1]}, {len(done)} of {len(self.names)} after "
+                f"{tqdm.format_interval(time.monotonic() - self.began)}, about {tqdm.format_interval(left)} left")
+
+    def error(self) -> str | None:
+        """The line with which a failed process ended; None for one that did not fail."""
+        if not self.process.returncode:
+            return None
+        lines = self.log.read_text(errors="replace").splitlines()
+        errors = [line.partition("phi-lab: ")[2] for line in lines if "phi-lab: " in line]
+        return errors[-1] if errors else f"failed with {self.process.returncode}; {self.log} says why"
+
+
+def remaining(rows: Sequence[dict], names: Sequence[str]) -> float:
+    """The seconds that `names` will take: each as long as that rung in the chains so far, else as the average one."""
+    took = defaultdict(list)
+    for row in rows:
+        took[row["name"]].append(row["seconds"])
+    average = sum(row["seconds"] for row in rows) / len(rows)
+    return sum(sum(took[name]) / len(took[name]) if name in took else average for name in names)
+
+
+def collect(out: Path) -> Path:
+    """Write the rows of all chains into `out/chains.jsonl`, by seed and in the order of the ladder; returns it."""
+    path = out / "chains.jsonl"
+    write_rows(path, _all_rows(out))
+    return path
+
+
+def _all_rows(out: Path) -> list[dict]:
+    order = {name: number for number, name in enumerate(rungs(tuple(controls.ARMS)))}
+    rows = [row for path in out.glob("seed-*/rungs.jsonl") for row in _rows(path)]
+    return sorted(rows, key=lambda row: (row["seed"], order.get(row["name"], -1)))
+
+
+def _path(out: Path, seed: int) -> Path:
+    return out / f"seed-{seed}" / "rungs.jsonl"
+
+
+def _rows(path: Path) -> list[dict]:
+    """The rows so far; a last one that is being written, or that a kill cut short, is left out."""
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].splitlines()]
+    except ValueError:
+        raise UserError(f"{path} has a line that is not JSON: delete that line to have it made again") from None

@@ -29,7 +29,7 @@ from phi_lab.core.locks import belongs_to_a_process, locked
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
-from phi_lab.pipeline.arms import run_on_policy_dpo
+from phi_lab.pipeline.arms import run_paper_dpo
 from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import import_dataset
@@ -72,8 +72,8 @@ def run_chain(
             if stage in stages:
                 run_stage(stage, run, config, seed, log, launcher)
             measure(stage, run, config, seed, log)
-            if stage == "dpo" and config.dpo.on_policy_questions:
-                run_on_policy_dpo(run, config, seed, log)
+            if stage == "dpo" and config.dpo.pairs != "teacher":
+                run_paper_dpo(run, config, seed, log)
         page = report.write_report(run.path)
         if line := expectation.compare_with_chains(run):
             log(line)
@@ -90,7 +90,7 @@ def _check_stages(stages: Sequence[str], config: RunConfig, processes: int | Non
     for stage in stages:
         if processes and stage != "base" and (batch := global_batch_size(config, stage)) % processes:
             raise UserError(f"{stage}: {batch} a step cannot be divided among {processes} processes")
-    if "base" in stages or ("dpo" in stages and config.dpo.on_policy_questions):  # which no launcher trains
+    if "base" in stages or ("dpo" in stages and config.dpo.pairs != "teacher"):  # which no launcher trains
         launch.require_one_gpu()
 
 

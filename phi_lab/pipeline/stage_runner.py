@@ -72,7 +72,11 @@ def _train(stage: str, run: RunFolder, start: Path, config: RunConfig, seed: int
     if stage == "sft":
         return sft.train(start, data.right, data.validation, out, config.sft, seed=seed, **functions)
     if stage == "dpo":
-        return rollout_dpo.train(start, data.right, data.wrong, out, config.dpo, seed=seed, **functions)
+        asked = config.dpo.questions if config.dpo.pairs != "teacher" else 0
+        questions = grpo_problems(data, asked, seed + 40_000) if asked else []
+        return rollout_dpo.train(
+            start, data.right, data.wrong, out, config.dpo, seed=seed, questions=questions, **functions
+        )
     problems = grpo_problems(data, config.grpo.candidate_prompts, seed)
     return grpo.train(start, problems, out, config.grpo, seed=seed, **functions)
 

@@ -2,7 +2,7 @@
 two responses share in one forward pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,19 +12,25 @@ import trl
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, PrinterCallback
 
-from phi_lab.model import chat
+from phi_lab.core.records import PreferencePair
 from phi_lab.stages import training
 from phi_lab.stages.checkpointing import ResumableTrainer
-from phi_lab.stages.packing import IGNORE
+from phi_lab.stages.packing import IGNORE, pair_document
 
 
 def pairs_dataset(
-    tokenizer: PreTrainedTokenizerFast, rows: list[dict], arguments: trl.DPOConfig
+    tokenizer: PreTrainedTokenizerFast, rows: Sequence[PreferencePair], arguments: trl.DPOConfig
 ) -> tuple[Dataset, list[int]]:
-    """The pairs as token ids in TRL's columns, and how many tokens each pair has, its prompt counted twice."""
-    columns = {"prompt_ids": [chat.prompt_ids(tokenizer, row["prompt"]) for row in rows]}
-    for side in ("chosen", "rejected"):
-        columns[f"{side}_ids"] = [chat.completion_ids(tokenizer, row[side]) + [tokenizer.eos_token_id] for row in rows]
+    """The pairs as token ids in TRL's columns, and how many tokens each pair has, its prompt counted twice. What both
+    sides begin with (`prefix`) is part of the prompt.
+    """
+    columns: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
+    for row in rows:
+        for side in ("chosen", "rejected"):
+            ids, labels = pair_document(tokenizer, row, side)
+            shared = labels.count(IGNORE)
+            columns[f"{side}_ids"].append(ids[shared:])
+        columns["prompt_ids"].append(ids[:shared])
     lengths = [2 * len(prompt) + len(good) + len(bad) for prompt, good, bad in zip(*columns.values(), strict=True)]
     folder = Path(arguments.output_dir) / "pairs"
     with arguments.main_process_first(local=False):  # TRL caches the reference's log-probabilities beside a set on disk

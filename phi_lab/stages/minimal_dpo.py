@@ -6,7 +6,7 @@ reference). rollout_dpo.py does the same for longer. A test holds this page's lo
 (tests/stages/test_minimal_dpo.py).
 
     model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
-    minimal_dpo.train(model, tokenizer, pairs)  # of rollout_dpo.make_pairs
+    minimal_dpo.train(model, tokenizer, pairs)  # of preference_pairs.make_pairs
 """
 
 import copy
@@ -19,8 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.records import PreferencePair
-from phi_lab.model import chat
 from phi_lab.stages.minimal_lm import loss_mask
+from phi_lab.stages.packing import IGNORE, pair_document
 
 
 def to_rows(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[PreferencePair]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,10 +30,10 @@ def to_rows(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[PreferencePair])
     rows, masks = [], []
     for side in ("chosen", "rejected"):
         for pair in pairs:
-            prompt = chat.prompt_ids(tokenizer, pair["prompt"])
-            completion = chat.completion_ids(tokenizer, pair[side]) + [tokenizer.eos_token_id]
-            rows.append(torch.tensor(prompt + completion))
-            masks.append(torch.tensor(loss_mask(len(prompt), len(completion))))
+            ids, labels = pair_document(tokenizer, pair, side)
+            rows.append(torch.tensor(ids))
+            before = labels.count(IGNORE)
+            masks.append(torch.tensor(loss_mask(before, len(ids) - before)))
     return pad_sequence(rows, batch_first=True), pad_sequence(masks, batch_first=True)
 
 

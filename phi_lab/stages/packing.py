@@ -8,11 +8,13 @@ CPU (docs/log.md).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from phi_lab.core.records import PreferencePair
 from phi_lab.model import chat
 
 IGNORE = -100  # the label of a token without loss
@@ -25,6 +27,19 @@ def document(tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str) -
     prompt_ids = chat.prompt_ids(tokenizer, prompt)
     completion_ids = chat.completion_ids(tokenizer, completion) + [tokenizer.eos_token_id]
     return prompt_ids + completion_ids, [IGNORE] * len(prompt_ids) + completion_ids
+
+
+def pair_document(
+    tokenizer: PreTrainedTokenizerFast, pair: PreferencePair, side: Literal["chosen", "rejected"]
+) -> Document:
+    """Token ids and labels of a preference pair's prompt with one of its sides; the loss covers that side, and its
+    <|end|> where it is a whole completion.
+    """
+    if "prefix" not in pair:
+        return document(tokenizer, pair["prompt"], pair[side])
+    before = chat.prompt_ids(tokenizer, pair["prompt"]) + chat.completion_ids(tokenizer, pair["prefix"])
+    whole = chat.prompt_ids(tokenizer, pair["prompt"]) + chat.completion_ids(tokenizer, pair["prefix"] + pair[side])
+    return whole, [IGNORE] * len(before) + whole[len(before) :]
 
 
 def pack_best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:

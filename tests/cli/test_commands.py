@@ -79,6 +79,11 @@ def test_options_keep_their_old_names_for_one_release(command, old, new):
     assert both[0] == both[1] != without
 
 
+@pytest.mark.parametrize(("words", "seeds"), [("6-8", range(6, 9)), ("6-6", range(6, 7)), ("6", 6)])
+def test_seeds_are_named_or_counted(words, seeds):
+    assert cli.build_parser().parse_args(["experiment", "ladder", "--out", "x", "--seeds", words]).seeds == seeds
+
+
 def test_help_shows_defaults_and_no_unset_ones(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])

@@ -150,6 +150,10 @@ plan --gpu toaster                                          | toaster
 stage mid --out nowhere                                     | missing
 experiment ladder --profile long --out new                  | unknown profile 'long'
 experiment ladder --seeds 0 --out new                       | 0 is less than 1
+experiment ladder --seeds 9-6 --out new                     | 9-6: the smaller seed comes first
+experiment ladder --seeds 6-b --out new                     | 'b' is no number
+experiment ladder --arms sft-again --out new                | unknown control 'sft-again': choose one of mid-control,
+experiment ladder --arms sft-all --without-controls --out new | --without-controls and --arms: choose one
 course --profile long --out new                             | long
 walk                                                        | invalid choice
 """

@@ -54,7 +54,7 @@ def test_numbers_and_tables_read_the_same_everywhere():
 
 def test_a_run_folder_knows_its_paths(tmp_path):
     run = RunFolder(tmp_path)
-    assert run.stage("dpo", "own").model == tmp_path / "dpo-own" / "model"
+    assert run.stage("dpo", "paper").model == tmp_path / "dpo-paper" / "model"
     assert run.evals.answers(arm_name("sft"), "hard") == tmp_path / "evals" / "sft.hard.jsonl"
     assert not run.stage("sft").finished
     files.write_json(run.stage("sft").done, {})

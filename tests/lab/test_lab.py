@@ -329,10 +329,10 @@ def test_a_gpu_scale_does_not_show_models_that_it_lacks(lora, capsys):
         with pytest.raises(UserError, match="sft: no model in lora-run, and none is shipped for lora"):
             look("sft")
     assert not (lora.run.path / "ladder.json").exists()
-    lora.on_policy_dpo()
+    lora.paper_dpo()
     (line,) = capsys.readouterr().out.splitlines()
-    assert "the scale lora has no second arm of Rollout DPO" in line
-    assert lora.on_policy_wrong() == [] and not (lora.run.path / "dpo-own").exists()
+    assert "at the scale lora the pairs of the stage itself are the paper's" in line
+    assert lora.student_wrong() == [] and not (lora.run.path / "dpo-paper").exists()
 
 
 def test_a_model_shown_leaves_the_gpu_before_something_trains(lora, monkeypatch):
@@ -388,14 +388,14 @@ def test_answers_are_those_that_the_ladder_counts(lab):
 
 
 def test_reset_deletes_a_stage_and_what_came_after(lab):
-    for stage in ("mid", "sft", "dpo-own"):
+    for stage in ("mid", "sft", "dpo-paper"):
         (lab.run.path / stage).mkdir()
         write_rows(lab.run.path / "evals" / f"{stage}.hard.jsonl", [])
         write_json(lab.run.path / "evals" / f"{stage}.json", {})
     rows = [{**LADDER_ROW, "stage": stage} for stage in ("base", "mid", "sft")]
     write_json(lab.run.path / "ladder.json", rows)
     lab.reset("sft")
-    assert [(lab.run.path / name).exists() for name in ("mid", "sft", "dpo-own")] == [True, False, False]
+    assert [(lab.run.path / name).exists() for name in ("mid", "sft", "dpo-paper")] == [True, False, False]
     assert [row["stage"] for row in lab.ladder_rows()] == ["base", "mid"]
     assert {path.name for path in (lab.run.path / "evals").iterdir()} == {"mid.hard.jsonl", "mid.json"}
 

@@ -20,7 +20,7 @@ from phi_lab.core.files import read_json, read_rows
 from phi_lab.core.run_folder import RunFolder, StageFolder
 from phi_lab.distill import shards
 from phi_lab.model import checkpoints, shapes
-from phi_lab.pipeline import arms, experiment, launch, notebooks, run, stage_runner
+from phi_lab.pipeline import arms, controls, experiment, launch, notebooks, run, stage_runner
 from phi_lab.stages import sft
 from phi_lab.stages.packing import pack_best_fit
 
@@ -210,13 +210,15 @@ def test_what_trains_in_this_process_takes_one_gpu(tmp_path, data, gpus, monkeyp
             run.run_chain(RunFolder(tmp_path / "run"), **how)
     with pytest.raises(UserError, match=words):
         experiment.ladder(tmp_path / "ladder", range(1))
+    with pytest.raises(UserError, match=words):
+        experiment.chain(tmp_path / "ladder", 0)
     assert not (tmp_path / "run").exists() and not (tmp_path / "ladder" / "seed-0").exists()
     for module, name in ((shards, "collect_rollouts"), (sft, "train")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it samples or trains"))
     folder = opened(tmp_path / "opened", data)  # a notebook gets there step by step
     for train in (
-        lambda: arms.run_on_policy_dpo(RunFolder(folder), CONFIG, 0),
-        lambda: experiment.sft_of_the_base(RunFolder(folder), CONFIG, 0),
+        lambda: arms.run_paper_dpo(RunFolder(folder), CONFIG, 0),
+        lambda: controls.control("sft-limo", RunFolder(folder), CONFIG, 0),
         lambda: stage_runner.run_stage("mid", RunFolder(folder), CONFIG, 0),
         lambda: cli.main(["stage", "mid", "--out", str(folder)]) == 2 and launch.require_one_gpu(),  # by hand
     ):

@@ -110,7 +110,7 @@ def test_evals_and_ladder_agree(finished):
     keys = [(row["stage"], row["arm"], row["benchmark"], row["temperature"], row["k"]) for row in ladder]
     wanted = [(name, 0.0, 1) for name in benchmarks.NAMES]
     wanted += [("easy", 0.6, 1), ("hard", 0.6, 2), ("hard", 0.3, 1), ("hard", 0.6, 4), ("transfer", 0.6, 1)]
-    arms = [*((stage, "main") for stage in STAGES), ("dpo", "own"), *((stage, "shipped") for stage in STAGES[1:-1])]
+    arms = [*((stage, "main") for stage in STAGES), ("dpo", "paper"), *((stage, "shipped") for stage in STAGES[1:-1])]
     assert sorted(keys) == sorted((*arm, *row) for arm in arms for row in wanted)
     for row in ladder:
         assert list(row) == LADDER and row["seed"] == 5
@@ -315,9 +315,9 @@ def test_a_stage_trained_from_another_model_is_not_taken_for_this_chain_s(tiny, 
     (out / "dpo" / "student.json").write_text('{"weights": "0123456789abcdef"}')
     assert cli.main(["run", "--profile", "smoke", "--seed", "5", "--out", str(out)]) == 2
     assert f"delete {out / 'dpo'} to train it again" in capsys.readouterr().err
-    (out / "dpo-own" / "student.json").write_text('{"weights": "0123456789abcdef"}')
-    with pytest.raises(UserError, match=f"delete {out / 'dpo-own'} to train it again"):
-        arms.run_on_policy_dpo(RunFolder(out), tiny, 5)
+    (out / "dpo-paper" / "student.json").write_text('{"weights": "0123456789abcdef"}')
+    with pytest.raises(UserError, match=f"delete {out / 'dpo-paper'} to train it again"):
+        arms.run_paper_dpo(RunFolder(out), tiny, 5)
     (out / "data" / "teacher.json").write_text('{"weights": "0123456789abcdef"}')
     with pytest.raises(UserError, match="to ask this teacher"):
         run_data.training_data(RunFolder(out), tiny, 5)

@@ -7,13 +7,17 @@ from functools import partial
 
 import pytest
 import torch
-from stage_helpers import DPO, check_leftovers, log_probabilities, moved
+from stage_helpers import DPO, SFT, check_leftovers, log_probabilities, moved
 from trl.trainer.utils import add_fused_lm_head
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
-from phi_lab.model import checkpoints
-from phi_lab.stages import dpo_trainer, packing, rollout_dpo
+from phi_lab.distill import shards
+from phi_lab.model import chat, checkpoints
+from phi_lab.problems import arithmetic, worked_solutions
+from phi_lab.problems.problem import Problem
+from phi_lab.problems.step_check import first_wrong_step, step_at
+from phi_lab.stages import dpo_trainer, lm_trainer, packing, preference_pairs, rollout_dpo
 
 
 def rollout(name, tokens, **rest):
@@ -23,9 +27,9 @@ def rollout(name, tokens, **rest):
 def test_pairs_are_those_closest_in_length():
     right = [rollout("a", tokens) for tokens in (10, 50, 90)]
     wrong = [rollout("a", tokens) for tokens in (52, 12, 200)]
-    pairs = rollout_dpo.pair_closest_length(right, wrong, 2, random.Random(0))
+    pairs = preference_pairs.pair_closest_length(right, wrong, 2, random.Random(0))
     assert sorted((good["tokens"], bad["tokens"]) for good, bad in pairs) == [(10, 12), (50, 52)]
-    everything = rollout_dpo.pair_closest_length(right, wrong, 9, random.Random(0))
+    everything = preference_pairs.pair_closest_length(right, wrong, 9, random.Random(0))
     assert len(everything) == 3  # no rollout is used twice
     assert sorted((good["tokens"], bad["tokens"]) for good, bad in everything) == [(10, 12), (50, 52), (90, 200)]
 
@@ -33,17 +37,131 @@ def test_pairs_are_those_closest_in_length():
 def test_pairs_are_of_one_question_in_trls_columns(tokenizer):
     right = [rollout(name, tokens) for name in "abc" for tokens in (10, 20, 30)]
     wrong = [rollout(name, tokens) for name in "bcd" for tokens in (11, 21, 31)]
-    rows = rollout_dpo.make_pairs(right, wrong, DPO, 0, rollout_dpo.pair_closest_length)
+    rows = preference_pairs.make_pairs(right, wrong, DPO, 0, preference_pairs.pair_closest_length)
     assert len(rows) == 4  # b and c, two each
     for row in rows:
         assert set(row) == {"prompt", "chosen", "rejected"}
         assert (
             row["prompt"] == f"Compute {row['chosen'][0]}." and row["chosen"][0] == row["rejected"][0]
         )
-    few = rollout_dpo.make_pairs(right, wrong, replace(DPO, max_pairs=3), 0, rollout_dpo.pair_closest_length)
+    few = preference_pairs.make_pairs(right, wrong, replace(DPO, max_pairs=3), 0, preference_pairs.pair_closest_length)
     assert len(few) == 3
     with pytest.raises(UserError, match="both a right and a plausible wrong"):
-        rollout_dpo.make_pairs(right[:3], wrong, DPO, 0, rollout_dpo.pair_closest_length)
+        preference_pairs.make_pairs(right[:3], wrong, DPO, 0, preference_pairs.pair_closest_length)
+
+
+def test_steps_are_paired_where_two_rollouts_part():
+    """The wrong rollout up to its first wrong step, that step, and the right step of a sibling closest in length."""
+    problem = Problem("arithmetic", "expression", 2, "47+38-12", "Compute 47+38-12.", "73",
+                      (("+", 47, 38), ("-", 85, 12)))
+    start, step, end = "<think>47+38,-12.", "47+38:7+8=15,4+3+1=8;85,-12.", "85-12:5-2=3,8-1=7;73.</think>\\boxed{73}"
+    slow = step.replace("7+8=15", "7+8=16 no 7+8=15")
+    texts = {
+        start + step + end: "right", start + slow + end: "right",
+        start + "47+38:7+8=15,4+3=7;75,-12.75-12=63.</think>\\boxed{63}": "wrong",
+        start + "47+38:7+8=15,4+3=7;75,-12.75-12=64.</think>\\boxed{64}": "wrong",  # the same wrong step again
+        start + step + "85-12:5-2=3;3.</think>\\boxed{3}": "wrong",
+        "<think>47-38,-12.47-38=9": "wrong",  # and all others begin with the right plan
+        "47+38": "wrong",  # there is no beginning to share
+        start + slow + "85-12:5-2=3,8-2=6;63.": "unfinished",
+    }
+    rows = [{"id": problem.id, "completion": text, "verdict": verdict} for text, verdict in texts.items()]
+    pairs = preference_pairs.make_step_pairs([problem], rows, DPO, 0)
+    assert all(set(pair) == {"prompt", "prefix", "chosen", "rejected"} for pair in pairs) and len(pairs) == 2
+    every = preference_pairs.make_step_pairs([problem], rows, replace(DPO, pairs_per_question=9), 0)
+    assert {(pair["prefix"], pair["chosen"], pair["rejected"]) for pair in every} == {
+        (start, step, "47+38:7+8=15,4+3=7;75,-12."),
+        (start + step, "85-12:5-2=3,8-1=7;73.", "85-12:5-2=3;3."),
+        ("<think>", "47+38,-12.", "47-38,-12."),
+    }
+    assert len(preference_pairs.make_step_pairs([problem], rows, replace(DPO, max_pairs=1), 0)) == 1
+    with pytest.raises(UserError, match="^no two rollouts part at a wrong step: take more questions$"):
+        preference_pairs.make_step_pairs([problem], rows[:2], DPO, 0)
+
+
+def test_a_step_has_the_tokens_that_it_has_in_its_completion(tokenizer):
+    """Wherever a worked solution is cut, beginning and step are its ids, the loss is on the step, and none stops."""
+    rng = random.Random(0)
+    for problem in arithmetic.sample_problems(40, 3, levels=(2, 4, 6)):
+        for style in worked_solutions.STYLES:
+            text = chat.completion_text(*worked_solutions.write_solution(problem, style, rng))
+            asked, ids = chat.prompt_ids(tokenizer, problem.prompt), chat.completion_ids(tokenizer, text)
+            position = len(chat.THINK)
+            while position < len(text):
+                step = step_at(text, position)
+                pair = {"prompt": problem.prompt, "prefix": text[:position], "chosen": step, "rejected": "7."}
+                found, labels = packing.pair_document(tokenizer, pair, "chosen")
+                assert found == asked + ids[: len(found) - len(asked)]
+                assert tokenizer.decode([label for label in labels if label != packing.IGNORE]) == step
+                assert labels[-1] == found[-1] != tokenizer.eos_token_id
+                position += len(step)
+    whole = {"prompt": "Find 9*7.", "chosen": "63", "rejected": "6"}
+    assert packing.pair_document(tokenizer, whole, "rejected") == packing.document(tokenizer, "Find 9*7.", "6")
+
+
+def test_what_both_sides_begin_with_is_trls_prompt(tmp_path, tokenizer):
+    pair = {"prompt": "Find 9*7.", "prefix": "<think>", "chosen": "9*7=63.", "rejected": "</think>"}
+    arguments = rollout_dpo.trainer_arguments(DPO, tmp_path, 1, 0)
+    dataset, lengths = dpo_trainer.pairs_dataset(tokenizer, [pair], arguments)
+    (row,) = dataset
+    assert row["prompt_ids"] == [*chat.prompt_ids(tokenizer, "Find 9*7."), *chat.completion_ids(tokenizer, "<think>")]
+    assert tokenizer.decode(row["chosen_ids"]) == "9*7=63."
+    assert row["rejected_ids"] == tokenizer.convert_tokens_to_ids(["</think>"])  # the mark, not its letters
+    assert lengths == [2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["student", "steps"])
+def test_the_student_s_own_rollouts_are_paired_and_counted(tmp_path, shipped, kind):
+    student, tokenizer = shipped("sft"), checkpoints.load_tokenizer(shipped("sft"))
+    questions = arithmetic.sample_problems(16, 0, levels=(3, 4))
+    config = replace(DPO, pairs=kind, learning_rate=3e-5)
+    result = rollout_dpo.train(
+        student, tmp_path / "none", tmp_path / "none", tmp_path, config, seed=0, questions=questions
+    )
+    check_leftovers(result, tmp_path)
+    assert all((tmp_path / name).is_file() for name in ("right.jsonl", "wrong.jsonl", "funnel.json"))
+    assert result.metrics[0]["learning_rate"] > 0 and moved(student, result.model) > 0
+    rollouts, pairs = list(shards.rows(tmp_path / "rollouts")), read_rows(tmp_path / "pairs.jsonl")
+    assert len(rollouts) == 8 * 16 and {row["temperature"] for row in rollouts} == {0.8}
+    verdicts = {row["completion"]: row["verdict"] for row in rollouts}
+    by_prompt = {problem.prompt: problem for problem in questions}
+    for pair in pairs:
+        if kind == "student":
+            assert (verdicts[pair["chosen"]], verdicts[pair["rejected"]]) == ("right", "wrong")
+        else:
+            begun = len(pair["prefix"])
+            assert first_wrong_step(by_prompt[pair["prompt"]], pair["prefix"] + pair["rejected"]) == begun
+            assert first_wrong_step(by_prompt[pair["prompt"]], pair["prefix"] + pair["chosen"]) in (
+                None, begun + len(pair["chosen"]))  # nothing is wrong up to there
+    sampled = sum(preference_pairs.count_tokens(tokenizer, rollouts))
+    sides = [packing.pair_document(tokenizer, pair, side) for pair in pairs for side in ("chosen", "rejected")]
+    scored = sum(len(ids) for ids, _ in sides)
+    assert result.forward_tokens == sampled + scored
+    again = rollout_dpo.train_on_pairs(student, pairs, tmp_path / "again", config, seed=0)
+    assert moved(again.model, result.model) == 0 and again.forward_tokens == scored
+    with pytest.raises(UserError, match="unknown pairs 'best': choose teacher, student or steps"):
+        rollout_dpo.train(student, *[tmp_path] * 3, replace(config, pairs="best"), seed=0, questions=questions)
+
+
+def test_the_rival_learns_the_chosen_sides_and_nothing_else(tmp_path, shipped, monkeypatch):
+    pairs = [
+        {"prompt": f"Compute {n}+3.", "prefix": "<think>", "chosen": f"{n}+3={n + 4}.", "rejected": f"{n}+3={n + 3}."}
+        for n in range(2, 6)
+    ]
+    trained, fit = [], lm_trainer.fit
+    monkeypatch.setattr(lm_trainer, "fit", lambda *arguments, **options: trained.append(arguments) or fit(
+        *arguments, **options))
+    config = replace(SFT, batch_size=4, steps=3, muon=False)
+    result = rollout_dpo.train_on_chosen(shipped("sft"), pairs, tmp_path / "steps", config, seed=0)
+    model, tokenizer, documents = trained[0][:3]
+    assert [tokenizer.decode([label for label in labels if label != packing.IGNORE]) for _, labels in documents] == [
+        pair["chosen"] for pair in pairs]
+    assert result.metrics[-1]["step"] == 3 and moved(shipped("sft"), result.model) > 0
+    paid = rollout_dpo.train_on_chosen(
+        shipped("sft"), pairs, tmp_path / "paid", config, seed=0, compute=2.2 * sum(len(ids) for ids, _ in documents)
+    )
+    assert paid.metrics[-1]["step"] == 2
 
 
 def test_only_mistakes_that_the_student_might_make_are_paired(student, data):
@@ -52,14 +170,14 @@ def test_only_mistakes_that_the_student_might_make_are_paired(student, data):
     rows = read_rows(data / "wrong.jsonl")
     with torch.no_grad():
         wanted = [log_probabilities(model, tokenizer, row["prompt"], row["completion"]).sum().item() for row in rows]
-    assert rollout_dpo.log_probabilities(model, tokenizer, rows) == pytest.approx(wanted, rel=1e-4)
+    assert preference_pairs.log_probabilities(model, tokenizer, rows) == pytest.approx(wanted, rel=1e-4)
     middle = sorted(wanted)[len(wanted) // 2]
     config = replace(DPO, max_student_nll=-middle + 1e-3)
-    kept = rollout_dpo.filter_by_student_likelihood(model, tokenizer, rows, config)
+    kept = preference_pairs.filter_by_student_likelihood(model, tokenizer, rows, config)
     assert kept == [row for row, value in zip(rows, wanted, strict=True) if value >= middle]
     assert 0 < len(kept) < len(rows)
     no_limit = replace(DPO, max_student_nll=math.inf)
-    assert rollout_dpo.filter_by_student_likelihood(None, None, rows, no_limit) == rows  # no model is needed
+    assert preference_pairs.filter_by_student_likelihood(None, None, rows, no_limit) == rows  # no model is needed
 
 
 @pytest.mark.parametrize("max_student_nll", [math.inf, 1e6])
@@ -67,7 +185,7 @@ def test_dpo_counts_what_it_reads_to_choose_and_to_score(tmp_path, student, data
     pairs, files = [], (data / "train-right.jsonl", data / "wrong.jsonl")
 
     def pair(right, wrong, count, rng):
-        pairs.extend(chosen := rollout_dpo.pair_closest_length(right, wrong, count, rng))
+        pairs.extend(chosen := preference_pairs.pair_closest_length(right, wrong, count, rng))
         return chosen
 
     config = replace(DPO, max_pairs=10**6, batch_size=16, max_student_nll=max_student_nll)
@@ -88,7 +206,7 @@ def test_dpo_leaves_out_what_is_too_long(tmp_path, student, data):
 
     def pair(right, wrong, count, rng):
         seen.extend([*right, *wrong])
-        return rollout_dpo.pair_closest_length(right, wrong, count, rng)
+        return preference_pairs.pair_closest_length(right, wrong, count, rng)
 
     def tokens(row):
         return len(packing.document(tokenizer, row["prompt"], row["completion"])[0])
@@ -110,7 +228,7 @@ def test_dpo_trains_on_what_was_selected(tmp_path, student, data):
 
     def pair(right, wrong, count, rng):
         seen.extend(wrong)
-        return rollout_dpo.pair_closest_length(right, wrong, count, rng)
+        return preference_pairs.pair_closest_length(right, wrong, count, rng)
 
     def select(model, tokenizer, wrong, config):
         return list(wrong)[::2]
@@ -127,15 +245,16 @@ def test_dpo_starts_at_ln_2_and_prefers_right_answers(tmp_path, student, data):
     pairs = []
 
     def pair(right, wrong, count, rng):
-        pairs.extend(chosen := rollout_dpo.pair_closest_length(right, wrong, count, rng))
+        pairs.extend(chosen := preference_pairs.pair_closest_length(right, wrong, count, rng))
         return chosen
 
     result = rollout_dpo.train(
         student, data / "train-right.jsonl", data / "wrong.jsonl", tmp_path, DPO, seed=0, pair=pair
     )
     check_leftovers(result, tmp_path)
-    first = result.metrics[0]  # steps 1 and 2: the rate is zero at 1, so both see the reference itself
-    assert first["step"] == 2 and first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    first = result.metrics[0]  # it sees the reference itself
+    assert first["step"] == 1 and first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["learning_rate"] == DPO.learning_rate, "a step at rate zero is none"
     assert first["rewards/chosen"] == pytest.approx(0, abs=1e-5) and first["rewards/rejected"] == pytest.approx(
         0, abs=1e-5
     )

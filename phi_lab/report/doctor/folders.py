@@ -56,7 +56,7 @@ def check_folder(path: Path) -> list[Checked]:
 
 
 def check_stage(run: RunFolder, stage: str) -> list[Checked]:
-    """Check one stage or arm of a run ("sft", "dpo-own"), with its measured answers to `hard`; or its "data". Empty
+    """Check one stage or arm of a run ("sft", "dpo-paper"), with its measured answers to `hard`; or its "data". Empty
     where there is nothing yet.
     """
     folder = run.path / stage

@@ -36,7 +36,7 @@ def margin_by_length(rows: Sequence[dict]) -> Finding | None:
 
 def duplicate_pairs(rows: Sequence[dict]) -> Finding | None:
     """Pairs that stand in the set again (at least 5 %), or whose two sides are the same text (at least 1 %)."""
-    counts = Counter((row["prompt"], row["chosen"], row["rejected"]) for row in rows)
+    counts = Counter((row["prompt"], row.get("prefix"), row["chosen"], row["rejected"]) for row in rows)
     again, equal = len(rows) - len(counts), sum(row["chosen"].strip() == row["rejected"].strip() for row in rows)
     if len(rows) < MIN_PAIRS or (again < DUPLICATES * len(rows) and equal < EQUAL_SIDES * len(rows)):
         return None
