@@ -24,8 +24,8 @@ def code_state() -> dict:
 
 
 def code_digest() -> str:
-    """A hash of what is in `DECISIVE` without comments and docstrings: 16 hexadecimal digits. Two results with different
-    ones were made by code that may behave differently.
+    """A hash of `DECISIVE` code without comments and docstrings: 16 hexadecimal digits. Two results with different ones
+    were made by code that may behave differently.
     """
     digest, package = hashlib.sha256(), paths.ROOT / "phi_lab"
     for name in DECISIVE:
