@@ -8,8 +8,9 @@ import subprocess
 
 from phi_lab.core import paths
 
-# A change elsewhere (reports, notebooks, commands) cannot move a number.
-DECISIVE = ("model", "sampling", "verify", "problems", "distill", "stages", "evaluate")
+# A change elsewhere (reports, notebooks, commands) cannot move a number; settings have a digest of their own.
+DECISIVE = ("model", "sampling", "verify", "problems", "distill", "stages", "evaluate", "pipeline/run_data.py",
+            "pipeline/stage_runner.py", "pipeline/arms.py", "pipeline/controls.py")
 
 
 def code_state() -> dict:
@@ -23,12 +24,12 @@ def code_state() -> dict:
 
 
 def code_digest() -> str:
-    """A hash of the packages in `DECISIVE` without comments and docstrings: 16 hexadecimal digits. Two results with
-    different ones were made by code that may behave differently.
+    """A hash of `DECISIVE` code without comments and docstrings: 16 hexadecimal digits. Two results with different ones
+    were made by code that may behave differently.
     """
-    digest = hashlib.sha256()
-    for room in DECISIVE:
-        for path in sorted((paths.ROOT / "phi_lab" / room).rglob("*.py")):
+    digest, package = hashlib.sha256(), paths.ROOT / "phi_lab"
+    for name in DECISIVE:
+        for path in [package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py")):
             digest.update(f"{path.relative_to(paths.ROOT).as_posix()}\n{_without_prose(path.read_text())}\n".encode())
     return digest.hexdigest()[:16]
 

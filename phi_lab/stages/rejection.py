@@ -17,7 +17,6 @@ from pathlib import Path
 
 from phi_lab import sampling
 from phi_lab.config.schema import LanguageModelingConfig
-from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, remove_folder, replace_folder, write_json, write_rows
 from phi_lab.core.progress import Bar
 from phi_lab.core.run_folder import StageFolder
@@ -48,8 +47,7 @@ def train(
     questions: whose answers are asked for. budget: training tokens for all rounds, of which a sampled token takes a
     third (`TrainingResult.compute`); the last lot of questions and the last step of a round may exceed it. config: of
     the SFT in each round, but for its steps. max_tokens: limit of an answer. A stopped training goes on where it was.
-
-    Raises UserError where no round has an answer to train on.
+    A round that finds no answer to train on trains nothing.
     """
     model, spent = student, 0.0
     metrics: list[dict] = []
@@ -76,8 +74,6 @@ def train(
         seconds = answers["seconds"] + (read_json(folder.done)["seconds"] if rows else 0)
         results.append((seconds, trained, answers["forward_tokens"]))
         spent = sum(trained + forward / 3 for _, trained, forward in results)
-    if model == student:
-        raise UserError(f"{out}: no right answer to train on within {budget:,.0f} tokens of compute: raise the budget")
     return _save(model, out, metrics, results)
 
 

@@ -69,7 +69,7 @@ def test_every_rung_and_every_control_is_one_row_that_says_where_it_comes_from(w
         assert set(chain_rows.COLUMNS) <= set(row) and len(row["code"]) == 16
         assert len(row["commit"] or "0" * 40) == 40 and row["dirty"] in (True, False, None)
         if name not in SHIPPED | {"base"}:
-            assert row["seconds"] > 0 and row["compute"] > 0
+            assert row["seconds"] > 0 and row["compute"] > 0, name
             assert row["model"] == checkpoints.fingerprint(run / name / "model")
             assert row["start"] == read_json(run / name / "student.json")["weights"]
     how = {name: {one["protocol"] for one in row["measurements"]} for name, row in rows.items()}
@@ -91,7 +91,7 @@ def test_controls_start_where_their_stage_started_and_take_its_compute(whole):
         wanted = rows[stage]["compute"] * (controls.LONGER if name == "sft-limo-best" else 1)
         if name in ("grpo-coin", "dpo-paper"):
             continue  # these are the stage itself with another reward, or other pairs
-        a_step = control.train_tokens / control.metrics[-1]["step"]
+        a_step = control.train_tokens / control.metrics[-1]["step"] if control.metrics else 0  # a lot held no answer
         a_lot = 6 * rejection.SAMPLES * 300 / 3 if name in ("grpo-rft", "grpo-sft") else 0
         assert abs(control.compute - wanted) <= 2 * a_step + a_lot, name
     made = {name: rows[name]["model"] for name in controls.ARMS}

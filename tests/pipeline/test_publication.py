@@ -167,6 +167,10 @@ def test_without_chains_any_run_is_published(world):
 
 def test_the_digest_of_the_code_follows_code_and_not_prose(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(code_state, "DECISIVE", ("stages", "pipeline/arms.py"))
+    arms = tmp_path / "phi_lab" / "pipeline" / "arms.py"
+    arms.parent.mkdir(parents=True)
+    arms.write_text("x = 1\n")
     module = tmp_path / "phi_lab" / "stages" / "x.py"
     module.parent.mkdir(parents=True)
     module.write_text('"""Doc."""\n\ndef f(x):\n    """Doc."""\n    return x  # why\n')
@@ -179,6 +183,8 @@ def test_the_digest_of_the_code_follows_code_and_not_prose(tmp_path, monkeypatch
     (tmp_path / "phi_lab" / "report").mkdir()
     (tmp_path / "phi_lab" / "report" / "y.py").write_text("x = 1\n")
     assert code_state.code_digest() == after
+    arms.write_text("x = 2\n")
+    assert code_state.code_digest() != after
     assert len(code_state.code_state()["code"]) == 16
 
 
