@@ -120,12 +120,6 @@ class RunViews:
         """The teacher's wrong rollouts: the rejected answers of the paper's Rollout DPO."""
         return read_rows(self.data().wrong)
 
-    def student_wrong(self) -> list[dict]:
-        """The student's wrong rollouts, which Rollout DPO sampled; none where its pairs are the teacher's."""
-        if self.config.dpo.pairs == "teacher":
-            return []
-        return read_rows(DataFolder(self.run.stage("dpo").path).wrong)
-
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
         tokenizer = checkpoints.load_tokenizer(self.folder("base"))
