@@ -36,7 +36,7 @@ from phi_lab.stages import minimal_dpo, preference_pairs
 lab = Lab()
 in_lab, on_cpu = lab.config.profile == "lab", lab.config.scale == "cpu"
 start = lab.start("dpo")  # in `smoke` the shipped model of SFT, not this folder's
-groups = lab.sample_groups(start, prompts=48 if in_lab else 24, temperature=0.8)
+groups = lab.sample_groups(start, prompts=80 if in_lab else 24, temperature=0.8)
 sides = [[[row for row in group if row["verdict"] == verdict] for verdict in ("right", "wrong")] for group in groups]
 sides = [(rights, wrongs) for rights, wrongs in sides if rights and wrongs]
 print(f"{len(groups)} questions, 8 answers each by the student; {len(sides)} have a right and a wrong one")
@@ -230,7 +230,8 @@ else:
 # %% [markdown]
 # **Negative control.** In how many pairs did the first answer gain more than the second? In pairs of a right and a
 # wrong answer it should be most. In pairs of two *right* answers to one question, drawn at random, it must be half. The
-# questions are those at the top of this page, which the stage did not train on.
+# questions are those at the top of this page, drawn apart from the stage's; one pair each, since two pairs of one
+# question are not independent.
 
 
 # %%
@@ -240,10 +241,10 @@ def gain(rows):
 
 
 kinds = {
-    "right and wrong": [(rng.choice(rights), row) for rights, wrongs in sides for row in wrongs],
+    "right and wrong": [(rng.choice(rights), rng.choice(wrongs)) for rights, wrongs in sides],
     "two right ones": [
         rng.sample(rights, 2) for group in groups
-        if len(rights := [row for row in group if row["verdict"] == "right"]) > 1 for _ in range(4)
+        if len(rights := [row for row in group if row["verdict"] == "right"]) > 1
     ],
 }
 for name, kind in kinds.items():
@@ -331,7 +332,7 @@ lab.gains("dpo")
 #
 # 1. What would happen if every wrong answer belonged to *another* question?
 # 2. If both log-probabilities fall, where does the probability go?
-# 3. On-policy pairs have to be sampled again for every student. What would that cost at the paper's size?
+# 3. The student's own pairs have to be sampled again for every student. What would that cost at the paper's size?
 #
 # <details><summary>Answers</summary>
 #
