@@ -181,7 +181,7 @@ pictures.curves(rows, {"reward": "mean reward", "kept": "share with an advantage
 # %%
 params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=config.max_new_tokens, seed=99)
 batch, rewards = minimal_grpo.collect(
-    small, tokenizer, problems[-4:], params, grpo.verified, grpo.group_normalised
+    small, tokenizer, problems[-8:], params, grpo.verified, grpo.group_normalised
 )
 loss = minimal_grpo.policy_loss(small, batch, 1.0)
 small.zero_grad()
