@@ -13,9 +13,11 @@ from phi_lab.problems import arithmetic, logic, pretraining_notes, worked_soluti
 from phi_lab.stages.packing import IGNORE, Document, document
 
 SHARES = {  # of pretraining, by kind of text
-    "scratch": 0.16, "facts": 0.03, "readings": 0.06, "plans": 0.10, "tables": 0.04, "logic": 0.23, "direct": 0.38,
+    "scratch": 0.14, "facts": 0.03, "readings": 0.05, "plans": 0.15, "tables": 0.04, "logic": 0.22, "direct": 0.37,
 }
-REPLAY_SHARES = {"logic": 0.5, "direct": 0.3, "facts": 0.05, "readings": 0.05, "tables": 0.1}  # of replayed text
+REPLAY_SHARES = {  # of replayed text: without direct answers, which a stage that teaches to reason contradicts
+    "scratch": 0.15, "facts": 0.05, "readings": 0.05, "plans": 0.2, "tables": 0.05, "logic": 0.5,
+}
 NOTES = {
     "facts": pretraining_notes.facts, "readings": pretraining_notes.readings, "plans": pretraining_notes.plans,
     "tables": lambda rng, _: pretraining_notes.tables(rng),
