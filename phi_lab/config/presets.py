@@ -17,7 +17,7 @@ from phi_lab.config.schema import (
 from phi_lab.core.errors import UserError
 
 BASE = LanguageModelingConfig(
-    learning_rate=8e-3, batch_size=6, row_length=352, steps=4600, documents=144_000, warmup_ratio=0.05, eval_steps=500
+    learning_rate=8e-3, batch_size=6, row_length=352, steps=9200, documents=273_000, warmup_ratio=0.05, eval_steps=500
 )
 TEACHER = LanguageModelingConfig(
     learning_rate=4e-3, batch_size=7, row_length=352, steps=3200, documents=87_000, warmup_ratio=0.05, eval_steps=400

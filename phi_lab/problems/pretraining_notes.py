@@ -61,10 +61,11 @@ def plans(rng: random.Random, split: str) -> Notes:
 
 
 def scratch_work(rng: random.Random, split: str) -> str:
-    """Two to seven steps with their columns and no question around them, half of them with plan and remaining
-    operations: that lists of any length are carried along is what lets a student go beyond its teacher's answers.
+    """Two to seven steps with their columns, or only their columns' results, and no question around them. Half of them
+    have a plan and carry the remaining operations along: that lists of any length are read is what lets a student go
+    beyond its teacher's answers.
     """
-    problem = sample_split(rng, rng.randint(2, LONGEST), split)
-    if rng.random() < 0.5:
+    problem, kind = sample_split(rng, rng.randint(2, LONGEST), split), rng.random()
+    if kind < 0.5:
         return write_solution(problem, "columns", rng)[0]
-    return "".join(write_step(step, "columns", rng) for step in problem.steps)
+    return "".join(write_step(step, "columns" if kind < 0.75 else "terse", rng) for step in problem.steps)

@@ -13,7 +13,7 @@ from phi_lab.problems import arithmetic, logic, pretraining_notes, worked_soluti
 from phi_lab.stages.packing import IGNORE, Document, document
 
 SHARES = {  # of pretraining, by kind of text
-    "scratch": 0.14, "facts": 0.03, "readings": 0.05, "plans": 0.15, "tables": 0.04, "logic": 0.22, "direct": 0.37,
+    "scratch": 0.19, "facts": 0.03, "readings": 0.05, "plans": 0.16, "tables": 0.03, "logic": 0.22, "direct": 0.32,
 }
 REPLAY_SHARES = {  # of replayed text: without direct answers, which a stage that teaches to reason contradicts
     "scratch": 0.15, "facts": 0.05, "readings": 0.05, "plans": 0.2, "tables": 0.05, "logic": 0.5,
