@@ -12,7 +12,7 @@ def add_parser(commands) -> None:
         commands, "export", run, "save a trained stage as a folder that loads anywhere, with a model card",
         "phi-lab export runs/first --stage grpo --out my-phi",
     )
-    parser.add_argument("folder", type=Path, help="of a run")
+    parser.add_argument("folder", type=Path, help="of a run, or of a model")
     parser.add_argument("--stage", default=None, help="by default the last that is finished")
     parser.add_argument("--scores", type=Path, default=None, metavar="DIR",
                         help="folder of `phi-lab eval --benchmarks`, for the card")
@@ -26,4 +26,4 @@ def run(options) -> None:
 
     out = export.export(RunFolder(options.folder), options.out, options.stage, options.push, options.scores)
     print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
-    print(f"for llama.cpp: python convert_hf_to_gguf.py {out} --outfile {out.name}.gguf --outtype bf16")
+    print(f"for llama.cpp: {export.llama_cpp_line(out)}")
