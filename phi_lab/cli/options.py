@@ -20,7 +20,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Keeps the example's lines as they are, and shows a default only where there is one to show."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        unset = action.default in (None, "", [], float("inf")) or isinstance(action.default, bool)
+        unset = action.default in (None, "", [], {}, float("inf")) or isinstance(action.default, bool)
         return action.help if unset else super()._get_help_string(action)
 
 

@@ -229,6 +229,9 @@ def _read_problems(job: DistillationJob, traces: dict[str, list[str]]) -> Iterat
                     del traces[old]
             traces[problem.id] = texts
         yield problem
+    if not seen:
+        raise UserError(f"{job.problems}: no row has a trace; name their column with --trace-column, or have the "
+                        "questions answered by --teacher model or endpoint")
 
 
 def _benchmark_questions(job: DistillationJob) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ TURNS = ("conversations", "messages", "conversation")
 ANSWERS = ("answer", "final_answer", "correct", "expected_answer", "ground_truth", "answerKey", "reward_model",
            "Answer", "ground_truth_solution", "solution")
 TRACES = ("generations", "traces", *TURNS, "generated_solution", "completion", "response", "solution")
+THOUGHTS = ("reasoning_content", "thinking", "thoughts", "thought", "reasoning")  # columns beside a trace
 NESTED = ("ground_truth", "reference_answer", "answer", "value")  # of a gold answer that is an object
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SYSTEM, ASKS, ANSWERING = {"system", "developer"}, {"user", "human"}, {"assistant", "gpt", "model", "bot", "chatgpt"}
@@ -144,11 +145,19 @@ def traces_of(row: Mapping, columns: Columns, schema: Schema | None) -> list[str
         value = value_of(row, columns.traces)
         several = value if isinstance(value, list) and not is_turns(value) else [value]
         found = list(map(_trace, several))
+        found = [_with_thought_beside(row, columns, found[0])] if len(found) == 1 else found
     elif schema:
         thoughts = (*schema.thoughts, *[""] * len(schema.traces))
         found = [with_thoughts(text_of(row.get(thought)), text_of(row.get(trace)))
                  for trace, thought in zip(schema.traces, thoughts, strict=False)]
     return [with_think_tags(text) for text in found if text]
+
+
+def _with_thought_beside(row: Mapping, columns: Columns, trace: str) -> str:
+    """A trace with the thought that stands in a column of its own."""
+    taken = (columns.prompt, columns.answer, columns.traces)
+    thought = next((row[name] for name in THOUGHTS if row.get(name) and name not in taken), "")
+    return trace if chat.THINK_END in trace or not isinstance(thought, str) else with_thoughts(thought, trace)
 
 
 def _trace(value: Any) -> str:

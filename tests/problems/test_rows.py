@@ -38,6 +38,7 @@ READ = {  # shape: row, gold, number of traces
                                          "reward_model": {"style": "rule", "ground_truth": '["30"]'}}, "30", 0),
     "OlympiadBench": ({"question": ASKED, "final_answer": ["30"], "solution": [THOUGHT]}, "30", 1),
     "OlympiadBench, two answers": ({"question": ASKED, "final_answer": ["30", "31"], "solution": []}, "30, 31", 0),
+    "a thought column": ({"question": ASKED, "thinking": WORK, "response": "\\boxed{30}", "answer": "30"}, "30", 1),
     "a list of conversations": ({"question": ASKED, "answer": "30", "generations": [TURNS, TURNS]}, "30", 2),
     "a list of objects": ({"question": ASKED, "answer": "30", "generations": [{"text": THOUGHT}]}, "30", 1),
     "a number": ({"question": ASKED, "answer": 30}, "30", 0),
@@ -129,6 +130,12 @@ def test_csv_and_ndjson_are_read_as_they_are_written(tmp_path):
     for ending in ("csv", "ndjson"):
         ((problem, _),) = sources.read_problems(str(tmp_path / f"set.{ending}"))
         assert (problem.prompt, problem.answer) == (ASKED, "007")
+
+
+def test_a_set_without_traces_is_told_to_ask_a_teacher(tmp_path, refused):
+    write_rows(tmp_path / "set.jsonl", [READ["verl, DAPO, Skywork-OR1"][0]])
+    line = refused("distill", "--teacher", "traces", "--problems", tmp_path / "set.jsonl", "--out", tmp_path / "out")
+    assert "no row has a trace; name their column with --trace-column, or have the questions answered" in line
 
 
 # ------------------------------------------------------------------ folders
