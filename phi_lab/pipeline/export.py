@@ -6,7 +6,7 @@
     phi-lab export data/checkpoints/grpo --out my-phi       # a model folder, such as a shipped checkpoint
 
 Then `vllm serve my-phi`, or for llama.cpp, whose converter knows tokenizers by name, the line that `llama_cpp_line`
-gives. tests/pipeline/test_llama_cpp.py converts, serves and compares.
+gives. tests/distill/test_llama_cpp.py converts, serves and compares.
 """
 
 import json
