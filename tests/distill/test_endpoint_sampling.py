@@ -59,20 +59,19 @@ def test_an_extra_body_that_cannot_be_one(text, words):
 
 class Filling:
     """The shipped teacher behind a server that fills in what a request leaves unsaid. All answers to `questions` under
-    one setting are drawn at once; a request that comes again gets the same one.
+    one setting are drawn at once, before anything is asked; a request that comes again gets the same one.
     """
 
     def __init__(self, questions, samples):
         self.network, self.tokenizer = checkpoints.load(TEACHER), checkpoints.load_tokenizer(TEACHER)
         self.questions, self.samples, self.lock = questions, samples, threading.Lock()
-        self.pools, self.places = {}, {}
+        settings = (FILLED_IN, {"top_k": 0, "top_p": 1.0, "min_p": 0})
+        self.pools, self.places = {tuple(one.items()): self.draw(one) for one in settings}, {}
 
     def __call__(self, handler, body):
         setting = tuple((FILLED_IN | {name: body[name] for name in FILLED_IN if name in body}).items())
         question = body["messages"][0]["content"].removeprefix(f"{INSTRUCTION}\n\n")
         with self.lock:
-            if setting not in self.pools:
-                self.pools[setting] = self.draw(dict(setting))
             places = self.places.setdefault((setting, question), {})
             place = places.setdefault(body["seed"], len(places))
         text, reason = self.pools[setting][question][place]
@@ -116,7 +115,7 @@ def test_a_served_teacher_is_as_often_wrong_as_in_this_process(tmp_path, server)
     server.behave = Filling(questions, 8)
     size = ("--questions", 30, "--samples", 8)
     assert distil(tmp_path / "off", server, *size, "--extra-body", OFF) == 0
-    assert distil(tmp_path / "theirs", server, *size) == 0
+    assert distil(tmp_path / "theirs", server, *size, "--extra-body", '{"top_p": null}') == 0  # nothing said
     jobs.run_job(jobs.DistillationJob(
         out=tmp_path / "ours", config=DistillationConfig(30, 0, samples=8, temperature=1.0, max_new_tokens=256)))
     (off, count), (theirs, _), (ours, _) = (wrong(tmp_path / name) for name in ("off/set", "theirs/set", "ours"))
