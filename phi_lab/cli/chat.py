@@ -30,8 +30,8 @@ def run(options) -> None:
     from phi_lab.model import checkpoints
 
     folder = options.model or paths.SHIPPED / "grpo"
-    tokenizer = checkpoints.load_tokenizer(folder)
     model = checkpoints.load_to_sample(folder, options.engine or "cpu")
+    tokenizer = checkpoints.load_tokenizer(folder)
     engine = options.engine or sampling.engine_for(model)
     if options.question:
         print_answer(model, tokenizer, " ".join(options.question), options.temperature, seed=0, engine=engine)

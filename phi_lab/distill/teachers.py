@@ -67,8 +67,8 @@ def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
 
 def model_teacher(folder: Path, config: DistillationConfig, seed: int, engine: str | None = None) -> Teacher:
     """Samples of the model in `folder`, by `engine` or by the one that its architecture needs."""
-    tokenizer = checkpoints.load_tokenizer(folder)
     network = checkpoints.load_to_sample(folder, engine or "cpu")
+    tokenizer = checkpoints.load_tokenizer(folder)
     chosen = engine or sampling.engine_for(network)
 
     def answer(shard: RolloutShard) -> Iterator[Answer]:
