@@ -87,7 +87,7 @@ def recognise(row: Mapping, set_name: str, named: Columns, gold_in_traces: bool)
     usual = next((name for name in ANSWERS if name in row and not isinstance(row[name], bool)), None)
     answer = named.answer or (schema.answer if schema else usual)
     if not answer and not gold_in_traces:
-        raise UserError(f"{set_name}: no column with a gold answer ({', '.join(ANSWERS[:4])}, ...); it has "
+        raise UserError(f"{set_name}: none of the columns {', '.join(ANSWERS[:4])}, ..., so no gold answer; it has "
                         f"{', '.join(row)}: name it with --answer-column (a.b for a nested one), or choose a set that "
                         "has one; without a gold answer nothing can be verified")
     traces = named.traces or (None if schema else next((name for name in TRACES if name in row), None))

@@ -104,7 +104,7 @@ def require_known(name: str, folder: Path | None) -> None:
             raise UserError(f"{name} is missing")
         if not Path(name).stat().st_size:
             raise UserError(f"{name} is empty")
-    elif not (name in NAMED or folder is not None or Path(name).is_dir() or HUB_NAME.fullmatch(name)):
+    elif not (name in NAMED or folder is not None or name and Path(name).is_dir() or HUB_NAME.fullmatch(name)):
         close = difflib.get_close_matches(name, NAMED, 1)
         meant = f"did you mean {close[0]}? " if close else ""
         raise UserError(f"no set {one_line(name, 80)!r}: {meant}Known are {', '.join(NAMED)}; besides, a file that "
