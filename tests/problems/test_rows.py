@@ -106,7 +106,7 @@ def test_a_named_column_leads_into_objects(tmp_path):
 
 
 REFUSED = {
-    "no gold answer": ({"messages": TURNS}, "none of the columns answer, .*so no gold answer; it has messages: name it"),
+    "no gold answer": ({"messages": TURNS}, "none of the columns answer, .*so no gold answer; it has messages"),
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}], "answer": "30"},
                  "row 1: an object with type, url where text belongs; name its columns with --prompt-column"),
     "several questions": ({"messages": [*TURNS, *TURNS[1:]], "answer": "30"}, "none of its 1 rows has both"),
