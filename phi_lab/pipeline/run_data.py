@@ -75,7 +75,8 @@ def require_undamaged_sets(data: DataFolder) -> None:
     """Raises UserError where a distilled set's files are not what was written; one of release 0.1 says nothing of them.
     """
     redo = f"delete {data.funnel} to have the sets made again"
-    read_json(data.funnel, fix=redo)
+    if not isinstance(read_json(data.funnel, fix=redo), dict):  # found now, and not when the report is written
+        raise UserError(f"{data.funnel} has an unexpected form; {redo}")
     if not data.mark.exists():
         return
     try:
