@@ -82,7 +82,7 @@ def test_a_long_log_of_grpo(tmp_path, capsys):
             file.write(json.dumps({**row, **flat, "step": step}) + "\n")
     began = time.process_time()
     assert cli.main(["doctor", str(tmp_path)]) == 0
-    assert f"{steps} steps" in capsys.readouterr().out.replace(",", "")
+    assert f"{steps} logged steps" in capsys.readouterr().out.replace(",", "")
     assert cli.main(["report", str(tmp_path)]) == 0
     assert time.process_time() - began < 30
     assert len(read_rows(tmp_path / "grpo" / "metrics.jsonl")) == steps
