@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, temperature
+from phi_lab.cli.options import add_command, check_model, temperature
 from phi_lab.core import paths
 from phi_lab.core.formatting import printable
 
@@ -25,9 +25,10 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Answer one question, or each line until an empty one."""
+    folder = options.model or paths.SHIPPED / "grpo"
+    check_model(folder)
     from phi_lab.model import checkpoints
 
-    folder = options.model or paths.SHIPPED / "grpo"
     model, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
     if options.question:
         print_answer(model, tokenizer, " ".join(options.question), options.temperature, seed=0)

@@ -9,6 +9,8 @@ tokenizer of the model that will be trained on them (`load_tokenizer`).
 All have one form (`shards.Teacher`): a function that takes shards and delivers answers as they come.
 """
 
+from __future__ import annotations
+
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,9 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-from phi_lab import sampling
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core.endpoint import Endpoint, send_all
 from phi_lab.core.errors import UserError
@@ -26,11 +25,12 @@ from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
 from phi_lab.core.seeds import derive_seed
 from phi_lab.distill.shards import Answer, Deliver, RolloutShard, SampleKey, Teacher
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat
 from phi_lab.problems import worked_solutions
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion, ChatCompletionMessage
+    from transformers import PreTrainedTokenizerFast
 
 
 def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
@@ -39,6 +39,10 @@ def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
 
     Raises UserError where there is none.
     """
+    from transformers import AutoTokenizer
+
+    from phi_lab.model import checkpoints
+
     if not name or Path(name).is_dir():
         return checkpoints.load_tokenizer(name or TOKENIZER)
     try:
@@ -51,7 +55,7 @@ def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
 
 def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
     """Worked solutions in a random style; every one is right."""
-    tokenizer = checkpoints.load_tokenizer()
+    tokenizer = load_tokenizer()
 
     def answer(shard: RolloutShard) -> Iterator[Answer]:
         rng = random.Random(derive_seed(seed, shard.first))
@@ -67,6 +71,9 @@ def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
 
 def model_teacher(folder: Path, config: DistillationConfig, seed: int) -> Teacher:
     """Samples of the model in `folder`."""
+    from phi_lab import sampling
+    from phi_lab.model import checkpoints
+
     network, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
 
     def answer(shard: RolloutShard) -> Iterator[Answer]:
@@ -145,7 +152,7 @@ def endpoint_teacher(
                         "max_tokens": config.max_new_tokens, "seed": _request_seed(seed, problem.id, key[1]),
                     }
 
-        def receive(request: tuple[RolloutShard, SampleKey], completion: "ChatCompletion | None") -> None:
+        def receive(request: tuple[RolloutShard, SampleKey], completion: ChatCompletion | None) -> None:
             shard, key = request
             spending.requests += 1
             shard.tick(1)
@@ -162,7 +169,7 @@ def endpoint_teacher(
     return teacher
 
 
-def reply_text(message: "ChatCompletionMessage") -> str:
+def reply_text(message: ChatCompletionMessage) -> str:
     """The text of a served model's message, with its thoughts between <think> tags wherever the server puts them.
 
     vLLM, SGLang and DeepSeek send them separately as `reasoning_content`, newer vLLM as `reasoning`; others leave them

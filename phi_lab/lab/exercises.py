@@ -1,9 +1,13 @@
 """Reference answers of the exercises that are no part of a stage; pack, pair, ... stand in their stage's file."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import torch
-from transformers import Phi3Config
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Phi3Config
 
 
 def share_right(verdicts: Sequence[str]) -> float:

@@ -7,7 +7,10 @@ choose the folder, the profile, the seed and the hardware (`environment.py`).
     from phi_lab.lab import Lab; lab = Lab(); lab.stage("mid"); lab.measure("mid"); lab.before_after("base", "mid")
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from phi_lab import sampling
 from phi_lab.config import presets
@@ -21,12 +24,14 @@ from phi_lab.lab.answers import with_verdicts
 from phi_lab.lab.environment import display_path
 from phi_lab.lab.views import RunViews
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import arms, experiment, launch, measure, run, run_data, stage_runner
+from phi_lab.pipeline import launch, measure, run_data, stage_runner
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
 from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES
-from phi_lab.stages.training import TrainingResult
+
+if TYPE_CHECKING:
+    from phi_lab.stages.training import TrainingResult
 
 
 class Lab(RunViews):
@@ -44,6 +49,8 @@ class Lab(RunViews):
         config = presets.run_config(scale or environment.default_scale(folder), profile)
         dataset, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
         self.launcher = environment.launcher(config)
+        from phi_lab.pipeline import run  # after the names are checked: what trains takes seconds to load
+
         has_data = bool(dataset) or folder.data.imported.exists()
         config = run.resolve_and_check(config, model, has_data, launch.count(self.launcher))
         super().__init__(folder, config, seed)
@@ -103,11 +110,15 @@ class Lab(RunViews):
         if not self.config.dpo.on_policy_questions:
             print(f"the scale {self.config.scale} has no second arm of Rollout DPO (dpo.on_policy_questions is 0)")
             return
+        from phi_lab.pipeline import arms
+
         self._free_gpu()
         arms.run_on_policy_dpo(self.run, self.config, self.seed)
 
     def control(self, stage: str) -> None:
         """Train and measure the control of a stage: the stage before, continued at equal compute."""
+        from phi_lab.pipeline import experiment
+
         self._free_gpu()
         experiment.control(stage, self.run, self.config, self.seed)
 

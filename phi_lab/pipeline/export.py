@@ -15,9 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import transformers
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, HTTPError
-from transformers import AutoModelForCausalLM
 
 from phi_lab.config.schema import STAGES, read_config
 from phi_lab.core.errors import UserError
@@ -57,7 +57,7 @@ def export(
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
     dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
-    AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
+    transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
     checkpoints.load_tokenizer(model).save_pretrained(out)
     _add_fields_of_older_libraries(out)
     (out / "README.md").write_text(model_card(stage, config, ladder, public, shipped_origin(run, stage)))
