@@ -67,7 +67,7 @@ LABELS = Exercise(
 DPO_LOSS = Exercise(
     "04", "The loss of DPO", 3, 15,
     "Write DPO's loss: -log sigmoid(beta * ((chosen's log pi - log ref) - (rejected's log pi - log ref))), averaged "
-    "over the pairs. log pi is the policy's log-probability of a whole answer, log ref that of the model it started from.",
+    "over the pairs. log pi is the policy's log-probability of a whole answer, log ref that of its start.",
     '''def dpo_loss(policy, reference, beta):
     """policy, reference: each a pair of tensors (chosen, rejected) of log-probabilities, shape (pairs,) -> the loss,
     one number."""

@@ -26,6 +26,7 @@ from phi_lab.core.lifeline import in_child
 from phi_lab.core.locks import one_process
 from phi_lab.core.progress import Bar
 from phi_lab.core.run_folder import RunFolder
+from phi_lab.pipeline.exercise_cells import mark_exercises
 from phi_lab.pipeline.run import open_run
 from phi_lab.report import report
 
@@ -44,6 +45,7 @@ def build(source: Path) -> nbformat.NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number:02d}", nbformat.from_dict({})
+    mark_exercises(notebook.cells)
     return notebook
 
 
