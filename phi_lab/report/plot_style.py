@@ -41,13 +41,20 @@ RC_PARAMS = {
 
 
 class Figure(mpl.Figure):
-    """A matplotlib Figure that Jupyter shows sharply, with or without `%matplotlib inline`."""
+    """A matplotlib Figure that Jupyter shows sharply, with or without `%matplotlib inline`, on a light ground of its
+    own, so that it can be read in a dark theme too.
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    alt: what the figure shows in a sentence or two, with its numbers, for who cannot see it. Each figure function
+    writes it; Jupyter saves it beside the image, where nbconvert and screen readers find it.
+    """
+
+    alt = ""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int | str]]:
         image = io.BytesIO()
         self.savefig(image, format="png", dpi=160)
         width, height = self.get_size_inches() * 80  # shown at half size: sharp on dense screens
-        return image.getvalue(), {"width": int(width), "height": int(height)}
+        return image.getvalue(), {"width": int(width), "height": int(height), "alt": self.alt}
 
 
 def to_svg(figure: mpl.Figure, name: str) -> str:
@@ -112,6 +119,14 @@ def curve(axes: Axes, steps: Sequence[float], values: Sequence[float], colour: s
         padded = np.pad(np.asarray(values, float), (width // 2, width - 1 - width // 2), "edge")
         values = list(np.convolve(padded, np.ones(width) / width, "valid"))
     axes.plot(steps, values, color=colour, label=label, marker="o" if len(values) < 10 else "")
+
+
+def from_to(name: str, points: tuple[Sequence[float], Sequence[float]]) -> str:
+    """A line in words, from the steps and values of `series`: "mean reward from -0.20 at step 1 to 0.40 at step 24"."""
+    steps, values = points
+    if not steps:
+        return f"{name} not logged"
+    return f"{name} from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}"
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
