@@ -27,6 +27,8 @@ from wrong_attempts import (
 )
 
 from phi_lab.config import presets
+from phi_lab.core import paths
+from phi_lab.core.formatting import markdown_table
 from phi_lab.lab import checks, grading
 from phi_lab.pipeline import notebooks
 from phi_lab.stages import grpo
@@ -230,6 +232,16 @@ def test_a_card_has_all_of_an_exercise_folded(check):
     assert html.index("<details>") > html.index(grading.text(exercise.statement)) > html.index("★" * exercise.stars)
     assert f"def {check.reference.__name__}(" in check.reference_source()
     assert 1 <= exercise.stars <= 3 and len(set(exercise.hints)) == 3
+
+
+def test_the_teacher_s_table_is_that_of_the_exercises():
+    page = (paths.ROOT / "docs" / "teaching.md").read_text()
+    begin, end = "<!-- exercises: tests/lab/test_checks.py -->\n", "<!-- end of exercises -->"
+    table = page.partition(begin)[2].partition(end)[0]
+    rows = [("notebook", "exercise", "what", "stars", "minutes")]
+    rows += [(check.exercise.notebook, f"`{check.name}`", check.exercise.title, "★" * check.exercise.stars,
+              check.exercise.minutes) for check in checks.ALL]
+    assert table == "\n".join(markdown_table(rows)) + "\n"
 
 
 @pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.name)
