@@ -171,6 +171,8 @@ def clean(outputs: list, hidden_paths: list[str]) -> list[nbformat.NotebookNode]
         elif any("widget" in mime_type for mime_type in output.get("data", {})):
             continue
         cleaned.append(nbformat.from_dict(output))
+        if output.get("data", {}).get("text/html", "").startswith("<img alt="):
+            del cleaned[-1].data["text/html"]  # the same image again, for live pages (`plot_style.Figure`)
     for output in cleaned:
         for fields in (output, output.get("data", {})):
             for key in [k for k, value in fields.items() if isinstance(value, str) and not k.startswith("image/")]:

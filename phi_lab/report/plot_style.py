@@ -7,6 +7,8 @@ since text from a run folder may hold any character.
 Try it:  python -c "from phi_lab.report.plot_style import panels; print(panels(1, 2, (6, 3)))"
 """
 
+import base64
+import html
 import io
 import math
 import re
@@ -45,16 +47,24 @@ class Figure(mpl.Figure):
     own, so that it can be read in a dark theme too.
 
     alt: what the figure shows in a sentence or two, with its numbers, for who cannot see it. Each figure function
-    writes it; Jupyter saves it beside the image, where nbconvert and screen readers find it.
+    writes it. JupyterLab gives an image of a page no text, so a live page gets an HTML image with its text, too; a
+    committed notebook has the image alone, with the text in its metadata, because GitHub shows no HTML image.
     """
 
     alt = ""
+
+    def _repr_html_(self) -> str:
+        image, size = self._repr_png_()
+        source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        return (f'<img alt="{html.escape(self.alt)}" width="{size["width"]}" height="{size["height"]}" '
+                f'style="background:{PAGE}" src="{source}">')
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int | str]]:
         image = io.BytesIO()
         self.savefig(image, format="png", dpi=160)
         width, height = self.get_size_inches() * 80  # shown at half size: sharp on dense screens
-        return image.getvalue(), {"width": int(width), "height": int(height), "alt": self.alt}
+        return image.getvalue(), {"width": int(width), "height": int(height), "alt": self.alt,
+                                  "needs_background": "light"}
 
 
 def to_svg(figure: mpl.Figure, name: str) -> str:

@@ -1,14 +1,15 @@
 """Every figure says in words what it shows, and its words reach the page."""
 
+import base64
 import inspect
 
 import nbformat
 import pytest
-from ipykernel.jsonutil import encode_images
 from IPython.core.formatters import DisplayFormatter
 from nbconvert import HTMLExporter
 
 from phi_lab.lab import pictures, reward_hacking
+from phi_lab.pipeline import notebooks
 from phi_lab.report import figures, html, plot_style
 
 FUNNEL = {"questions": 5, "rollouts": 40, "steps": [{"name": "clean", "kept": 30, "removed": 10, "why": "odd"}],
@@ -74,13 +75,16 @@ def test_a_figure_of_nothing_says_so(figure):
     assert len(figure.alt) > 20
 
 
-def test_the_words_are_in_the_saved_notebook_and_on_its_page():
+def test_the_words_are_on_a_live_page_and_in_the_saved_notebook():
     figure = figures.packing([[5, 3], [4]], 10)
     data, metadata = DisplayFormatter().format(figure)
-    output = nbformat.v4.new_output("display_data", encode_images(data), metadata=metadata)  # as a kernel sends it
+    data["image/png"] = base64.b64encode(data["image/png"]).decode()  # as a kernel sends it
+    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("figure", outputs=[output])])
     page, _ = HTMLExporter().from_notebook_node(notebook)
     assert f'alt="{figure.alt}"' in page and "No description" not in page
+    (committed,) = notebooks.clean([output], [])
+    assert set(committed.data) == {"image/png", "text/plain"} and committed.metadata["image/png"].alt == figure.alt
 
 
 def test_the_words_are_on_our_own_page_escaped():
