@@ -14,7 +14,7 @@ def add_parser(commands) -> None:
         commands, "export", run, "save a trained stage as a folder that loads anywhere, with a model card",
         "phi-lab export runs/first --stage grpo --out my-phi",
     )
-    parser.add_argument("folder", type=Path, help="of a run")
+    parser.add_argument("folder", type=Path, help="of a run, or of a model")
     parser.add_argument("--stage", default=None, help="by default the last that is finished")
     parser.add_argument("--scores", type=Path, default=None, metavar="DIR",
                         help="folder of `phi-lab eval --benchmarks`, for the card")
@@ -25,10 +25,11 @@ def add_parser(commands) -> None:
 def run(options) -> None:
     """Export and say how the folder is loaded."""
     folder = RunFolder(options.folder)
-    read_ladder(folder.ladder)  # a folder that is no run is told before what loads models is imported
-    presets.stage_range(options.stage or "base", "grpo")
+    if not list(options.folder.glob("*.safetensors")):  # a run, and one that is none is told before torch is loaded
+        read_ladder(folder.ladder)
+        presets.stage_range(options.stage or "base", "grpo")
     from phi_lab.pipeline import export
 
     out = export.export(folder, options.out, options.stage, options.push, options.scores)
     print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
-    print(f"for llama.cpp: python convert_hf_to_gguf.py {out} --outfile {out.name}.gguf --outtype bf16")
+    print(f"for llama.cpp: {export.llama_cpp_line(out)}")

@@ -1,7 +1,9 @@
 """What the commands share: a parser with an example, argparse types, and two options that mean the same everywhere."""
 
 import argparse
+import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,9 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import require_model
 from phi_lab.core.formatting import one_line
 
+OURS = {"model", "messages", "n", "stream"}  # fields of a request that --extra-body does not change
+OUR_OPTIONS = {"temperature": "--temperature", "max_tokens": "--max-tokens"}  # null leaves them out
+SECRET = re.compile(r'"[\w-]*(?:api[_-]?key|authori[sz]ation|password|secret|access[_-]?token)[\w-]*"\s*:', re.I)
 MOST = {int: 10**12, float: float("inf")}  # of an option without a limit of its own
 
 
@@ -16,7 +21,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Keeps the example's lines as they are, and shows a default only where there is one to show."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        unset = action.default in (None, "", [], float("inf")) or isinstance(action.default, bool)
+        unset = action.default in (None, "", [], {}, float("inf")) or isinstance(action.default, bool)
         return action.help if unset else super()._get_help_string(action)
 
 
@@ -53,6 +58,33 @@ def at_least(minimum: float, kind: type = int):
 
 seed = between(0, 2**31 - 1)  # what every library takes
 temperature = between(0.0, 2.0, float)
+
+
+def extra_body(text: str) -> dict:
+    """An argparse type: a JSON object with fields of a request. It is written into manifest and card, so that nothing
+    of it may be a secret, and none of what this program itself decides may be in it.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise argparse.ArgumentTypeError('no JSON object, such as {"top_k": 0}')
+    for name in OURS & fields.keys():
+        raise argparse.ArgumentTypeError(f"{name} is not set here")
+    for name, option in OUR_OPTIONS.items():
+        if fields.get(name) is not None:
+            raise argparse.ArgumentTypeError(f"{name} is set by {option}; here only null, which leaves it out")
+    if SECRET.search(text):
+        raise argparse.ArgumentTypeError("a key or a password has no place in it: it is written into the dataset card; "
+                                         "put the key into OPENAI_API_KEY")
+    return fields
+
+
+def add_engine(parser, default: str) -> None:
+    """Add --engine; `default` says in words which one is taken without it."""
+    parser.add_argument("--engine", default=None,
+                        help=f"cpu: our loop, for Phi models; hf: transformers, any model; vllm: on a GPU; {default}")
 
 
 def check_range(option: str, low_and_high: Sequence[float]) -> None:

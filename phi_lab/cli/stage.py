@@ -30,6 +30,7 @@ def run(options) -> None:
 
     if "LOCAL_RANK" in os.environ:  # torchrun started it; a shell that did may end before
         die_with_parent()
-    from phi_lab.pipeline.stage_runner import train_launched
+    from phi_lab.pipeline import launch, stage_runner
 
-    train_launched(options.stage, RunFolder(options.out), options.functions)
+    stage_runner.train_launched(options.stage, RunFolder(options.out), options.functions)
+    launch.leave()

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import dill
 import torch
+from accelerate import PartialState
 
 from phi_lab.config.schema import RunConfig
 from phi_lab.core import lifeline
@@ -114,6 +115,21 @@ def train(stage: str, run: RunFolder, launcher: Sequence[str], steps: int | None
     if child.returncode or not folder.finished:
         errors = [line.partition("phi-lab: ")[2] for line in lines if "phi-lab: " in line]
         raise UserError(errors[0] if errors else f"{stage}: the launched processes failed; {folder.log} says why")
+
+
+def leave() -> None:
+    """End this process with exit code 0, at once, if it has trained together with others: all is written by now.
+
+    torch's threads that talk to the others outlive `destroy_process_group` where FSDP2 holds the group. Python ending
+    under them may abort the process, and a stage that is complete would be reported as failed.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    PartialState().wait_for_everyone()
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def environment(launcher: Sequence[str]) -> dict[str, str]:

@@ -124,8 +124,6 @@ def train_launched(
         train_and_record(folder, train, log)
     else:
         train()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
 
 
 def saved_config(run: RunFolder) -> tuple[RunConfig, int]:

@@ -67,6 +67,11 @@ def sample(
     return [samples[i * params.n : (i + 1) * params.n] for i in range(len(prompts))]
 
 
+def engine_for(model: PreTrainedModel | PeftModel) -> str:
+    """The engine that a model needs on a CPU where none is named: `cpu` for a Phi, `hf` for other architectures."""
+    return "cpu" if model.config.model_type == "phi3" else "hf"
+
+
 @contextmanager
 def _prepared(model: PreTrainedModel | PeftModel, engine: str) -> Iterator[PreTrainedModel]:
     """The model as an engine needs it: in evaluation mode, new tensors on its device, an adapter merged into its base
@@ -98,9 +103,13 @@ def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> s
 
 
 def to_sample(tokenizer: PreTrainedTokenizerFast, ids: list[int], logprobs: list[float], stops: set[int]) -> Sample:
-    """A completion as a Sample: its text, and whether it ended by a stop token or at the limit."""
+    """A completion as a Sample: its text, and whether it ended by a stop token or at the limit. Where the chat template
+    opened the thought, the text begins with its <think>: without it a thought that was cut reads like an answer.
+    """
     stopped = ids[-1] in stops
     text = tokenizer.decode(ids[:-1] if stopped else ids)
+    if chat.opens_thought(tokenizer) and not text.lstrip().startswith(chat.THINK):
+        text = chat.THINK + text
     return Sample(ids, logprobs, text, "stop" if stopped else "length")
 
 

@@ -51,7 +51,8 @@ def generate(
     model: PreTrainedModel, prompts: list[list[int]], params: SamplingParams, stops: set[int], tick: Tick
 ) -> list[Completion]:
     """One completion for each of `prompts` (token ids), by an engine that reads the weights from the folder that the
-    model was loaded from.
+    model was loaded from. At top_p < 1 the log-probabilities are those after the cut: vLLM gives no others that are
+    divided by the temperature.
     """
     require_vllm()
     import vllm
