@@ -44,8 +44,9 @@ check: $(STAMP) ## lint, types and the quick tests, at most three minutes: for d
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
-lab: $(STAMP) ## open the notebooks in JupyterLab
-	$(BIN)/python -m jupyterlab notebooks
+lab: $(STAMP) ## open your copies of the notebooks (runs/notebooks) in JupyterLab
+	$(BIN)/phi-lab notebooks --copies
+	$(BIN)/python -m jupyterlab runs/notebooks
 
 bench: $(STAMP) ## measure this machine and write bench.json
 	$(BIN)/phi-lab bench --json bench.json

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, add_engine, temperature
+from phi_lab.cli.options import add_command, add_engine, check_model, temperature
 from phi_lab.core import paths
 from phi_lab.core.formatting import printable
 
@@ -26,10 +26,11 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Answer one question, or each line until an empty one."""
+    folder = options.model or paths.SHIPPED / "grpo"
+    check_model(folder)
     from phi_lab import sampling
     from phi_lab.model import checkpoints
 
-    folder = options.model or paths.SHIPPED / "grpo"
     model = checkpoints.load_to_sample(folder, options.engine or "cpu")
     tokenizer = checkpoints.load_tokenizer(folder)
     engine = options.engine or sampling.engine_for(model)

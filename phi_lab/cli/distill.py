@@ -12,6 +12,8 @@ from phi_lab.cli.options import (
     add_local_copies,
     at_least,
     between,
+    check_model,
+    check_out,
     check_range,
     extra_body,
     seed,
@@ -101,6 +103,8 @@ def run(options) -> None:
     """Distil, then print the funnel."""
     check_range("--pass-rate", options.pass_rate)
     check_range("--levels", options.levels)
+    check_out(options.out)
+    check_model(options.model)
     from phi_lab.distill import cluster, jobs
 
     sample = partial(cluster.sample_rollouts, workers=options.workers) if options.workers > 1 else None

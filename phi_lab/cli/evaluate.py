@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, add_engine, add_local_copies, at_least, seed, use_local_copies
+from phi_lab.cli.options import (
+    add_command,
+    add_engine,
+    add_local_copies,
+    at_least,
+    check_model,
+    check_out,
+    seed,
+    use_local_copies,
+)
 from phi_lab.config import schema
 from phi_lab.core.formatting import percent, percent_interval
 from phi_lab.core.run_folder import EvalFolder
@@ -33,6 +42,8 @@ def add_parser(commands) -> None:
 def run(options) -> None:
     """Measure and print one line a benchmark."""
     use_local_copies(options.local_copies)
+    check_out(options.out)
+    check_model(options.model if options.benchmarks else Path(options.model))
     (_public if options.benchmarks else _lab)(options)
 
 

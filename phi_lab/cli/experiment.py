@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, at_least, seed
+from phi_lab.cli.options import add_command, at_least, check_out, seed
+from phi_lab.config import presets
 
 
 def add_parser(commands) -> None:
@@ -23,7 +24,8 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Run the chains and print both tables, or publish them; or run both arms of reward hacking for each seed."""
-    from phi_lab.config import presets
+    presets.run_config("cpu", options.profile)
+    check_out(options.out)
     from phi_lab.core import files
     from phi_lab.pipeline import experiment, reward_hacking
     from phi_lab.report import replications
@@ -33,7 +35,6 @@ def run(options) -> None:
         return
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     if options.which == "reward-hacking":
-        presets.run_config("cpu", options.profile)  # raises for an unknown profile
         reward_hacking.run(options.out, seeds, reward_hacking.CONFIGS[options.profile])
         print(options.out / "rows.jsonl")
         return

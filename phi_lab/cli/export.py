@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
+from phi_lab.config import presets
 from phi_lab.core.run_folder import RunFolder
+from phi_lab.report.ladder_rows import read_ladder
 
 
 def add_parser(commands) -> None:
@@ -22,8 +24,12 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Export and say how the folder is loaded."""
+    folder = RunFolder(options.folder)
+    if not list(options.folder.glob("*.safetensors")):  # a run, and one that is none is told before torch is loaded
+        read_ladder(folder.ladder)
+        presets.stage_range(options.stage or "base", "grpo")
     from phi_lab.pipeline import export
 
-    out = export.export(RunFolder(options.folder), options.out, options.stage, options.push, options.scores)
+    out = export.export(folder, options.out, options.stage, options.push, options.scores)
     print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
     print(f"for llama.cpp: {export.llama_cpp_line(out)}")

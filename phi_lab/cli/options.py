@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phi_lab.core.errors import UserError
+from phi_lab.core.files import require_model
 from phi_lab.core.formatting import one_line
 
 OURS = {"model", "messages", "n", "stream"}  # fields of a request that --extra-body does not change
@@ -91,6 +92,18 @@ def check_range(option: str, low_and_high: Sequence[float]) -> None:
     low, high = low_and_high
     if low > high:
         raise UserError(f"{option} {low:g} {high:g}: LOW comes first, HIGH second")
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError where a folder is to be written and a file is."""
+    if out.is_file():
+        raise UserError(f"{out} is a file: choose another --out")
+
+
+def check_model(model: str | Path | None) -> None:
+    """Raises UserError for a folder without a model, before what loads models is imported. A name of the hub passes."""
+    if model is not None and (Path(model).is_dir() or isinstance(model, Path) or str(model).startswith((".", "/"))):
+        require_model(model)
 
 
 def add_local_copies(parser, old_name: str) -> None:

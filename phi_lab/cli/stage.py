@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
-from phi_lab.config import schema
+from phi_lab.config import presets, schema
+from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder
 
 
@@ -22,6 +23,9 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Train the stage."""
+    presets.stage_range("mid", options.stage)
+    if not RunFolder(options.out).config.is_file():
+        raise UserError(f"{RunFolder(options.out).config} is missing: `phi-lab run` makes one")
     from phi_lab.core.lifeline import die_with_parent
 
     if "LOCAL_RANK" in os.environ:  # torchrun started it; a shell that did may end before

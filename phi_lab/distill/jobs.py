@@ -5,14 +5,15 @@ phi-lab distill --problems gsm8k --teacher endpoint --teacher-url URL --teacher-
 phi-lab distill --problems openr1-math --teacher traces --tokenizer microsoft/Phi-4-mini-instruct --out runs/openr1
 """
 
+from __future__ import annotations
+
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core import redaction
@@ -27,11 +28,13 @@ from phi_lab.distill import shards, teachers
 from phi_lab.distill.decontamination import BenchmarkIndex
 from phi_lab.distill.funnel import Funnel, Rules
 from phi_lab.distill.training_sets import write_training_sets
-from phi_lab.model import checkpoints
 from phi_lab.problems import Problem, arithmetic, benchmarks, sources
 from phi_lab.report import figures
 from phi_lab.verify import extract
 from phi_lab.verify.judge import Judge, babble_line, cached, second_opinions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 TEACHERS = ("model", "script", "endpoint", "traces")
 WRITTEN = ("rollouts", "right.jsonl", "wrong.jsonl", "funnel.json", "sets.json", "funnel.png", "README.md")
@@ -170,6 +173,8 @@ def _check_out(job: DistillationJob) -> None:
 def _teacher_name(job: DistillationJob) -> str:
     """The teacher in manifest and card; a model's name contains the hash of its weights."""
     if job.teacher == "model":
+        from phi_lab.model import checkpoints
+
         return checkpoints.fingerprint(job.model or TEACHER)
     if job.teacher == "endpoint" and job.endpoint:
         return f"{job.endpoint.model} at {job.endpoint.address}"

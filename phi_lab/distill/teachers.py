@@ -9,6 +9,8 @@ tokenizer of the model that will be trained on them (`load_tokenizer`).
 All have one form (`shards.Teacher`): a function that takes shards and delivers answers as they come.
 """
 
+from __future__ import annotations
+
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,9 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-from phi_lab import sampling
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core.endpoint import Endpoint, send_all
 from phi_lab.core.errors import UserError
@@ -26,11 +25,12 @@ from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
 from phi_lab.core.seeds import derive_seed
 from phi_lab.distill.shards import Answer, Deliver, RolloutShard, SampleKey, Teacher
-from phi_lab.model import chat, checkpoints
+from phi_lab.model import chat
 from phi_lab.problems import rows, worked_solutions
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion, ChatCompletionMessage
+    from transformers import PreTrainedTokenizerFast
 
 
 def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
@@ -39,6 +39,10 @@ def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
 
     Raises UserError where there is none.
     """
+    from transformers import AutoTokenizer
+
+    from phi_lab.model import checkpoints
+
     if not name or Path(name).is_dir():
         return checkpoints.load_tokenizer(name or TOKENIZER)
     try:
@@ -51,7 +55,7 @@ def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
 
 def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
     """Worked solutions in a random style; every one is right."""
-    tokenizer = checkpoints.load_tokenizer()
+    tokenizer = load_tokenizer()
 
     def answer(shard: RolloutShard) -> Iterator[Answer]:
         rng = random.Random(derive_seed(seed, shard.first))
@@ -67,6 +71,9 @@ def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
 
 def model_teacher(folder: Path, config: DistillationConfig, seed: int, engine: str | None = None) -> Teacher:
     """Samples of the model in `folder`, by `engine` or by the one that its architecture needs."""
+    from phi_lab import sampling
+    from phi_lab.model import checkpoints
+
     network = checkpoints.load_to_sample(folder, engine or "cpu")
     tokenizer = checkpoints.load_tokenizer(folder)
     chosen = engine or sampling.engine_for(network)
@@ -127,7 +134,7 @@ class Spending:
         money = f", {self.money:.2f} of {self.budget:g}" if self.price_in or self.price_out else ""
         return f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out{money}."
 
-    def count(self, completion: "ChatCompletion") -> None:
+    def count(self, completion: ChatCompletion) -> None:
         """Add what a server says of one answer. Some count no tokens, and some write null for a count."""
         usage, build = completion.usage, completion.system_fingerprint
         self.tokens_in += (usage and usage.prompt_tokens) or 0
@@ -173,7 +180,7 @@ def endpoint_teacher(
                         "seed": _request_seed(seed, problem.id, key[1]),
                     }
 
-        def receive(request: tuple[RolloutShard, SampleKey], completion: "ChatCompletion | None") -> None:
+        def receive(request: tuple[RolloutShard, SampleKey], completion: ChatCompletion | None) -> None:
             shard, key = request
             spending.requests += 1
             shard.tick(1)
@@ -189,7 +196,7 @@ def endpoint_teacher(
     return teacher
 
 
-def reply_text(message: "ChatCompletionMessage") -> str:
+def reply_text(message: ChatCompletionMessage) -> str:
     """The text of a served model's message, with its thoughts between <think> tags wherever the server puts them.
 
     vLLM, SGLang and DeepSeek send them separately as `reasoning_content`, newer vLLM as `reasoning`, Ollama as

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import transformers
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, HTTPError
-from transformers import AutoModelForCausalLM
 
 from phi_lab.config.schema import STAGES, read_config
 from phi_lab.core.errors import UserError
@@ -86,7 +86,7 @@ def _write(model: Path, out: Path, dtype: torch.dtype | str, card: str) -> None:
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
-    AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
+    transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
     checkpoints.load_tokenizer(model).save_pretrained(out)
     _add_fields_of_older_libraries(out)
     (out / "README.md").write_text(card)

@@ -1,12 +1,18 @@
 """The engine `hf`: transformers' `model.generate`, for any architecture, any device and adapters in training."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor
 
 from phi_lab.sampling.params import MAX_ROWS, Completion, SamplingParams, Tick
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 class _LogprobRecorder(LogitsProcessor):

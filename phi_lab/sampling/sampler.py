@@ -7,20 +7,25 @@ Log-probabilities are those of the distribution that was sampled from, that is o
 0 the choice is greedy and log-probabilities are those of temperature 1.
 """
 
+from __future__ import annotations
+
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 from phi_lab.model import chat
 from phi_lab.sampling import cpu, hf, vllm
 from phi_lab.sampling.params import Completion, Sample, SamplingParams, Tick
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # Each takes (model, prompts as token ids, params, stop tokens, tick) and returns one completion a prompt, in order;
 # `sample` has already repeated each prompt params.n times.
@@ -72,7 +77,7 @@ def _prepared(model: PreTrainedModel | PeftModel, engine: str) -> Iterator[PreTr
     """The model as an engine needs it: in evaluation mode, new tensors on its device, an adapter merged into its base
     unless the engine is `hf`, which runs it beside the base. Afterwards the model is as it was before.
     """
-    merged = isinstance(model, PeftModel) and engine != "hf"
+    merged = hasattr(model, "merge_adapter") and engine != "hf"  # peft's models, without loading peft
     if merged and engine == "vllm":
         raise UserError("the engine vllm reads a folder, and an adapter in training is in none: choose hf")
     if merged and getattr(model, "is_quantized", False):

@@ -1,15 +1,19 @@
 """The engine `vllm`, for models that need a GPU; written to vLLM's documentation and not yet run on a GPU."""
 
+from __future__ import annotations
+
 import gc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.seeds import derive_seed
 from phi_lab.model import shapes
 from phi_lab.sampling.params import Completion, SamplingParams, Tick
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _engines: dict[tuple[str, int], Any] = {}  # at most one, by (folder, context length): starting it takes a minute
 
