@@ -1,8 +1,11 @@
 """Further arms of a stage, trained and measured beside its main one: on-policy DPO here, controls in `experiment`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phi_lab.config.schema import RunConfig
 from phi_lab.core.locks import one_process
@@ -11,8 +14,9 @@ from phi_lab.distill import shards, teachers, training_sets
 from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.stage_runner import check_start_checkpoint, start_checkpoint, train_and_record
 from phi_lab.problems import arithmetic
-from phi_lab.stages import rollout_dpo
-from phi_lab.stages.training import TrainingResult
+
+if TYPE_CHECKING:
+    from phi_lab.stages.training import TrainingResult
 
 
 @one_process
@@ -31,6 +35,8 @@ def run_arm(
 
 def run_on_policy_dpo(run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print) -> None:
     """Rollout DPO on pairs of the student's own rollouts instead of the teacher's: the arm "own"."""
+    from phi_lab.stages import rollout_dpo  # loads TRL: a notebook that trains nothing starts without
+
     student = start_checkpoint("dpo", run, config)
 
     def train(folder: Path) -> TrainingResult:

@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 
 import dill
 import torch
-from accelerate import PartialState
 
 from phi_lab.config.schema import RunConfig
 from phi_lab.core import lifeline
@@ -125,7 +124,7 @@ def leave() -> None:
     """
     if not torch.distributed.is_initialized():
         return
-    PartialState().wait_for_everyone()
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     sys.stdout.flush()
     sys.stderr.flush()
