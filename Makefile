@@ -12,7 +12,7 @@ endif
 STAMP := .venv/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help course test soak check lab bench notebooks clean
+.PHONY: help course test soak engines check lab bench notebooks clean
 
 help: ## this list
 	@echo "phi-lab: make TARGET   (the first one sets up .venv: about 0.5 GB to download, 2 GB on disk)"
@@ -30,8 +30,13 @@ test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the s
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
 
 soak: export OMP_NUM_THREADS = 1
-soak: $(STAMP) ## kill a run and a set at 25 points, each time go on, and compare: for Linux, half an hour
+soak: $(STAMP) ## kill a run and a set at 25 points, each time go on, and compare; much at once: for Linux, half an hour
 	PYTHONPATH=.:tests $(BIN)/python tests/soak.py --points 25
+	PHI_LAB_LOAD=1000000 $(BIN)/python -m pytest tests/test_load.py
+
+engines: export OMP_NUM_THREADS = 1
+engines: $(STAMP) ## try llama.cpp and vLLM's CPU build, in folders of their own: for Linux, some minutes
+	$(BIN)/python scripts/engines.py
 
 check: export OMP_NUM_THREADS = 1
 check: $(STAMP) ## lint, types and the quick tests, at most three minutes: for daily use
@@ -39,8 +44,9 @@ check: $(STAMP) ## lint, types and the quick tests, at most three minutes: for d
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
-lab: $(STAMP) ## open the notebooks in JupyterLab
-	$(BIN)/python -m jupyterlab notebooks
+lab: $(STAMP) ## open your copies of the notebooks (runs/notebooks) in JupyterLab
+	$(BIN)/phi-lab notebooks --copies
+	$(BIN)/python -m jupyterlab runs/notebooks
 
 bench: $(STAMP) ## measure this machine and write bench.json
 	$(BIN)/phi-lab bench --json bench.json

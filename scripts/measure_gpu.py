@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import masking_utils
+from transformers import AutoModelForCausalLM, masking_utils
 
 from phi_lab.config import presets, schema
 from phi_lab.model import checkpoints, shapes
@@ -46,7 +46,7 @@ def random_model(name: str, folder: Path) -> Path:
         torch.set_default_dtype(torch.bfloat16)
         torch.manual_seed(0)
         with checkpoints.device():
-            model = checkpoints.AutoModelForCausalLM.from_config(shapes.phi_config(name))
+            model = AutoModelForCausalLM.from_config(shapes.phi_config(name))
         torch.set_default_dtype(torch.float32)
         checkpoints.save(model, checkpoints.load_tokenizer(), folder)
     return folder

@@ -231,3 +231,18 @@ def test_setup_never_fails_on_an_unreachable_wheel_server(monkeypatch):
     assert setup_env.choose_torch(gpu=False)[0] == ["--extra-index-url", setup_env.CPU_WHEELS]
     monkeypatch.setattr(setup_env.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     assert setup_env.choose_torch(gpu=False)[0] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU sed, as on the canary's runner")
+def test_the_canary_installs_the_newest_release_of_everything(tmp_path):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "canary.yml").read_text())
+    loosen, install, _ = [step["run"] for step in workflow["jobs"]["newest"]["steps"] if "run" in step]
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    subprocess.run(loosen, shell=True, cwd=tmp_path, check=True)
+    loose = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    wanted = [*loose["dependencies"], *loose["optional-dependencies"]["test"]]
+    for requirement in map(Requirement, wanted):
+        assert [bound.operator for bound in requirement.specifier] == [">="], requirement
+    assert [Requirement(line).name for line in loose["dependencies"]] == [one.name for one in CORE]
+    assert "constraints.txt" not in install and ".[test]" in install
+    assert {"pull_request", "push"}.isdisjoint(workflow[True])  # YAML reads the key `on` so: nothing waits for it

@@ -11,12 +11,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 from phi_lab import sampling
 from phi_lab.config import schema
+from phi_lab.pipeline import launch
 from phi_lab.problems import arithmetic
 from phi_lab.stages import grpo, grpo_sampling, mid_training, packing, rollout_dpo, sft, training
 
@@ -99,5 +99,4 @@ if __name__ == "__main__":
     if "killed" in sys.argv[5:]:
         die_in_step_three()
     main(name, *map(Path, folders), sharded="sharded" in sys.argv[5:])
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
+    launch.leave()

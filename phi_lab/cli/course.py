@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command
+from phi_lab.cli.options import add_command, check_out
+from phi_lab.config import presets
 from phi_lab.core.run_folder import RunFolder
 
 
@@ -18,6 +19,8 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Execute the notebooks."""
+    presets.run_config("cpu", options.profile)
+    check_out(options.out)
     from phi_lab.pipeline import notebooks
 
     notebooks.run_course(RunFolder(options.out), options.profile)

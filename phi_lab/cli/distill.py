@@ -1,16 +1,21 @@
 """`phi-lab distill`: sample rollouts from a teacher, verify them, and filter them into training sets."""
 
+import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
 from phi_lab.cli.options import (
     add_command,
+    add_engine,
     add_judge,
     add_local_copies,
     at_least,
     between,
+    check_model,
+    check_out,
     check_range,
+    extra_body,
     seed,
     temperature,
 )
@@ -41,6 +46,7 @@ def _add_teacher(group) -> None:
                        help="model: the shipped teacher or --model; script: worked solutions by rule; endpoint: "
                        "--teacher-url; traces: the solutions that the dataset itself contains")
     group.add_argument("--model", type=Path, default=None, metavar="DIR", help="a teacher of your own")
+    add_engine(group, "by default cpu for a Phi, hf for others")
     group.add_argument("--teacher-url", metavar="URL", default="", help="OpenAI-compatible; key in OPENAI_API_KEY")
     group.add_argument("--teacher-model", metavar="NAME", default="teacher", help="the endpoint's name for the model")
     group.add_argument("--instruction", metavar="TEXT", default=schema.INSTRUCTION,
@@ -48,6 +54,10 @@ def _add_teacher(group) -> None:
     group.add_argument("--samples", type=at_least(1), default=8, help="rollouts a question")
     group.add_argument("--temperature", type=temperature, default=1.0, help="between 0 and 2")
     group.add_argument("--max-tokens", type=at_least(1), default=256, help="sampling stops after this many tokens")
+    group.add_argument("--extra-body", type=extra_body, default={}, metavar="JSON",
+                       help="fields of every request beside ours, such as '{\"top_k\": 0, \"min_p\": 0}', which "
+                       "llama.cpp and vLLM read; null leaves one of ours out, as in '{\"seed\": null, "
+                       "\"max_tokens\": null, \"max_completion_tokens\": 512}'")
     group.add_argument("--concurrency", type=between(1, 4096), default=64, help="requests at once")
     group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=600.0, help="seconds for one request")
     group.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
@@ -79,6 +89,9 @@ def _add_filters(group) -> None:
                        metavar=("LOW", "HIGH"), help="keep questions whose share of right answers is in this range")
     group.add_argument("--levels", type=at_least(0), nargs=2, default=[0, 99], metavar=("LOW", "HIGH"),
                        help="keep questions of these levels; 0: of unknown level")
+    group.add_argument("--require-reasoning", action=argparse.BooleanOptionalAction, default=None,
+                       help="drop right answers without a thought between <think> tags, whose work is in plain text; "
+                       "by default in the small world only")
     group.add_argument("--max-per-domain", "--per-domain", dest="max_per_domain", type=at_least(0), default=0,
                        metavar="N", help="keep at most this many right rollouts of a domain; 0: all")
     group.add_argument("--decontaminate-against", "--keep-clear-of", dest="decontaminate_against", nargs="*",
@@ -90,6 +103,8 @@ def run(options) -> None:
     """Distil, then print the funnel."""
     check_range("--pass-rate", options.pass_rate)
     check_range("--levels", options.levels)
+    check_out(options.out)
+    check_model(options.model)
     from phi_lab.distill import cluster, jobs
 
     sample = partial(cluster.sample_rollouts, workers=options.workers) if options.workers > 1 else None
@@ -113,11 +128,12 @@ def job(options):
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
     return jobs.DistillationJob(
         out=options.out, seed=options.seed, teacher=options.teacher, model=options.model, problems=options.problems,
+        engine=options.engine,
         config=schema.DistillationConfig(options.questions, 0, samples=options.samples,
                                          temperature=options.temperature, max_new_tokens=options.max_tokens),
         instruction=options.instruction,
         endpoint=Endpoint(options.teacher_url, options.teacher_model, concurrency=options.concurrency,
-                          timeout=options.timeout, tolerance=20),
+                          timeout=options.timeout, tolerance=20, extra_body=options.extra_body),
         judge=options.judge and Judge(
             base_url=options.judge, model=options.judge_model, budget=options.judge_budget,
             concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
@@ -129,6 +145,8 @@ def job(options):
             max_tokens=options.max_answer_tokens, near_duplicate_threshold=options.near_duplicate_threshold,
             pass_rate_range=tuple(options.pass_rate), level_range=tuple(options.levels),
             max_per_domain=options.max_per_domain,
+            require_reasoning=(options.problems == "world" if options.require_reasoning is None
+                               else options.require_reasoning),
         ),
         decontaminate_against=options.decontaminate_against, force=options.force, command=sys.argv[1:],
     )

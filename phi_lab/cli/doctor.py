@@ -29,11 +29,17 @@ def add_parser(commands) -> None:
     parser.add_argument("folder", type=Path, nargs="?", metavar="DIR",
                         help="a run, a stage, a distilled set, any run of TRL, or one file")
     parser.add_argument("--json", action="store_true", help="print JSON: a list of what was read, with its findings")
+    parser.add_argument("--machine", action="store_true",
+                        help="look at this computer instead: cores, memory, disk, versions, a browser, and how long "
+                        "the course takes here, from a speed measured in ten seconds")
     parser.add_argument("--rules", action="store_true", help="list all rules with what sets them off, and stop")
 
 
 def run(options) -> None:
     """Print what was found."""
+    if options.machine:
+        look_at_machine(options.json)
+        return
     from phi_lab.core.errors import UserError
     from phi_lab.report import doctor
     from phi_lab.report.doctor import show
@@ -42,6 +48,22 @@ def run(options) -> None:
         print(show.rules_as_text(doctor.all_rules()))
         return
     if options.folder is None:
-        raise UserError("doctor takes a folder, such as runs/first; or --rules")
+        raise UserError("doctor takes a folder, such as runs/first; or --machine, or --rules")
     checked = doctor.check_folder(options.folder)
     print(json.dumps(show.as_json(checked), indent=1, ensure_ascii=False) if options.json else show.as_text(checked))
+
+
+def look_at_machine(as_json: bool) -> None:
+    """Print the facts at once, and the estimate when the speed is measured."""
+    from phi_lab.config import presets
+    from phi_lab.pipeline import machine
+
+    facts = machine.facts()
+    if not as_json:
+        print(machine.facts_text(facts), flush=True)
+    speed = machine.speeds()
+    seconds = machine.estimate(presets.LAB, speed)
+    if as_json:
+        print(json.dumps({**facts, "lacking": machine.lacking(facts), "tokens_per_second": speed, "seconds": seconds}))
+    else:
+        print(machine.estimate_text(presets.LAB, speed, seconds))

@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, add_local_copies, at_least, seed, use_local_copies
+from phi_lab.cli.options import (
+    add_command,
+    add_engine,
+    add_local_copies,
+    at_least,
+    check_model,
+    check_out,
+    seed,
+    use_local_copies,
+)
 from phi_lab.config import schema
 from phi_lab.core.formatting import percent, percent_interval
 from phi_lab.core.run_folder import EvalFolder
@@ -20,6 +29,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--problems", type=at_least(1), default=None, metavar="N",
                         help="of each benchmark; by default 500 of the lab's, all of a public one")
     parser.add_argument("--seed", type=seed, default=0)
+    add_engine(parser, "by default cpu for the lab's benchmarks; for public ones vllm with a GPU, hf without")
     public = parser.add_argument_group("public benchmarks")
     public.add_argument("--benchmarks", default="", metavar="NAMES",
                         help="such as math500,aime24,aime25,amc23,gsm8k,gpqa-diamond: temperature 0.6, top-p 0.95, 64 "
@@ -27,19 +37,21 @@ def add_parser(commands) -> None:
     add_local_copies(public, "--sets")
     public.add_argument("--samples", type=at_least(1), default=None, help="a problem, instead of 64 and 8")
     public.add_argument("--max-tokens", type=at_least(1), default=None, help="of an answer, instead of 32,768")
-    public.add_argument("--engine", default=None, help="cpu, hf or vllm; by default vllm with a GPU, hf without")
 
 
 def run(options) -> None:
     """Measure and print one line a benchmark."""
     use_local_copies(options.local_copies)
+    check_out(options.out)
+    check_model(options.model if options.benchmarks else Path(options.model))
     (_public if options.benchmarks else _lab)(options)
 
 
 def _lab(options) -> None:
     from phi_lab.evaluate import ladder
 
-    config, folder = schema.EvaluationConfig(problems=options.problems or 500), EvalFolder(options.out)
+    config = schema.EvaluationConfig(options.problems or 500, engine=options.engine or "cpu")
+    folder = EvalFolder(options.out)
     ladder.evaluate(Path(options.model), options.name, folder, config, options.seed)
     for row in ladder.ladder_rows(options.name, options.name, "main", folder, config, options.seed, {}):
         if row["pass_at_k"] is None:

@@ -5,7 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, at_least, seed
+from phi_lab.cli.options import add_command, at_least, check_out, seed
+from phi_lab.config import presets
 
 
 def add_parser(commands) -> None:
@@ -42,7 +43,8 @@ def seeds(text: str) -> int | range:
 
 def run(options) -> None:
     """Run the chains and print their tables, or publish them; or run both arms of reward hacking for each seed."""
-    from phi_lab.config import presets
+    presets.run_config("cpu", options.profile)  # raises for an unknown profile
+    check_out(options.out)
     from phi_lab.core import files, lifeline
     from phi_lab.pipeline import experiment, reward_hacking
     from phi_lab.report import replications
@@ -54,7 +56,6 @@ def run(options) -> None:
         return
     count = options.seeds
     chosen = count if isinstance(count, range) else range(options.first_seed, options.first_seed + count)
-    presets.run_config("cpu", options.profile)  # raises for an unknown profile
     if options.which == "reward-hacking":
         reward_hacking.run(options.out, chosen, reward_hacking.CONFIGS[options.profile])
         print(options.out / "rows.jsonl")

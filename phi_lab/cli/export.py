@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
+from phi_lab.config import presets
 from phi_lab.core.run_folder import RunFolder
+from phi_lab.report.ladder_rows import read_ladder
 
 
 def add_parser(commands) -> None:
@@ -12,7 +14,7 @@ def add_parser(commands) -> None:
         commands, "export", run, "save a trained stage as a folder that loads anywhere, with a model card",
         "phi-lab export runs/first --stage grpo --out my-phi",
     )
-    parser.add_argument("folder", type=Path, help="of a run")
+    parser.add_argument("folder", type=Path, help="of a run, or of a model")
     parser.add_argument("--stage", default=None, help="by default the last that is finished")
     parser.add_argument("--scores", type=Path, default=None, metavar="DIR",
                         help="folder of `phi-lab eval --benchmarks`, for the card")
@@ -22,8 +24,12 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Export and say how the folder is loaded."""
+    folder = RunFolder(options.folder)
+    if not list(options.folder.glob("*.safetensors")):  # a run, and one that is none is told before torch is loaded
+        read_ladder(folder.ladder)
+        presets.stage_range(options.stage or "base", "grpo")
     from phi_lab.pipeline import export
 
-    out = export.export(RunFolder(options.folder), options.out, options.stage, options.push, options.scores)
+    out = export.export(folder, options.out, options.stage, options.push, options.scores)
     print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
-    print(f"for llama.cpp: python convert_hf_to_gguf.py {out} --outfile {out.name}.gguf --outtype bf16")
+    print(f"for llama.cpp: {export.llama_cpp_line(out)}")

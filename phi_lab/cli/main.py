@@ -21,6 +21,7 @@ from phi_lab.cli import (
     export,
     notebooks,
     plan,
+    progress,
     publish,
     query,
     report,
@@ -32,7 +33,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import printable
 
 COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, chat, export, publish, course,
-            notebooks, experiment, bench)
+            notebooks, progress, experiment, bench)
 EPILOG = """typical use:
   phi-lab run --out runs/first                    train and measure every stage on this computer, 25 minutes
   phi-lab run --profile smoke --out runs/smoke    the same in two minutes, from shipped checkpoints

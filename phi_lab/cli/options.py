@@ -1,13 +1,19 @@
 """What the commands share: a parser with an example, argparse types, and two options that mean the same everywhere."""
 
 import argparse
+import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from phi_lab.core.errors import UserError
+from phi_lab.core.files import require_model
 from phi_lab.core.formatting import one_line
 
+OURS = {"model", "messages", "n", "stream"}  # fields of a request that --extra-body does not change
+OUR_OPTIONS = {"temperature": "--temperature", "max_tokens": "--max-tokens"}  # null leaves them out
+SECRET = re.compile(r'"[\w-]*(?:api[_-]?key|authori[sz]ation|password|secret|access[_-]?token)[\w-]*"\s*:', re.I)
 MOST = {int: 10**12, float: float("inf")}  # of an option without a limit of its own
 
 
@@ -15,7 +21,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Keeps the example's lines as they are, and shows a default only where there is one to show."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        unset = action.default in (None, "", [], float("inf")) or isinstance(action.default, bool)
+        unset = action.default in (None, "", [], {}, float("inf")) or isinstance(action.default, bool)
         return action.help if unset else super()._get_help_string(action)
 
 
@@ -54,11 +60,50 @@ seed = between(0, 2**31 - 1)  # what every library takes
 temperature = between(0.0, 2.0, float)
 
 
+def extra_body(text: str) -> dict:
+    """An argparse type: a JSON object with fields of a request. It is written into manifest and card, so that nothing
+    of it may be a secret, and none of what this program itself decides may be in it.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise argparse.ArgumentTypeError('no JSON object, such as {"top_k": 0}')
+    for name in OURS & fields.keys():
+        raise argparse.ArgumentTypeError(f"{name} is not set here")
+    for name, option in OUR_OPTIONS.items():
+        if fields.get(name) is not None:
+            raise argparse.ArgumentTypeError(f"{name} is set by {option}; here only null, which leaves it out")
+    if SECRET.search(text):
+        raise argparse.ArgumentTypeError("a key or a password has no place in it: it is written into the dataset card; "
+                                         "put the key into OPENAI_API_KEY")
+    return fields
+
+
+def add_engine(parser, default: str) -> None:
+    """Add --engine; `default` says in words which one is taken without it."""
+    parser.add_argument("--engine", default=None,
+                        help=f"cpu: our loop, for Phi models; hf: transformers, any model; vllm: on a GPU; {default}")
+
+
 def check_range(option: str, low_and_high: Sequence[float]) -> None:
     """Raises UserError for an option LOW HIGH whose first number is the larger one."""
     low, high = low_and_high
     if low > high:
         raise UserError(f"{option} {low:g} {high:g}: LOW comes first, HIGH second")
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError where a folder is to be written and a file is."""
+    if out.is_file():
+        raise UserError(f"{out} is a file: choose another --out")
+
+
+def check_model(model: str | Path | None) -> None:
+    """Raises UserError for a folder without a model, before what loads models is imported. A name of the hub passes."""
+    if model is not None and (Path(model).is_dir() or isinstance(model, Path) or str(model).startswith((".", "/"))):
+        require_model(model)
 
 
 def add_local_copies(parser, old_name: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from phi_lab.cli.options import add_command
 from phi_lab.core.run_folder import RunFolder
+from phi_lab.report.ladder_rows import read_ladder
 
 
 def add_parser(commands) -> None:
@@ -18,6 +19,7 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Copy and describe."""
+    read_ladder(RunFolder(options.folder).ladder)  # a folder that is no run is told before torch is imported
     from phi_lab.pipeline import publish
 
     publish.publish(RunFolder(options.folder))

@@ -3,10 +3,18 @@
 import shlex
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, add_local_copies, at_least, seed, use_local_copies
+from phi_lab.cli.options import (
+    add_command,
+    add_local_copies,
+    at_least,
+    check_model,
+    check_out,
+    seed,
+    use_local_copies,
+)
 from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
-from phi_lab.core.run_folder import RunFolder
+from phi_lab.core.run_folder import DataFolder, RunFolder
 
 
 def add_parser(commands) -> None:
@@ -36,9 +44,13 @@ def add_parser(commands) -> None:
 
 
 def run(options) -> None:
-    """Train and measure. Names are checked first: importing what trains takes seconds."""
+    """Train and measure. Names and folders are checked first: importing what trains takes seconds."""
     presets.run_config(options.scale, options.profile)
     presets.stage_range(options.start, options.stop)
+    check_out(options.out)
+    check_model(options.model)
+    if options.data and not DataFolder(options.data).right.is_file():
+        raise UserError(f"{DataFolder(options.data).right} is missing: --data takes a folder of `phi-lab distill`")
     from phi_lab.pipeline import launch
     from phi_lab.pipeline import run as pipeline
 

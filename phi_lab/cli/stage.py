@@ -6,6 +6,7 @@ from pathlib import Path
 
 from phi_lab.cli.options import add_command
 from phi_lab.config import schema
+from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder
 
 
@@ -22,10 +23,15 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Train the stage."""
+    if options.stage not in schema.STAGES[1:]:
+        raise UserError(f"unknown stage {options.stage!r}: choose one of {', '.join(schema.STAGES[1:])}")
+    if not RunFolder(options.out).config.is_file():
+        raise UserError(f"{RunFolder(options.out).config} is missing: `phi-lab run` makes one")
     from phi_lab.core.lifeline import die_with_parent
 
     if "LOCAL_RANK" in os.environ:  # torchrun started it; a shell that did may end before
         die_with_parent()
-    from phi_lab.pipeline.stage_runner import train_launched
+    from phi_lab.pipeline import launch, stage_runner
 
-    train_launched(options.stage, RunFolder(options.out), options.functions)
+    stage_runner.train_launched(options.stage, RunFolder(options.out), options.functions)
+    launch.leave()

@@ -38,7 +38,7 @@ def run(options) -> None:
     """Write the verdicts and the page, and print a summary."""
     from phi_lab.core import files
     from phi_lab.verify import audit
-    from phi_lab.verify.judge import second_opinions
+    from phi_lab.verify.judge import babble_line, second_opinions
 
     if options.explain is not None:
         if options.gold is None or options.cases:
@@ -60,6 +60,8 @@ def run(options) -> None:
         rows, counts = second_opinions(rows, judge)
         files.write_rows(options.out, rows)
         print(f"judge: {counts}")
+        if babble := babble_line(counts):
+            print(babble)
     for name, value in audit.summary(rows).items():
         by_group = isinstance(value, dict) and name != "verdicts"
         print(f"{name}: {'; '.join(f'{k} {audit.words(v)}' for k, v in value.items()) if by_group else value}")

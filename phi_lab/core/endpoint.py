@@ -8,8 +8,8 @@ the endpoint fails. vLLM, SGLang, Ollama and hosted services speak this protocol
 
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -26,7 +26,8 @@ RETRIES = 4  # by the client, with its own growing pauses: 429, 5xx, lost connec
 @dataclass(frozen=True)
 class Endpoint:
     """A served model. `timeout`: seconds for one request, retries included; `concurrency`: requests in flight;
-    `tolerance`: consecutive failures after which it gives up. A server without keys ignores the key.
+    `tolerance`: consecutive failures after which it gives up; `extra_body`: fields of every request beside ours, or in
+    their place. A server without keys ignores the key.
     """
 
     base_url: str
@@ -36,11 +37,12 @@ class Endpoint:
     concurrency: int = 8
     timeout: float = 60.0
     tolerance: int = 1
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
-        """The URL as it may be shown and written down: without a user, a password or a query."""
-        return redaction.public_url(self.base_url)
+        """The URL as it may be shown and written down: without a user, a password or a query, in one spelling."""
+        return redaction.canonical_url(self.base_url)
 
     def key(self) -> str:
         """The key, without white space around it. Raises UserError, which does not show it, for one that is none."""
@@ -57,6 +59,10 @@ class Endpoint:
                 f"{self.role} {self.address}: the address must start with http:// or https:// and name a server"
             )
         self.key()
+
+    def fields(self, **ours: Any) -> dict[str, Any]:
+        """The fields of a request beside model and messages: ours and `extra_body`'s, whose null leaves one out."""
+        return {name: value for name, value in {**ours, **self.extra_body}.items() if value is not None}
 
     def redact(self, text: str) -> str:
         """A text of the server's without the key and the password that it may repeat."""
@@ -82,7 +88,14 @@ class _Conversation:
         from anyio import create_task_group
 
         url, key = self.endpoint.base_url, self.endpoint.key() or "none"
-        async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES) as client:
+        try:
+            client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=RETRIES)
+        except (ImportError, ValueError):  # what they say may hold the proxy's password
+            raise UserError(
+                f"{self.endpoint.role} {self.endpoint.address}: the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY "
+                "names cannot be used; a SOCKS proxy needs `pip install socksio`, and NO_PROXY=HOST goes without"
+            ) from None
+        async with client:
             async with create_task_group() as group:
                 await self.work(client, islice(self.pending, 1), group.cancel_scope.cancel)
                 for _ in range(self.endpoint.concurrency):
@@ -106,12 +119,17 @@ class _Conversation:
         import openai
         from anyio import fail_after
 
-        arguments = {**arguments, "messages": without_turns(arguments["messages"])}
+        messages, fields = without_turns(arguments["messages"]), dict(arguments)
+        del fields["messages"]
+        fields = self.endpoint.fields(**fields)
         try:
             with fail_after(self.endpoint.timeout):
-                completion = await client.chat.completions.create(model=self.endpoint.model, **arguments)
+                completion = await client.chat.completions.create(
+                    model=self.endpoint.model, messages=messages, extra_body=fields
+                )
+            require_answer(completion)
         except (openai.OpenAIError, OSError, *UNREADABLE) as error:
-            if isinstance(error, openai.BadRequestError) and self.answered:
+            if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError) and self.answered:
                 return self.done(key, None)
             return self.failed(error)
         try:
@@ -170,11 +188,35 @@ def without_turns(messages: Iterable[dict]) -> list[dict]:
     ]
 
 
+class SaidInstead(ValueError):
+    """What a server says under the status 200 in place of an answer."""
+
+
+def require_answer(completion: Any) -> None:
+    """Raises SaidInstead for a completion that is an error in truth, as some routers send one."""
+    choices = getattr(completion, "choices", None) or [None]
+    for place in (completion, choices[0]):
+        error = (getattr(place, "model_extra", None) or {}).get("error")
+        if error:
+            raise SaidInstead(words(error))
+
+
+def words(body: Any) -> str:
+    """What the body of an error says in words: OpenAI's `message`, FastAPI's `detail`, or all of it."""
+    if not isinstance(body, dict):
+        return str(body)
+    said = body.get("message") or body.get("detail") or body.get("error") or body
+    if isinstance(said, list) and all(isinstance(part, dict) and "msg" in part for part in said):
+        return "; ".join(f"{'.'.join(map(str, part.get('loc', [])))}: {part['msg']}" for part in said)
+    return str(said)
+
+
 def _user_error(error: Exception, endpoint: Endpoint, kept: str) -> Exception:
     """One line for the user about a failed request."""
     import openai
 
-    detail = one_line(endpoint.redact(str(error.__cause__ or error)))
+    body = getattr(error, "body", None)
+    detail = one_line(endpoint.redact(words(body) if body else str(error.__cause__ or error)))
     match error:
         case TimeoutError() | openai.APITimeoutError():
             what = f"gives no answer within {endpoint.timeout:g} seconds; is it overloaded?"
@@ -187,7 +229,11 @@ def _user_error(error: Exception, endpoint: Endpoint, kept: str) -> Exception:
             )
         case openai.APIConnectionError():
             what = f"cannot be reached; is the server running, is the address right? ({detail})"
-        case openai.APIStatusError():
+        case openai.BadRequestError() | openai.UnprocessableEntityError():
+            what = f"turns the question down: {detail}"
+            if endpoint.role == "teacher":
+                what += "; --extra-body '{\"NAME\": null}' leaves out a field that it does not know"
+        case openai.APIStatusError() | SaidInstead():
             what = f"turns the question down: {detail}"
         case _:
             what = f"does not answer like a chat endpoint; check that the address ends in /v1 ({detail})"

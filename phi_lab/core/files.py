@@ -189,3 +189,10 @@ def remove_folder(folder: Path) -> None:
     if folder.is_dir():
         os.replace(folder, nameless)
         shutil.rmtree(nameless, ignore_errors=True)
+
+
+def require_model(folder: Path | str) -> None:
+    """Raises UserError where `folder` has no config.json or no weights; nothing is loaded."""
+    for name in ("config.json", "*.safetensors"):
+        if not list(Path(folder).glob(name)):
+            raise UserError(f"no model in {folder}: {name} is missing; name a folder with a saved checkpoint")

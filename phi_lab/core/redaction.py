@@ -25,6 +25,16 @@ def public_url(url: str) -> str:
     return scheme + slashes + re.split("[?#]", rest.rpartition("@")[2])[0]
 
 
+def canonical_url(url: str) -> str:
+    """A public URL in one spelling: scheme and host in lower case, no port that goes without saying, no slash at its
+    end.
+    """
+    scheme, slashes, rest = public_url(url).rstrip("/").partition("://")
+    host, slash, path = rest.partition("/")
+    usual = {"http": ":80", "https": ":443"}.get(scheme.lower(), "")
+    return f"{scheme.lower()}{slashes}{host.lower().removesuffix(usual)}{slash}{path}" if slashes else scheme
+
+
 def url_secrets(url: str) -> list[str]:
     """The secrets in a URL: its password and query, and user and password as HTTP sends them."""
     parts = urlsplit(url)

@@ -27,6 +27,7 @@ from phi_lab.core.progress import QUIET
 from phi_lab.distill import jobs
 
 SPENT = ("tokens_in", "tokens_out", "requests")
+SAID = (*SPENT, "served")
 
 
 def sample_rollouts(job: jobs.DistillationJob, workers: int, say: Callable[[str], None] = print) -> None:
@@ -46,9 +47,10 @@ def sample_rollouts(job: jobs.DistillationJob, workers: int, say: Callable[[str]
     )
     with forks_die_too():
         executor.run()
-    spent = [read_json(_spending_file(job.out, rank), SPENT) for rank in range(workers)]
+    spent = [read_json(_spending_file(job.out, rank), SAID) for rank in range(workers)]
     for name in SPENT:
         setattr(job.spending, name, sum(spending[name] for spending in spent))
+    job.spending.served = sorted({name for spending in spent for name in spending["served"]})
 
 
 def task(job: jobs.DistillationJob, data: object, rank: int, world_size: int) -> Iterator:

@@ -16,8 +16,12 @@ from phi_lab.core.records import Rollout
 from phi_lab.distill.decontamination import BenchmarkIndex, QuestionIndex
 from phi_lab.model import chat
 from phi_lab.problems import WORLD
+from phi_lab.verify import extract
 
 MAX_QUOTED = 20  # contaminated questions that the dataset card quotes
+ANNOUNCED = regex.compile(  # what an answer says of itself, and what is no work
+    r"(?i)\\boxed|\b(?:so|the|a|final|answer|result|is|are|therefore|thus|hence|we|get|it)\b|[^\w+*/=<>-]"
+)
 LETTER = regex.compile(r"[^\W\d_]")
 LATIN_OR_GREEK = regex.compile(r"[\p{Latin}\p{Greek}]")
 
@@ -32,6 +36,7 @@ class Rules:
     pass_rate_range: tuple[float, float] = (0.0, 1.0)  # share of a question's rollouts that are right
     level_range: tuple[int, int] = (0, 99)  # of a question; 0 where its dataset has no levels
     max_per_domain: int = 0  # rollouts kept per domain, in order of arrival; 0: no limit
+    require_reasoning: bool = True  # a thought between <think> tags; else work before the answer is enough
 
 
 @dataclass
@@ -43,6 +48,8 @@ class FunnelState:
     seen_questions: QuestionIndex = field(default_factory=QuestionIndex)
     contaminated: list[dict] = field(default_factory=list)
     kept_per_domain: Counter[str] = field(default_factory=Counter)
+    untagged: int = 0  # answers with their work in plain text that were kept
+    dropped_untagged: int = 0  # and that were not
 
 
 def not_in_benchmark(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
@@ -71,8 +78,19 @@ def right_answer(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
 
 
 def with_reasoning(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
-    """Removes answers without written work: they teach guessing."""
-    return [row for row in rollouts if has_reasoning(row["completion"])]
+    """Removes answers without written work: they teach guessing. Where no tags are required, work in plain text counts
+    too, as published solutions and teachers without tags write it.
+    """
+    plain = not state.rules.require_reasoning
+    kept = []
+    for row in rollouts:
+        tagged = has_reasoning(row["completion"])
+        if tagged or (plain and has_plain_work(row["completion"])):
+            kept.append(row)
+            state.untagged += not tagged
+        else:
+            state.dropped_untagged += has_plain_work(row["completion"])
+    return kept
 
 
 def without_repetition(rollouts: list[Rollout], state: FunnelState) -> list[Rollout]:
@@ -121,8 +139,16 @@ def accepted(row: Rollout) -> bool:
 
 
 def has_reasoning(completion: str) -> bool:
-    """Whether there is work before the answer."""
+    """Whether there is a thought between <think> tags before the answer."""
     return chat.THINK in completion and len(completion.partition(chat.THINK_END)[0]) > 8
+
+
+def has_plain_work(completion: str) -> bool:
+    """Whether an answer without tags says more than its final answer and the words that announce it."""
+    if chat.THINK in completion:
+        return False
+    work = completion.rpartition(extract(completion) or "\\boxed")[0] or completion
+    return len(ANNOUNCED.sub("", work)) >= 3
 
 
 def repeats(completion: str) -> bool:

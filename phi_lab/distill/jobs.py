@@ -5,20 +5,22 @@ phi-lab distill --problems gsm8k --teacher endpoint --teacher-url URL --teacher-
 phi-lab distill --problems openr1-math --teacher traces --tokenizer microsoft/Phi-4-mini-instruct --out runs/openr1
 """
 
+from __future__ import annotations
+
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core import redaction
 from phi_lab.core.endpoint import Endpoint
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import ensure_same_manifest, read_json
+from phi_lab.core.files import ensure_same_manifest, read_json, write_json
+from phi_lab.core.formatting import one_line
 from phi_lab.core.locks import locked
 from phi_lab.core.paths import TEACHER
 from phi_lab.core.records import Rollout
@@ -26,11 +28,13 @@ from phi_lab.distill import shards, teachers
 from phi_lab.distill.decontamination import BenchmarkIndex
 from phi_lab.distill.funnel import Funnel, Rules
 from phi_lab.distill.training_sets import write_training_sets
-from phi_lab.model import checkpoints
 from phi_lab.problems import Problem, arithmetic, benchmarks, sources
 from phi_lab.report import figures
 from phi_lab.verify import extract
-from phi_lab.verify.judge import Judge, cached, second_opinions
+from phi_lab.verify.judge import Judge, babble_line, cached, second_opinions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 TEACHERS = ("model", "script", "endpoint", "traces")
 WRITTEN = ("rollouts", "right.jsonl", "wrong.jsonl", "funnel.json", "sets.json", "funnel.png", "README.md")
@@ -46,6 +50,7 @@ class DistillationJob:
     seed: int = 0
     teacher: str = "model"  # one of TEACHERS
     model: Path | None = None  # of the teacher "model"; None: the shipped one
+    engine: str | None = None  # that samples it; None: the one that its architecture needs
     endpoint: Endpoint | None = None
     instruction: str = INSTRUCTION  # stands before every question to an endpoint
     tokenizer: str = ""  # counts the answers' tokens: `teachers.load_tokenizer`
@@ -72,6 +77,8 @@ def run_job(
     _check_out(job)
     index = BenchmarkIndex(_benchmark_questions(job))  # first: an unknown name should cost no request
     with locked(job.out):
+        if job.teacher == "endpoint" and job.endpoint:
+            say(_sent(job, job.endpoint))
         (sample or sample_rollouts)(job)
         return _write_sets(job, index, say)
 
@@ -80,6 +87,9 @@ def _write_sets(job: DistillationJob, index: BenchmarkIndex, say: Callable[[str]
     """Filter what was sampled, and write training sets and card."""
     about = f"Teacher: {_teacher_name(job)}. Problems: {job.problems}."
     about += f" Made by `{shlex.join(['phi-lab', *redaction.public_command(job.command)])}`."
+    if job.teacher == "endpoint" and job.endpoint:
+        served = _note_served(job, job.endpoint.redact)
+        about = job.endpoint.redact(f"{about} {_sent(job, job.endpoint)} {served}").strip()
     if job.spending.requests:
         about += f" {job.spending.summary()}"
         say(job.spending.summary())
@@ -91,7 +101,12 @@ def _write_sets(job: DistillationJob, index: BenchmarkIndex, say: Callable[[str]
         about += f" Second opinions: {job.judge.model} at {job.judge.address}."
         rows = _with_second_opinions(rows, job.judge, say)
     about += "\n\n![The funnel](funnel.png)"
-    report = write_training_sets(rows, job.out, Funnel(job.rules, index), about)
+    funnel = Funnel(job.rules, index)
+    report = write_training_sets(rows, job.out, funnel, about)
+    for count, fate in ((funnel.state.untagged, "kept; --require-reasoning leaves them out"),
+                        (funnel.state.dropped_untagged, "left out; --no-require-reasoning keeps them")):
+        if count:
+            say(f"{count:,} right answers have their work in plain text and no <think> tags: {fate}")
     figures.funnel(report).savefig(job.out / "funnel.png", dpi=110)
     if job.teacher == "traces" and lengths:
         share, tokenizer = lengths[True] / lengths.total(), job.tokenizer or "the small world's tokenizer"
@@ -110,6 +125,8 @@ def sample_rollouts(job: DistillationJob, part: tuple[int, int] = (0, 1)) -> Non
                 "tokenizer": job.tokenizer or None}
     if job.teacher == "endpoint":
         manifest["instruction"] = job.instruction
+        if job.endpoint:
+            manifest["sampling"] = teachers.sampling_fields(job.endpoint, job.config)
         if job.instruction:
             manifest["instruction_position"] = "before"  # release 0.1 put it behind: such a set is not continued
     ensure_same_manifest(job.out / "distill.json", manifest, "choose another --out")
@@ -156,17 +173,41 @@ def _check_out(job: DistillationJob) -> None:
 def _teacher_name(job: DistillationJob) -> str:
     """The teacher in manifest and card; a model's name contains the hash of its weights."""
     if job.teacher == "model":
+        from phi_lab.model import checkpoints
+
         return checkpoints.fingerprint(job.model or TEACHER)
     if job.teacher == "endpoint" and job.endpoint:
         return f"{job.endpoint.model} at {job.endpoint.address}"
     return job.teacher
 
 
+def _sent(job: DistillationJob, endpoint: Endpoint) -> str:
+    """A sentence on what every request says of sampling, and on what it does not say."""
+    fields = teachers.sampling_fields(endpoint, job.config)
+    said = ", ".join(f"{name} {value}" for name, value in fields.items())
+    if "top_k" in fields and "min_p" in fields:
+        return f"Sent with each question: {said}."
+    return (f"Sent with each question: {said}; the server's own top_k, min_p and repetition penalty apply unless "
+            '--extra-body \'{"top_k": 0, "min_p": 0}\' says otherwise, which vLLM and llama.cpp read.')
+
+
+def _note_served(job: DistillationJob, redact: Callable[[str], str]) -> str:
+    """Add what the server called itself to the manifest; returns it as a sentence, empty where it said nothing."""
+    path = job.out / "distill.json"
+    manifest = read_json(path)
+    said = [one_line(redact(name)) for name in job.spending.served]
+    served = list(dict.fromkeys([*manifest.get("served", []), *said]))
+    if not served:
+        return ""
+    write_json(path, {**manifest, "served": served})
+    return f"Served as {', '.join(served)}."
+
+
 def _build_teacher(
     job: DistillationJob, traces: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast
 ) -> shards.Teacher:
     if job.teacher == "model":
-        return teachers.model_teacher(job.model or TEACHER, job.config, job.seed)
+        return teachers.model_teacher(job.model or TEACHER, job.config, job.seed, job.engine)
     if job.teacher == "script":
         return teachers.script_teacher(job.config, job.seed)
     if job.teacher == "traces":
@@ -193,6 +234,9 @@ def _read_problems(job: DistillationJob, traces: dict[str, list[str]]) -> Iterat
                     del traces[old]
             traces[problem.id] = texts
         yield problem
+    if not seen:
+        raise UserError(f"{job.problems}: no row has a trace; name their column with --trace-column, or have the "
+                        "questions answered by --teacher model or endpoint")
 
 
 def _benchmark_questions(job: DistillationJob) -> Iterator[tuple[str, str]]:
@@ -221,3 +265,5 @@ def _with_second_opinions(rows: Iterator[Rollout], judge: Judge, say: Callable[[
         for row, case in zip(batch, judged, strict=True):
             yield {**row, "judge": case["judge"]} if "judge" in case else row
     say(f"judge: {dict(counts)}")
+    if babble := babble_line(counts):
+        say(babble)

@@ -30,10 +30,12 @@ from phi_lab.core.formatting import one_line
 from phi_lab.core.locks import locked
 from phi_lab.core.progress import Bar
 from phi_lab.core.records import Rollout
+from phi_lab.model import chat
 from phi_lab.problems import Problem
-from phi_lab.verify import verify_many
+from phi_lab.verify import Verdict, verify_many
 
 PROBLEMS_PER_SHARD = 250
+UNFINISHED = Verdict("unfinished", None, "cut at the limit")
 SCHEMA = pa.schema({
     "id": pa.string(), "domain": pa.string(), "level": pa.int32(), "split": pa.string(), "prompt": pa.string(),
     "answer": pa.string(), "sample": pa.int32(), "completion": pa.string(), "verdict": pa.string(),
@@ -86,6 +88,9 @@ class RolloutShard:
         """Verify all answers and write the Parquet file; `source`: teacher, temperature and seed, part of every row."""
         answers = [(self.problems[key[0]], key[1], *answer) for key, answer in sorted(self.answers.items())]
         verdicts = verify_many([(text, problem.answer) for problem, _, text, _, _ in answers], strict=strict)
+        if strict:
+            verdicts = [UNFINISHED if _cut_in_thought(answers[number]) else verdict
+                        for number, verdict in enumerate(verdicts)]
         rows = cast(list[Rollout], [
             {
                 **problem.row(), "split": problem.split, "sample": sample, "completion": text,
@@ -99,6 +104,14 @@ class RolloutShard:
             atomic_write(self.journal, "".join(lines).encode())
         else:
             self.journal.unlink(missing_ok=True)
+
+
+def _cut_in_thought(answer: tuple[Problem, int, str, str, int]) -> bool:
+    """Whether an answer was cut before any thought of it ended. Nobody can tell a plain answer from a thought whose
+    opening tag a chat template wrote, and a thought may name the gold answer anywhere.
+    """
+    _, _, text, reason, _ = answer
+    return reason == "length" and chat.THINK_END not in text
 
 
 Deliver = Callable[[RolloutShard, SampleKey, Answer], None]

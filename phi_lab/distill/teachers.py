@@ -9,16 +9,15 @@ tokenizer of the model that will be trained on them (`load_tokenizer`).
 All have one form (`shards.Teacher`): a function that takes shards and delivers answers as they come.
 """
 
+from __future__ import annotations
+
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-from phi_lab import sampling
 from phi_lab.config.schema import INSTRUCTION, DistillationConfig
 from phi_lab.core.endpoint import Endpoint, send_all
 from phi_lab.core.errors import UserError
@@ -26,11 +25,12 @@ from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
 from phi_lab.core.seeds import derive_seed
 from phi_lab.distill.shards import Answer, Deliver, RolloutShard, SampleKey, Teacher
-from phi_lab.model import chat, checkpoints
-from phi_lab.problems import worked_solutions
+from phi_lab.model import chat
+from phi_lab.problems import rows, worked_solutions
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletion, ChatCompletionMessage
+    from transformers import PreTrainedTokenizerFast
 
 
 def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
@@ -39,6 +39,10 @@ def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
 
     Raises UserError where there is none.
     """
+    from transformers import AutoTokenizer
+
+    from phi_lab.model import checkpoints
+
     if not name or Path(name).is_dir():
         return checkpoints.load_tokenizer(name or TOKENIZER)
     try:
@@ -51,7 +55,7 @@ def load_tokenizer(name: str = "") -> PreTrainedTokenizerFast:
 
 def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
     """Worked solutions in a random style; every one is right."""
-    tokenizer = checkpoints.load_tokenizer()
+    tokenizer = load_tokenizer()
 
     def answer(shard: RolloutShard) -> Iterator[Answer]:
         rng = random.Random(derive_seed(seed, shard.first))
@@ -65,9 +69,14 @@ def script_teacher(config: DistillationConfig, seed: int) -> Teacher:
     return _whole_shards(answer, config.samples)
 
 
-def model_teacher(folder: Path, config: DistillationConfig, seed: int) -> Teacher:
-    """Samples of the model in `folder`."""
-    network, tokenizer = checkpoints.load(folder), checkpoints.load_tokenizer(folder)
+def model_teacher(folder: Path, config: DistillationConfig, seed: int, engine: str | None = None) -> Teacher:
+    """Samples of the model in `folder`, by `engine` or by the one that its architecture needs."""
+    from phi_lab import sampling
+    from phi_lab.model import checkpoints
+
+    network = checkpoints.load_to_sample(folder, engine or "cpu")
+    tokenizer = checkpoints.load_tokenizer(folder)
+    chosen = engine or sampling.engine_for(network)
 
     def answer(shard: RolloutShard) -> Iterator[Answer]:
         params = sampling.SamplingParams(
@@ -75,7 +84,7 @@ def model_teacher(folder: Path, config: DistillationConfig, seed: int) -> Teache
             seed=derive_seed(seed, shard.first),
         )
         prompts = [problem.prompt for problem in shard.problems]
-        groups = sampling.sample(network, tokenizer, prompts, params, tick=shard.tick)
+        groups = sampling.sample(network, tokenizer, prompts, params, engine=chosen, tick=shard.tick)
         return (Answer(sample.text, sample.finish_reason, len(sample.ids)) for group in groups for sample in group)
 
     return _whole_shards(answer, config.samples)
@@ -103,7 +112,10 @@ def _stopped(text: str, tokenizer: PreTrainedTokenizerFast) -> Answer:
 
 @dataclass
 class Spending:
-    """What an endpoint has cost so far, and where to stop. Prices are for a million tokens; 0: not counted."""
+    """What an endpoint has cost so far, and where to stop. Prices are for a million tokens; 0: not counted.
+
+    served: what the server called its model, and its build where it names one.
+    """
 
     price_in: float = 0.0
     price_out: float = 0.0
@@ -111,6 +123,7 @@ class Spending:
     tokens_in: int = 0
     tokens_out: int = 0
     requests: int = 0
+    served: list[str] = field(default_factory=list)
 
     @property
     def money(self) -> float:
@@ -120,6 +133,28 @@ class Spending:
         """Requests, tokens and money in one line."""
         money = f", {self.money:.2f} of {self.budget:g}" if self.price_in or self.price_out else ""
         return f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out{money}."
+
+    def count(self, completion: ChatCompletion) -> None:
+        """Add what a server says of one answer. Some count no tokens, and some write null for a count."""
+        usage, build = completion.usage, completion.system_fingerprint
+        self.tokens_in += (usage and usage.prompt_tokens) or 0
+        self.tokens_out += (usage and usage.completion_tokens) or 0
+        name = f"{completion.model} ({build})" if build else str(completion.model or "")
+        if name and name not in self.served:
+            self.served.append(name)
+
+
+def sampling_fields(endpoint: Endpoint, config: DistillationConfig) -> dict:
+    """What every request says of sampling: the model's own distribution, in every field that the API has for it.
+
+    A server fills in what is left unsaid, llama.cpp with top_k 40, top_p 0.95 and min_p 0.05, vLLM with what the
+    model's generation_config.json recommends; and a teacher's mistakes are what that cuts away. The API has no field
+    for top_k and min_p: `Endpoint.extra_body`.
+    """
+    return endpoint.fields(
+        temperature=config.temperature, top_p=1.0, presence_penalty=0.0, frequency_penalty=0.0,
+        max_tokens=config.max_new_tokens,
+    )
 
 
 def endpoint_teacher(
@@ -141,20 +176,19 @@ def endpoint_teacher(
                     problem = shard.problems[key[0]]
                     content = chat.prepend_instruction(instruction, problem.prompt)
                     yield (shard, key), {
-                        "messages": [{"role": "user", "content": content}], "temperature": config.temperature,
-                        "max_tokens": config.max_new_tokens, "seed": _request_seed(seed, problem.id, key[1]),
+                        "messages": [{"role": "user", "content": content}], **sampling_fields(endpoint, config),
+                        "seed": _request_seed(seed, problem.id, key[1]),
                     }
 
-        def receive(request: tuple[RolloutShard, SampleKey], completion: "ChatCompletion | None") -> None:
+        def receive(request: tuple[RolloutShard, SampleKey], completion: ChatCompletion | None) -> None:
             shard, key = request
             spending.requests += 1
             shard.tick(1)
             if completion is None:  # refused: saved as an empty answer, so that it is not asked for again
                 return deliver(shard, key, Answer("", "refused", 0))
-            choice, usage = completion.choices[0], completion.usage
+            choice = completion.choices[0]
             answer = _stopped(endpoint.redact(reply_text(choice.message)), tokenizer)
-            spending.tokens_in += usage.prompt_tokens if usage else 0
-            spending.tokens_out += usage.completion_tokens if usage else 0
+            spending.count(completion)
             deliver(shard, key, answer._replace(finish_reason="length") if choice.finish_reason == "length" else answer)
 
         send_all(endpoint, requests(), receive, kept="The answers so far are saved; the same command continues")
@@ -162,17 +196,18 @@ def endpoint_teacher(
     return teacher
 
 
-def reply_text(message: "ChatCompletionMessage") -> str:
+def reply_text(message: ChatCompletionMessage) -> str:
     """The text of a served model's message, with its thoughts between <think> tags wherever the server puts them.
 
-    vLLM, SGLang and DeepSeek send them separately as `reasoning_content`, newer vLLM as `reasoning`; others leave them
-    in the text. Raises ValueError for a message that is no text.
+    vLLM, SGLang and DeepSeek send them separately as `reasoning_content`, newer vLLM as `reasoning`, Ollama as
+    `thinking`; others leave them in the text, without the opening tag where the chat template wrote it. Thoughts that
+    nothing follows were cut, and stay open. Raises ValueError for a message that is no text.
     """
     text, extra = message.content or "", message.model_extra or {}
-    thoughts = extra.get("reasoning_content") or extra.get("reasoning")
-    if not isinstance(text, str) or not isinstance(thoughts, str | None):
+    thoughts = extra.get("reasoning_content") or extra.get("reasoning") or extra.get("thinking") or ""
+    if not isinstance(text, str) or not isinstance(thoughts, str):
         raise ValueError("a message that is no text")
-    return f"{chat.THINK}{thoughts}{chat.THINK_END}{text}" if thoughts else text
+    return rows.with_thoughts(thoughts, text) if thoughts else chat.with_opening_tag(text)
 
 
 def trace_teacher(traces: Mapping[str, Sequence[str]], tokenizer: PreTrainedTokenizerFast) -> Teacher:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from phi_lab.core.errors import UserError
 from phi_lab.core.files import atomic_write, write_json
 from phi_lab.core.formatting import markdown_table
 from phi_lab.core.marks import fingerprints
@@ -29,10 +30,13 @@ def write_training_sets(
     """Write right.jsonl, wrong.jsonl, funnel.json and the card from verified rollouts; returns the funnel's report.
 
     `rollouts` is read once; those of a question have to be consecutive. Each file appears whole or not at all.
-    `about`: how they were sampled, for the card.
+    `about`: how they were sampled, for the card. Raises UserError where a folder is in a file's place.
     """
     funnel, names = funnel or Funnel(), ("right.jsonl", "wrong.jsonl")
     out.mkdir(parents=True, exist_ok=True)
+    for name in (*names, "README.md", "sets.json", "funnel.json"):
+        if (out / name).is_dir():  # found now, while the old set is whole
+            raise UserError(f"{out / name} is a folder, where a file of the set has to be: remove it")
     with ExitStack() as stack:
         files = [
             stack.enter_context((out / f"{name}.part").open("w", encoding="utf-8", errors="backslashreplace"))

@@ -9,27 +9,32 @@ that the cell can be run again:
 
 from collections.abc import Callable
 
-from phi_lab.config import presets
+from phi_lab.lab import exercise_texts, loop_texts
 from phi_lab.lab.checks_grpo import advantage_fault, mixed_share_fault, temperature_fault
-from phi_lab.lab.checks_training import one_per_row_fault, pack_fault, pair_fault
-from phi_lab.lab.exercises import count_parameters, flips, mixed_share, share_right
+from phi_lab.lab.checks_losses import (
+    clipped_fault,
+    dpo_loss_fault,
+    group_advantage_fault,
+    policy_gradient_fault,
+    two_means_fault,
+)
+from phi_lab.lab.checks_masks import cache_step_fault, document_mask_fault, labels_fault
+from phi_lab.lab.checks_training import keep_questions_fault, one_per_row_fault, pack_fault, pair_fault, wilson_fault
 from phi_lab.lab.grading import Check, call_attempt, shown
 from phi_lab.model import shapes
-from phi_lab.stages import grpo, preference_pairs
-from phi_lab.stages.packing import one_per_row, pack_best_fit
 
 RAN: list[str] = []  # an attempt at `reward` that runs the code in a model's answer leaves a mark here
 
 
-def share_right_fault(attempt: Callable) -> str | None:
+def share_right_fault(attempt: Callable, reference: Callable) -> str | None:
     for verdicts in (["right", "wrong"], ["right", "unfinished", "wrong", "unparsed"], ["right"] * 3, ["wrong"],
                      ["right", "not right"]):
-        wanted, got = share_right(verdicts), call_attempt(attempt, list(verdicts))
+        wanted, got = reference(verdicts), call_attempt(attempt, list(verdicts))
         if abs(got - wanted) > 1e-9:
             return f'share_right({verdicts}) gave {shown(got)}, and {wanted:.2f} of them are exactly "right"'
 
 
-def reward_fault(attempt: Callable) -> str | None:
+def reward_fault(attempt: Callable, reference: Callable) -> str | None:
     # Both are Python code that gives 15, and no mathematics: the verifier must refuse them unread.
     leaves_mark, harmless = "__import__('phi_lab').lab.checks.RAN.append('!!') or 15", "(lambda _: 15)('!!')"
     cases = (
@@ -61,30 +66,47 @@ def reward_fault(attempt: Callable) -> str | None:
             )
 
 
-def flips_fault(attempt: Callable) -> str | None:
+def flips_fault(attempt: Callable, reference: Callable) -> str | None:
     for before, after in ((["wrong", "right", "wrong"], ["right", "wrong", "right"]), (["right"] * 3, ["right"] * 3),
                           (["unfinished", "right"], ["wrong", "unparsed"])):
-        got, wanted = tuple(call_attempt(attempt, before, after)), flips(before, after)
+        got, wanted = tuple(call_attempt(attempt, before, after)), reference(before, after)
         if got != wanted:
             return f"flips({before}, {after}) gave {got}: {wanted[0]} gained and {wanted[1]} lost"
 
 
-def parameters_fault(attempt: Callable) -> str | None:
+def parameters_fault(attempt: Callable, reference: Callable) -> str | None:
     for name in ("phi-nano", "phi-4-mini"):
         config = shapes.phi_config(name)
-        got, wanted = call_attempt(attempt, config), count_parameters(config)
+        got, wanted = call_attempt(attempt, config), reference(config)
         if got != wanted:
             return f"for {name} it gave {got:,}, and a count of the weights gives {wanted:,}: {got - wanted:+,}"
 
 
-SHARE_RIGHT = Check("share_right", share_right, share_right_fault)
-REWARD = Check("reward", grpo.verified, reward_fault)
-PACK = Check("pack", pack_best_fit, pack_fault)
-UNPACKED = Check("one_per_row", one_per_row, one_per_row_fault)
-PAIR = Check("pair", preference_pairs.pair_closest_length, pair_fault)
-ADVANTAGE = Check("advantage", grpo.rebalance, advantage_fault)
-TEMPERATURE = Check("temperature", grpo.anneal(presets.LAB.grpo), temperature_fault)
-FLIPS = Check("flips", flips, flips_fault)
-PARAMETERS = Check("parameters", count_parameters, parameters_fault)
-MIXED_SHARE = Check("mixed_share", mixed_share, mixed_share_fault)
-ALL = (SHARE_RIGHT, REWARD, PACK, UNPACKED, PAIR, ADVANTAGE, TEMPERATURE, FLIPS, PARAMETERS, MIXED_SHARE)
+HERE, STAGES = "phi_lab.lab.exercises", "phi_lab.stages"
+SHARE_RIGHT = Check("share_right", f"{HERE}:share_right", share_right_fault, exercise_texts.SHARE_RIGHT)
+REWARD = Check("reward", f"{STAGES}.grpo:verified", reward_fault, exercise_texts.REWARD)
+KEEP_QUESTIONS = Check("keep_questions", f"{HERE}:keep_questions", keep_questions_fault, loop_texts.KEEP_QUESTIONS)
+WILSON = Check("wilson", "phi_lab.core.stats:wilson", wilson_fault, loop_texts.WILSON)
+CACHE_STEP = Check("cache_step", f"{HERE}:cache_step", cache_step_fault, loop_texts.CACHE_STEP)
+PACK = Check("pack", f"{STAGES}.packing:pack_best_fit", pack_fault, exercise_texts.PACK)
+DOCUMENT_MASK = Check("document_mask", f"{STAGES}.minimal_lm:document_mask", document_mask_fault,
+                      loop_texts.DOCUMENT_MASK)
+UNPACKED = Check("one_per_row", f"{STAGES}.packing:one_per_row", one_per_row_fault, exercise_texts.UNPACKED)
+LABELS = Check("labels", f"{HERE}:labels", labels_fault, loop_texts.LABELS)
+PAIR = Check("pair", f"{STAGES}.preference_pairs:pair_closest_length", pair_fault, exercise_texts.PAIR)
+DPO_LOSS = Check("dpo_loss", f"{HERE}:dpo_loss", dpo_loss_fault, loop_texts.DPO_LOSS)
+TEMPERATURE = Check("temperature", f"{HERE}:temperature", temperature_fault, exercise_texts.TEMPERATURE)
+GROUP_ADVANTAGE = Check("group_advantage", f"{HERE}:group_advantage", group_advantage_fault,
+                        loop_texts.GROUP_ADVANTAGE)
+ADVANTAGE = Check("advantage", f"{STAGES}.grpo:rebalance", advantage_fault, exercise_texts.ADVANTAGE)
+POLICY_GRADIENT = Check("policy_gradient_loss", f"{HERE}:policy_gradient_loss", policy_gradient_fault,
+                        loop_texts.POLICY_GRADIENT)
+CLIPPED = Check("clipped", f"{HERE}:clipped", clipped_fault, loop_texts.CLIPPED)
+TWO_MEANS = Check("two_means", f"{HERE}:two_means", two_means_fault, loop_texts.TWO_MEANS)
+FLIPS = Check("flips", f"{HERE}:flips", flips_fault, exercise_texts.FLIPS)
+PARAMETERS = Check("parameters", f"{HERE}:count_parameters", parameters_fault, exercise_texts.PARAMETERS)
+MIXED_SHARE = Check("mixed_share", f"{HERE}:mixed_share", mixed_share_fault, exercise_texts.MIXED_SHARE)
+ALL = (  # in the order of the course
+    SHARE_RIGHT, REWARD, KEEP_QUESTIONS, WILSON, CACHE_STEP, PACK, DOCUMENT_MASK, UNPACKED, LABELS, PAIR, DPO_LOSS,
+    TEMPERATURE, GROUP_ADVANTAGE, ADVANTAGE, POLICY_GRADIENT, CLIPPED, TWO_MEANS, FLIPS, PARAMETERS, MIXED_SHARE,
+)

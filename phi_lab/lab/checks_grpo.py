@@ -4,13 +4,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from phi_lab.config import presets
-from phi_lab.lab.exercises import mixed_share
 from phi_lab.lab.grading import WrongAttempt, call_attempt, shown
-from phi_lab.stages import grpo
 
 
-def advantage_fault(attempt: Callable) -> str | None:
+def advantage_fault(attempt: Callable, reference: Callable) -> str | None:
     def rewards_of(*rows: str) -> torch.Tensor:
         return torch.tensor([[1.0 if sign == "+" else -1.0 for sign in row] for row in rows])
 
@@ -53,11 +50,10 @@ def _row_fault(rewards: torch.Tensor, got: torch.Tensor, kept: Sequence[int]) ->
     return None
 
 
-def temperature_fault(attempt: Callable) -> str | None:
-    wanted = grpo.anneal(presets.LAB.grpo)
+def temperature_fault(attempt: Callable, reference: Callable) -> str | None:
     for steps in (30, 31, 100):
         for step in (0, steps // 4, steps // 3, steps // 2, steps // 2 + 1, 3 * steps // 4, steps - 1):
-            got, right = call_attempt(attempt, step, steps), wanted(step, steps)
+            got, right = call_attempt(attempt, step, steps), reference(step, steps)
             if abs(got - right) > 1e-6:
                 return (
                     f"temperature({step}, {steps}) gave {shown(got)}, and it should be {right:.4f}: "
@@ -65,9 +61,9 @@ def temperature_fault(attempt: Callable) -> str | None:
                 )
 
 
-def mixed_share_fault(attempt: Callable) -> str | None:
+def mixed_share_fault(attempt: Callable, reference: Callable) -> str | None:
     for rewards in ([[1, -1], [1, 1]], [[-1, -1], [-1, -1]], [[1, -1, -1], [-1, 1, 1], [1, 1, 1], [-1, -1, -1]]):
         tensor = torch.tensor(rewards, dtype=torch.float)
-        got, wanted = float(call_attempt(attempt, tensor)), mixed_share(tensor)
+        got, wanted = float(call_attempt(attempt, tensor)), reference(tensor)
         if abs(got - wanted) > 1e-6:
             return f"mixed_share({rewards}) gave {got:.2f}, and {wanted:.2f} of the groups hold both kinds"

@@ -1,19 +1,19 @@
-"""Checks of the exercises about training data: packing (notebook 02), one answer a row (03), pairs (04)."""
+"""Checks of the exercises about training data: filter and interval (notebook 01), packing (02), one answer a row (03),
+pairs (04).
+"""
 
 import random
 from collections.abc import Callable, Iterable, Sequence
 
 from phi_lab.lab.grading import call_attempt, shown
-from phi_lab.stages import preference_pairs
-from phi_lab.stages.packing import pack_best_fit
 
 
-def pack_fault(attempt: Callable) -> str | None:
+def pack_fault(attempt: Callable, reference: Callable) -> str | None:
     rng = random.Random(0)
     short = [[rng.randint(1, 12) for _ in range(count)] for count in range(3, 13) for _ in range(20)]
     long = [rng.randint(1, 9) for _ in range(60)]  # last, since its counter-example is too long to show
     for lengths in ([10, 4], [6, 4], [5, 7, 5, 3], [5, 5, 5, 5], [2, 12, 5], *short, long):
-        rows, best = call_attempt(attempt, list(lengths), 10), pack_best_fit(lengths, 10)
+        rows, best = call_attempt(attempt, list(lengths), 10), reference(lengths, 10)
         why = _rows_fault(rows, lengths, 10)
         if not why and len(rows) > len(best):
             enough = f"{len(best)} {'is' if len(best) == 1 else 'are'} enough"
@@ -23,7 +23,7 @@ def pack_fault(attempt: Callable) -> str | None:
             return f"pack({case}, 10) gave {shown(rows)}: {why}"
 
 
-def one_per_row_fault(attempt: Callable) -> str | None:
+def one_per_row_fault(attempt: Callable, reference: Callable) -> str | None:
     for lengths in ([6, 4], [3, 3, 3], [10, 4], [2, 12, 5]):
         rows = call_attempt(attempt, list(lengths), 10)
         why = _rows_fault(rows, lengths, 10)
@@ -54,13 +54,13 @@ def _rows_fault(rows, lengths: Sequence[int], row_length: int) -> str | None:
     return None
 
 
-def pair_fault(attempt: Callable) -> str | None:
+def pair_fault(attempt: Callable, reference: Callable) -> str | None:
     cases = (([30, 80], [78, 20], 1), ([30, 80, 50], [52, 33], 2), ([40], [90, 45, 10], 2))
     for right_lengths, wrong_lengths, count in cases:
         right, wrong = ([{"completion": f"{side}{n}", "tokens": n} for n in lengths]
                         for side, lengths in (("right", right_lengths), ("wrong", wrong_lengths)))
         pairs = call_attempt(attempt, right, wrong, count, random.Random(0))
-        best = preference_pairs.pair_closest_length(right, wrong, count, random.Random(0))
+        best = reference(right, wrong, count, random.Random(0))
         gap, least = (sum(abs(a["tokens"] - b["tokens"]) for a, b in pairing) for pairing in (pairs, best))
         case = f"right answers of {right_lengths} tokens and wrong ones of {wrong_lengths}, count {count}: "
         if len(pairs) != len(best):
@@ -74,3 +74,36 @@ def pair_fault(attempt: Callable) -> str | None:
                 return f"{case}an answer was used twice"
         if gap > least:
             return f"{case}the lengths differ by {gap} tokens in all, and {least} is possible"
+
+
+def keep_questions_fault(attempt: Callable, reference: Callable) -> str | None:
+    cases = (
+        ([("a", "right"), ("a", "wrong"), ("b", "right"), ("b", "right")], 0.0, 0.5),
+        ([("a", "right"), ("a", "wrong")], 0.5, 1.0),
+        ([("a", "right"), ("b", "wrong"), ("a", "right"), ("b", "wrong")], 0.0, 0.5),
+        ([("a", "right"), ("a", "unfinished"), ("a", "unfinished"), ("a", "wrong")], 0.25, 0.25),
+        ([("a", "right"), ("b", "wrong"), ("b", "wrong"), ("b", "wrong")], 0.5, 1.0),
+    )
+    for rollouts, low, high in cases:
+        got, wanted = call_attempt(attempt, list(rollouts), low, high), reference(rollouts, low, high)
+        if set(got) != wanted:
+            verdicts = {question: [v for q, v in rollouts if q == question] for question, _ in rollouts}
+            shares = ", ".join(f"{q}: {v.count('right')} of {len(v)} right" for q, v in verdicts.items())
+            return (
+                f"keep_questions({rollouts}, {low}, {high}) gave {sorted(set(got))}, and it should be "
+                f"{sorted(wanted)} ({shares})"
+            )
+
+
+def wilson_fault(attempt: Callable, reference: Callable) -> str | None:
+    why = {
+        (0, 20): "no right answer in 20 does not prove that there never is one", (10, 20): "",
+        (5, 5): "an interval ends at 1, and five right answers do not prove that all are",
+        (30, 40): "its middle lies nearer to one half than the share does", (1, 200): "",
+    }
+    for (right, n), reason in why.items():
+        got, wanted = tuple(call_attempt(attempt, right, n)), reference(right, n)
+        if len(got) != 2 or max(abs(g - w) for g, w in zip(got, wanted, strict=True)) > 2e-4:
+            (low, high), shown_got = wanted, ", ".join(f"{float(value):.3f}" for value in got)
+            return f"wilson({right}, {n}) gave ({shown_got}), and it should be ({low:.3f}, {high:.3f})" + (
+                f": {reason}" if reason else "")

@@ -9,11 +9,9 @@ PHI_LAB_PROCESSES: how many processes train a stage together, by torchrun; witho
 
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
-
-import datasets
-import transformers
 
 from phi_lab.config import schema
 from phi_lab.config.schema import RunConfig, read_config
@@ -69,5 +67,9 @@ def silence_libraries() -> None:
     """Turn off warnings and progress bars of libraries: a page shows only our own."""
     warnings.filterwarnings("ignore")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    transformers.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # read when the library is loaded, which takes seconds
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    if "transformers" in sys.modules:  # the page loaded it first
+        sys.modules["transformers"].logging.set_verbosity_error()
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()

@@ -1,9 +1,18 @@
-"""Reference answers of the exercises that are no part of a stage; pack, pair, ... stand in their stage's file."""
+"""Reference answers of the exercises that are no part of a stage; pack, pair, ... stand in their stage's file.
 
+They are written to be read by somebody who has just tried it. torch is imported where it is called, so that a page
+starts without it.
+"""
+
+from __future__ import annotations
+
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from transformers import Phi3Config
+if TYPE_CHECKING:
+    import torch
+    from transformers import Phi3Config
 
 
 def share_right(verdicts: Sequence[str]) -> float:
@@ -30,3 +39,74 @@ def mixed_share(rewards: torch.Tensor) -> float:
     """The share of groups (rows) that hold a right and a wrong answer: the only ones that GRPO learns from."""
     right = rewards > 0
     return float((right.any(1) & ~right.all(1)).float().mean())
+
+
+def temperature(step: int, steps: int) -> float:
+    """Sampling temperature at `step`, 0 to steps - 1: 1.0 at 0, linearly down to 0.6 at steps / 2, then 0.6."""
+    return 1.0 - 0.4 * min(1.0, step / (steps / 2))
+
+
+def keep_questions(rollouts: Sequence[tuple[str, str]], low: float, high: float) -> set[str]:
+    """The questions whose share of right rollouts is at least `low` and at most `high`; a rollout is (question,
+    verdict).
+    """
+    verdicts: dict[str, list[str]] = {}
+    for question, verdict in rollouts:
+        verdicts.setdefault(question, []).append(verdict)
+    return {question for question, group in verdicts.items() if low <= group.count("right") / len(group) <= high}
+
+
+def labels(prompt: Sequence[int], completion: Sequence[int], width: int) -> list[int]:
+    """The labels of one row: -100, no loss, on prompt and padding, the token's own id on the completion."""
+    return [-100] * len(prompt) + list(completion) + [-100] * (width - len(prompt) - len(completion))
+
+
+def cache_step(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(what one new token reads, the longer keys, the longer values). query, key, value: (width,), of the new token;
+    keys, values: (tokens, width), of those before it.
+    """
+    import torch
+
+    keys, values = torch.cat([keys, key[None]]), torch.cat([values, value[None]])
+    weights = (keys @ query / math.sqrt(len(query))).softmax(0)
+    return weights @ values, keys, values
+
+
+def group_advantage(rewards: torch.Tensor) -> torch.Tensor:
+    """(reward - mean) / standard deviation within each group (row), 0 where all rewards are equal. The standard
+    deviation is that of the group itself (divided by n).
+    """
+    spread = rewards.std(1, keepdim=True, correction=0)
+    return (rewards - rewards.mean(1, keepdim=True)) / spread.where(spread > 0, 1.0)
+
+
+def policy_gradient_loss(new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+    """-ratio x advantage, averaged over tokens; ratio = pi_new / pi_old. new, old: log-probabilities (tokens,)."""
+    return -((new - old).exp() * advantages).mean()
+
+
+def clipped(ratio: torch.Tensor, advantages: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """The smaller of ratio x advantage and clipped ratio x advantage, for each token."""
+    import torch
+
+    return torch.min(ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages)
+
+
+def two_means(losses: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean over all tokens, mean over completions of each one's own mean). losses, mask: (completions, tokens)."""
+    total, tokens = (losses * mask).sum(1), mask.sum(1)
+    return total.sum() / tokens.sum(), (total / tokens).mean()
+
+
+def dpo_loss(
+    policy: tuple[torch.Tensor, torch.Tensor], reference: tuple[torch.Tensor, torch.Tensor], beta: float
+) -> torch.Tensor:
+    """-log sigmoid(beta x (how much more the chosen one rose than the rejected one)). policy, reference:
+    log-probabilities of (chosen, rejected), tensors of shape (pairs,).
+    """
+    import torch
+
+    chosen, rejected = (now - before for now, before in zip(policy, reference, strict=True))
+    return -torch.nn.functional.logsigmoid(beta * (chosen - rejected)).mean()

@@ -6,17 +6,23 @@ is interrupted after a few seconds. The checks themselves are in `checks.py`.
 """
 
 import _thread
+import ast
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 from IPython import get_ipython
 from IPython.display import HTML, display
 
+from phi_lab.lab.exercise_texts import Exercise
 from phi_lab.report.html import text
 from phi_lab.report.plot_style import GREEN, ORANGE, RED
 
@@ -34,20 +40,49 @@ class WrongAttempt(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """An exercise: its name, the reference, and a function that returns what is wrong with an attempt, or None."""
+    """How an exercise is graded: its name, where its reference stands ("module:function"; those of stages take seconds
+    to load, and are loaded when they are needed), a function that returns what is wrong with an attempt by that
+    reference, or None, and the exercise's text.
+    """
 
     name: str
-    reference: Callable
-    find_fault: Callable[[Callable], str | None]
+    reference_path: str
+    find_fault: Callable[[Callable, Callable], str | None]
+    exercise: Exercise
+
+    @cached_property
+    def reference(self) -> Callable:
+        """The reference, called as the attempt is."""
+        return resolve_name(self.reference_path)
+
+    def reference_source(self) -> str:
+        """The reference's source text, read without importing its module."""
+        module, _, name = self.reference_path.partition(":")
+        source = Path(find_spec(module).origin).read_text()
+        functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+        return ast.get_source_segment(source, next(node for node in functions if node.name == name))
+
+    def card(self) -> HTML:
+        """The exercise for a page: title, stars, minutes, what to write, and folded, each inside the one before it,
+        three hints and the reference. It needs no kernel once it is saved.
+        """
+        module = self.reference_path.partition(":")[0].replace(".", "/")
+        folded = f"<p><code>{text(module)}.py</code></p><pre>{text(self.reference_source())}</pre>"
+        folded = f"<details><summary>Reference solution</summary>{folded}</details>"
+        for number, hint in reversed(list(enumerate(self.exercise.hints, 1))):
+            folded = f"<details><summary>Hint {number}</summary><p>{text(hint)}</p>{folded}</details>"
+        one = self.exercise
+        head = f"<b>{text(one.title)}</b> {'★' * one.stars} about {one.minutes} minutes"
+        return HTML(f"<div><p>{head}</p><p>{text(one.statement)}</p>{folded}</div>")
 
     def grade(self, attempt: Callable) -> tuple[str, str]:
         """(one of the three verdicts, the reason). Whatever the attempt raises becomes a verdict."""
         if attempt is self.reference:  # after `pack = checks.PACK.use(pack)`, run twice
             return NOT_ATTEMPTED, "this is the reference; run the cell with your own function first, then this one"
-        timed_out = threading.Event()
+        timed_out, reference = threading.Event(), self.reference  # loaded before the clock starts
         try:
             with _exit_raises(), _time_limit(TIME_LIMIT, timed_out):
-                why = self.find_fault(attempt)
+                why = self.find_fault(attempt, reference)
         except StubUnchanged:
             return NOT_ATTEMPTED, "the notebook goes on with the reference"
         except WrongAttempt as fault:

@@ -7,12 +7,18 @@ choose the folder, the profile, the seed and the hardware (`environment.py`).
     from phi_lab.lab import Lab; lab = Lab(); lab.stage("mid"); lab.measure("mid"); lab.before_after("base", "mid")
 """
 
+from __future__ import annotations
+
+import hashlib
+import inspect
 import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from phi_lab import sampling
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
-from phi_lab.core.files import remove_folder, write_json
+from phi_lab.core.files import read_json, remove_folder, write_json
 from phi_lab.core.locks import locked
 from phi_lab.core.paths import ROOT
 from phi_lab.distill import shards, teachers
@@ -21,12 +27,44 @@ from phi_lab.lab.answers import with_verdicts
 from phi_lab.lab.environment import display_path
 from phi_lab.lab.views import RunViews
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import arms, controls, launch, measure, run, run_data, stage_runner
+from phi_lab.pipeline import launch, measure, run_data, stage_runner
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 from phi_lab.report import report
 from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES
-from phi_lab.stages.training import TrainingResult
+
+if TYPE_CHECKING:
+    from phi_lab.stages.training import TrainingResult
+
+
+LEARNER = "learner.json"  # in a stage's folder: whose functions trained it
+
+
+def sources(functions: Mapping[str, Callable]) -> dict[str, str]:
+    """A hash of the source of each function that a learner wrote; the course's own are left out."""
+    found = {}
+    for name, function in functions.items():
+        if not str(getattr(function, "__module__", "")).startswith("phi_lab."):
+            try:
+                source = inspect.getsource(function)
+            except (OSError, TypeError):  # typed at a prompt, or no plain function
+                source = repr(function)
+            found[name] = hashlib.sha256(source.encode()).hexdigest()[:16]
+    return found
+
+
+def trained_before(stage: str, then: Mapping[str, str], now: Mapping[str, str], seconds: float) -> str:
+    """The line for a stage that is finished: with which functions it was trained, and how to train it with today's."""
+    again = f'lab.reset("{stage}")'
+    if then == now:
+        return f"{stage} was trained here before{_whose(now)}; {again} deletes it and the stages after it"
+    whose = _whose(then) or " with the reference"
+    return (f"{stage} was trained here before{whose}, and what follows is that model; to train it again{_whose(now)}, "
+            f"about {seconds:.0f} s: {again}, then this cell (the stages after it are deleted, too)")
+
+
+def _whose(functions: Mapping[str, str]) -> str:
+    return f" with your {' and '.join(functions)}" if functions else ""
 
 
 class Lab(RunViews):
@@ -44,6 +82,8 @@ class Lab(RunViews):
         config = presets.run_config(scale or environment.default_scale(folder), profile)
         dataset, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
         self.launcher = environment.launcher(config)
+        from phi_lab.pipeline import run  # after the names are checked: what trains takes seconds to load
+
         has_data = bool(dataset) or folder.data.imported.exists()
         config = run.resolve_and_check(config, model, has_data, launch.count(self.launcher))
         super().__init__(folder, config, seed)
@@ -63,15 +103,21 @@ class Lab(RunViews):
 
     def stage(self, stage: str, **functions) -> TrainingResult:
         """Train one stage unless it is finished; `functions` replace the stage's own: pack=, pair=, advantage=, ..."""
-        if self.run.stage(stage).finished:
-            print(f'{stage} was trained here before; lab.reset("{stage}") deletes it and the stages after it')
+        finished, mine = self.run.stage(stage).finished, sources(functions)
+        record = self.run.stage(stage).path / LEARNER
+        if finished:
+            print(trained_before(stage, read_json(record) if record.exists() else {}, mine,
+                                 stage_runner.finished_cost(self.run.stage(stage))["seconds"]))
         else:
             start = display_path(stage_runner.start_checkpoint(stage, self.run, self.config))
             print(f"{stage} starts from {start} ({STAGES[STAGES.index(stage) - 1]})")
             if self.run.stage(stage).trainer.is_dir():
                 print(f'it was stopped and goes on with the functions it had then; lab.reset("{stage}") starts it anew')
         self._free_gpu()
-        return stage_runner.run_stage(stage, self.run, self.config, self.seed, launcher=self.launcher, **functions)
+        result = stage_runner.run_stage(stage, self.run, self.config, self.seed, launcher=self.launcher, **functions)
+        if mine and not finished:
+            write_json(record, mine)
+        return result
 
     def reset(self, stage: str) -> None:
         """Delete a stage, its other arms and all stages after it, so that its cell trains it again."""
@@ -105,11 +151,15 @@ class Lab(RunViews):
         if self.config.dpo.pairs == "teacher":
             print(f"at the scale {self.config.scale} the pairs of the stage itself are the paper's: no second arm")
             return
+        from phi_lab.pipeline import arms
+
         self._free_gpu()
         arms.run_paper_dpo(self.run, self.config, self.seed, **functions)
 
     def control(self, name: str) -> None:
         """Train and measure a rival of a stage at equal compute: one of `controls.ARMS`, such as "sft-control"."""
+        from phi_lab.pipeline import controls
+
         self._free_gpu()
         controls.control(name, self.run, self.config, self.seed)
 

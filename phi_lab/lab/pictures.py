@@ -34,7 +34,14 @@ def verdicts(answers: Mapping[str, Sequence[str]], title: str = "") -> plot_styl
              ylim=(len(answers) - 0.4, -0.6))
     axes.set_title(title)
     plot_style.bare(axes)
+    figure.alt = f"{title or 'Verdicts'}: " + "; ".join(map(_shares_in_words, answers, answers.values())) + "."
     return figure
+
+
+def _shares_in_words(name: str, verdict_names: Sequence[str]) -> str:
+    counts, total = Counter(verdict_names), max(len(verdict_names), 1)
+    shares = (f"{100 * counts[verdict] / total:.0f} % {verdict}" for verdict in VERDICTS if counts[verdict])
+    return f"{name} {', '.join(shares) or 'none'}"
 
 
 @rc_context(plot_style.RC_PARAMS)
@@ -53,6 +60,8 @@ def student_likelihood(logprobs: Mapping[str, Sequence[float]], minimum: float) 
         axes.set_title(f"{name}: {len(values):,}, of which {share:.0f} % above {minimum:.0f} nats")
         axes.axvline(minimum, color=plot_style.INK, **plot_style.DASHED)
     grid[-1, 0].set_xlabel("log-probability under the model, nats (all below -40 at -40)")
+    titles = (axes.get_title(loc="left") for axes in grid[:, 0])
+    figure.alt = f"Histograms of log-probabilities. {'. '.join(titles)}."
     return figure
 
 
@@ -75,6 +84,9 @@ def groups(rewards: Sequence[Sequence[float]], advantages: Sequence[Sequence[flo
         axes.set_title(title)
         plot_style.bare(axes)
     grid[0, 0].set_ylabel("one prompt a row")
+    right = ", ".join(f"{sum(reward > 0 for reward in row)} of {len(row)}" for row in rewards)
+    kept = sum(value != 0 for row in advantages for value in row)
+    figure.alt = f"Right answers of each prompt: {right}. {kept} of {sum(map(len, rewards))} answers have an advantage."
     return figure
 
 
@@ -96,6 +108,8 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, unit:
     if rows:
         lowest, highest = min(row[2] for row in rows), max(row[3] for row in rows)
         axes.set_xlim(lowest - 0.05 * (highest - lowest), highest + 0.45 * (highest - lowest))
+    lines = (f"{name} {value:.1f} {unit}, from {low:.1f} to {high:.1f}" for name, value, low, high in rows)
+    figure.alt = f"{title}, with intervals: {'; '.join(lines) or 'nothing'}."
     return figure
 
 

@@ -20,6 +20,9 @@ def curves(rows: Sequence[dict]) -> plot_style.Figure:
         axes.set(title=f"The {row['arm']} reward", xlabel="step", ylim=(0, 1.04))
     figure.axes[0].set_ylabel("share of answers")
     figure.axes[0].legend(loc="upper left")
+    lines = (f"{row['arm']} arm, accepted {row['reward'][0]:.2f} to {row['reward'][-1]:.2f}, strictly right "
+             f"{row['strict'][0]:.2f} to {row['strict'][-1]:.2f}" for row in rows)
+    figure.alt = f"Share of answers, first to last step: {'; '.join(lines)}."
     return figure
 
 

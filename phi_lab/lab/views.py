@@ -24,7 +24,6 @@ from phi_lab.report.doctor import show
 from phi_lab.report.html import text
 from phi_lab.report.ladder_rows import SHIPPED_START, model_title, read_ladder
 from phi_lab.report.plot_style import Figure
-from phi_lab.stages import packing
 
 NO_CHAINS = "No independent chains are published with this version of the course."
 
@@ -123,6 +122,8 @@ class RunViews:
     def lengths(self, rows: list[dict]) -> list[int]:
         """Tokens of each row's question and answer together, by the tokenizer of the run's model."""
         tokenizer = checkpoints.load_tokenizer(self.folder("base"))
+        from phi_lab.stages import packing  # loads TRL's companions: seconds
+
         return [len(packing.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows]
 
     def answers(self, stage: str, benchmark: str = "hard", temperature: float = 0.0) -> list[dict]:

@@ -5,9 +5,12 @@ The same function makes the static table or figure beside the widget, so that a 
     from phi_lab.lab import widgets; widgets.verifier()
 """
 
+from __future__ import annotations
+
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import ipywidgets
 import torch
@@ -24,7 +27,9 @@ from phi_lab.problems import arithmetic
 from phi_lab.report import figures
 from phi_lab.report.html import text
 from phi_lab.report.plot_style import VERDICTS, Figure
-from phi_lab.stages import grpo
+
+if TYPE_CHECKING:
+    from phi_lab.stages.grpo_trainer import Advantage
 
 SLOW = {"continuous_update": False}  # redraw when a control is released
 CASES = (  # (completion, gold answer) pairs that the verifier has to decide
@@ -164,13 +169,17 @@ def temperature_table(model, tokenizer, prompt: str, completion: str, temperatur
     return tables.table(f"{prompt} The next token after {tokenizer.decode(answer_ids[:place])}", head, rows)
 
 
-def rebalancing_table(groups: Sequence[str], advantage: grpo.Advantage = grpo.rebalance, seed: int = 0) -> str:
-    """The advantages of plain GRPO and of another function for groups such as "++------" (+ right, - wrong)."""
+def rebalancing_table(groups: Sequence[str], advantage: Advantage | None = None, seed: int = 0) -> str:
+    """The advantages of plain GRPO and of another function (by default GRPO's `rebalance` here) for groups such as
+    "++------" (+ right, - wrong).
+    """
+    from phi_lab.stages import grpo  # with TRL it takes seconds to load
+
     rows = []
     for group in groups:
         rewards = torch.tensor([[1.0 if sign == "+" else -1.0 for sign in group]])
         plain, balanced = (function(rewards, torch.Generator().manual_seed(seed))[0].tolist()
-                       for function in (grpo.group_normalised, advantage))
+                       for function in (grpo.group_normalised, advantage or grpo.rebalance))
         signs = (" ".join("0" if value == 0 else f"{value:+.2g}" for value in row) for row in (plain, balanced))
         rows.append((f"{group.count('+')} of {len(group)} right", *signs))
     return tables.table("0: this answer gives no gradient.", ("group", "plain GRPO", "rebalanced"), rows)

@@ -14,18 +14,23 @@ read as its letters (`text_ids`). Only the chat template's own turns become turn
 thought gets the tokens <think> and </think>.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import WORDS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END, ENDOFTEXT = "<|end|>", "<|endoftext|>"
@@ -60,6 +65,17 @@ def render_prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
     return tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
 
 
+def opens_thought(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the chat template itself writes <think> at the end of a prompt, as those of R1's distillations do."""
+    return bool(tokenizer.chat_template and _turns(tokenizer, tokenizer.chat_template)[-1].rstrip().endswith(THINK))
+
+
+def with_opening_tag(completion: str) -> str:
+    """A completion with the <think> that its chat template wrote, which a closing tag alone shows."""
+    thought, end, _ = completion.partition(THINK_END)
+    return THINK + completion if end and THINK not in thought else completion
+
+
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
     """Token ids of a question in chat format, up to and including the assistant's turn token."""
     readers = _readers(tokenizer)
@@ -75,11 +91,14 @@ def prompt_ids(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
 
 def completion_ids(tokenizer: PreTrainedTokenizerFast, completion: str) -> list[int]:
     """Token ids of a completion without its end token. The tokens <think> and </think> are those of the thought that it
-    begins with; one that the chat template opened has only the second.
+    begins with; where the chat template writes the first, only the second is the completion's.
     """
+    opened = opens_thought(tokenizer)
+    if opened:
+        completion = completion.removeprefix(THINK)
     think = THINK if completion.startswith(THINK) else ""
     thought, end, answer = completion.removeprefix(think), "", ""
-    if think or (tokenizer.chat_template and _turns(tokenizer, tokenizer.chat_template)[-1].rstrip().endswith(THINK)):
+    if think or opened:
         thought, end, answer = thought.partition(THINK_END)
     readers = _readers(tokenizer)
     ids = readers.ids(completion)
@@ -193,6 +212,8 @@ def build_tokenizer(out: Path) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    from transformers import PreTrainedTokenizerFast
+
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=ENDOFTEXT, bos_token=ENDOFTEXT,
         extra_special_tokens=[SYSTEM, USER, ASSISTANT], clean_up_tokenization_spaces=False,

@@ -1,31 +1,30 @@
 """Checkpoints: folders with weights, configuration and tokenizer, found, loaded, identified and saved."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from phi_lab.config.schema import LAPTOP, HardwareConfig
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_json
+from phi_lab.core.files import read_json, require_model
 from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
 from phi_lab.model.shapes import load_config, use_long_factors
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 disable_progress_bar()  # loading a tiny model takes a millisecond
 CPU = torch.device("cpu")
@@ -34,9 +33,7 @@ ANOTHER = "restore it, or name another folder"
 
 def _require(folder: Path | str) -> None:
     """Raises UserError where `folder` holds no model, or one whose weights are cut short or have no header."""
-    for name in ("config.json", "*.safetensors"):
-        if not list(Path(folder).glob(name)):
-            raise UserError(f"no model in {folder}: {name} is missing; name a folder with a saved checkpoint")
+    require_model(folder)
     read_json(Path(folder) / "config.json", ("model_type",), ANOTHER)
     for weights in Path(folder).glob("*.safetensors"):
         try:
@@ -62,7 +59,7 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
 
 
-def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedModel:
+def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> transformers.PreTrainedModel:
     """A causal language model from a local folder, on its device, with a new LoRA adapter where `hardware` has one.
 
     Adapters: "lora" (arXiv 2106.09685), "qlora" (the base in 4-bit NF4, arXiv 2305.14314). Raises UserError where
@@ -73,11 +70,11 @@ def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedMod
         raise UserError(f"unknown adapter {hardware.adapter!r}: choose lora, qlora or none")
     load_config(folder)  # raises for a model that needs code of its own
     dtype = getattr(torch, hardware.dtype)
-    four_bit = BitsAndBytesConfig(
+    four_bit = transformers.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
     )
     with _damage_is_the_users(folder):
-        model = AutoModelForCausalLM.from_pretrained(
+        model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=hardware.attention,
             device_map={"": device()} if torch.cuda.is_available() else None,
             quantization_config=four_bit if hardware.adapter == "qlora" else None, trust_remote_code=False,
@@ -85,12 +82,14 @@ def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> PreTrainedMod
     use_long_factors(model)
     if hardware.adapter is None:
         return model
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training  # takes seconds: only with an adapter
+
     if hardware.adapter == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
 
 
-def load_to_sample(folder: Path, engine: str) -> PreTrainedModel:
+def load_to_sample(folder: Path, engine: str) -> transformers.PreTrainedModel:
     """The model in `folder` for an engine of `sampling.sample`; for vLLM, which reads the weights from the folder, on
     the device meta, that is without them.
     """
@@ -99,9 +98,9 @@ def load_to_sample(folder: Path, engine: str) -> PreTrainedModel:
         return load(folder, HardwareConfig(dtype="bfloat16" if half else "float32"))
     _require(folder)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
+        model = transformers.AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
     if (Path(folder) / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     model.name_or_path = str(folder)
     return model
 
@@ -149,7 +148,8 @@ def load_tokenizer(folder: Path | str = TOKENIZER) -> PreTrainedTokenizerFast:
 
 
 def save(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, folder: Path, weights: dict | None = None
+    model: transformers.PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast, folder: Path,
+    weights: dict | None = None,
 ) -> None:
     """Save model and tokenizer in a folder that transformers loads (safetensors, configuration, tokenizer).
 
@@ -158,10 +158,12 @@ def save(
     the published weights and not to their rounding; this takes the computer's memory, since the GPU has no room for a
     whole base beside the trained model.
     """
-    if isinstance(model, PeftModel):
+    if hasattr(model, "merge_adapter"):  # peft's
+        from peft import PeftModel
+
         model.save_pretrained(folder / "adapter", selected_adapters=["default"])  # TRL's DPO has a second, "ref"
         if getattr(model.base_model.model, "is_quantized", False):
-            base = AutoModelForCausalLM.from_pretrained(
+            base = transformers.AutoModelForCausalLM.from_pretrained(
                 model.peft_config["default"].base_model_name_or_path, dtype=model.base_model.model.dtype,
                 trust_remote_code=False,
             )

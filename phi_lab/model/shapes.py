@@ -6,11 +6,14 @@ what makes it Phi: grouped-query attention, tied embeddings, rotary position emb
 without biases.
 """
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, Phi3Config, PretrainedConfig, PreTrainedModel
+import transformers
+from transformers import AutoConfig, Phi3Config, PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from phi_lab.core.errors import UserError
@@ -55,11 +58,11 @@ def phi_config(name: str, vocab_size: int = 492) -> Phi3Config:
     return Phi3Config(**SHAPES[name], **rest, rope_parameters=rope, rms_norm_eps=1e-5, tie_word_embeddings=True)
 
 
-def build(name: str, vocab_size: int, seed: int) -> PreTrainedModel:
+def build(name: str, vocab_size: int, seed: int) -> transformers.PreTrainedModel:
     """A model with random weights; residual projections start smaller by 1/sqrt(2 layers), as in GPT-2."""
     torch.manual_seed(seed)
     config = phi_config(name, vocab_size)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", trust_remote_code=False)
     with torch.no_grad():
         for layer in model.model.layers:
             for residual in (layer.self_attn.o_proj, layer.mlp.down_proj):
@@ -67,13 +70,13 @@ def build(name: str, vocab_size: int, seed: int) -> PreTrainedModel:
     return model
 
 
-def longrope(model: PreTrainedModel) -> dict | None:
+def longrope(model: transformers.PreTrainedModel) -> dict | None:
     """The LongRoPE parameters of a model that has them, as Phi-4-mini does (arXiv 2402.13753)."""
     rope = getattr(model.config, "rope_parameters", None) or {}
     return rope if rope.get("rope_type") == "longrope" else None
 
 
-def use_long_factors(model: PreTrainedModel) -> None:
+def use_long_factors(model: transformers.PreTrainedModel) -> None:
     """Use LongRoPE's long factors for short sequences too, in every stage and every measurement of a run, as vLLM does
     once its max_model_len exceeds the original context.
 
@@ -87,7 +90,7 @@ def use_long_factors(model: PreTrainedModel) -> None:
         )
 
 
-def min_vllm_context(model: PreTrainedModel) -> int:
+def min_vllm_context(model: transformers.PreTrainedModel) -> int:
     """The smallest max_model_len at which vLLM rotates as `use_long_factors` does; 0 for a model without LongRoPE."""
     rope = longrope(model)
     return rope["original_max_position_embeddings"] + 1 if rope else 0
@@ -108,5 +111,5 @@ def load_config(folder: Path | str) -> PretrainedConfig:
 def count_parameters(folder: Path) -> int:
     """The number of parameters of the model in `folder`, from its configuration alone."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
+        model = transformers.AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)
     return sum(weight.numel() for weight in model.parameters())

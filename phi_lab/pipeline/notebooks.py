@@ -27,6 +27,7 @@ from phi_lab.core.locks import one_process
 from phi_lab.core.progress import Bar
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.pipeline import publication
+from phi_lab.pipeline.exercise_cells import mark_exercises
 from phi_lab.pipeline.publication import NOTEBOOK_KEY as KEY
 from phi_lab.pipeline.run import open_run
 from phi_lab.report import expectation, report
@@ -46,6 +47,7 @@ def build(source: Path) -> nbformat.NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number:02d}", nbformat.from_dict({})
+    mark_exercises(notebook.cells)
     return notebook
 
 
@@ -176,6 +178,8 @@ def clean(outputs: list, hidden_paths: list[str]) -> list[nbformat.NotebookNode]
         elif any("widget" in mime_type for mime_type in output.get("data", {})):
             continue
         cleaned.append(nbformat.from_dict(output))
+        if output.get("data", {}).get("text/html", "").startswith("<img alt="):
+            del cleaned[-1].data["text/html"]  # the same image again, for live pages (`plot_style.Figure`)
     for output in cleaned:
         for fields in (output, output.get("data", {})):
             for key in [k for k, value in fields.items() if isinstance(value, str) and not k.startswith("image/")]:

@@ -6,9 +6,10 @@
     phi-lab plan --scale qlora --gpu rtx4090 --json
 """
 
-import math
+from __future__ import annotations
 
-from transformers import PreTrainedConfig
+import math
+from typing import TYPE_CHECKING
 
 from phi_lab.config.schema import VLLM_SHARE, RunConfig, global_batch_size
 from phi_lab.core.errors import UserError
@@ -24,6 +25,9 @@ from phi_lab.pipeline.gpu_costs import (
     training_memory,
     training_speed,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 UNITS = {"mid": "rows", "sft": "rows", "dpo": "pairs", "grpo": "prompts"}  # what a stage's batch is counted in
 

@@ -75,7 +75,8 @@ def require_undamaged_sets(data: DataFolder) -> None:
     """Raises UserError where a distilled set's files are not what was written; one of release 0.1 says nothing of them.
     """
     redo = f"delete {data.funnel} to have the sets made again"
-    read_json(data.funnel, fix=redo)
+    if not isinstance(read_json(data.funnel, fix=redo), dict):  # found now, and not when the report is written
+        raise UserError(f"{data.funnel} has an unexpected form; {redo}")
     if not data.mark.exists():
         return
     try:
@@ -87,7 +88,7 @@ def require_undamaged_sets(data: DataFolder) -> None:
 
 
 @one_process
-def import_dataset(source: Path, run: RunFolder) -> None:
+def import_dataset(source: Path, run: RunFolder, log: Callable[[str], None] = print) -> None:
     """Copy the set that `phi-lab distill` left in `source` into the run, to train on instead of its own rollouts. The
     right rollouts of every 20th question become its validation set. Questions of natural text get the instruction that
     precedes public benchmarks.
@@ -109,6 +110,9 @@ def import_dataset(source: Path, run: RunFolder) -> None:
             raise UserError(f"{path} is missing: --data takes a whole folder of phi-lab distill")
     require_undamaged_sets(given)
     wrong = read_rows(given.wrong, ("id", "domain", "prompt", "completion"))
+    if not {row["id"] for row in wrong} & {row["id"] for row in right}:
+        log(f"{source}: no question has right and wrong rollouts, so Rollout DPO will have no pair: end the run before "
+            "it with --to sft, or sample more with `phi-lab distill --samples N`")
     for row in [*right, *wrong]:
         if row["domain"] not in WORLD:
             row["prompt"] = chat.prepend_instruction(INSTRUCTION, row["prompt"])

@@ -1,8 +1,14 @@
-"""One stage of a run: the checkpoint it starts from, its training here or in launched processes, its mark when done."""
+"""One stage of a run: the checkpoint it starts from, its training here or in launched processes, its mark when done.
+
+The stages are imported where they train: with TRL they take seconds to load, and reading a run needs none of them.
+"""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,8 +26,9 @@ from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.plan import require_memory
 from phi_lab.pipeline.run_data import grpo_problems, training_data
-from phi_lab.stages import base, grpo, mid_training, rollout_dpo, sft, training
-from phi_lab.stages.training import TrainingResult, mark_finished, per_process_batch
+
+if TYPE_CHECKING:
+    from phi_lab.stages.training import TrainingResult
 
 COST = ("seconds", "train_tokens", "forward_tokens", "peak_rss_mb")  # columns of the ladder that done.json has, too
 
@@ -54,6 +61,8 @@ def run_stage(
 
 def _run_base(run: RunFolder, seed: int, log: Callable[[str], None]) -> TrainingResult:
     """Pretrain the base, then the teacher from it."""
+    from phi_lab.stages import base
+
     log("base and teacher: training")
     folder, teacher = run.stage("base"), run.teacher
     result = finished_result(folder) or train_and_record(
@@ -65,6 +74,8 @@ def _run_base(run: RunFolder, seed: int, log: Callable[[str], None]) -> Training
 
 
 def _train(stage: str, run: RunFolder, start: Path, config: RunConfig, seed: int, functions: Mapping) -> TrainingResult:
+    from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
+
     data, out = run.data, run.stage(stage).path
     torch.manual_seed(seed)  # of a new adapter; the trainers set theirs later
     if stage == "mid":
@@ -90,6 +101,8 @@ def train_launched(
     Raises UserError for a run without config or data, a batch that the processes cannot share, more processes than
     GPUs, and GPUs with too little memory: a user's own launcher may start any number of them.
     """
+    from phi_lab.stages.training import per_process_batch, world_size
+
     config, seed = saved_config(run)
     folder = run.stage(stage)
     if stage not in STAGES[1:]:
@@ -105,7 +118,7 @@ def train_launched(
         return
     if config.scale != "cpu" and torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(checkpoints.device()).total_memory
-        require_memory(config, shapes.load_config(start), training.world_size(), memory)
+        require_memory(config, shapes.load_config(start), world_size(), memory)
     functions = launch.load_functions(folder, digest)
 
     def train() -> TrainingResult:
@@ -115,8 +128,6 @@ def train_launched(
         train_and_record(folder, train, log)
     else:
         train()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # or gloo may abort while Python ends
 
 
 def saved_config(run: RunFolder) -> tuple[RunConfig, int]:
@@ -135,6 +146,8 @@ def finished_result(folder: StageFolder) -> TrainingResult | None:
     """
     if not folder.finished:
         return None
+    from phi_lab.stages.training import TrainingResult
+
     require_undamaged(folder)
     remove_folder(folder.trainer)  # of a process that was killed between its mark and this
     cost = finished_cost(folder)
@@ -168,6 +181,8 @@ def train_and_record(
     """Train, and add joules to the mark of the finished stage, done.json, where they can be measured and all of the
     training was done now. Raises UserError as `launch.require_one_gpu` does.
     """
+    from phi_lab.stages.training import mark_finished
+
     launch.require_one_gpu()
     resumed = folder.metrics.exists()
     with locked(folder.path):  # launched processes, which a user may start by hand, hold no more than that

@@ -48,6 +48,9 @@ def funnel(funnel: dict) -> plot_style.Figure:
         )
     plot_style.bare(axes)
     plot_style.bare(bar)
+    left = ", ".join(f"{step['name']} {step['kept']:,}" for step in steps[1:]) or "no filter"
+    counts = ", ".join(f"{name} {count:,}" for name, count in funnel["verdicts"].items() if count) or "none"
+    figure.alt = f"Bars: {title}. Left after each filter: {left}. Verdicts: {counts}."
     return figure
 
 
@@ -67,6 +70,7 @@ def lengths(
     figure, grid = plot_style.panels(count, 1, (9, 1 + 1.25 * count), sharex=True)
     if not names:
         plot_style.empty(grid[0, 0], "no rollouts")
+        figure.alt = "An empty histogram: no rollouts."
         return figure
     edges = np.histogram_bin_edges([row["tokens"] for row in rollouts], bins=40)
     for index, (axes, name) in enumerate(zip(grid[:, 0], names, strict=True)):
@@ -77,6 +81,7 @@ def lengths(
         axes.set_title(f"{name}: {len(groups[name]):,} {things}, median {median:.0f} tokens")
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     grid[-1, 0].set_xlabel(label)
+    figure.alt = f"Histograms of {label}. " + ". ".join(axes.get_title(loc="left") for axes in grid[:, 0]) + "."
     return figure
 
 
@@ -101,6 +106,7 @@ def packing(rows: Sequence[Sequence[int]], row_length: int) -> plot_style.Figure
             start, colour = start + length, colour + 1
     more = f" (the first {len(drawn)} drawn)" if len(rows) > len(drawn) else ""
     axes.set_title(f"{sum(map(len, rows))} documents in {len(rows)} rows{more}: {used:.0f} % used")
+    figure.alt = f"Rows of {row_length} tokens, documents as blocks, padding grey. {axes.get_title(loc='left')}."
     axes.set(xlim=(0, row_length), ylim=(len(drawn) - 0.4, -0.6), yticks=[])
     axes.set_xlabel("tokens (grey: padding)")
     plot_style.bare(axes)

@@ -75,7 +75,21 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
         plot_style.empty(axes, "nothing measured yet")
     if paper:
         _paper_panel(grid[0, 1])
+    figure.alt = _ladder_in_words(sampled, paper)
     return figure
+
+
+def _ladder_in_words(rows: Sequence[dict], paper: bool) -> str:
+    """rows: the sampled ones, by stage."""
+    lines = []
+    for benchmark, arm in dict.fromkeys((row["benchmark"], row["arm"]) for row in rows):
+        of_arm = [row for row in rows if (row["benchmark"], row["arm"]) == (benchmark, arm)]
+        name = benchmark if arm == "main" else f"{benchmark}, arm {arm}"
+        values = (f"{STAGE_TITLES[row['stage']]} {100 * row['accuracy']:.1f}" for row in of_arm)
+        lines.append(f"{name}: {', '.join(values)}")
+    beside = [f"{title} {percent[0]} to {percent[-1]}" for title, percent in PAPER.values()] if paper else []
+    words = f"Right answers after each stage, percent. {'; '.join(lines) or 'nothing measured yet'}."
+    return words + (f" Beside it the paper's, base to last stage: {', '.join(beside)}." if paper else "")
 
 
 def _plot_arm(axes: Axes, rows: Sequence[dict], x: np.ndarray, starts: Mapping[str, str]) -> np.ndarray:
@@ -136,6 +150,8 @@ def replications(rows: Sequence[dict]) -> plot_style.Figure:
     _chains_panel(grid[0, 0], made, values, colour)
     grid[0, 0].set(title=f"{len(made)} independent chains, hard", ylabel="right answers, %", ylim=(0, 104))
     _gains_panel(grid[0, 1], made, list(values), colour)
+    means = ", ".join(f"{name} {value.mean():.1f}" for name, value in values.items())
+    figure.alt = f"Right answers on hard, percent, means of {len(made)} independent chains: {means}."
     return figure
 
 

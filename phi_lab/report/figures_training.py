@@ -26,6 +26,7 @@ def loss_curve(metrics: Sequence[dict], title: str) -> plot_style.Figure:
     axes.set_title(title)
     if not train[0] + validation[0]:
         plot_style.empty(axes, "no loss was logged")
+        figure.alt = f"{title}: no loss was logged."
         return figure
     if train[0]:
         plot_style.curve(axes, *train, plot_style.BLUE, "training")
@@ -41,6 +42,10 @@ def loss_curve(metrics: Sequence[dict], title: str) -> plot_style.Figure:
         set_formatter(_log_tick)  # powers of ten would be formulas, which an SVG page cannot show
     axes.margins(y=0.16)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    parts = [plot_style.from_to(f"{name} loss", points) for name, points in (
+        ("training", train), ("validation", validation)) if points[0]]
+    best_at = [f"lowest validation loss {y:.3f} at step {x}"] if validation[0] else []
+    figure.alt = f"{title}, in nats a token: {'; '.join(parts + best_at)}. Stopped at step {last}."
     return figure
 
 
@@ -75,6 +80,10 @@ def dpo_curves(metrics: Sequence[dict]) -> plot_style.Figure:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))  # a short run has three steps
         if not axes.lines:
             plot_style.empty(axes, "not logged")
+    lines = [plot_style.from_to(f"log-probability of the {side} side", plot_style.series(metrics, f"logps/{side}"))
+             for side in SIDES]
+    lines += [plot_style.from_to("reward margin", margin), plot_style.from_to("share of pairs preferred", accuracies)]
+    figure.alt = f"Three panels of Rollout DPO by step: {'; '.join(lines)}."
     return figure
 
 
@@ -109,6 +118,9 @@ def rl_curves(metrics: Sequence[dict]) -> plot_style.Figure:
             plot_style.empty(axes, "not logged")
     for axes in grid[1]:
         axes.set_xlabel("step")
+    names = [*((key, title) for key, title, _ in measured), ("temperature", "Sampling temperature")]
+    lines = [plot_style.from_to(title, plot_style.series(metrics, key)) for key, title in names]
+    figure.alt = f"Six panels of GRPO by step: {'; '.join(lines)}."
     return figure
 
 
@@ -121,4 +133,6 @@ def temperature_schedule(temperature: Callable[[int, int], float], steps: int) -
     axes.plot([0, steps - 1], [y[0], y[-1]], "o", color=plot_style.ORANGE, clip_on=False)
     plot_style.mark(axes, steps / 2, "half-way")
     axes.set(xlabel="step", title="Sampling temperature", ylim=(0, max(y) * 1.15))
+    middle = f"{y[steps // 2]:.2f} half-way, at step {steps // 2}"
+    figure.alt = f"{plot_style.from_to('Sampling temperature', (range(steps), y))}; {middle}."
     return figure

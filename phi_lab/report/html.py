@@ -81,10 +81,10 @@ def table(caption: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> s
 
 
 def picture(figure: Figure, name: str, caption: str) -> str:
-    """A figure as inline SVG; the caption is also its name for screen readers."""
+    """A figure as inline SVG with its description for screen readers; a figure without one has its caption there."""
     # Text has the same size in every figure: 10 inches are the whole width of the page.
     width = f"max-width:{6.6 * figure.get_figwidth():.1f}rem"
-    opening = f'<svg role="img" aria-label="{text(caption)}" style="{width}" '
+    opening = f'<svg role="img" aria-label="{text(figure.alt or caption)}" style="{width}" '
     svg = to_svg(figure, name).replace("<svg ", opening, 1)
     return f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
 

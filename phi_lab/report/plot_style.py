@@ -7,6 +7,8 @@ since text from a run folder may hold any character.
 Try it:  python -c "from phi_lab.report.plot_style import panels; print(panels(1, 2, (6, 3)))"
 """
 
+import base64
+import html
 import io
 import math
 import re
@@ -41,13 +43,28 @@ RC_PARAMS = {
 
 
 class Figure(mpl.Figure):
-    """A matplotlib Figure that Jupyter shows sharply, with or without `%matplotlib inline`."""
+    """A matplotlib Figure that Jupyter shows sharply, with or without `%matplotlib inline`, on a light ground of its
+    own, so that it can be read in a dark theme too.
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+    alt: what the figure shows in a sentence or two, with its numbers, for who cannot see it. Each figure function
+    writes it. JupyterLab gives an image of a page no text, so a live page gets an HTML image with its text, too; a
+    committed notebook has the image alone, with the text in its metadata, because GitHub shows no HTML image.
+    """
+
+    alt = ""
+
+    def _repr_html_(self) -> str:
+        image, size = self._repr_png_()
+        source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        return (f'<img alt="{html.escape(self.alt)}" width="{size["width"]}" height="{size["height"]}" '
+                f'style="background:{PAGE}" src="{source}">')
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int | str]]:
         image = io.BytesIO()
         self.savefig(image, format="png", dpi=160)
         width, height = self.get_size_inches() * 80  # shown at half size: sharp on dense screens
-        return image.getvalue(), {"width": int(width), "height": int(height)}
+        return image.getvalue(), {"width": int(width), "height": int(height), "alt": self.alt,
+                                  "needs_background": "light"}
 
 
 def to_svg(figure: mpl.Figure, name: str) -> str:
@@ -112,6 +129,14 @@ def curve(axes: Axes, steps: Sequence[float], values: Sequence[float], colour: s
         padded = np.pad(np.asarray(values, float), (width // 2, width - 1 - width // 2), "edge")
         values = list(np.convolve(padded, np.ones(width) / width, "valid"))
     axes.plot(steps, values, color=colour, label=label, marker="o" if len(values) < 10 else "")
+
+
+def from_to(name: str, points: tuple[Sequence[float], Sequence[float]]) -> str:
+    """A line in words, from the steps and values of `series`: "mean reward from -0.20 at step 1 to 0.40 at step 24"."""
+    steps, values = points
+    if not steps:
+        return f"{name} not logged"
+    return f"{name} from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}"
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

@@ -7,15 +7,20 @@ only what is there, sampling is one cumulative sum, and two halves of a large ba
 each.
 """
 
+from __future__ import annotations
+
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel
 
 from phi_lab.sampling.decode import Phi
 from phi_lab.sampling.params import MAX_ROWS, Completion, SamplingParams, Tick
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MIN_SPLIT = 64  # on a CPU, this many completions or more are sampled in two halves
 

@@ -7,13 +7,18 @@ hand (once: the machine code is cached beside this file): a row reads its keys a
 devices torch does it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numba import njit
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Shapes: `groups` are the heads of keys and values (grouped-query attention), `width` is the size of a head, and
 # `positions` are the places of a row in the cache.

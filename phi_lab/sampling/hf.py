@@ -1,9 +1,18 @@
 """The engine `hf`: transformers' `model.generate`, for any architecture, any device and adapters in training."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import LogitsProcessor, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor
 
 from phi_lab.sampling.params import MAX_ROWS, Completion, SamplingParams, Tick
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 class _LogprobRecorder(LogitsProcessor):
@@ -37,6 +46,18 @@ def max_rows(config: PretrainedConfig, tokens: int, free: int, most: int) -> int
     return max(1, min(most, free // 2 // (bytes_per_token * tokens)))
 
 
+@contextmanager
+def _nothing_inherited(model: PreTrainedModel) -> Iterator[None]:
+    """A model without its folder's generation_config.json, whose repetition penalty, min_p and the like `generate`
+    takes wherever a call says nothing else.
+    """
+    saved, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = saved
+
+
 def generate(
     model: PreTrainedModel, prompts: list[list[int]], params: SamplingParams, stops: set[int], tick: Tick
 ) -> list[Completion]:
@@ -53,12 +74,13 @@ def generate(
         batch = prompts[first : first + rows]
         width = max(map(len, batch))
         recorder = _LogprobRecorder(params.temperature or 1.0)
-        output = model.generate(
-            input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in batch]),
-            attention_mask=torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch]),
-            max_new_tokens=params.max_tokens, eos_token_id=sorted(stops), pad_token_id=pad,
-            logits_processor=[recorder], **(sampling if params.temperature else {"do_sample": False}),
-        )
+        with _nothing_inherited(model):
+            output = model.generate(
+                input_ids=torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in batch]),
+                attention_mask=torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch]),
+                max_new_tokens=params.max_tokens, eos_token_id=sorted(stops), pad_token_id=pad,
+                logits_processor=[recorder], **(sampling if params.temperature else {"do_sample": False}),
+            )
         tokens = output[:, width:]
         for ids, logprobs in zip(tokens.tolist(), recorder.logprobs(tokens[:, -1]).tolist(), strict=True):
             end = next((i + 1 for i, token in enumerate(ids) if token in stops), len(ids))

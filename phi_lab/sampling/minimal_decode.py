@@ -6,8 +6,15 @@ for a hundred completions at once; a test holds both, and transformers' `generat
 (tests/sampling/test_minimal_decode.py).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def choose_token(logits: torch.Tensor, temperature: float, random: torch.Generator) -> int:

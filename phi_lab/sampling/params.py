@@ -14,7 +14,8 @@ class SamplingParams:
     """How completions are sampled.
 
     n: completions for each prompt. temperature: 0 is greedy. top_p: only the likeliest tokens that hold this share of
-    the probability are drawn (nucleus sampling, arXiv 1904.09751); log-probabilities stay those of all tokens.
+    the probability are drawn (nucleus sampling, arXiv 1904.09751); log-probabilities stay those of all tokens, but for
+    the engine vllm's, which are those among the tokens that are left.
     max_tokens: limit of a completion, the stop token included. seed: the same one gives the same rollouts on the same
     machine.
     """
@@ -28,7 +29,9 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled completion: token ids with the stop token, their log-probabilities, the text without it."""
+    """One sampled completion: token ids with the stop token, their log-probabilities, the text without it (it has
+    the <think> that a chat template wrote).
+    """
 
     ids: list[int]
     logprobs: list[float]

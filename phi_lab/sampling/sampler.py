@@ -7,20 +7,25 @@ Log-probabilities are those of the distribution that was sampled from, that is o
 0 the choice is greedy and log-probabilities are those of temperature 1.
 """
 
+from __future__ import annotations
+
 import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.progress import Bar
 from phi_lab.model import chat
 from phi_lab.sampling import cpu, hf, vllm
 from phi_lab.sampling.params import Completion, Sample, SamplingParams, Tick
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # Each takes (model, prompts as token ids, params, stop tokens, tick) and returns one completion a prompt, in order;
 # `sample` has already repeated each prompt params.n times.
@@ -62,12 +67,17 @@ def sample(
     return [samples[i * params.n : (i + 1) * params.n] for i in range(len(prompts))]
 
 
+def engine_for(model: PreTrainedModel | PeftModel) -> str:
+    """The engine that a model needs on a CPU where none is named: `cpu` for a Phi, `hf` for other architectures."""
+    return "cpu" if model.config.model_type == "phi3" else "hf"
+
+
 @contextmanager
 def _prepared(model: PreTrainedModel | PeftModel, engine: str) -> Iterator[PreTrainedModel]:
     """The model as an engine needs it: in evaluation mode, new tensors on its device, an adapter merged into its base
     unless the engine is `hf`, which runs it beside the base. Afterwards the model is as it was before.
     """
-    merged = isinstance(model, PeftModel) and engine != "hf"
+    merged = hasattr(model, "merge_adapter") and engine != "hf"  # peft's models, without loading peft
     if merged and engine == "vllm":
         raise UserError("the engine vllm reads a folder, and an adapter in training is in none: choose hf")
     if merged and getattr(model, "is_quantized", False):
@@ -93,9 +103,13 @@ def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> s
 
 
 def to_sample(tokenizer: PreTrainedTokenizerFast, ids: list[int], logprobs: list[float], stops: set[int]) -> Sample:
-    """A completion as a Sample: its text, and whether it ended by a stop token or at the limit."""
+    """A completion as a Sample: its text, and whether it ended by a stop token or at the limit. Where the chat template
+    opened the thought, the text begins with its <think>: without it a thought that was cut reads like an answer.
+    """
     stopped = ids[-1] in stops
     text = tokenizer.decode(ids[:-1] if stopped else ids)
+    if chat.opens_thought(tokenizer) and not text.lstrip().startswith(chat.THINK):
+        text = chat.THINK + text
     return Sample(ids, logprobs, text, "stop" if stopped else "length")
 
 

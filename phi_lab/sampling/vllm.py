@@ -1,15 +1,19 @@
 """The engine `vllm`, for models that need a GPU; written to vLLM's documentation and not yet run on a GPU."""
 
+from __future__ import annotations
+
 import gc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.seeds import derive_seed
 from phi_lab.model import shapes
 from phi_lab.sampling.params import Completion, SamplingParams, Tick
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _engines: dict[tuple[str, int], Any] = {}  # at most one, by (folder, context length): starting it takes a minute
 
@@ -47,7 +51,8 @@ def generate(
     model: PreTrainedModel, prompts: list[list[int]], params: SamplingParams, stops: set[int], tick: Tick
 ) -> list[Completion]:
     """One completion for each of `prompts` (token ids), by an engine that reads the weights from the folder that the
-    model was loaded from.
+    model was loaded from. At top_p < 1 the log-probabilities are those after the cut: vLLM gives no others that are
+    divided by the temperature.
     """
     require_vllm()
     import vllm

@@ -1,8 +1,8 @@
 """Where is the final answer in what a model wrote? Text only, linear in its length.
 
 The order: the text after the thinking (an answer inside it is a thought, and a thought that never closes is no answer);
-there the last complete `\\boxed{}` or `\\fbox{}`, which no later sentence replaces; else `<answer>`, JSON with an
-`answer`, `#### n`; else what prose states (`prose`).
+there the last complete `\\boxed{}` or `\\fbox{}`, which no later sentence replaces, or the number that alone follows an
+empty one; else `<answer>`, JSON with an `answer`, `#### n`; else what prose states (`prose`).
 """
 
 import json
@@ -28,6 +28,9 @@ _PLAIN_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
 _ENDING = re.compile(r"\\boxed\{([\w.,/+-]{1,60})\}[.$*\s]*(?:\\[)\]][.$*\s]*)?", re.ASCII)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([\w.+-]{1,100})")
+_AFTER_EMPTY = re.compile(  # small models copy the instruction, box and all, and then write the number
+    r"\\(?:boxed|fbox)\s*\{\s*\}[\s:=$*]*([-+]?\d[\d.,/]*(?<![.,/]))[.\s$*]*", re.ASCII
+)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _DENIED = re.compile(
     r"(?i)(?:\bnot|n't|n’t|\bnever|\bcannot)(?:\s+(?:be|equal(?: to)?|the answer|is))?[\s:$(*]*(?:\\[(\[])?\s*$"
@@ -177,7 +180,10 @@ def _boxed(part: str, last: int) -> Found:
     if unclosed:
         return Found(None, UNFINISHED, "the box never closes")
     bare = _BARE_BOX.match(part[last : last + 120])
-    return Found(bare[1], "", "box") if bare else Found(None, UNPARSED, "an empty box")
+    if bare:
+        return Found(bare[1], "", "box")
+    after = _AFTER_EMPTY.fullmatch(part, last)
+    return Found(after[1], "", "after an empty box") if after else Found(None, UNPARSED, "an empty box")
 
 
 def _denied(before: str) -> bool:

@@ -12,7 +12,7 @@ cannot know, and only a reply of exactly one word counts. That lowers the risk; 
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ def second_opinions(
     rows: Iterable[dict], judge: Judge, votes: dict[str, str] | None = None
 ) -> tuple[list[dict], dict[str, int]]:
     """The rows of `audit.judge_file` with the field `judge` where the rules turned them down: right, wrong, or none
-    (not readable, refused, or beyond the budget); and counts of different questions: asked, cached, left_out.
+    (not readable, refused, or beyond the budget); and counts of different questions: asked, cached, left_out, and
+    among those asked unreadable, which are asked again the next time.
 
     `votes`: those of `cached(judge.cache)`, for callers that come often; new ones are added to them.
 
@@ -62,9 +63,12 @@ def second_opinions(
     different = dict(filter(None, questions))
     new = [key for key in different if key not in votes]
     asked = {key: different[key] for key in new[: judge.budget]}
-    counts = {"asked": len(asked), "cached": len(different) - len(new), "left_out": len(new) - len(asked)}
+    counts = {"asked": len(asked), "cached": len(different) - len(new), "left_out": len(new) - len(asked),
+              "unreadable": 0}
     if asked:
-        votes |= _ask(asked, judge, proven=counts["cached"] > 0)
+        new_votes = _ask(asked, judge, proven=counts["cached"] > 0)
+        counts["unreadable"] = sum(vote == "none" for vote in new_votes.values())
+        votes |= {key: vote for key, vote in new_votes.items() if vote != "none"}
     pairs = zip(rows, questions, strict=True)
     return [{**row, "judge": votes.get(asks[0], "none")} if asks else row for row, asks in pairs], counts
 
@@ -90,8 +94,9 @@ def _hash(content: object) -> str:
 
 
 def read_vote(reply: str) -> str:
-    """right or wrong where the reply is that word alone (any case, a full stop allowed); else none."""
-    word = reply.strip().removesuffix(".").casefold()
+    """right or wrong where the reply, after a thought, is that word alone (any case, a full stop allowed); else none.
+    """
+    word = reply.rpartition(chat.THINK_END)[2].strip().removesuffix(".").casefold()
     return word if word in VOTES[:2] else "none"
 
 
@@ -110,6 +115,14 @@ def cached(path: Path) -> dict[str, str]:
     return votes
 
 
+def babble_line(counts: Mapping[str, int]) -> str:
+    """One line about a judge whose replies are no votes; empty where all were."""
+    if not counts.get("unreadable"):
+        return ""
+    return (f"judge: {counts['unreadable']} of {counts['asked']} replies were not the one word right or wrong: they "
+            "count as no vote, and are asked for again; a plain chat model is needed, no reasoning model")
+
+
 def _ask(questions: dict[str, list[dict]], judge: Judge, proven: bool) -> dict[str, str]:
     """Votes by key, written to the cache as they come. `proven`: this model has voted before."""
     append_rows(judge.cache, [])  # a place that cannot be written costs no request
@@ -124,7 +137,8 @@ def _ask(questions: dict[str, list[dict]], judge: Judge, proven: bool) -> dict[s
                 reply = completion.choices[0].message.content or ""
                 votes[key] = read_vote(reply)
                 reply = judge.redact(_clean(reply))[:200]
-                append_rows(judge.cache, [{"key": key, "vote": votes[key], "model": judge.model, "reply": reply}])
+                if votes[key] != "none":  # a judge that babbles may be another's setting tomorrow
+                    append_rows(judge.cache, [{"key": key, "vote": votes[key], "model": judge.model, "reply": reply}])
             bar.update()
 
         endpoint.send_all(judge, requests, done, proven=proven,

@@ -125,9 +125,10 @@ def test_a_server_that_repeats_what_it_was_sent(tmp_path, server, capsys, monkey
 
 def test_a_key_in_an_answer_is_not_kept(tmp_path, server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    server.behave = lambda handler, body: handler.send(200, reply(f"{handler.headers['authorization']} \\boxed{{7}}"))
+    server.behave = lambda handler, body: handler.send(200, {
+        **reply(f"{handler.headers['authorization']} \\boxed{{7}}"), "model": f"m of {KEY}"})
     assert distil(tmp_path, server) == 0
-    assert KEY.encode() not in written(tmp_path)
+    assert KEY.encode() not in written(tmp_path)  # manifest and card have the server's name for its model
     assert {row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")} == {"Bearer *** \\boxed{7}"}
 
 

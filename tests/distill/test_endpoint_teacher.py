@@ -19,6 +19,7 @@ from phi_lab.core.paths import NOTEBOOKS, TEACHER
 from phi_lab.distill import shards
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import notebooks
+from phi_lab.problems import arithmetic
 
 # ------------------------------------------------------------------ on good days
 
@@ -122,7 +123,9 @@ def test_notebook_02_trains_on_a_set_from_an_endpoint(tmp_path, teacher_server, 
         ({"content": "<think>a</think>b"}, "<think>a</think>b"),
         ({"content": "b", "reasoning_content": "a"}, "<think>a</think>b"),
         ({"content": "b", "reasoning": "a"}, "<think>a</think>b"),
-        ({"content": None, "reasoning_content": "a"}, "<think>a</think>"),
+        ({"content": None, "reasoning_content": "a"}, "<think>a"),  # the teacher never closed it
+        ({"content": "a</think>b"}, "<think>a</think>b"),  # the chat template opened it
+        ({"content": "b", "thinking": "a"}, "<think>a</think>b"),
         ({"content": "b", "reasoning_content": None}, "b"),
         ({"content": None}, ""),
     ],
@@ -133,6 +136,24 @@ def test_thoughts_are_found_wherever_a_server_puts_them(tmp_path, server, messag
     })
     assert distil(tmp_path, server) == 0
     assert {row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")} == {text}
+
+
+@pytest.mark.parametrize("message", [
+    {"content": "It may be \\boxed{GOLD}"},  # of a template that opened the thought, or a plain teacher's: who knows?
+    {"content": None, "reasoning_content": "It may be \\boxed{GOLD}"},
+    {"content": "<think>It may be \\boxed{GOLD}"},
+])
+def test_a_cut_thought_that_names_the_gold_is_not_right(tmp_path, server, message):
+    golds = {problem.prompt: problem.answer for problem in arithmetic.sample_problems(6, 0)}
+
+    def behave(handler, body):
+        gold = golds[body["messages"][0]["content"].removeprefix(f"{INSTRUCTION}\n\n")]
+        said = {name: text and text.replace("GOLD", gold) for name, text in message.items()}
+        handler.send(200, {"choices": [{"index": 0, "finish_reason": "length", "message": said}]})
+
+    server.behave = behave
+    assert distil(tmp_path, server) == 0
+    assert {row["verdict"] for row in shards.rows(tmp_path / "set" / "rollouts")} == {"unfinished"}
 
 
 def test_requests_are_in_flight_together(tmp_path, server):

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from phi_lab import cli
 from phi_lab.core.files import read_json, read_rows, write_rows
-from phi_lab.distill import shards
+from phi_lab.distill import filters, shards
 from phi_lab.model import chat
 from phi_lab.problems import sources
 
@@ -43,7 +43,21 @@ def test_published_traces_are_rollouts(tmp_path, capsys, name, ending):
     assert {(row["prompt"], row["answer"]) for row in rows} == {("What is 3+4?", "7")}
     assert [row["verdict"] for row in rows] == ["right", "wrong"][: len(rows)]
     assert all(chat.THINK not in row["completion"] or "3+4" in row["completion"] for row in rows)
-    assert len(read_rows(tmp_path / "set" / "right.jsonl")) == (0 if name == "limo" else 1)  # LIMO marks no thoughts
+    assert len(read_rows(tmp_path / "set" / "right.jsonl")) == 1
+    told = "1 right answers have their work in plain text and no <think> tags: kept; --require-reasoning"
+    assert (told in capsys.readouterr().out) == (name == "limo")  # LIMO marks no thoughts
+    assert cli.main([*command.split(), "--require-reasoning"]) == 0
+    assert len(read_rows(tmp_path / "set" / "right.jsonl")) == (0 if name == "limo" else 1)
+    assert ("left out; --no-require-reasoning" in capsys.readouterr().out) == (name == "limo")
+
+
+@pytest.mark.parametrize(("text", "works"), [
+    ("3+4=7, so \\boxed{7}", True), ("First take 3, then 4 more.\nThe answer is \\boxed{7}.", True),
+    ("\\boxed{7}", False), ("The final answer is \\boxed{7}.", False), ("7", False), ("#### 7", False),
+    ("<think>3+4=7", False),
+])
+def test_work_in_plain_text(text, works):
+    assert filters.has_plain_work(text) == works
 
 
 @pytest.fixture

@@ -7,248 +7,31 @@ import signal
 import sys
 import threading
 import time
-from fractions import Fraction
 
 import pytest
-import torch
 from IPython.core.autocall import ExitAutocall
+from wrong_attempts import (
+    WRONG,
+    after_the_thoughts,
+    best_fit_of,
+    drawn_with_a_generator_of_its_own,
+    drawn_without_the_generator,
+    drops_what_fills_a_row,
+    first_fit_decreasing,
+    first_fit_in_order,
+    half_of_eight,
+    never_fills_a_row,
+    reward_by,
+    same_number,
+    written_in_place,
+)
 
+from phi_lab.config import presets
+from phi_lab.core import paths
+from phi_lab.core.formatting import markdown_table
 from phi_lab.lab import checks, grading
 from phi_lab.pipeline import notebooks
 from phi_lab.stages import grpo
-from phi_lab.verify import verify
-
-
-def first_fit_in_order(lengths, row_length):
-    """A new row whenever the next answer does not fit: never looks back."""
-    rows, room = [], 0
-    for index, length in enumerate(lengths):
-        if length > row_length:
-            continue
-        if length > room:
-            rows.append([])
-            room = row_length
-        rows[-1].append(index)
-        room -= length
-    return rows
-
-
-def best_fit_of(lengths, row_length, fits):
-    """Best fit decreasing with the learner's own idea of what fits into which room."""
-    rows, rooms = [], []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not fits(lengths[index], row_length):
-            continue
-        places = [row for row, room in enumerate(rooms) if fits(lengths[index], room)]
-        if not places:
-            rows.append([])
-            rooms.append(row_length)
-        row = min(places, key=rooms.__getitem__) if places else -1
-        rows[row].append(index)
-        rooms[row] -= lengths[index]
-    return rows
-
-
-def drops_what_fills_a_row(lengths, row_length):
-    """`>=` for `>` where the too long are left out, and nowhere else."""
-    without = [length if length < row_length else row_length + 1 for length in lengths]
-    return best_fit_of(without, row_length, int.__le__)
-
-
-def never_fills_a_row(lengths, row_length):
-    """`<` for `<=` where a row is chosen."""
-    return best_fit_of(lengths, row_length, lambda length, room: length < room or length == row_length == room)
-
-
-def first_fit_decreasing(lengths, row_length):
-    rows, rooms = [], []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if lengths[index] > row_length:
-            continue
-        row = next((row for row, room in enumerate(rooms) if room >= lengths[index]), None)
-        if row is None:
-            rows.append([])
-            rooms.append(row_length)
-            row = len(rows) - 1
-        rows[row].append(index)
-        rooms[row] -= lengths[index]
-    return rows
-
-
-def boxes(text):
-    return re.findall(r"\\boxed\{([^}]*)\}", text)
-
-
-def same_number(one, two):
-    try:
-        return Fraction(one) == Fraction(two)
-    except ValueError:
-        return False
-
-
-def reward_by(read, same):
-    """A reward that reads an answer by `read` and compares it by `same`."""
-
-    def reward(completions, answers):
-        pairs = zip(map(read, completions), answers, strict=True)
-        return [1.0 if answer is not None and same(answer, gold) else -1.0 for answer, gold in pairs]
-
-    return reward
-
-
-def after_the_thoughts(text):
-    found = boxes(text.partition("</think>")[2])
-    return found[-1] if found else None
-
-
-def by_eval(answer, gold):
-    return eval(answer) == eval(gold)  # noqa: S307 - the wrong answer that the check has to catch
-
-
-def by_eval_without_builtins(answer, gold):
-    try:
-        return eval(answer, {"__builtins__": {}}) == eval(gold)  # noqa: S307 - as above
-    except Exception:  # noqa: BLE001
-        return False
-
-
-def pairs_at_random(right, wrong, count, rng):
-    count = min(count, len(right), len(wrong))
-    return list(zip(rng.sample(list(right), count), rng.sample(list(wrong), count), strict=True))
-
-
-def pairs_with_reuse(right, wrong, count, rng):
-    every = [(good, bad) for good in right for bad in wrong]
-    return sorted(every, key=lambda pair: abs(pair[0]["tokens"] - pair[1]["tokens"]))[:count]
-
-
-def balanced_but_never_dropped(rewards, random):
-    advantages = torch.zeros_like(rewards)
-    for row, values in enumerate(rewards):
-        hits, misses = (values > 0).nonzero()[:, 0], (values < 0).nonzero()[:, 0]
-        k = min(len(hits), len(misses))
-        advantages[row, hits[torch.randperm(len(hits), generator=random)[:k]]] = 1.0
-        advantages[row, misses[torch.randperm(len(misses), generator=random)[:k]]] = -1.0
-    return advantages
-
-
-def the_first_k(rewards, random):
-    advantages = torch.zeros_like(rewards)
-    for row, values in enumerate(rewards):
-        hits, misses = (values > 0).nonzero()[:, 0], (values < 0).nonzero()[:, 0]
-        k = min(len(hits), len(misses)) if 2 * len(hits) <= len(values) else 0
-        advantages[row, hits[:k]], advantages[row, misses[:k]] = 1.0, -1.0
-    return advantages
-
-
-def drawn_without_the_generator(rewards, random):
-    return grpo.rebalance(rewards, None)
-
-
-def drawn_with_a_generator_of_its_own(rewards, random):
-    return grpo.rebalance(rewards, torch.Generator().manual_seed(0))
-
-
-def written_in_place(rewards, random):
-    rewards[:] = grpo.rebalance(rewards, random)
-    return rewards
-
-
-def half_of_eight(rewards, random):
-    """4 instead of half the group."""
-    advantages = grpo.rebalance(rewards, random)
-    too_easy = (rewards > 0).sum(1) * 2 > rewards.shape[1]
-    for row in (too_easy & ((rewards > 0).sum(1) <= 4)).nonzero()[:, 0]:
-        advantages[row] = balanced_but_never_dropped(rewards[row : row + 1], random)[0]
-    return advantages
-
-
-def without_norms(config):
-    hidden, width = config.hidden_size, config.hidden_size // config.num_attention_heads
-    heads = 2 * config.num_attention_heads + 2 * config.num_key_value_heads
-    layer = hidden * heads * width + 3 * hidden * config.intermediate_size
-    return config.vocab_size * hidden + config.num_hidden_layers * layer
-
-
-def without_groups(config):
-    """As if every head had keys and values of its own."""
-    hidden = config.hidden_size
-    layer = 4 * hidden * hidden + 3 * hidden * config.intermediate_size + 2 * hidden
-    return config.vocab_size * hidden + config.num_hidden_layers * layer + hidden
-
-
-WRONG = {
-    "share_right": (
-        lambda verdicts: 100 * verdicts.count("right") / len(verdicts),
-        lambda verdicts: verdicts.count("right") / max(1, verdicts.count("right") + verdicts.count("wrong")),
-        lambda verdicts: sum("right" in verdict for verdict in verdicts) / len(verdicts),
-    ),
-    "reward": (
-        lambda completions, answers: [
-            float(verify(*pair).verdict == "right") for pair in zip(completions, answers, strict=True)
-        ],
-        lambda completions, answers: [
-            1.0 if gold in text else -1.0 for text, gold in zip(completions, answers, strict=True)
-        ],
-        lambda completions, answers: [
-            1.0 if text.endswith(f"\\boxed{{{gold}}}") else -1.0
-            for text, gold in zip(completions, answers, strict=True)
-        ],
-        reward_by(after_the_thoughts, by_eval),
-        reward_by(after_the_thoughts, by_eval_without_builtins),
-        reward_by(lambda text: next(iter(boxes(text)), None), same_number),
-        reward_by(lambda text: (boxes(text) or [None])[-1], same_number),
-    ),
-    "pack": (
-        first_fit_in_order,
-        drops_what_fills_a_row,
-        never_fills_a_row,
-        lambda lengths, row_length: list(range(len(lengths))),
-        lambda lengths, row_length: [[length] for length in lengths],
-        lambda lengths, row_length: [[index] for index in range(len(lengths))],
-        lambda lengths, row_length: [list(range(len(lengths)))],
-    ),
-    "one_per_row": (
-        lambda lengths, row_length: [[index] for index in range(len(lengths))],
-        checks.pack_best_fit,
-        lambda lengths, row_length: [[index] for index, length in enumerate(lengths) if length < row_length],
-        lambda lengths, row_length: [[index] if length <= row_length else [] for index, length in enumerate(lengths)],
-        lambda lengths, row_length: [index for index, length in enumerate(lengths) if length <= row_length],
-        lambda lengths, row_length: [[length] for length in lengths if length <= row_length],
-    ),
-    "pair": (
-        pairs_at_random,
-        pairs_with_reuse,
-        lambda right, wrong, count, rng: list(zip(wrong, right, strict=False))[:count],
-        lambda right, wrong, count, rng: list(zip(right, wrong, strict=False))[:count],
-    ),
-    "advantage": (
-        grpo.group_normalised,
-        balanced_but_never_dropped,
-        the_first_k,
-        lambda rewards, random: rewards,
-        drawn_without_the_generator,
-        drawn_with_a_generator_of_its_own,
-        written_in_place,
-        half_of_eight,
-    ),
-    "temperature": (
-        lambda step, steps: 1.0 - 0.4 * step / steps,
-        lambda step, steps: 1.0 if step < steps / 2 else 0.6,
-        lambda step, steps: max(1.0, 0.6 + 0.4 * step / steps),
-        lambda step, steps: 1.0 - 0.4 * min(1.0, step / ((steps - 1) / 2)),
-        lambda step, steps: 1.0 - 0.4 * min(1.0, step / (steps // 2)),
-    ),
-    "flips": (
-        lambda before, after: (after.count("right") - before.count("right"), 0),
-        lambda before, after: (sum(a != b for a, b in zip(before, after, strict=True)), 0),
-    ),
-    "parameters": (without_norms, without_groups),
-    "mixed_share": (
-        lambda rewards: float((rewards > 0).float().mean()),
-        lambda rewards: float((rewards > 0).any(1).float().mean()),
-    ),
-}
 
 
 def of_name(name):
@@ -281,9 +64,9 @@ def test_a_plausible_wrong_answer_fails_with_a_counter_example(name, place):
     assert len(why) > 20 and "raised" not in why, why
 
 
-def test_every_check_has_two_wrong_answers():
+def test_every_check_has_three_wrong_answers():
     assert {check.name for check in checks.ALL} == set(WRONG)
-    assert all(len(wrong) >= 2 for wrong in WRONG.values())
+    assert all(len(wrong) >= 3 for wrong in WRONG.values())
 
 
 @pytest.mark.parametrize(
@@ -308,12 +91,30 @@ def test_every_check_has_two_wrong_answers():
         ("advantage", half_of_eight, "rewards [1, 1, 1, 1, -1, -1] gave"),
         ("temperature", WRONG["temperature"][3], "temperature(7, 30) gave 0.8068"),
         ("temperature", WRONG["temperature"][4], "half of 31 steps is 15.5"),
+        ("keep_questions", WRONG["keep_questions"][0], "and it should be ['a'] (a: 1 of 2 right, b: 2 of 2 right)"),
+        ("wilson", WRONG["wilson"][0], "wilson(0, 20) gave (0.000, 0.000), and it should be (0.000, 0.161): no right"),
+        ("cache_step", WRONG["cache_step"][0], "a token sees itself, too"),
+        ("cache_step", WRONG["cache_step"][2], "one more row a token"),
+        ("document_mask", WRONG["document_mask"][0], "token 2 may look at token 0, and it is in another document"),
+        ("document_mask", WRONG["document_mask"][1], "token 0 may look at token 1, and it is later"),
+        ("labels", WRONG["labels"][0], "token 4 is the stop token, and without a loss on it the model never learns"),
+        ("labels", WRONG["labels"][1], "token 0 is the question's"),
+        ("labels", WRONG["labels"][2], "is padding"),
+        ("dpo_loss", WRONG["dpo_loss"][0], "the loss -log sigmoid(0) = ln 2 = 0.693"),
+        ("dpo_loss", WRONG["dpo_loss"][5], "the loss is right and has no gradient"),
+        ("dpo_loss", WRONG["dpo_loss"][6], "the loss is right, but its gradient is missing"),
+        ("group_advantage", WRONG["group_advantage"][0], "gave [nan, nan, nan, nan], and it should be [0.00"),
+        ("policy_gradient_loss", WRONG["policy_gradient_loss"][0], "the loss is right and has no gradient"),
+        ("policy_gradient_loss", WRONG["policy_gradient_loss"][4], "its gradient is [0.00, 0.00], and it should be"),
+        ("clipped", WRONG["clipped"][0], "ratio 3.0, advantage -1, epsilon 0.2 gave -1.20, and it should be -3.00"),
+        ("clipped", WRONG["clipped"][2], "epsilon is an argument"),
+        ("two_means", WRONG["two_means"][2], "the mean of tokens was 3.00, and it should be 2.40"),
     ],
 )
 def test_the_counter_example_teaches(name, attempt, lesson):
     verdict, why = of_name(name).grade(attempt)
     assert verdict == grading.WRONG and lesson in why, why
-    assert len(why) < 400, why
+    assert len(why) < 400 and "\n" not in why, why
 
 
 @pytest.mark.parametrize("attempt", [first_fit_decreasing, lambda *given: best_fit_of(*given, int.__le__)])
@@ -415,6 +216,43 @@ def test_a_forgotten_return_is_told():
     assert verdict == grading.WRONG and "`return`" in why
 
 
+def test_the_schedule_to_write_is_the_course_s():
+    schedule = grpo.anneal(presets.LAB.grpo)
+    assert [checks.TEMPERATURE.reference(step, 30) for step in range(30)] == pytest.approx(
+        [schedule(step, 30) for step in range(30)])
+
+
+@pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.name)
+def test_a_card_has_all_of_an_exercise_folded(check):
+    html, exercise = check.card().data, check.exercise
+    folded = ["Hint 1", "Hint 2", "Hint 3", "Reference solution"]
+    assert [html.index(f"<summary>{name}</summary>") for name in folded] == sorted(
+        html.index(f"<summary>{name}</summary>") for name in folded)
+    assert html.count("<details>") == 4 and "<details open" not in html
+    assert html.index("<details>") > html.index(grading.text(exercise.statement)) > html.index("★" * exercise.stars)
+    assert f"def {check.reference.__name__}(" in check.reference_source()
+    assert 1 <= exercise.stars <= 3 and len(set(exercise.hints)) == 3
+
+
+def test_the_teacher_s_table_is_that_of_the_exercises():
+    page = (paths.ROOT / "docs" / "teaching.md").read_text()
+    begin, end = "<!-- exercises: tests/lab/test_checks.py -->\n", "<!-- end of exercises -->"
+    table = page.partition(begin)[2].partition(end)[0]
+    rows = [("notebook", "exercise", "what", "stars", "minutes")]
+    rows += [(check.exercise.notebook, f"`{check.name}`", check.exercise.title, "★" * check.exercise.stars,
+              check.exercise.minutes) for check in checks.ALL]
+    assert table == "\n".join(markdown_table(rows)) + "\n"
+
+
+@pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.name)
+def test_a_stub_can_be_pasted_and_waits(check):
+    (function,) = ast.parse(check.exercise.stub).body
+    page = {}
+    exec(check.exercise.stub, page)  # noqa: S102 - the course's own text
+    assert check.grade(page[function.name])[0] == grading.NOT_ATTEMPTED
+    assert max(map(len, check.exercise.stub.splitlines())) <= 120
+
+
 # ------------------------------------------------------------------ the cells of the notebooks
 
 
@@ -436,6 +274,8 @@ def names_read(tree):
 def test_no_cell_gives_the_attempt_s_name_to_the_reference(cells, line):
     attempt, (target,) = line.value.args[0].id, line.targets
     assert cells[0].body[-1].name == attempt
+    check = getattr(checks, line.value.func.value.attr)
+    assert ast.unparse(cells[0].body[-1]) == ast.unparse(ast.parse(check.exercise.stub).body[0])
     for cell in cells:
         assert attempt not in [node.id for node in ast.walk(cell) if isinstance(node, ast.Name)
                                and isinstance(node.ctx, ast.Store)]

@@ -22,7 +22,7 @@ from phi_lab.lab import Lab, answers, environment, pictures, tables, widgets
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import stage_runner
 from phi_lab.problems import arithmetic, benchmarks
-from phi_lab.stages import grpo
+from phi_lab.stages import grpo, packing
 
 WORKED = [
     {"id": str(n // 2), "domain": "arithmetic", "level": 1 + n // 2, "prompt": "Compute.", "answer": "1",
@@ -379,6 +379,28 @@ def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
     (lab.run.path / "mid" / "trainer").mkdir(parents=True)
     lab.stage("mid")
     assert 'it was stopped and goes on with the functions it had then; lab.reset("mid")' in capsys.readouterr().out
+
+
+def test_a_finished_stage_says_whose_functions_trained_it(lab, monkeypatch, capsys):
+    def finish(stage, run, *_, **__):
+        write_json(run.stage(stage).done, dict.fromkeys(stage_runner.COST, 149.0))
+
+    def pack(lengths, row_length):
+        return [[index] for index, length in enumerate(lengths) if length <= row_length]
+
+    def said(stage, **functions):
+        capsys.readouterr()
+        lab.stage(stage, **functions)
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(stage_runner, "run_stage", finish)
+    said("mid", pack=packing.pack_best_fit)
+    assert "trained here before; lab.reset" in said("mid", pack=packing.one_per_row), "the course's own, both"
+    assert ('before with the reference, and what follows is that model; to train it again with your pack, about 149 s: '
+            'lab.reset("mid")') in said("mid", pack=pack)
+    said("sft", pack=pack)
+    assert "trained here before with your pack; lab.reset" in said("sft", pack=pack)
+    assert "before with your pack, and what follows is that model; to train it again, about" in said("sft")
 
 
 def test_answers_are_those_that_the_ladder_counts(lab):

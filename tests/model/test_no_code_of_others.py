@@ -15,7 +15,9 @@ from phi_lab.model import checkpoints, shapes
 
 PACKAGE = Path(shapes.__file__).parents[1]
 LOADERS = {"from_pretrained", "from_config", "LLM", "pipeline"}
-WITHOUT_CODE = {"GenerationConfig.from_pretrained", "PeftModel.from_pretrained"}  # take no such argument
+WITHOUT_CODE = {  # take no such argument
+    "GenerationConfig.from_pretrained", "transformers.GenerationConfig.from_pretrained", "PeftModel.from_pretrained",
+}
 
 
 def loading_calls():

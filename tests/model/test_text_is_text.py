@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from phi_lab import sampling
 from phi_lab.config.presets import LAB
 from phi_lab.core import endpoint
 from phi_lab.core.errors import UserError
@@ -151,6 +152,10 @@ def test_a_thought_that_the_template_opened_is_ended_once(letters):
     assert marks(opened, chat.completion_ids(opened, "a</think>b</think>c")) == ["</think>"]
     assert marks(opened, chat.prompt_ids(opened, "<think>"))[-1] == "<think>"
     assert marks(foreign(letters), chat.completion_ids(foreign(letters), "a</think>b")) == []
+    tagged = "<think>a</think>b"  # as a teacher of another template wrote it
+    assert chat.completion_ids(opened, tagged) == chat.completion_ids(opened, "a</think>b")
+    ids = chat.completion_ids(opened, "a \\boxed{7}")
+    assert sampling.to_sample(opened, ids, [0.0] * len(ids), {1}).text == "<think>a \\boxed{7}"  # cut in its thought
     without = foreign(letters, None)
     assert marks(without, chat.completion_ids(without, "a</s>b")) == []
 

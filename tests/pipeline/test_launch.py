@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -269,3 +270,23 @@ def test_a_number_of_processes_is_a_number(tmp_path, monkeypatch):
     assert Lab().launcher == ()
     monkeypatch.setenv("PHI_LAB_PROCESSES", "2")
     assert Lab().launcher[-2:] == ("--nproc-per-node", "2")
+
+
+LEAVES = """
+import atexit, os
+from accelerate import PartialState
+from phi_lab.pipeline import launch
+PartialState(cpu=True, backend="gloo")
+atexit.register(os.abort)  # as torch's threads may while Python ends
+print("written by", os.environ["RANK"])
+launch.leave()
+"""
+
+
+def test_a_process_that_is_done_leaves_before_anything_can_abort_it(tmp_path):
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    command = [*launch.local(2), str(tmp_path / "leaves.py")]
+    inside = dict(launch.environment(launch.local(2)), PYTHONPATH=str(paths.ROOT))
+    done = subprocess.run(command, capture_output=True, text=True, env=inside, cwd=paths.ROOT)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["0", "1", "by", "by", "written", "written"]  # stdout is a pipe: flushed

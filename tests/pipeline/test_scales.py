@@ -13,7 +13,8 @@ from phi_lab.config import paper, presets, schema
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows, write_rows
-from phi_lab.core.run_folder import RunFolder
+from phi_lab.core.run_folder import DataFolder, RunFolder
+from phi_lab.distill import training_sets
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import run, run_data
 from phi_lab.problems import benchmarks
@@ -160,6 +161,18 @@ def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, mo
         assert checkpoints.fingerprint(after) != checkpoints.fingerprint(before)
         before = after
     assert read_json(tmp_path / "run" / "config.json")["config"]["evaluation"]["engine"] == "hf"
+
+
+def test_a_set_without_wrong_rollouts_is_told_when_it_is_adopted(place, tmp_path):
+    """Not after mid-training and SFT, when Rollout DPO finds no pair."""
+    said = []
+    run_data.import_dataset(place / "set", RunFolder(tmp_path / "whole"), said.append)
+    assert said == []
+    shutil.copytree(place / "set", tmp_path / "set")
+    (tmp_path / "set" / "wrong.jsonl").write_text("")
+    training_sets.write_mark(DataFolder(tmp_path / "set"))
+    run_data.import_dataset(tmp_path / "set", RunFolder(tmp_path / "run"), said.append)
+    assert len(said) == 1 and "Rollout DPO will have no pair: end the run before it with --to sft" in said[0]
 
 
 def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):

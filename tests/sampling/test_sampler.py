@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mpmath import gammainc
+from transformers import GenerationConfig
 
 from phi_lab import sampling
 from phi_lab.config.schema import HardwareConfig
@@ -193,6 +194,17 @@ def test_hf_goes_on_in_batches(peaky, tokenizer, monkeypatch):
     monkeypatch.setitem(MAX_ROWS, "cpu", 4)
     groups = sample(peaky, tokenizer, PROMPTS, n=3, temperature=1.0, max_tokens=20, seed=6, engine="hf")
     check_logprobs(peaky, tokenizer, PROMPTS, groups, 1.0)
+
+
+def test_nothing_of_a_folder_s_generation_config_is_sampled_with(peaky, tokenizer, monkeypatch):
+    """Small instruct models come with a repetition penalty, R1 distills with a top_p."""
+    (one,), = (sample(peaky, tokenizer, PROMPTS[:1], engine="hf", n=1, temperature=0.0, max_tokens=30),)
+    theirs = GenerationConfig(
+        repetition_penalty=9.0, no_repeat_ngram_size=1, eos_token_id=peaky.generation_config.eos_token_id)
+    monkeypatch.setattr(peaky, "generation_config", theirs)
+    (two,), = (sample(peaky, tokenizer, PROMPTS[:1], engine="hf", n=1, temperature=0.0, max_tokens=30),)
+    assert two[0].ids == one[0].ids and len(set(one[0].ids)) < len(one[0].ids)
+    assert peaky.generation_config is theirs
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -42,7 +42,7 @@ def test_a_vote_stands_beside_the_verdict(server, whom):
     server.behave = lambda handler, body: "wrong" if "[19/13]" in body["messages"][1]["content"] else " Right.\n"
     rows, counts = judge.second_opinions([row(), row("unparsed", "[19/13]", problem="7/12+1?")], whom())
     assert [(r["verdict"], r["judge"]) for r in rows] == [("wrong", "right"), ("unparsed", "wrong")]
-    assert counts == {"asked": 2, "cached": 0, "left_out": 0}
+    assert counts == {"asked": 2, "cached": 0, "left_out": 0, "unreadable": 0}
     assert server.bodies[0]["model"] == "m" and server.bodies[0]["temperature"] == 0
     shown = server.bodies[1]["messages"][1]["content"]
     assert "7/12+1?" in shown and "\n19/12\n" in shown and "\n[19/13]\n" in shown
@@ -60,6 +60,15 @@ def test_only_what_the_rules_turned_down_is_sent(server, whom):
 def test_anything_but_the_one_word_is_no_vote(server, whom, reply):
     server.behave = lambda handler, body: reply
     assert votes([row()], whom()) == ["none"]
+    assert judge.second_opinions([row()], whom())[1] == {"asked": 1, "cached": 0, "left_out": 0, "unreadable": 1}
+    server.behave = lambda handler, body: "right"
+    assert votes([row()], whom()) == ["right"]  # what was no vote is asked again
+    assert len(server.bodies) == 3
+
+
+def test_a_judge_that_thinks_first_has_voted_with_its_last_word(server, whom):
+    server.behave = lambda handler, body: "<think>right or wrong?</think>\nwrong"
+    assert votes([row()], whom()) == ["wrong"]
 
 
 def test_without_an_answer_the_end_of_the_text_is_shown(server, whom):
@@ -92,7 +101,7 @@ def test_a_second_run_asks_nothing(server, whom):
     rows = [*several(3), *several(3)]
     assert votes(rows, whom()) == ["right"] * 6 and len(server.bodies) == 3  # the same question once
     assert votes(rows, whom(base_url="http://127.0.0.1:9/v1")) == ["right"] * 6
-    assert judge.second_opinions(rows, whom())[1] == {"asked": 0, "cached": 3, "left_out": 0}
+    assert judge.second_opinions(rows, whom())[1] == {"asked": 0, "cached": 3, "left_out": 0, "unreadable": 0}
     assert len(server.bodies) == 3
     votes(rows[:1], whom(model="other"))
     votes([row(extracted="0", gold="5")], whom())
@@ -131,8 +140,9 @@ def test_a_bad_cache_line_is_named(server, whom, tmp_path, line):
 def test_the_budget_holds_and_says_what_it_left_out(server, whom):
     rows, counts = judge.second_opinions(several(7), whom(budget=3))
     assert [r["judge"] for r in rows] == ["right"] * 3 + ["none"] * 4
-    assert counts == {"asked": 3, "cached": 0, "left_out": 4} and len(server.bodies) == 3
-    assert judge.second_opinions(several(7), whom(budget=9))[1] == {"asked": 4, "cached": 3, "left_out": 0}
+    assert counts == {"asked": 3, "cached": 0, "left_out": 4, "unreadable": 0} and len(server.bodies) == 3
+    counts = judge.second_opinions(several(7), whom(budget=9))[1]
+    assert counts == {"asked": 4, "cached": 3, "left_out": 0, "unreadable": 0}
 
 
 def test_questions_are_asked_at_once(server, whom):
@@ -264,6 +274,6 @@ def test_the_command_writes_votes_or_one_line(server, tmp_path, capsys):
     (judged,) = read_rows(out)
     assert (judged["verdict"], judged["judge"]) == ("wrong", "right")
     said = capsys.readouterr().out
-    assert "judge: {'asked': 1, 'cached': 0, 'left_out': 0}" in said
+    assert "judge: {'asked': 1, 'cached': 0, 'left_out': 0, 'unreadable': 0}" in said
     assert "main: agreement 0 of 1" in said and "main, with the judge: agreement 1 of 1" in said
     assert (tmp_path / "judged.votes.jsonl").is_file() and "with the judge" in (tmp_path / "judged.html").read_text()

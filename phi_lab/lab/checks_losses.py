@@ -1,0 +1,119 @@
+"""Checks of the exercises about losses: DPO's (notebook 04), GRPO's advantage, ratio, clip and means (05)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from phi_lab.lab.grading import WrongAttempt, call_attempt, shown
+
+NEAR = 1e-4
+
+
+def dpo_loss_fault(attempt: Callable, reference: Callable) -> str | None:
+    start = (torch.tensor([-20.0]), torch.tensor([-30.0]))
+    got = _number(call_attempt(attempt, start, start, 0.1))
+    if abs(got - math.log(2)) > NEAR:
+        return (
+            f"policy and reference are the same model, and the loss is {got:.3f}: nothing has moved yet, so the margin "
+            "is 0 and the loss -log sigmoid(0) = ln 2 = 0.693"
+        )
+    for chosen, rejected, beta in ((-18.0, -30.0, 0.1), (-20.0, -26.0, 0.1), (-19.0, -31.0, 0.5), (-25.0, -32.0, 0.1)):
+        policy = (torch.tensor([chosen], requires_grad=True), torch.tensor([rejected], requires_grad=True))
+        case = f"log pi went from (-20, -30) to ({chosen:.0f}, {rejected:.0f}), beta {beta}: "
+        if why := _difference(case, call_attempt(attempt, policy, start, beta), reference(policy, start, beta), policy):
+            return why
+    policy = (torch.tensor([-18.0, -25.0]), torch.tensor([-30.0, -31.0]))
+    before = (torch.tensor([-20.0, -25.0]), torch.tensor([-30.0, -31.0]))
+    return _difference("two pairs, beta 0.1: ", call_attempt(attempt, policy, before, 0.1),
+                       reference(policy, before, 0.1), ())
+
+
+def group_advantage_fault(attempt: Callable, reference: Callable) -> str | None:
+    for rows in ([[1, -1, -1, -1]], [[1, 1, 1, 1], [1, -1, 1, -1]], [[-1, -1], [1, 1]],
+                 [[1, 1, 1, -1], [-1, -1, -1, 1]]):
+        rewards = torch.tensor(rows, dtype=torch.float)
+        got, wanted = call_attempt(attempt, rewards.clone()), reference(rewards)
+        _require_shape(got, rewards)
+        for row, mine, right in zip(rows, got, wanted, strict=True):
+            if not torch.allclose(mine, right, atol=NEAR):
+                why = "all are equal, so none is better than its group" if len(set(row)) == 1 else "by its own group"
+                return f"rewards {row} gave {_short(mine)}, and it should be {_short(right)} ({why})"
+
+
+def policy_gradient_fault(attempt: Callable, reference: Callable) -> str | None:
+    cases = (([-1.0, -2.0], [-1.0, -2.0], [1.0, -1.0]), ([-1.0, -2.0], [-1.5, -2.0], [1.0, 1.0]),
+             ([-0.5], [-1.0], [-1.0]))
+    for now, before, advantages in cases:
+        new, old, weights = torch.tensor(now, requires_grad=True), torch.tensor(before), torch.tensor(advantages)
+        case = f"new {now}, old {before}, advantages {advantages}: "
+        got, wanted = call_attempt(attempt, new, old, weights), reference(new, old, weights)
+        if why := _difference(case, got, wanted, (new,)):
+            return why
+
+
+def clipped_fault(attempt: Callable, reference: Callable) -> str | None:
+    for ratio, advantage, why in (
+        (1.1, 1.0, "inside the limits nothing is clipped"),
+        (3.0, 1.0, "it has moved far enough, so it is clipped at 1.2"),
+        (0.5, -1.0, "it has fallen far enough, so it is clipped at 0.8"),
+        (3.0, -1.0, "a wrong token became likelier: the full -3 has to pull it back"),
+        (0.5, 1.0, "a right token became less likely: it must not be clipped, or nothing pulls it back"),
+    ):
+        got = call_attempt(attempt, torch.tensor([ratio]), torch.tensor([advantage]), 0.2)
+        wanted = reference(torch.tensor([ratio]), torch.tensor([advantage]), 0.2)
+        _require_shape(got, wanted)
+        if not torch.allclose(got, wanted, atol=NEAR):
+            case = f"ratio {ratio}, advantage {advantage:+.0f}, epsilon 0.2 gave {float(got):.2f}"
+            return f"{case}, and it should be {float(wanted):.2f}: {why}"
+    ratio, advantage = torch.tensor([1.5, 0.9]), torch.tensor([1.0, 1.0])
+    if not torch.allclose(call_attempt(attempt, ratio, advantage, 0.4), reference(ratio, advantage, 0.4), atol=NEAR):
+        return "ratio 1.5, advantage +1, epsilon 0.4 should be 1.4: epsilon is an argument, not always 0.2"
+
+
+def two_means_fault(attempt: Callable, reference: Callable) -> str | None:
+    for losses, mask in (
+        ([[2.0, 2.0, 2.0, 2.0], [4.0, 0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]),
+        ([[9.0, 1.0, 3.0], [9.0, 5.0, 9.0]], [[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]]),
+    ):
+        given = torch.tensor(losses), torch.tensor(mask)
+        got, wanted = call_attempt(attempt, *given), reference(*given)
+        if not isinstance(got, tuple | list) or len(got) != 2:
+            return f"it has to give two means, (of tokens, of completions), and gave {shown(got)}"
+        for name, mine, right in zip(("of tokens", "of completions"), got, wanted, strict=True):
+            if abs(float(mine) - float(right)) > NEAR:
+                return (
+                    f"losses {losses} with mask {mask}: the mean {name} was {float(mine):.2f}, and it should be "
+                    f"{float(right):.2f}"
+                )
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        raise WrongAttempt(f"a loss is one number, a tensor without dimensions, and it gave {shown(value)}")
+    return float(value.detach())
+
+
+def _difference(case: str, got: object, wanted: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> str | None:
+    """What differs in value, or in the gradient for each of `inputs`."""
+    if abs(_number(got) - float(wanted.detach())) > NEAR:
+        return f"{case}the loss was {_number(got):.3f}, and it should be {float(wanted.detach()):.3f}"
+    if not inputs:
+        return None
+    if not got.requires_grad:
+        return f"{case}the loss is right and has no gradient: nothing would be learned from it"
+    mine = torch.autograd.grad(got, inputs, allow_unused=True)
+    right = torch.autograd.grad(wanted, inputs)
+    for one, other in zip(mine, right, strict=True):
+        if one is None or not torch.allclose(one, other, atol=NEAR):
+            return f"{case}the loss is right, but its gradient is {_short(one)}, and it should be {_short(other)}"
+    return None
+
+
+def _require_shape(got: object, like: torch.Tensor) -> None:
+    if not isinstance(got, torch.Tensor) or got.shape != like.shape:
+        raise WrongAttempt(f"it has to give a tensor of the shape it was given, {tuple(like.shape)}")
+
+
+def _short(tensor: torch.Tensor | None) -> str:
+    return "missing" if tensor is None else "[" + ", ".join(f"{value:.2f}" for value in tensor.tolist()) + "]"

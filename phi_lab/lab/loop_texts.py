@@ -1,0 +1,128 @@
+"""Exercises of the loops that are built on the page: filter, interval, cache, masks, losses (`exercise_texts.py`)."""
+
+from phi_lab.lab.exercise_texts import Exercise
+
+KEEP_QUESTIONS = Exercise(
+    "01", "A filter by pass rate", 1, 8,
+    "Keep the questions whose share of right rollouts is at least `low` and at most `high`. All rollouts of a question "
+    "count, also those without an answer.",
+    '''def keep_questions(rollouts, low, high):
+    """Rollouts, each a pair (question, verdict) -> the set of questions whose share of "right" is from low to high."""
+    return NotImplemented  # your lines
+''',
+    ("A share belongs to a question, so collect each question's verdicts first.",
+     "A dictionary from the question to a list of its verdicts; dict.setdefault or defaultdict(list).",
+     'low <= verdicts.count("right") / len(verdicts) <= high, with both ends included.'),
+)
+WILSON = Exercise(
+    "01", "An interval for a share", 2, 10,
+    "Write Wilson's 95 % interval for `right` of `n` independent answers. The middle is "
+    "(p + z*z/2n) / (1 + z*z/n), and half the width is z / (1 + z*z/n) * sqrt(p(1-p)/n + z*z/4n*n), with z = 1.96.",
+    '''def wilson(right, n):
+    """How many of n answers are right -> (low, high), both from 0 to 1: the share's 95 % interval."""
+    return NotImplemented  # your lines
+''',
+    ("p is right / n. The formula is in the text above; write it in two lines, middle and half.",
+     "z * z / (2 * n) is not z * z / 2 * n: mind the brackets. The last term is z * z / (4 * n * n).",
+     "Return (middle - half, middle + half). With 0 of 20 right the low end is 0, and the high end 0.161."),
+)
+CACHE_STEP = Exercise(
+    "01", "One step with a key-value cache", 2, 12,
+    "Write one step of attention (one head) with a cache: append the new token's key and value, let its query read "
+    "from all values so far, weighted by softmax(keys . query / sqrt(width)).",
+    '''def cache_step(query, key, value, keys, values):
+    """query, key, value: of the new token, each (width,). keys, values: of all before it, (tokens, width).
+    Returns (what the new token reads, the longer keys, the longer values)."""
+    return NotImplemented  # your lines
+''',
+    ("A token sees itself, so append first and read afterwards.",
+     "torch.cat([keys, key[None]]) is one row longer. keys @ query is one number for each token.",
+     "weights = (keys @ query / len(query) ** 0.5).softmax(0); what is read is weights @ values."),
+)
+DOCUMENT_MASK = Exercise(
+    "02", "Packing's mask", 2, 12,
+    "Several documents share a row. Say which token may look at which: only at itself and at earlier ones, and only in "
+    "its own document. A document begins wherever the position is 0.",
+    '''def document_mask(position_ids):
+    """Positions, (rows, tokens) -> True where token i may look at token j, (rows, tokens, tokens)."""
+    return NotImplemented  # your lines
+''',
+    ("Number the documents: two tokens are in the same one if no 0 stands between them.",
+     "(position_ids == 0).cumsum(1) counts the documents that have begun. Compare it with itself: d[:, :, None] and "
+     "d[:, None, :].",
+     "Not later: torch.ones(tokens, tokens, dtype=torch.bool).tril(). Both conditions, joined by &."),
+)
+LABELS = Exercise(
+    "03", "The labels of fine-tuning", 1, 8,
+    "A row is a question, an answer and padding. Give every token its label: -100 (no loss) on question and padding, "
+    "the token itself on the answer. The answer's last token is the stop token.",
+    '''def labels(prompt, completion, width):
+    """Token ids of a question and of an answer with its stop token -> `width` labels, -100 where there is no loss."""
+    return NotImplemented  # your line
+''',
+    ("Three parts, in this order: question, answer, padding.",
+     "The stop token belongs to the answer: what has no loss is never learned, and it has to learn to end.",
+     "[-100] * len(prompt) + list(completion) + [-100] * what is left of width."),
+)
+DPO_LOSS = Exercise(
+    "04", "The loss of DPO", 3, 15,
+    "Write DPO's loss: -log sigmoid(beta * ((chosen's log pi - log ref) - (rejected's log pi - log ref))), averaged "
+    "over the pairs. log pi is the policy's log-probability of a whole answer, log ref that of its start.",
+    '''def dpo_loss(policy, reference, beta):
+    """policy, reference: each a pair of tensors (chosen, rejected) of log-probabilities, shape (pairs,) -> the loss,
+    one number."""
+    return NotImplemented  # your lines
+''',
+    ("How much likelier has each answer become since the start? A difference of log-probabilities says it.",
+     "The margin is the chosen one's rise minus the rejected one's. beta belongs inside of the sigmoid.",
+     "torch.nn.functional.logsigmoid(beta * margin), with a minus before it and .mean() behind it."),
+)
+GROUP_ADVANTAGE = Exercise(
+    "05", "The group is the baseline", 1, 8,
+    "Write GRPO's advantage: (reward - mean of its group) / standard deviation of its group (divided by n, not n - 1). "
+    "Where all rewards of a group are equal the advantage is 0.",
+    '''def group_advantage(rewards):
+    """Rewards, (prompts, group) -> advantages, same shape."""
+    return NotImplemented  # your lines
+''',
+    ("A group is a row: mean and standard deviation along dimension 1.",
+     "keepdim=True keeps the shape (prompts, 1), so that it can be subtracted. correction=0 divides by n.",
+     "0 / 0 is nan, and one nan spoils every weight: divide by 1 where the standard deviation is 0."),
+)
+POLICY_GRADIENT = Exercise(
+    "05", "The policy gradient", 2, 10,
+    "Write the loss -ratio * advantage, averaged over the tokens, with ratio = pi_new / pi_old. Only log-probabilities "
+    "are given. At the first step the ratio is 1, and there still is a gradient.",
+    '''def policy_gradient_loss(new, old, advantages):
+    """new, old: log-probabilities of the sampled tokens under the model now and the one that sampled; all (tokens,)
+    -> the loss, one number."""
+    return NotImplemented  # your line
+''',
+    ("What is pi_new / pi_old, if you have log pi_new and log pi_old?",
+     "exp(new - old). Do not detach `new`: its gradient is what is wanted.",
+     "-((new - old).exp() * advantages).mean()."),
+)
+CLIPPED = Exercise(
+    "05", "The clip", 3, 15,
+    "Write PPO's objective for each token: the smaller of ratio * advantage and clip(ratio, 1 - epsilon, 1 + epsilon) "
+    "* advantage. It is to be made large, so there is no minus.",
+    '''def clipped(ratio, advantages, epsilon):
+    """ratio, advantages: (tokens,) -> the objective of each token, (tokens,)."""
+    return NotImplemented  # your line
+''',
+    ("Why the smaller one? Think of a wrong token (advantage -1) whose ratio has risen to 3.",
+     "Clip the ratio, not the product: ratio.clamp(1 - epsilon, 1 + epsilon).",
+     "torch.min of both products, element by element."),
+)
+TWO_MEANS = Exercise(
+    "05", "Mean over tokens, or over answers", 2, 10,
+    "Losses of several answers have to become one number. Write both ways: the mean over all tokens, in which a long "
+    "answer counts more; and the mean over answers of each answer's own mean, in which its tokens count less.",
+    '''def two_means(losses, mask):
+    """losses, mask (1 on an answer's tokens, 0 elsewhere): (answers, tokens) -> (mean of tokens, mean of answers)."""
+    return NotImplemented  # your lines
+''',
+    ("(losses * mask).sum(1) and mask.sum(1) are each answer's sum and its number of tokens.",
+     "Mean of tokens: sum of all sums over the number of all tokens.",
+     "Mean of answers: divide each sum by its own number of tokens, then .mean()."),
+)
