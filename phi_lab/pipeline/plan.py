@@ -21,6 +21,7 @@ from phi_lab.pipeline.gpu_costs import (
     RESERVED,
     Card,
     Shape,
+    flops,
     sampling_speed,
     training_memory,
     training_speed,
@@ -104,6 +105,30 @@ def require_memory(config: RunConfig, model_config: PreTrainedConfig, gpus: int,
                 f"there are {free / 1e9:.0f} of {bytes_each / 1e9:.0f} free for it: another --scale, or more GPUs; "
                 "`phi-lab plan` says which"
             )
+
+
+def cpu_warning(config: RunConfig, model_config: PreTrainedConfig, available: float, flops_a_second: float) -> str:
+    """One line on what a GPU scale takes without a GPU: at least so many hours, at the computer's own speed in matrix
+    products. available: bytes of free memory.
+
+    Raises UserError where the weights alone, in float32 and with their optimizer where all are trained, do not fit.
+    """
+    shape = Shape(model_config)
+    needed = max(4 * shape.weights + (12 * shape.weights if getattr(config, stage).hardware.adapter is None else 0)
+                 for stage in UNITS)
+    if needed > available:
+        raise UserError(
+            f"the scale {config.scale} needs an NVIDIA GPU for this model, and torch sees none: "
+            f"{shape.weights / 1e9:.1f} B weights take {needed / 1e9:.0f} GB here, and {available / 1e9:.0f} are free; "
+            f"phi-lab plan --scale {config.scale} says which GPU"
+        )
+    work = 0.0
+    for stage in UNITS:
+        trained, sampled = _tokens(config, stage)
+        work += trained * flops(shape, getattr(config, stage).hardware, _longest(config, stage))
+        work += sampled * 2 * shape.weights
+    return (f"no NVIDIA GPU: {shape.weights / 1e6:,.0f} M weights on this processor, at least "
+            f"{work / flops_a_second / 3600:,.0f} hours for all stages as they are set; --profile smoke tries them")
 
 
 def _rows_per_unit(config: RunConfig, stage: str) -> int:

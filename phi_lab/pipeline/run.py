@@ -17,6 +17,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import torch
 
 from phi_lab import __version__
@@ -31,7 +32,7 @@ from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.arms import run_paper_dpo
 from phi_lab.pipeline.measure import measure
-from phi_lab.pipeline.plan import require_memory
+from phi_lab.pipeline.plan import cpu_warning, require_memory
 from phi_lab.pipeline.run_data import import_dataset
 from phi_lab.pipeline.stage_runner import run_stage
 from phi_lab.report import expectation, report
@@ -41,7 +42,7 @@ DISK_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again 
 # bytes, a weight and Adam's two moments (the best, the last and the one being written), and the model that it saves, 4.
 # GRPO: the models of the three stages before it, two such checkpoints, and its own model.
 BYTES_PER_WEIGHT = 40
-MAX_CPU_WEIGHTS = 100e6  # of a model that a CPU can train at a GPU scale, to try it
+SMALL_FOR_CPU = 100e6  # weights of a model that a CPU trains at a GPU scale without a word
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")  # whose versions config.json names
 
 
@@ -61,7 +62,7 @@ def run_chain(
     config = presets.run_config(scale_name, profile)
     launcher = launch.default_launcher(config) if launcher is None else launcher
     processes = launch.count(launcher)
-    config = resolve_and_check(config, model, data or run.data.imported.exists(), processes)
+    config = resolve_and_check(config, model, data or run.data.imported.exists(), processes, log)
     _check_stages(stages, config, processes)
     with locked(run.path):
         open_run(run, config, seed)
@@ -94,12 +95,15 @@ def _check_stages(stages: Sequence[str], config: RunConfig, processes: int | Non
         launch.require_one_gpu()
 
 
-def resolve_and_check(config: RunConfig, model: str | None, has_data: bool, processes: int | None) -> RunConfig:
+def resolve_and_check(
+    config: RunConfig, model: str | None, has_data: bool, processes: int | None, log: Callable[[str], None] = print
+) -> RunConfig:
     """The configuration of a run with the model that a GPU scale starts from, before anything is loaded. processes:
     how many train together; None: not known.
 
-    Raises UserError for more processes than GPUs, a model at the scale cpu, a missing one or one without a chat
-    template, a GPU scale without a distilled set, a large model without a GPU, and GPUs with too little memory.
+    A large model without a GPU is told with the hours that it takes. Raises UserError for more processes than GPUs, a
+    model at the scale cpu, a missing one or one without a chat template, a GPU scale without a distilled set, and too
+    little memory.
     """
     launch.require_gpus(processes or 1)
     if config.scale == "cpu":
@@ -118,13 +122,18 @@ def resolve_and_check(config: RunConfig, model: str | None, has_data: bool, proc
         if processes:
             require_memory(config, model_config, processes, torch.cuda.get_device_properties(0).total_memory)
         return config
-    count = shapes.count_parameters(base)
-    if count > MAX_CPU_WEIGHTS:
-        raise UserError(
-            f"the scale {config.scale} needs an NVIDIA GPU for a model of {count / 1e9:.1f} B weights, and torch sees "
-            f"none; phi-lab plan --scale {config.scale} says which"
-        )
+    if shapes.count_parameters(base) > SMALL_FOR_CPU:
+        log(cpu_warning(config, model_config, psutil.virtual_memory().available, matrix_speed()))
     return presets.without_gpu(config, "cpu" if model_config.model_type == "phi3" else "hf")
+
+
+def matrix_speed(seconds: float = 0.5) -> float:
+    """FLOPs a second of float32 matrix products on this processor, measured."""
+    matrix, done, began = torch.ones(1024, 1024), 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        matrix @ matrix
+        done += 2 * 1024**3
+    return done / (time.perf_counter() - began)
 
 
 def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:

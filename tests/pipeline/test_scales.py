@@ -1,9 +1,12 @@
 """The GPU scales on a CPU: the tiny model in a folder like a download, natural text, every stage of each scale."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, fields, replace
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -16,7 +19,7 @@ from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.distill import training_sets
 from phi_lab.model import checkpoints, shapes
-from phi_lab.pipeline import run, run_data
+from phi_lab.pipeline import plan, run, run_data
 from phi_lab.problems import benchmarks
 
 NUMBERS = [(a, b) for a in range(3, 15) for b in range(2, 6)]
@@ -217,9 +220,26 @@ def test_bad_input_is_one_line_before_anything_is_loaded(place, tmp_path, capsys
     settings.pop("chat_template", None)
     (mute / "tokenizer_config.json").write_text(json.dumps(settings))
     assert "no chat template" in refused(capsys, [*asked, "--model", mute])
-    monkeypatch.setattr(run, "MAX_CPU_WEIGHTS", 1000)
-    assert "needs an NVIDIA GPU" in refused(capsys, [*asked, "--model", place / "base"])
+    monkeypatch.setattr(run, "SMALL_FOR_CPU", 1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e6))
+    assert "needs an NVIDIA GPU for this model" in refused(capsys, [*asked, "--model", place / "base"])
     assert not out.exists()
+
+
+def test_a_large_model_on_a_processor_is_told_with_its_hours(place, monkeypatch):
+    """Twice the speed, half the hours; a model of the same shape as Phi-4-mini does not fit beside its optimizer."""
+    monkeypatch.setattr(run, "SMALL_FOR_CPU", 1000)
+    said: list[str] = []
+    config = run.resolve_and_check(presets.LORA, str(place / "base"), True, 1, said.append)
+    assert len(said) == 1 and "no NVIDIA GPU: 1 M weights" in said[0] and "hours" in said[0]
+    assert config.mid.hardware.attention == "sdpa"  # it goes on, with a processor's settings
+    small = shapes.phi_config("phi-nano")
+    hours = [float(re.search(r"at least ([\d,]+) hours", plan.cpu_warning(presets.LORA, small, 1e12, speed))[1]
+                   .replace(",", "")) for speed in (1e6, 2e6)]
+    assert hours[0] == pytest.approx(2 * hours[1], rel=0.001)
+    with pytest.raises(UserError, match=r"3\.8 B weights take 61 GB here, and 32 are free"):
+        plan.cpu_warning(presets.FULL, shapes.phi_config("phi-4-mini"), 32e9, 1e11)
+    assert run.matrix_speed(0.05) > 1e8
 
 
 def test_another_models_chat_template_is_its_own(tokenizer):
