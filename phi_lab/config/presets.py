@@ -25,7 +25,7 @@ TEACHER = LanguageModelingConfig(
 LAB = RunConfig(
     scale="cpu", profile="lab", model="phi-nano",
     distillation=DistillationConfig(
-        questions=1000, validation_questions=100, temperature=0.8, max_new_tokens=384
+        questions=1200, validation_questions=100, temperature=0.8, max_new_tokens=384
     ),
     mid=LanguageModelingConfig(
         learning_rate=4e-3, batch_size=8, row_length=384, steps=2000, epochs=5, lr_schedule="warmup_stable_decay",

@@ -24,7 +24,7 @@ FRACTION_LEVELS = (2, 3, 4)
 FRACTION_SHARE = 0.2  # of the problems of these levels
 DISTILLED_LEVELS = (1, 2, 3, 4, 5)
 HARD_LEVELS = (3, 4, 5, 6)
-LEVEL_WEIGHTS = {1: 15, 2: 15, 3: 20, 4: 25, 5: 25, 6: 25, 7: 25}  # how often `sample_problems` takes a level
+LEVEL_WEIGHTS = {1: 20, 2: 20, 3: 25, 4: 20, 5: 15, 6: 20, 7: 20}  # how often `sample_problems` takes a level
 
 
 def sample(rng: random.Random, level: int, family: str = "") -> Problem:
