@@ -1,4 +1,4 @@
-"""Probes of a policy-gradient loop: four rewards whose effect is known beforehand, each in seconds.
+"""Probes of a policy-gradient loop: five rewards whose effect is known beforehand, each in seconds.
 
 A flat reward has many causes. Before one blames the model, one gives the loop a task that it cannot fail unless the
 loop is wrong. Each probe is a lesson for a notebook, and a test of `minimal_grpo` (tests/lab/test_probes.py).
@@ -7,6 +7,7 @@ loop is wrong. Each probe is a lesson for a notebook, and a test of `minimal_grp
     probes.one_token(model, tokenizer)          # a reward for one token: learned
     probes.length(model, tokenizer)             # a reward for length: length moves
     probes.carry(model, tokenizer)              # a reward that comes a token later: learned only by credit over time
+    probes.coin(model, tokenizer)               # a reward that is a coin's: no gain, but for lucky seeds
 
 model: the course's `base`; it is copied, not changed. Each probe trains it for a moment to answer one question with
 random digits (`digits_policy`): whatever it writes later, the reward made it so.
@@ -127,6 +128,23 @@ def carry(
         _train(policy, tokenizer, lambda text: 1.0 if text == SUM.answer else -1.0, steps, seed, mean=mean,
                max_new_tokens=2)
         shares[name] = _share_right(policy, tokenizer, seed)
+    return shares
+
+
+def coin(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seeds: Sequence[int] = range(8), steps: int = 8
+) -> list[tuple[float, float]]:
+    """The share of answers 15 to 7+8 before and after training on a reward that is a coin's, a pair a seed.
+
+    Nothing can be learned, so the mean change is zero. But a policy that is pushed about by noise drifts, and on some
+    seeds it drifts to the right answer: one run that rises shows nothing, least of all the one that was picked.
+    """
+    start = digits_policy(model, tokenizer, [first + second for first in "1256" for second in "1256"])
+    shares = []
+    for seed in seeds:
+        policy, toss = copy.deepcopy(start), random.Random(seed)
+        _train(policy, tokenizer, lambda text, toss=toss: toss.choice((-1.0, 1.0)), steps, seed, max_new_tokens=2)
+        shares.append((_share_right(start, tokenizer, seed), _share_right(policy, tokenizer, seed)))
     return shares
 
 

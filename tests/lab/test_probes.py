@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from phi_lab.core import stats
 from phi_lab.lab import probes
 from phi_lab.model import checkpoints
 
@@ -43,3 +44,14 @@ def test_the_carry_is_learned_only_with_credit_over_time(base, tokenizer):
 def test_last_token_by_hand():
     mask = torch.tensor([[0.0, 1, 1, 0], [0.0, 0, 1, 1], [1.0, 0, 0, 0], [0.0, 0, 0, 0]])
     assert probes.last_token(mask).tolist() == [[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.slow
+def test_a_coin_moves_the_policy_and_teaches_it_nothing(base, tokenizer):
+    """Some seeds end far from where they began, in either direction; their mean does not."""
+    pairs = probes.coin(base, tokenizer, seeds=range(10))
+    before, after = zip(*pairs, strict=True)
+    assert all(0.02 < share < 0.15 for share in before)  # one of sixteen
+    assert max(after) - min(after) > 0.15  # drift, and the lucky seed
+    change = stats.paired_t(after, before)
+    assert change.low < 0 < change.high
