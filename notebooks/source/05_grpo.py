@@ -23,7 +23,7 @@ from phi_lab.core import stats
 from phi_lab.core.files import read_rows
 from phi_lab.core.formatting import percent
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import Lab, checks, fast_path, pictures, probes, tables, widgets
+from phi_lab.lab import Lab, checks, failures, fast_path, pictures, probes, tables, widgets
 from phi_lab.lab import reward_hacking as pages
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import reward_hacking
@@ -231,6 +231,8 @@ norms = probes.constant_reward(base, tokenizer)
 one = probes.one_token(base, tokenizer, **few)
 long = probes.length(base, tokenizer, **few)
 carry = probes.carry(base, tokenizer, **few)
+coin = probes.coin(base, tokenizer, **({} if in_lab else {"seeds": range(2), "steps": 2}))
+changes = [after - before for before, after in coin]
 lines = [
     ("the same for all", "no gradient", f"norm {norms['with baseline']:.2f}; without baseline "
      f"{norms['without baseline']:.2f}"),
@@ -239,13 +241,43 @@ lines = [
     ("for 15 = 7+8, both digits", "learned", f"{percent(carry['before'])} right, then "
      f"{percent(carry['credit for all tokens'])}"),
     ("the same, credit for the last digit only", "the carry is not", percent(carry["credit for the last token"])),
+    (f"a coin, {len(coin)} seeds", "no gain in the mean", f"{100 * sum(changes) / len(changes):+.0f} points; "
+     f"from {100 * min(changes):+.0f} to {100 * max(changes):+.0f}"),
 ]
 HTML(tables.table("In `smoke` probes train for two steps only.", ("reward", "must be", "seen"), lines))
 
 # %% [markdown]
-# A fifth probe takes longer, and is one of the published rivals: a reward that is a *coin's* (`grpo-coin`). It says
-# nothing, so a gain under it is none of the verifier's. A lucky seed can look like one; the chains below show what
-# remains over many.
+# The coin says nothing, and yet single seeds move far: noise pushes the policy about, and some are pushed to the right
+# answer. Whoever shows the best of eight runs shows a gain. `grpo-coin` is the same test of the whole stage, one of the
+# published rivals.
+#
+# ## Failures, on purpose
+#
+# A failure that one has caused oneself is recognised when nobody knows its cause. Each takes seconds, from shipped
+# checkpoints. **Predict first**, for each line: what happens to the reward, to the length, to the answers?
+
+# %%
+sft, examples = checkpoints.load(SHIPPED / "sft"), problems[:54]
+short = {} if in_lab else {"steps": 3}
+gallery = {
+    "a rate 100 times too high": failures.collapse(sft, tokenizer, examples, **short),
+    "reward for length": failures.paid_by_length(sft, tokenizer, examples, **short),
+    "24 tokens an answer": failures.cut_short(sft, tokenizer, examples, **short),
+    "questions that are too hard": failures.too_hard(base, tokenizer, examples, **short),
+}
+lines = [
+    (name, f"{failure.rows[0]['reward']:+.2f}, {failure.rows[-1]['reward']:+.2f}",
+     f"{failure.rows[0]['mean_length']:.0f}, {failure.rows[-1]['mean_length']:.0f}", failure.answers[0]["completion"][:80],
+     ", ".join(dict.fromkeys(finding.rule for finding in failure.findings)) or "nothing")
+    for name, failure in gallery.items()
+]
+head = ("cause", "reward, first and last step", "tokens an answer", "an answer afterwards", "the doctor finds")
+HTML(tables.table("", head, lines))
+
+# %% [markdown]
+# The first line is the paper's own failure: gibberish of extreme length [S]. In the second the reward rises as in a
+# healthy run; only an accuracy that is logged beside it shows what was learned. The third and the fourth look alike in
+# their reward, and need different remedies: read the answers.
 #
 # ## Training: the same, longer
 #
