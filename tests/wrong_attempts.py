@@ -160,12 +160,17 @@ LOOPS = {
             ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages),
         lambda ratio, advantages, epsilon: (ratio * advantages).clamp(1 - epsilon, 1 + epsilon),
         lambda ratio, advantages, epsilon: ratio * advantages,
+        lambda ratio, advantages, epsilon: torch.tensor(
+            [min(r * a, min(max(r, 1 - epsilon), 1 + epsilon) * a) for r, a in zip(ratio.tolist(), advantages.tolist(),
+                                                                                    strict=True)]),
     ),
     "two_means": (
         lambda losses, mask: (losses.mean(), losses.mean(1).mean()),
         lambda losses, mask: ((losses * mask).sum() / mask.sum(), (losses * mask).mean(1).mean()),
         lambda losses, mask: (((losses * mask).sum(1) / mask.sum(1)).mean(), (losses * mask).sum() / mask.sum()),
         lambda losses, mask: (losses * mask).sum() / mask.sum(),
+        lambda losses, mask: (((losses * mask).sum() / mask.sum()).item(),
+                              ((losses * mask).sum(1) / mask.sum(1)).mean().item()),
     ),
 }
 

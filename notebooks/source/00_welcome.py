@@ -121,10 +121,14 @@ print("it writes:", answers[0]["completion"][:60])
 lab.replications()
 
 # %% [markdown]
-# ## An exercise, to see how exercises work here
+# ## Exercise: the share of right answers
 #
-# Fill in the stub and run both cells. If you leave it as it is, the notebook says so and goes on with a reference
+# One exercise, to see how exercises work here: a card with three hints and the solution, folded; a stub; a check. Fill
+# in the stub and run it and the check. If you leave it as it is, the notebook says so and goes on with the reference
 # solution. If your solution is right, the notebook uses yours.
+
+# %%
+checks.SHARE_RIGHT.card()
 
 
 # %% tags=["exercise"]

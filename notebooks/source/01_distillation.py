@@ -9,8 +9,8 @@
 #
 # **Before**: notebook 00. For "One token at a time": what a model's logits are.
 #
-# **Afterwards** you can write a decoding loop with a cache, a reward that cannot be run as code, and a funnel of
-# filters, and say what each filter removes that it was not meant to.
+# **Afterwards** you can write a decoding loop with a cache, a reward that cannot be run as code, a filter and an
+# interval, and say what each filter removes that it was not meant to.
 
 # %%
 import random
@@ -20,7 +20,7 @@ from statistics import median
 
 import torch
 from IPython.display import HTML
-from transformers import DynamicCache
+from transformers import AttentionInterface, DynamicCache
 
 from phi_lab import verify
 from phi_lab.core import stats
@@ -115,6 +115,58 @@ print("the same tokens:", written["with the cache"] == written["without it"])
 print(f"time without the cache: {seconds['without it'] / seconds['with the cache']:.1f} times that with it")
 
 # %% [markdown]
+# ## Exercise: one step with a cache
+#
+# What is in the cache, and who reads it? Each layer has several *heads* of attention. In each of them a token has a
+# query, a key and a value, three vectors that the model computes; attention is what happens between those of different
+# tokens.
+
+# %%
+checks.CACHE_STEP.card()
+
+
+# %% tags=["exercise"]
+def cache_step(query, key, value, keys, values):
+    """query, key, value: of the new token, each (width,). keys, values: of all before it, (tokens, width).
+    Returns (what the new token reads, the longer keys, the longer values)."""
+    return NotImplemented  # your lines
+
+
+# %%
+one_step = checks.CACHE_STEP.use(cache_step)
+
+# %% [markdown]
+# Now the model answers with it, without any attention and any cache but yours. `by_hand` takes the place of attention
+# in every layer; where several heads share keys and values each keeps them for itself, so that it stays readable.
+
+
+# %%
+def by_hand(layer, query, key, value, mask, **settings):
+    """Attention of one layer for one new token; query, key, value: (1, heads, 1, width)."""
+    heads, read = query.shape[1], []
+    for head in range(heads):
+        group = head * key.shape[1] // heads  # of heads that share keys and values
+        keys, values = so_far.get((layer.layer_idx, head), (key[0, group, :0], value[0, group, :0]))
+        one, keys, values = one_step(query[0, head, 0], key[0, group, 0], value[0, group, 0], keys, values)
+        so_far[layer.layer_idx, head] = keys, values
+        read.append(one)
+    return torch.stack(read)[None, None], None
+
+
+so_far, text, wanted = {}, list(prompt), written["with the cache"][:40]
+AttentionInterface.register("by hand", by_hand)
+model.set_attn_implementation("by hand")
+with torch.inference_mode():
+    for place in range(len(prompt) + len(wanted) - 1):
+        token, position = torch.tensor([[text[place]]]), torch.tensor([[place]])
+        logits = model(input_ids=token, position_ids=position, use_cache=False).logits[0, -1]
+        if place == len(text) - 1:  # the question is read: write
+            text.append(int(logits.argmax()))
+print(tokenizer.decode(text[len(prompt) :]))
+print("the same tokens:", text[len(prompt) :] == wanted)
+print(f"in the cache: {len(so_far)} heads, keys of {len(so_far[0, 0][0])} tokens in each")
+
+# %% [markdown]
 # The course's sampler does the same for many answers at once, each row of a batch with its own cache: that is the fast
 # path, and what `lab.rollouts()` used.
 #
@@ -162,29 +214,80 @@ result = shards.query(lab.data().rollouts, sql)
 HTML(tables.table("", result[0], [row.values() for row in result]))
 
 # %% [markdown]
-# ## Where the teacher fails
+# ## Exercise: a filter by pass rate
 #
-# The table shows the teacher's accuracy by the number of operations in a question, with 95 % intervals. Eight answers
-# to one question are alike, so they do not count as eight independent ones: the interval uses an effective sample size.
+# A question's *pass rate* is the share of its answers that are right: it says how hard the question is for the teacher.
+# What is always right teaches little, and of what is always wrong there is nothing to imitate.
 
 # %%
+checks.KEEP_QUESTIONS.card()
+
+
+# %% tags=["exercise"]
+def keep_questions(rollouts, low, high):
+    """Rollouts, each a pair (question, verdict) -> the set of questions whose share of "right" is from low to high."""
+    return NotImplemented  # your lines
+
+
+# %%
+keep = checks.KEEP_QUESTIONS.use(keep_questions)
+verdicts = [(row["id"], row["verdict"]) for row in rollouts]
+operations = {row["id"]: row["level"] for row in rollouts}
+lines = []
+for name, low, high in (("all", 0, 1), ("never right", 0, 0), ("at most half right", 0, 1 / 2), ("always right", 1, 1)):
+    kept = keep(verdicts, low, high)
+    mean = f"{sum(operations[question] for question in kept) / len(kept):.2f}" if kept else "–"
+    lines.append((name, f"{len(kept):,}", mean))
+HTML(tables.table("", ("questions", "how many", "operations, mean"), lines))
+
+# %% [markdown]
+# ## Exercise: an interval for a share
+#
+# A share of few answers is a rough guess. Its interval says how rough: of all true shares, those for which what was
+# seen is no surprise.
+
+# %%
+checks.WILSON.card()
+
+
+# %% tags=["exercise"]
+def wilson(right, n):
+    """How many of n answers are right -> (low, high), both from 0 to 1: the share's 95 % interval."""
+    return NotImplemented  # your lines
+
+
+# %%
+interval = checks.WILSON.use(wilson)
+for correct, count in ((0, 20), (10, 20), (100, 200)):
+    print(f"{correct} of {count} right:", percent_interval(correct / count, *interval(correct, count)))
+
+# %% [markdown]
+# ## Where the teacher fails
+#
+# The table shows the teacher's accuracy by the number of operations in a question, with your 95 % intervals. Eight
+# answers to one question are alike, so they do not count as eight independent ones: the interval is that of an
+# *effective* number of answers, which is smaller.
+
+# %%
+mixed_questions = keep(verdicts, 1 / 8, 7 / 8)
 by_level = defaultdict(lambda: defaultdict(list))
 for row in rollouts:
     by_level[row["level"]][row["id"]].append(row["verdict"] == "right")
 lines = []
 for level, questions in sorted(by_level.items()):
-    groups = [hits for hits in questions.values() if len(hits) == 8]
+    groups = {question: hits for question, hits in questions.items() if len(hits) == 8}
     if not groups:  # a public set of traces may hold another number of answers to each question
         continue
-    low, high = stats.clustered_wilson([sum(hits) for hits in groups], 8)
-    share = sum(map(sum, groups)) / (8 * len(groups))
-    mixed = sum(0 < sum(hits) < 8 for hits in groups) / len(groups)
+    share = sum(map(sum, groups.values())) / (8 * len(groups))
+    effective = stats.effective_samples([sum(hits) for hits in groups.values()], 8)
+    low, high = interval(share * effective, effective)
+    mixed = len(mixed_questions & groups.keys()) / len(groups)
     lines.append((level, len(groups), percent_interval(share, low, high), percent(mixed)))
 HTML(tables.table("", ("operations", "questions", "right, with interval", "right and wrong answers"), lines))
 
 # %% [markdown]
-# The last column is the share of questions with a right *and* a wrong answer: a pair of the teacher's answers, as the
-# paper's Rollout DPO uses them (notebook 04), needs such a question.
+# The last column is your filter's: questions with a right *and* a wrong answer, one to seven of eight right. A pair of
+# the teacher's answers, as the paper's Rollout DPO uses them (notebook 04), needs such a question.
 #
 # ## A script instead of a model?
 #
@@ -233,14 +336,16 @@ print(f"longest over shortest right answer: median {median(ratios):.2f}, over {l
 # %% [markdown]
 # ## Exercise: the reward
 #
-# In notebook 05 a program decides which answers are rewarded. Write it: +1 for a right final answer, −1 for everything
-# else [S]. `verify.verify(completion, gold).verdict` extracts and compares the answer.
+# In notebook 05 a program decides which answers are rewarded: +1 for a right final answer, −1 for everything else [S].
+
+# %%
+checks.REWARD.card()
 
 
 # %% tags=["exercise"]
 def reward(completions, answers):
     """Two lists of equal length, completions and gold answers -> a list of +1.0 and -1.0."""
-    return NotImplemented  # your lines
+    return NotImplemented  # your line
 
 
 # %%
@@ -259,7 +364,7 @@ shuffled_gold = [row["answer"] for row in sample[1:] + sample[:1]]
 accepted = sum(
     verify.verify(row["completion"], gold).verdict == "right" for row, gold in zip(sample, shuffled_gold, strict=True)
 )
-share = percent_interval(accepted / len(sample), *stats.wilson(accepted, len(sample)))
+share = percent_interval(accepted / len(sample), *interval(accepted, len(sample)))
 print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {share}")
 
 # %% [markdown]

@@ -51,8 +51,10 @@ figures.packing([[lengths[index] for index in row] for row in pack_best_fit(leng
 # %% [markdown]
 # ## Exercise: pack
 #
-# Write a packer that needs as few rows as *best fit decreasing*: take the longest answer first and put it into the
-# fullest row that still has room. The model below is then trained with your packer.
+# Need as few rows as the second picture. The models below are then trained with your packer.
+
+# %%
+checks.PACK.card()
 
 
 # %% tags=["exercise"]
@@ -67,22 +69,30 @@ rows = packer(lab.lengths(right), room)
 print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(right) / len(rows):.1f} answers per row")
 
 # %% [markdown]
-# ## The mask
+# ## Exercise: the mask
 #
 # Attention lets a token look at others; the mask says at which. A language model's is *causal*: at none that comes
 # later. In a packed row that is not enough, because a document would see its neighbours, which are not there when the
-# model is used. Here is packing's mask in three lines, and below it for a row of two documents, of three tokens and of
-# two: a line for each token, a `1` for each token that it sees.
+# model is used. The mask that you write here is the one of the loop below.
+
+# %%
+checks.DOCUMENT_MASK.card()
+
+
+# %% tags=["exercise"]
+def document_mask(position_ids):
+    """Positions, (rows, tokens) -> True where token i may look at token j, (rows, tokens, tokens)."""
+    return NotImplemented  # your lines
 
 
 # %%
-def may_see(position_ids):
-    """Position ids, (rows, tokens) -> which token (second axis) sees which (third axis)."""
-    number = (position_ids == 0).cumsum(1)  # of the document: one more wherever positions restart
-    same_document = number[:, :, None] == number[:, None, :]
-    return same_document & torch.ones(same_document.shape[-2:], dtype=torch.bool).tril()
+may_see = checks.DOCUMENT_MASK.use(document_mask)
 
+# %% [markdown]
+# The mask of a row of two documents, of three tokens and of two: a line for each token, a `1` for each token that it
+# sees.
 
+# %%
 print(may_see(torch.tensor([[0, 1, 2, 0, 1]]))[0].int().numpy())
 
 # %% [markdown]
@@ -101,7 +111,7 @@ def train_here(model, table, steps, mask=may_see, batch_size=8, rate=1e-3):
     for step in range(steps):
         batch = together([table[(step * batch_size + i) % len(table)] for i in range(batch_size)])
         ids, positions, has_loss = batch["input_ids"], batch["position_ids"], batch["labels"] != IGNORE
-        logits = minimal_lm.masked_logits(model, ids, positions, mask(positions))
+        logits = minimal_lm.masked_logits(model, ids, positions, mask(positions).bool())
         logprobs = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]  # logits at t: about token t + 1
         loss = -(logprobs * has_loss[:, 1:]).sum() / has_loss[:, 1:].sum()
         optimizer.zero_grad()
@@ -132,7 +142,7 @@ print("it now writes:", answer_ten_problems(small, tokenizer)[0]["completion"][:
 batch = together([table[index] for index in range(2)])
 ids, positions, labels = batch["input_ids"], batch["position_ids"], batch["labels"]
 with torch.no_grad():
-    apart = minimal_lm.masked_logits(small, ids, positions, may_see(positions))
+    apart = minimal_lm.masked_logits(small, ids, positions, may_see(positions).bool())
     causal = torch.ones(len(ids), ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
     leaking = minimal_lm.masked_logits(small, ids, positions, causal)
 change = (apart - leaking).abs().amax(-1)[0]

@@ -9,13 +9,14 @@
 #
 # **Before**: notebook 02, whose loop is used again.
 #
-# **Afterwards** you can mask a loss so that a model learns to answer and to stop, choose a training set and say by
+# **Afterwards** you can write labels so that a model learns to answer and to stop, choose a training set and say by
 # what, and build the control that shows whether the choice did it.
 
 # %%
 from collections import Counter
 
 import torch
+import torch.nn.functional as F
 from IPython.display import HTML
 
 from phi_lab.core.formatting import percent_interval
@@ -26,7 +27,7 @@ from phi_lab.model import chat, checkpoints
 from phi_lab.problems import worked_solutions
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
-from phi_lab.stages import minimal_lm, sft
+from phi_lab.stages import sft
 from phi_lab.stages.packing import IGNORE, collate, document, rows_dataset
 from phi_lab.stages.preference_pairs import log_probabilities
 
@@ -65,8 +66,10 @@ HTML(tables.table(caption, head, [row_of("mid-training", right), row_of("fine-tu
 # %% [markdown]
 # ## Exercise: do not pack
 #
-# This is the simplest packer. In the paper stage 1 packs and stage 2 does not, so that the model learns where an answer
-# stops [S2].
+# In the paper stage 1 packs and stage 2 does not, so that the model learns where an answer stops [S2].
+
+# %%
+checks.UNPACKED.card()
 
 
 # %% tags=["exercise"]
@@ -84,53 +87,69 @@ figures.packing(
 )
 
 # %% [markdown]
-# ## The mask of the loss
+# ## Exercise: the labels
 #
-# The model reads question and answer; it shall learn to *write* only the answer. So the loss has a mask: 0 on the
-# question, 1 on the answer and on the stop token. Without the 1 on the stop token nothing would ever tell the model to
-# end. Below, a space stands before each token, and what has a loss is in brackets.
+# The model reads question and answer; it shall learn to *write* only the answer. So each token has a label that says
+# whether it has a loss. −100 is the label that PyTorch's cross-entropy leaves out. Without a loss on the stop token
+# nothing would ever tell the model to end.
+
+# %%
+checks.LABELS.card()
+
+
+# %% tags=["exercise"]
+def labels(prompt, completion, width):
+    """Token ids of a question and of an answer with its stop token -> `width` labels, -100 where there is no loss."""
+    return NotImplemented  # your line
 
 
 # %%
-def has_loss(question_tokens, answer_tokens):
-    """SFT's mask of one document; the stop token is the last of the answer's."""
-    return [0] * question_tokens + [1] * answer_tokens
+labels_of = checks.LABELS.use(labels)
 
+# %% [markdown]
+# Below, a space stands before each token, and what has a loss is in brackets. The last two tokens are padding.
 
+# %%
 tokenizer = checkpoints.load_tokenizer()
 shortest = min(subset, key=lambda row: row["tokens"])
 question = chat.prompt_ids(tokenizer, shortest["prompt"])
 answer = chat.completion_ids(tokenizer, shortest["completion"]) + [tokenizer.eos_token_id]
-for token, one in zip(question + answer, has_loss(len(question), len(answer)), strict=True):
-    print(f" [{tokenizer.decode([token])}]" if one else f" {tokenizer.decode([token])}", end="")
+row = question + answer + [tokenizer.pad_token_id] * 2
+for token, label in zip(row, labels_of(question, answer, len(row)), strict=True):
+    print(f" {tokenizer.decode([token])}" if label == IGNORE else f" [{tokenizer.decode([token])}]", end="")
 
 # %% [markdown]
 # ## The loop, unpacked
 #
-# Notebook 02's loop, with one document a row. Rows of unequal length are padded, and padding has no loss. It trains a
-# copy of the shipped mid-trained model, for less than a minute. Try `mask_of` with a 1 everywhere, or with a 0 on the
-# stop token, and watch what the model writes.
+# Notebook 02's loop, with one document a row and your labels. Rows of unequal length are padded, and padding has no
+# loss. It trains a copy of the shipped mid-trained model, for less than a minute. Try other labels as `targets_of`, such
+# as −100 on the stop token or no −100 at all, and watch what the model writes.
 
 
 # %%
-def rows_of(rows, mask_of):
-    """Token ids and masks, (rows, tokens) each, padded on the right with 0."""
-    ids, masks = [], []
-    for row in rows:
-        question = chat.prompt_ids(tokenizer, row["prompt"])
-        answer = chat.completion_ids(tokenizer, row["completion"]) + [tokenizer.eos_token_id]
-        ids.append(torch.tensor(question + answer))
-        masks.append(torch.tensor(mask_of(len(question), len(answer))))
-    return [torch.nn.utils.rnn.pad_sequence(each, batch_first=True) for each in (ids, masks)]
+def rows_of(rows, targets_of):
+    """Token ids and labels, (rows, tokens) each, padded on the right."""
+    pairs = [
+        (chat.prompt_ids(tokenizer, row["prompt"]),
+         chat.completion_ids(tokenizer, row["completion"]) + [tokenizer.eos_token_id])
+        for row in rows
+    ]
+    width = max(len(question) + len(answer) for question, answer in pairs)
+    ids = [question + answer + [0] * (width - len(question) - len(answer)) for question, answer in pairs]
+    return torch.tensor(ids), torch.tensor([list(targets_of(*pair, width)) for pair in pairs])
 
 
-def train_here(model, rows, steps, mask_of=has_loss, batch_size=16, rate=2e-4):
+def mean_loss(logits, targets):
+    """The mean of -log π over the tokens with a label, in nats. The logits at t are about token t + 1."""
+    return F.cross_entropy(logits[:, :-1].transpose(1, 2), targets[:, 1:], ignore_index=IGNORE)
+
+
+def train_here(model, rows, steps, targets_of=labels_of, batch_size=16, rate=2e-4):
     """Train `model` in place; returns the loss of each step, in nats a token."""
     optimizer, losses = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
     for step in range(steps):
-        ids, mask = rows_of([rows[(step * batch_size + i) % len(rows)] for i in range(batch_size)], mask_of)
-        logits = model(input_ids=ids).logits  # attention is causal: no token sees the padding after it
-        loss = minimal_lm.next_token_loss(logits, ids, mask)  # the mean over tokens with a 1
+        ids, targets = rows_of([rows[(step * batch_size + i) % len(rows)] for i in range(batch_size)], targets_of)
+        loss = mean_loss(model(input_ids=ids).logits, targets)  # causal: no token sees the padding after it
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -150,25 +169,30 @@ print(f"loss of the first steps {sum(losses[:3]) / 3:.3f}, of the last {sum(loss
 # on either part:
 
 # %%
-ids, mask = rows_of(few[:32], has_loss)
-_, everything = rows_of(few[:32], lambda question, answer: [1] * (question + answer))
+def only_questions(question, answer, width):
+    """The opposite of SFT's labels: a loss on the question only."""
+    return question + [IGNORE] * (width - len(question))
+
+
+ids, targets = rows_of(few[:32], labels_of)
 with torch.no_grad():
     logits = small(input_ids=ids).logits
-    for name, part in (("answers", mask), ("questions", everything - mask)):
-        print(f"{name}: {minimal_lm.next_token_loss(logits, ids, part):.2f} nats a token, {int(part.sum()):,} tokens")
+for name, part in (("answers", targets), ("questions", rows_of(few[:32], only_questions)[1])):
+    print(f"{name}: {mean_loss(logits, part):.2f} nats a token, {int((part[:, 1:] != IGNORE).sum()):,} tokens")
 
 # %% [markdown]
-# **Is the fast path the same?** The stage builds labels from the document (−100 where there is no loss) and takes the
-# model's own loss. On the same 32 answers:
+# **Is the fast path the same?** The stage makes labels when it makes documents, and takes the model's own loss. On the
+# same 32 answers:
 
 # %%
 documents = [document(tokenizer, row["prompt"], row["completion"]) for row in few[:32]]
 table = rows_dataset(documents, [[index] for index in range(len(documents))], tokenizer.pad_token_id, None)
 batch = collate(tokenizer.pad_token_id)(list(table))
 with torch.no_grad():
-    here = minimal_lm.next_token_loss(logits, ids, mask).item()
+    here = mean_loss(logits, targets).item()
     fast = small(**batch, use_cache=False).loss.item()
-print(f"tokens with a loss: {int(mask.sum()):,} on this page, {int((batch['labels'] != IGNORE).sum()):,} in the stage")
+for name, one in (("on this page", targets), ("in the stage", batch["labels"])):
+    print(f"tokens with a loss {name}: {int((one != IGNORE).sum()):,}")
 print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, difference {abs(here - fast):.1e}")
 
 # %% [markdown]
@@ -259,7 +283,7 @@ lab.gains("sft")
 # ## What to remember
 #
 # - Stage 1 is about the number of answers, stage 2 about which answers and how they are written.
-# - The mask decides what is learned: the answer and where it ends, not the question.
+# - The labels decide what is learned: the answer and where it ends, not the question.
 # - The control has the same start, rate and compute, and another choice. A gain without its control shows little.
 # - Compare greedy answers, too: what is only sharper at T = 0.6 is not better at T = 0.
 # - A loss is not an accuracy: the validation set holds all of the teacher's styles, and fine-tuning makes some of them

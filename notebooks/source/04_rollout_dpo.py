@@ -18,7 +18,6 @@ import random
 from collections import defaultdict
 
 import torch
-import torch.nn.functional as F
 from IPython.display import HTML
 
 from phi_lab.core import stats
@@ -103,9 +102,11 @@ pictures.student_likelihood(logprobs, -lab.config.dpo.max_student_nll)
 # %% [markdown]
 # ## Exercise: which right answer?
 #
-# If the wrong answers are longer than the right ones, the pairs teach "be short" before they teach arithmetic. So pair
-# answers of nearly the same length; the histogram below shows the *difference* of the two lengths. How the paper chose
-# its pairs is unknown [U].
+# If the wrong answers are longer than the right ones, the pairs teach "be short" before they teach arithmetic. How the
+# paper chose its pairs is unknown [U].
+
+# %%
+checks.PAIR.card()
 
 
 # %% tags=["exercise"]
@@ -120,7 +121,7 @@ rng, gaps = random.Random(0), {"closest in length": [], "at random": []}
 for rights, wrongs in sides:
     gaps["closest in length"] += [abs(a["tokens"] - b["tokens"]) for a, b in pairing(rights, wrongs, 2, rng)]
     gaps["at random"] += [abs(rng.choice(rights)["tokens"] - rng.choice(wrongs)["tokens"]) for _ in range(2)]
-figures.lengths(
+figures.lengths(  # the difference of the two lengths
     [{"tokens": gap, "pairing": name} for name, values in gaps.items() for gap in values], by="pairing", things="pairs",
     label="difference in length between the two answers of a pair, tokens",
 )
@@ -141,10 +142,35 @@ def answer_logprobs(model, ids, mask):
     return (logprobs * mask[:, 1:]).sum(1)
 
 
+# %% [markdown]
+# ## Exercise: the loss of DPO
+#
+# The four numbers become one. It is the formula at the top of this page; the loop below then trains with yours.
+
+# %%
+checks.DPO_LOSS.card()
+
+
+# %% tags=["exercise"]
+def dpo_loss(policy, reference, beta):
+    """policy, reference: each a pair of tensors (chosen, rejected) of log-probabilities, shape (pairs,) -> the loss,
+    one number."""
+    return NotImplemented  # your lines
+
+
+# %%
+loss_of_pairs = checks.DPO_LOSS.use(dpo_loss)
+
+# %% [markdown]
+# ## The loop
+#
+# A batch holds all chosen answers, then all rejected ones, so that each model reads it once.
+
+
+# %%
 def preference_loss(policy, reference, beta=0.1):
     """Log-probabilities of all chosen, then of all rejected answers, (2 x pairs,) -> the mean loss of the pairs."""
-    chosen, rejected = (policy - reference).chunk(2)  # log π / π_ref: how much likelier than before training
-    return -F.logsigmoid(beta * (chosen - rejected)).mean()
+    return loss_of_pairs(policy.chunk(2), reference.chunk(2), beta)
 
 
 def train_here(model, pairs, steps, batch_size=16, rate=3e-5):

@@ -68,6 +68,12 @@ start = lab.start("grpo")  # in `smoke` the shipped model of Rollout DPO, not th
 (rollout,) = lab.sample_groups(start, prompts=1, temperature=1.0, size=1)[0]
 HTML(widgets.temperature_table(*lab.model(start), rollout["prompt"], rollout["completion"]))
 
+# %% [markdown]
+# ## Exercise: the schedule
+
+# %%
+checks.TEMPERATURE.card()
+
 
 # %% tags=["exercise"]
 def temperature(step, steps):
@@ -85,15 +91,43 @@ widgets.schedule()  # with a running kernel: other schedules
 # %% [markdown]
 # ## Groups that give a gradient
 #
-# Plain GRPO computes the advantage of an answer as (reward − mean) / standard deviation of its group. Where all are
-# right or all wrong that is zero over zero, and set to zero. Rebalancing keeps k = min(right, wrong, half of the group)
-# answers of each side, and drops prompts that are, for example, more than 50 % right already [S2].
+# An answer is good or bad only beside others: the group is the baseline.
+#
+# ## Exercise: the group is the baseline
+
+# %%
+checks.GROUP_ADVANTAGE.card()
+
+
+# %% tags=["exercise"]
+def group_advantage(rewards):
+    """Rewards, (prompts, group) -> advantages, same shape."""
+    return NotImplemented  # your lines
+
+
+# %%
+plain = checks.GROUP_ADVANTAGE.use(group_advantage)
+for group in ("--------", "+-------", "++++----", "+++++++-"):
+    values = plain(torch.tensor([[1.0 if sign == "+" else -1.0 for sign in group]]))[0]
+    print(group, " ".join(f"{value:+.2f}" for value in values))
+
+# %% [markdown]
+# A rare right answer counts much, a rare wrong one as well, and a group without a difference nothing. *Rebalancing*
+# keeps k = min(right, wrong, half of the group) answers of each side, and drops prompts that are, for example, more
+# than 50 % right already [S2]. The table compares both. (Plain GRPO divides there by n − 1 instead of n, as TRL does:
+# 0.94 for your 1.)
 
 # %%
 HTML(widgets.rebalancing_table(("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")))
 
 # %%
 widgets.rebalancing()  # with a running kernel: tick the right ones
+
+# %% [markdown]
+# ## Exercise: rebalancing
+
+# %%
+checks.ADVANTAGE.card()
 
 
 # %% tags=["exercise"]
@@ -123,21 +157,123 @@ pictures.groups(rewards.tolist(), advantages.tolist())
 
 # %%
 same = torch.tensor([[1.0] * 8, [-1.0] * 8])
-for name, function in (("plain GRPO", grpo.group_normalised), ("rebalanced", balanced)):
-    print(f"{name}, sum of |advantage| without a difference: {function(same, torch.Generator()).abs().sum():.1f}")
+for name, values in (("plain GRPO", plain(same)), ("rebalanced", balanced(same, torch.Generator()))):
+    print(f"{name}, sum of |advantage| without a difference: {values.abs().sum():.1f}")
+
+# %% [markdown]
+# ## Exercise: the policy gradient
+#
+# From advantages to a loss. π_old is the model that wrote the answers, π_new the one in training.
+
+# %%
+checks.POLICY_GRADIENT.card()
+
+
+# %% tags=["exercise"]
+def policy_gradient_loss(new, old, advantages):
+    """new, old: log-probabilities of the sampled tokens under the model now and the one that sampled; all (tokens,)
+    -> the loss, one number."""
+    return NotImplemented  # your line
+
+
+# %%
+gradient_loss = checks.POLICY_GRADIENT.use(policy_gradient_loss)
+
+# %% [markdown]
+# **Why does a ratio of 1 have a gradient?** On answers that were just sampled, `collect` gives their token ids with a
+# mask (1 where a token was sampled), the log-probabilities under the model that sampled them, and your advantages. Old
+# and new model are the same, so every ratio is 1, and the loss is minus the mean advantage, whatever the tokens are:
+
+# %%
+small, tokenizer = checkpoints.load(SHIPPED / "mid"), checkpoints.load_tokenizer()  # the tiny model, at every scale
+problems = arithmetic.sample_problems(256, seed=lab.seed + 71_000, levels=arithmetic.HARD_LEVELS)
+params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=config.max_new_tokens, seed=99)
+batch, rewards = minimal_grpo.collect(
+    small, tokenizer, problems[-8:], params, grpo.verified, lambda rewards, random: plain(rewards)
+)
+new, sampled = minimal_grpo.token_logprobs(small, batch.ids, 1.0), batch.mask == 1
+of_tokens = batch.advantages.expand_as(new)  # an answer's advantage is that of each of its tokens
+ratios = (new - batch.old).exp()[sampled]
+loss = gradient_loss(new[sampled], batch.old[sampled], of_tokens[sampled])
+loss.backward()
+norm = sum(weight.grad.square().sum() for weight in small.parameters()).sqrt()
+print(f"ratios from {ratios.min():.4f} to {ratios.max():.4f}; norm of the gradient {norm:.2f}")
+print(f"loss {loss.item():.4f}, minus the mean advantage {-of_tokens[sampled].mean():.4f}")
+
+# %% [markdown]
+# `old` is a constant and `new` is not: at ratio 1 the derivative of the ratio is the gradient of log π itself. A loss
+# is a number whose *gradient* is wanted; its value says little.
+#
+# ## Exercise: the clip
+#
+# From a second update on the same answers on, ratios are no longer 1, and nothing keeps them near it. PPO's clip stops
+# pushing where a ratio has moved far enough.
+
+# %%
+checks.CLIPPED.card()
+
+
+# %% tags=["exercise"]
+def clipped(ratio, advantages, epsilon):
+    """ratio, advantages: (tokens,) -> the objective of each token, (tokens,)."""
+    return NotImplemented  # your line
+
+
+# %%
+objective = checks.CLIPPED.use(clipped)
+ratios = torch.tensor([0.2, 0.5, 0.9, 1.0, 1.1, 1.5, 3.0])
+lines = [
+    (name, *(f"{value:+.1f}" for value in objective(ratios, sign * torch.ones_like(ratios), 0.2)))
+    for name, sign in (("a right token, advantage +1", 1), ("a wrong token, advantage −1", -1))
+]
+HTML(tables.table("The objective with ε = 0.2.", ("ratio", *(f"{ratio:.1f}" for ratio in ratios)), lines))
+
+# %% [markdown]
+# Where the objective does not change with the ratio there is no gradient. A right token is pushed up to 1.2 times its
+# probability, a wrong one down to 0.8 times; a token that moved the wrong way is always pulled back.
+#
+# ## Exercise: the mean
+#
+# A loss for each token has to become one number, and answers have unequal lengths. The first GRPO took the mean over
+# answers (arXiv 2402.03300), TRL's default and this course take the mean over tokens (arXiv 2503.14476).
+
+# %%
+checks.TWO_MEANS.card()
+
+
+# %% tags=["exercise"]
+def two_means(losses, mask):
+    """losses, mask (1 on an answer's tokens, 0 elsewhere): (answers, tokens) -> (mean of tokens, mean of answers)."""
+    return NotImplemented  # your lines
+
+
+# %%
+means = checks.TWO_MEANS.use(two_means)
+right = (rewards.view(-1, 1) > 0).float().expand_as(batch.mask)  # 1 on the tokens of right answers
+by_tokens, by_answers = means(right, batch.mask)
+print(f"of these answers' tokens {percent(float(by_tokens))} belong to right answers")
+print(f"of the answers {percent(float(by_answers))} are right; the difference is that of their lengths")
 
 # %% [markdown]
 # ## GRPO in one sitting
 #
-# Sample, verify, advantage, log-probabilities, clipped loss, step: all of GRPO, with your advantages. It trains a copy
-# of the shipped mid-trained model, for less than a minute. `collect` does the first three: it returns the answers as
-# token ids with a mask (1 where a token was sampled), the log-probabilities under the model that sampled them, and your
-# advantages. The temperature divides the logits in the loss, too: answers were drawn from *that* distribution, and at
-# another temperature no ratio would be 1 although the model is the same.
+# Sample, verify, advantage, log-probabilities, clipped loss, mean, step: all of GRPO, with your functions. It trains a
+# copy of the shipped mid-trained model, for less than a minute. The temperature divides the logits in the loss, too:
+# answers were drawn from *that* distribution, and at another temperature no ratio would be 1 although the model is the
+# same.
 
 
 # %%
-def train_here(model, problems, steps, prompts=16, size=8, heat=1.0, epsilon=0.2, rate=3e-4):
+def loss_here(model, batch, heat, epsilon=0.2):
+    """GRPO's loss of a batch of answers that were sampled at temperature `heat`."""
+    new, sampled = minimal_grpo.token_logprobs(model, batch.ids, heat), batch.mask == 1
+    ratio, of_tokens = (new - batch.old).exp(), batch.advantages.expand_as(new)
+    losses = torch.zeros_like(new).masked_scatter(sampled, -objective(ratio[sampled], of_tokens[sampled], epsilon))
+    by_tokens, by_answers = means(losses, batch.mask)
+    return by_tokens  # or by_answers
+
+
+def train_here(model, problems, steps, prompts=16, size=8, heat=1.0, rate=3e-4):
     """Train `model` in place on its own answers; returns a row a step."""
     optimizer, rows = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
     for step in range(steps):
@@ -148,13 +284,8 @@ def train_here(model, problems, steps, prompts=16, size=8, heat=1.0, epsilon=0.2
         rows.append({"step": step + 1, "reward": rewards.mean().item(), "kept": kept.float().mean().item()})
         if not kept.any():
             continue
-        ids, mask, old, advantages = (
-            each[kept] for each in (batch.ids, batch.mask, batch.old, batch.advantages)
-        )
-        new = minimal_grpo.token_logprobs(model, ids, heat)
-        ratio = (new - old).exp()
-        losses = -torch.min(ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages)
-        loss = (losses * mask).sum() / mask.sum()  # the mean over tokens: long answers count more
+        used = minimal_grpo.Batch(batch.ids[kept], batch.mask[kept], batch.old[kept], batch.advantages[kept])
+        loss = loss_here(model, used, heat)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -163,35 +294,22 @@ def train_here(model, problems, steps, prompts=16, size=8, heat=1.0, epsilon=0.2
 
 
 # %%
-small, tokenizer = checkpoints.load(SHIPPED / "mid"), checkpoints.load_tokenizer()  # the tiny model, at every scale
-problems = arithmetic.sample_problems(256, seed=lab.seed + 71_000, levels=arithmetic.HARD_LEVELS)
 rows = train_here(small, problems, steps=8, prompts=16) if in_lab else train_here(small, problems, steps=2, prompts=4)
 pictures.curves(rows, {"reward": "mean reward", "kept": "share with an advantage"}, "GRPO on this page", "")
 
 # %% [markdown]
 # So few steps of other questions each jump by chance; the stage below trains longer.
 #
-# **Why does a ratio of 1 have a gradient?** On answers that were just sampled every ratio is exp(0) = 1, and the loss
-# is minus the mean advantage, whatever the tokens are. But `old` is a constant and `new` is not: the derivative of
-# exp(new − old) is exp(new − old) times the gradient of log π. At ratio 1 that is the gradient of log π itself, times
-# the advantage. A loss is a number whose *gradient* is wanted; its value says little.
-#
-# **Is the fast path the same?** The stage takes TRL's loss. On one batch of fresh answers:
+# **Is the fast path the same?** The stage takes TRL's loss. On the batch of the exercise, which the model wrote before
+# it was trained, so that ratios differ from 1 and the clip has something to do:
 
 # %%
-params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=config.max_new_tokens, seed=99)
-batch, rewards = minimal_grpo.collect(
-    small, tokenizer, problems[-8:], params, grpo.verified, grpo.group_normalised
-)
-loss = minimal_grpo.policy_loss(small, batch, 1.0)
-small.zero_grad()
-loss.backward()
-norm = sum(weight.grad.square().sum() for weight in small.parameters()).sqrt()
 with torch.no_grad():
-    ratios = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[batch.mask == 1]
-print(f"ratios from {ratios.min():.4f} to {ratios.max():.4f}; norm of the gradient {norm:.2f}")
+    ratios = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[sampled]
+    here = loss_here(small, batch, 1.0).item()
 fast = fast_path.grpo_loss(small, tokenizer, batch, 1.0)
-print(f"loss of this page {loss.item():.6f}, of TRL {fast:.6f}, difference {abs(loss.item() - fast):.1e}")
+print(f"ratios from {ratios.min():.2f} to {ratios.max():.2f}")
+print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - fast):.1e}")
 
 # %% [markdown]
 # ## PPO's critic beside GRPO's group
@@ -267,7 +385,8 @@ gallery = {
 }
 lines = [
     (name, f"{failure.rows[0]['reward']:+.2f}, {failure.rows[-1]['reward']:+.2f}",
-     f"{failure.rows[0]['mean_length']:.0f}, {failure.rows[-1]['mean_length']:.0f}", failure.answers[0]["completion"][:80],
+     f"{failure.rows[0]['mean_length']:.0f}, {failure.rows[-1]['mean_length']:.0f}",
+     failure.answers[0]["completion"][:80],
      ", ".join(dict.fromkeys(finding.rule for finding in failure.findings)) or "nothing")
     for name, failure in gallery.items()
 ]

@@ -62,7 +62,10 @@ HTML(tables.table("", ("stage", *BENCHMARKS, "hard, T = 0.3", "hard, greedy", f"
 # ## Exercise: what changed?
 #
 # Two models answered the same problems. Their accuracies do not show how many problems *changed* from wrong to right,
-# and how many from right to wrong. Count both.
+# and how many from right to wrong.
+
+# %%
+checks.FLIPS.card()
 
 
 # %% tags=["exercise"]

@@ -82,9 +82,10 @@ print(f"phi-nano:   {small:,} parameters, {counted / small:,.0f} times fewer")
 # %% [markdown]
 # ## Exercise: count without building
 #
-# Derive the number from the configuration alone. The model has one embedding vector per vocabulary entry (shared with
-# the output), and in each layer: one matrix for queries, keys and values, one for the attention's output, three of the
-# MLP, and two norms; one more norm at the end. No biases.
+# Nothing has to be built to know the number: the configuration says it.
+
+# %%
+checks.PARAMETERS.card()
 
 
 # %% tags=["exercise"]

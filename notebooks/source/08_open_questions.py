@@ -47,6 +47,11 @@ lab = Lab()
 # give more mixed groups. We sample answers of the model before RL to the same questions at both ends of the schedule.
 # Plain GRPO learns from every mixed group; rebalancing (notebook 05) also drops those above 50 % right, so the last
 # column counts the groups that it keeps.
+#
+# ## Exercise: groups that teach
+
+# %%
+checks.MIXED_SHARE.card()
 
 
 # %% tags=["exercise"]

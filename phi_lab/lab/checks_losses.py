@@ -8,6 +8,7 @@ import torch
 from phi_lab.lab.grading import WrongAttempt, call_attempt, shown
 
 NEAR = 1e-4
+NO_GRADIENT = "the numbers are right and have no gradient: do not leave tensors, or nothing can be learned"
 
 
 def dpo_loss_fault(attempt: Callable, reference: Callable) -> str | None:
@@ -66,6 +67,9 @@ def clipped_fault(attempt: Callable, reference: Callable) -> str | None:
         if not torch.allclose(got, wanted, atol=NEAR):
             case = f"ratio {ratio}, advantage {advantage:+.0f}, epsilon 0.2 gave {float(got):.2f}"
             return f"{case}, and it should be {float(wanted):.2f}: {why}"
+    ratio = torch.tensor([1.1], requires_grad=True)
+    if not call_attempt(attempt, ratio, torch.tensor([1.0]), 0.2).requires_grad:
+        return NO_GRADIENT
     ratio, advantage = torch.tensor([1.5, 0.9]), torch.tensor([1.0, 1.0])
     if not torch.allclose(call_attempt(attempt, ratio, advantage, 0.4), reference(ratio, advantage, 0.4), atol=NEAR):
         return "ratio 1.5, advantage +1, epsilon 0.4 should be 1.4: epsilon is an argument, not always 0.2"
@@ -86,6 +90,10 @@ def two_means_fault(attempt: Callable, reference: Callable) -> str | None:
                     f"losses {losses} with mask {mask}: the mean {name} was {float(mine):.2f}, and it should be "
                     f"{float(right):.2f}"
                 )
+    learned = torch.ones(2, 3, requires_grad=True)
+    if not all(isinstance(mean, torch.Tensor) and mean.requires_grad
+               for mean in call_attempt(attempt, learned, torch.ones(2, 3))):
+        return NO_GRADIENT
 
 
 def _number(value: object) -> float:

@@ -1,5 +1,5 @@
-"""What a learner reads of an exercise: its place, how hard it is, what to write, three hints. Here those whose stubs
-stand in the notebooks today; `loop_texts.py` has those of the loops that are built on the page.
+"""What a learner reads of an exercise: its place, how hard it is, what to write, three hints. `loop_texts.py` has those
+of the loops that are built on the page, here are all others.
 
 A hint says a little more than the one before it: where to look, then how, then nearly the line.
 """

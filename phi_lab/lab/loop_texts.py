@@ -1,4 +1,4 @@
-"""Exercises of the loops that are built on the page: filter, interval, cache, masks, losses (`exercise_texts.py`)."""
+"""Exercises of what the pages build: filter, interval, cache, masks, losses (the others: `exercise_texts.py`)."""
 
 from phi_lab.lab.exercise_texts import Exercise
 

@@ -108,6 +108,8 @@ def test_every_check_has_three_wrong_answers():
         ("policy_gradient_loss", WRONG["policy_gradient_loss"][4], "its gradient is [0.00, 0.00], and it should be"),
         ("clipped", WRONG["clipped"][0], "ratio 3.0, advantage -1, epsilon 0.2 gave -1.20, and it should be -3.00"),
         ("clipped", WRONG["clipped"][2], "epsilon is an argument"),
+        ("clipped", WRONG["clipped"][6], "the numbers are right and have no gradient"),
+        ("two_means", WRONG["two_means"][4], "the numbers are right and have no gradient"),
         ("two_means", WRONG["two_means"][2], "the mean of tokens was 3.00, and it should be 2.40"),
     ],
 )

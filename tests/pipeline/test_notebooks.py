@@ -14,7 +14,7 @@ import pytest
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder
-from phi_lab.lab import checks, loop_texts
+from phi_lab.lab import checks
 from phi_lab.pipeline import notebooks
 
 NAMES = (
@@ -109,10 +109,34 @@ def test_every_check_is_used_somewhere():
     pages = [notebooks.build(notebooks.SOURCES / f"{name}.py") for name in NAMES]
     code = "\n".join(text for page in pages for text in notebooks.code(page))
     constants = {key: value for key, value in vars(checks).items() if isinstance(value, checks.Check)}
-    used = set(re.findall(r"checks\.([A-Z_]+)\.use", code))
-    # Those of the loops wait for the pages that build the loops; a check that is used has to exist in any case.
-    waiting = {key for key, check in constants.items() if check.exercise in vars(loop_texts).values()}
-    assert set(constants) - waiting <= used <= set(constants)
+    used = re.findall(r"checks\.([A-Z_]+)\.use", code)
+    assert sorted(used) == sorted(constants), "each on one page"
+
+
+def test_an_exercise_is_a_heading_a_card_a_stub_and_a_check_on_its_page(name):
+    cells = notebooks.build(notebooks.SOURCES / f"{name}.py").cells
+    found = [(place, called[1]) for place, cell in enumerate(cells)
+             if (called := re.search(r"checks\.([A-Z_]+)\.use", cell.source))]
+    assert found
+    for place, key in found:
+        heading, card, stub = cells[place - 3 : place]
+        assert heading.cell_type == "markdown" and re.search(r"(?m)^## Exercise: ", heading.source), key
+        assert card.source == f"checks.{key}.card()" and stub.metadata["tags"] == ["exercise"]
+        assert f"{getattr(checks, key).exercise.stub.rstrip()}" == stub.source
+        assert getattr(checks, key).exercise.notebook == name[:2]
+
+
+def test_no_page_tells_an_exercise_s_code_before_it():
+    """Not a line of the reference, but for its signature and docstring, stands above the stub."""
+    for name in NAMES:
+        above = ""
+        for cell in notebooks.build(notebooks.SOURCES / f"{name}.py").cells:
+            if called := re.search(r"checks\.([A-Z_]+)\.use", cell.source):
+                (function,) = ast.parse(getattr(checks, called[1]).reference_source()).body
+                for line in "\n".join(map(ast.unparse, function.body[1:])).splitlines():
+                    told = line.strip().removeprefix("return ")
+                    assert len(told) < 16 or told.startswith("import ") or told not in above, (called[1], told)
+            above += cell.source + "\n"
 
 
 def test_the_paper_s_figures_carry_their_marks():
