@@ -217,7 +217,7 @@ HTML(tables.table("", result[0], [row.values() for row in result]))
 # ## Exercise: a filter by pass rate
 #
 # A question's *pass rate* is the share of its answers that are right: it says how hard the question is for the teacher.
-# What is always right teaches little, and of what is always wrong there is nothing to imitate.
+# Where it is 0 there is nothing to imitate; where it is 1 there is no wrong answer to compare with.
 
 # %%
 checks.KEEP_QUESTIONS.card()
@@ -235,7 +235,7 @@ verdicts = [(row["id"], row["verdict"]) for row in rollouts]
 operations = {row["id"]: row["level"] for row in rollouts}
 lines = []
 for name, low, high in (("all", 0, 1), ("never right", 0, 0), ("at most half right", 0, 1 / 2), ("always right", 1, 1)):
-    kept = keep(verdicts, low, high)
+    kept = set(keep(verdicts, low, high))
     mean = f"{sum(operations[question] for question in kept) / len(kept):.2f}" if kept else "–"
     lines.append((name, f"{len(kept):,}", mean))
 HTML(tables.table("", ("questions", "how many", "operations, mean"), lines))
@@ -269,7 +269,7 @@ for correct, count in ((0, 20), (10, 20), (100, 200)):
 # *effective* number of answers, which is smaller.
 
 # %%
-mixed_questions = keep(verdicts, 1 / 8, 7 / 8)
+mixed_questions = set(keep(verdicts, 1 / 8, 7 / 8))
 by_level = defaultdict(lambda: defaultdict(list))
 for row in rollouts:
     by_level[row["level"]][row["id"]].append(row["verdict"] == "right")

@@ -7,7 +7,7 @@
 #
 # **Time**: about 140 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
 #
-# **Before**: notebooks 02 (the loop) and 03 (the mask); logarithms of probabilities.
+# **Before**: notebooks 02 (the loop) and 03 (the labels); logarithms of probabilities.
 #
 # **Afterwards** you can write the DPO loss with its log-probabilities, its mask and its reference; choose pairs; and
 # read from two log-probabilities what training did.
@@ -131,7 +131,7 @@ figures.lengths(  # the difference of the two lengths
 #
 # All that DPO knows of a model is four numbers a pair: the log-probability of either answer, by the model in training
 # and by its frozen copy. The log-probability of an answer is the *sum* over its tokens; the mask leaves the question
-# and the padding out, as in notebook 03.
+# and the padding out, as the labels of notebook 03 do.
 
 
 # %%
