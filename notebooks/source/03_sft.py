@@ -122,8 +122,8 @@ for token, label in zip(row, labels_of(question, answer, len(row)), strict=True)
 # ## The loop, unpacked
 #
 # Notebook 02's loop, with one document a row and your labels. Rows of unequal length are padded, and padding has no
-# loss. It trains a copy of the shipped mid-trained model, for less than a minute. Try other labels as `targets_of`, like
-# −100 on the stop token or no −100 at all, and watch what the model writes.
+# loss. It trains a copy of the shipped mid-trained model, for less than a minute. Try other labels as `targets_of`:
+# −100 on the stop token, or no −100 at all, and watch what the model writes.
 
 
 # %%

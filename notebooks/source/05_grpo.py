@@ -206,8 +206,8 @@ print(f"loss {loss.item():.4f}, minus the mean advantage {-of_tokens[sampled].me
 #
 # ## Exercise: the clip
 #
-# At a second update on the same answers ratios are no longer 1, and nothing keeps them near it. PPO's clip stops pushing
-# where a ratio has moved far enough.
+# At a second update on the same answers ratios are no longer 1, and nothing keeps them near it. PPO's clip stops
+# pushing where a ratio has moved far enough.
 
 # %%
 checks.CLIPPED.card()
