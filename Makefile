@@ -32,7 +32,7 @@ test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the s
 soak: export OMP_NUM_THREADS = 1
 soak: $(STAMP) ## kill a run and a set at 25 points, each time go on, and compare; much at once: for Linux, half an hour
 	PYTHONPATH=.:tests $(BIN)/python tests/soak.py --points 25
-	PHI_LAB_LOAD=1000000 $(BIN)/python -m pytest tests/test_load.py
+	PHI_LAB_LOAD=1000000 $(BIN)/python -m pytest tests/test_load.py tests/pipeline/test_damaged_run.py
 
 engines: export OMP_NUM_THREADS = 1
 engines: $(STAMP) ## try llama.cpp and vLLM's CPU build, in folders of their own: for Linux, some minutes
