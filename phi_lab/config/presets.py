@@ -68,10 +68,11 @@ FULL = RunConfig(
     ),
     mid=LanguageModelingConfig(
         learning_rate=1e-5, batch_size=128, row_length=16384, steps=71_500, epochs=5, eval_steps=1000,
-        lr_schedule="warmup_stable_decay", warmup_ratio=0.02, muon=False, hardware=GPU,
+        lr_schedule="warmup_stable_decay", muon=False, hardware=GPU,
     ),
     sft=LanguageModelingConfig(
-        learning_rate=1e-5, batch_size=128, row_length=20480, steps=7800, documents=200_000, muon=False, hardware=GPU
+        learning_rate=1e-5, batch_size=128, row_length=20480, steps=7800, epochs=5, documents=200_000, muon=False,
+        hardware=GPU,
     ),
     dpo=DPOConfig(
         learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384,
@@ -138,7 +139,7 @@ def smoke(config: RunConfig) -> RunConfig:
     return replace(
         config, profile="smoke",
         mid=replace(config.mid, batch_size=8, row_length=1024, steps=6, epochs=0, eval_steps=3),
-        sft=replace(config.sft, batch_size=8, row_length=1024, steps=3, documents=24),
+        sft=replace(config.sft, batch_size=8, row_length=1024, steps=3, epochs=0, documents=24),
         dpo=replace(config.dpo, batch_size=8, max_pairs=16, max_tokens=1024),
         grpo=replace(config.grpo, steps=2, prompts_per_step=8, group_size=4, candidate_prompts=16, max_new_tokens=256),
         evaluation=replace(

@@ -117,10 +117,13 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], title: str, unit:
 def curves(rows: Sequence[Mapping], names: Mapping[str, str], title: str, unit: str) -> plot_style.Figure:
     """One line over "step" for each metric of a loop's `rows`; `names` maps a metric to its label, `unit` is of all."""
     figure, ((axes,),) = plot_style.panels(1, 1, (8, 3.2))
+    lines = []
     for (key, label), colour, marker in zip(names.items(), plot_style.SERIES, "os^Dv", strict=False):
         points = plot_style.series(rows, key)
         axes.plot(*points, color=colour, marker=marker, markersize=4, label=label)
+        lines.append(plot_style.from_to(label, points))
     axes.set(xlabel="step", ylabel=unit)
     axes.set_title(title)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.alt = f"{title}: {'; '.join(lines)}."
     return figure

@@ -63,8 +63,12 @@ def replay_documents(tokenizer, tokens: int, seed: int) -> list[Document]:
     documents, total = [], 0
     while total < tokens:
         more = base_documents(tokenizer, max(1, (tokens - total) // DOCUMENT_TOKENS), seed, shares=REPLAY_SHARES)
-        documents += more
-        total, seed = total + sum(len(ids) for ids, _ in more), seed + 1_000_003
+        for ids, labels in more:
+            if total >= tokens:
+                break
+            documents.append((ids, labels))
+            total += len(ids)
+        seed += 1_000_003
     return documents
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa
 import sys; from pathlib import Path
 import torch; torch.set_num_threads(1)
 from phi_lab.stages import base

@@ -1,3 +1,4 @@
+# ruff: noqa
 import sys; m=sys.argv[1]; sys.argv=["x"]; exec(open("scripts/tuning/tune.py").read().split('if __name__')[0])
 from collections import Counter
 net, tok = checkpoints.load_to_sample(Path(m), "cpu"), checkpoints.load_tokenizer(Path(m))

@@ -1,3 +1,4 @@
+# ruff: noqa
 """tune.py SEED OUT [step...]: chain of a tuning seed on validation questions."""
 import sys, json, time
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# ruff: noqa
 """tune_dpo.py SEED OUT arm...: DPO arms from OUT/sft on validation"""
 import sys; args=sys.argv[:]; sys.argv=["x"]
 exec(open("scripts/tuning/tune.py").read().split('if __name__')[0])

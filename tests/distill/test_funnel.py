@@ -41,7 +41,7 @@ def run_funnel(rows, rules=None, benchmarks=None):
         ({"completion": "<think></think>\\boxed{1}"}, "worked"),
         ({"completion": "<think>1+1=2. so it is. so it is. so it is. </think>\\boxed{1}"}, "no repetition"),
         ({"completion": "<think>一二三四五六七 and so on</think>\\boxed{1}"}, "one script"),
-        ({"tokens": 251}, "fits"),
+        ({"tokens": 301}, "fits"),
     ],
 )
 def test_each_filter_removes_its_kind_and_no_other(odd, step):

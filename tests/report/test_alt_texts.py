@@ -5,6 +5,7 @@ import inspect
 
 import nbformat
 import pytest
+from chain_examples import chain_rows
 from IPython.core.formatters import DisplayFormatter
 from nbconvert import HTMLExporter
 
@@ -17,8 +18,7 @@ FUNNEL = {"questions": 5, "rollouts": 40, "steps": [{"name": "clean", "kept": 30
 LADDER = [{"stage": stage, "arm": arm, "benchmark": "hard", "accuracy": value, "ci_low": value, "ci_high": value,
            "temperature": 0.6, "k": 1, "pass_at_k": None} for stage, arm, value in
           (("base", "main", 0.1), ("mid", "main", 0.55), ("mid", "own", 0.4))]
-NAMES = ("base", "mid", "mid-control", "sft", "sft-control", "dpo", "dpo-control", "grpo", "grpo-control", "grpo-sft")
-CHAINS = [{"accuracy": {name: {"hard": (i + chain) / 20} for i, name in enumerate(NAMES)}} for chain in (0, 1, 3)]
+CHAINS = chain_rows((6, 7, 8), spread=0.0)
 LOSSES = [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.0, "eval_loss": 1.25}]
 PAIRS = [{"step": step, "logps/chosen": -10.0 + step, "logps/rejected": -20.0, "rewards/chosen": 0.5,
           "rewards/rejected": 0.1 * step, "rewards/accuracies": 0.75} for step in (1, 2)]
@@ -32,7 +32,7 @@ WORDS = {
                            "2 rows: 60 % used."),
     (figures, "ladder"): ((LADDER,), "hard: base 10.0, mid-training 55.0; hard, arm own: mid-training 40.0. Beside it "
                           "the paper's, base to last stage: MATH-500 71.8 to 94.6"),
-    (figures, "replications"): ((CHAINS,), "hard, percent, means of 3 independent chains: base 6.7, mid 11.7,"),
+    (figures, "replications"): ((CHAINS,), "hard, percent, means of 3 independent chains: base 10.0, mid 50.0,"),
     (figures, "loss_curve"): ((LOSSES, "SFT"), "training loss from 2 at step 10 to 1 at step 20; validation loss from "
                               "1.25 at step 20 to 1.25 at step 20; lowest validation loss 1.250 at step 20."),
     (figures, "dpo_curves"): ((PAIRS,), "log-probability of the chosen side from -9 at step 1 to -8 at step 2; "),
@@ -43,6 +43,8 @@ WORDS = {
     (pictures, "verdicts"): (({"mid": ["right", "wrong"], "none": []},), "Verdicts: mid 50 % right, 50 % wrong; none "
                              "none."),
     (pictures, "student_likelihood"): (({"right": [-1.0, -20.0]}, -9.0), "right: 2, of which 50 % above -9 nats."),
+    (pictures, "curves"): (([{"step": 1, "reward": 0.1}, {"step": 2, "reward": 0.9}], {"reward": "mean reward"}, "Here",
+                            ""), "mean reward from 0.1 at step 1 to 0.9 at step 2"),
     (pictures, "groups"): (([[1, -1], [-1, -1]], [[1, -1], [0, 0]]), "prompt: 1 of 2, 0 of 2. 2 of 4 answers have"),
     (pictures, "intervals"): (([("x", 1.0, 0.5, 2.0)], "gain"), "gain, with intervals: x 1.0 %, from 0.5 to 2.0."),
     (reward_hacking, "curves"): (([{"arm": "sloppy", "reward": [0.1, 0.9], "strict": [0.1, 0.0]}],),

@@ -1,5 +1,7 @@
 """GRPO: reward, advantages, temperature and the choice of prompts by hand; what must not move does not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from stage_helpers import (
@@ -108,7 +110,8 @@ def test_a_constant_reward_moves_nothing(tmp_path, student, advantage, value):
 @pytest.mark.parametrize("advantage", [grpo.rebalance, grpo.group_normalised])
 def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
     folder, problems, token = seven
-    result = grpo.train(folder, problems, tmp_path, GRPO, seed=0, advantage=advantage, select=everything,
+    config = replace(GRPO, steps=12)
+    result = grpo.train(folder, problems, tmp_path, config, seed=0, advantage=advantage, select=everything,
                         reward=lambda texts, answers: [1.0 if text == "7" else -1.0 for text in texts])
 
     def probability(where):
@@ -123,7 +126,7 @@ def test_a_rewarded_token_becomes_more_probable(tmp_path, seven, advantage):
     assert moved(folder, result.model) > 0
     check_leftovers(result, tmp_path)
     assert set(grpo.METRICS) <= set(result.metrics[0])
-    wanted = [grpo.anneal(GRPO)(step, GRPO.steps) for step in range(GRPO.steps)]
+    wanted = [grpo.anneal(config)(step, config.steps) for step in range(config.steps)]
     assert [row["temperature"] for row in result.metrics] == pytest.approx(wanted)
 
 
