@@ -50,10 +50,11 @@ def evaluate(
         stale = resample_stale and (answers if saved is None else saved["model"] != manifest["model"])
         if saved and not stale:
             ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
-        missing = [one for one in benchmark_names if stale or not folder.answers(name, one).exists()]
+        sets = _sets(config)
+        missing = [one for one in benchmark_names
+                   if one in sets and (stale or not folder.answers(name, one).exists())]
         if not missing:
             return
-        sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
         problems = {benchmark: benchmarks.load(sets[benchmark])[: config.problems] for benchmark in missing}
         network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
         if stale:
@@ -71,6 +72,11 @@ def evaluate(
                 rows += [{**row, "sample": row["sample"] + first} for row in answers]
             write_rows(folder.answers(name, benchmark), rows)
         sampling.release_engine()
+
+
+def _sets(config: EvaluationConfig) -> dict[str, str]:
+    """The sets that stand for the ladder's benchmarks, without those that are left out."""
+    return {name: chosen for name, chosen in zip(benchmarks.NAMES, config.benchmarks, strict=True) if chosen}
 
 
 def _rounds(benchmark: str, problems: list[dict], config: EvaluationConfig, seed: int) -> list[tuple]:
@@ -109,7 +115,7 @@ def ladder_rows(
 ) -> list[LadderRow]:
     """The rows of ladder.json for one stage and arm, from its saved completions. cost: the columns on training."""
     rows = []
-    for benchmark in benchmarks.NAMES:
+    for benchmark in _sets(config):
         by_temperature: dict[float, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
         for row in _all_answers(folder.answers(name, benchmark), benchmark, config, seed):
             by_temperature[row["temperature"]][row["id"]].append(row["verdict"] == "right")
@@ -128,8 +134,7 @@ def ladder_rows(
 def _all_answers(path: Path, benchmark: str, config: EvaluationConfig, seed: int) -> list[dict]:
     """The saved answers to one benchmark. Raises UserError for a damaged file, and for one that lacks some."""
     rows = read_rows(path, ("id", "temperature", "verdict"), fix=MEASURE_AGAIN)
-    sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
-    problems = benchmarks.load(sets[benchmark])[: config.problems]
+    problems = benchmarks.load(_sets(config)[benchmark])[: config.problems]
     wanted = sum(len(subset) * samples for _, subset, samples, *_ in _rounds(benchmark, problems, config, seed))
     if len(rows) != wanted:
         raise UserError(f"{path} holds {len(rows):,} of {wanted:,} answers; {MEASURE_AGAIN}")
