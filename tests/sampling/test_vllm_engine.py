@@ -34,12 +34,21 @@ def vllm():
         sampling.release_engine()
 
 
-def test_greedy_texts_and_log_probabilities_are_those_of_the_engine_cpu(vllm):
-    tokenizer, prompts = checkpoints.load_tokenizer(TEACHER), [p.prompt for p in arithmetic.sample_problems(8, 0)]
-    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=128)
-    cpu, ours = (
-        [one for (one,) in sampling.sample(checkpoints.load_to_sample(TEACHER, engine), tokenizer, prompts, params,
+def require_same_greedy_answers(folder, max_tokens):
+    tokenizer, prompts = checkpoints.load_tokenizer(folder), [p.prompt for p in arithmetic.sample_problems(8, 0)]
+    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=max_tokens)
+    ours, theirs = (
+        [one for (one,) in sampling.sample(checkpoints.load_to_sample(folder, engine), tokenizer, prompts, params,
                                            engine=engine, quiet=True)] for engine in ("cpu", "vllm"))
-    assert [answer.ids for answer in cpu] == [answer.ids for answer in ours]
-    for one, two in zip(cpu, ours, strict=True):
+    assert [answer.ids for answer in ours] == [answer.ids for answer in theirs]
+    for one, two in zip(ours, theirs, strict=True):
         assert two.logprobs == pytest.approx(one.logprobs, abs=1e-4)
+
+
+def test_greedy_texts_and_log_probabilities_are_those_of_the_engine_cpu(vllm):
+    require_same_greedy_answers(TEACHER, 128)
+
+
+def test_longrope_rotates_as_ours_from_the_first_token(vllm, long_roped):
+    """Questions and the first tokens of answers lie below the 32 at which transformers would change its factors."""
+    require_same_greedy_answers(long_roped, 40)
