@@ -6,11 +6,20 @@ needs one of its own (docs/scaling.md).
 
 import functools
 import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
 
 import pytest
 
-from phi_lab import sampling
+from phi_lab import cli, sampling
+from phi_lab.core import lifeline
 from phi_lab.core.paths import TEACHER
+from phi_lab.distill import shards
 from phi_lab.model import checkpoints
 from phi_lab.problems import arithmetic
 
@@ -52,3 +61,39 @@ def test_greedy_texts_and_log_probabilities_are_those_of_the_engine_cpu(vllm):
 def test_longrope_rotates_as_ours_from_the_first_token(vllm, long_roped):
     """Questions and the first tokens of answers lie below the 32 at which transformers would change its factors."""
     require_same_greedy_answers(long_roped, 40)
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """The address of vLLM's own server of the shipped teacher, on this machine."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TEACHER, "--served-model-name",
+               "teacher", "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--host", "127.0.0.1",
+               "--port", port]
+    settings = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    words = [str(word) for word in command]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(words, env=settings, stdout=log, stderr=log,
+                                                               preexec_fn=lifeline.in_child()) as server:
+        try:
+            for _ in range(600):
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                    break
+                assert server.poll() is None, (tmp_path / "log").read_text()[-2000:]
+                time.sleep(1)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+
+
+def test_a_set_distilled_from_its_server_holds_our_greedy_answers(served, tmp_path):
+    size = ("--questions", "8", "--samples", "1", "--temperature", "0", "--instruction", "", "--max-tokens", "128")
+    assert cli.main(["distill", "--teacher", "endpoint", "--teacher-url", served, "--teacher-model", "teacher", *size,
+                     "--extra-body", '{"top_k": 0, "min_p": 0}', "--out", str(tmp_path / "set")]) == 0
+    theirs = {row["prompt"]: row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")}
+    network, tokenizer = checkpoints.load(TEACHER), checkpoints.load_tokenizer(TEACHER)
+    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=128)
+    ours = sampling.sample(network, tokenizer, list(theirs), params, quiet=True)
+    assert len(theirs) == 8 and list(theirs.values()) == [sample.text for (sample,) in ours]
