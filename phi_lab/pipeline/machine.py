@@ -109,6 +109,19 @@ def speeds(seconds: float = 10.0) -> dict[str, float]:
     return {"training": _rate(train, seconds / 2), "sampling": _rate(sample, seconds / 2)}
 
 
+def matrix_speed(seconds: float = 0.5) -> float:
+    """FLOPs a second of float32 matrix products on this processor, measured."""
+    import torch
+
+    matrix = torch.ones(1024, 1024)
+
+    def multiply() -> int:
+        matrix @ matrix
+        return 2 * 1024**3
+
+    return _rate(multiply, seconds)
+
+
 def _rate(work, seconds: float) -> float:
     work()  # compiles, and warms the caches
     done, began = 0, time.perf_counter()

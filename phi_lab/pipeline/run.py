@@ -31,6 +31,7 @@ from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline import launch
 from phi_lab.pipeline.arms import run_paper_dpo
+from phi_lab.pipeline.machine import matrix_speed
 from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.plan import cpu_warning, require_memory
 from phi_lab.pipeline.run_data import import_dataset
@@ -125,15 +126,6 @@ def resolve_and_check(
     if shapes.count_parameters(base) > SMALL_FOR_CPU:
         log(cpu_warning(config, model_config, psutil.virtual_memory().available, matrix_speed()))
     return presets.without_gpu(config, "cpu" if model_config.model_type == "phi3" else "hf")
-
-
-def matrix_speed(seconds: float = 0.5) -> float:
-    """FLOPs a second of float32 matrix products on this processor, measured."""
-    matrix, done, began = torch.ones(1024, 1024), 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        matrix @ matrix
-        done += 2 * 1024**3
-    return done / (time.perf_counter() - began)
 
 
 def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:
