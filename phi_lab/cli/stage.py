@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
-from phi_lab.config import schema
+from phi_lab.config import presets, schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder
 
@@ -23,8 +23,7 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Train the stage."""
-    if options.stage not in schema.STAGES[1:]:
-        raise UserError(f"unknown stage {options.stage!r}: choose one of {', '.join(schema.STAGES[1:])}")
+    presets.require_trained_stage(options.stage)
     if not RunFolder(options.out).config.is_file():
         raise UserError(f"{RunFolder(options.out).config} is missing: `phi-lab run` makes one")
     from phi_lab.core.lifeline import die_with_parent

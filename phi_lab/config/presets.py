@@ -134,6 +134,12 @@ def stage_range(start: str, stop: str) -> tuple[str, ...]:
     return STAGES[STAGES.index(start) : STAGES.index(stop) + 1]
 
 
+def require_trained_stage(stage: str) -> None:
+    """Raises UserError unless a run can launch this stage: all but the base."""
+    if stage not in STAGES[1:]:
+        raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
+
+
 def smoke(config: RunConfig) -> RunConfig:
     """A GPU scale's settings for a few steps on short rows: a test that everything runs, not how well it learns."""
     return replace(

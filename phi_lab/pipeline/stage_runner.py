@@ -105,8 +105,7 @@ def train_launched(
 
     config, seed = saved_config(run)
     folder = run.stage(stage)
-    if stage not in STAGES[1:]:
-        raise UserError(f"unknown stage {stage!r}: choose one of {', '.join(STAGES[1:])}")
+    presets.require_trained_stage(stage)
     per_process_batch(global_batch_size(config, stage))
     launch.require_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if not run.data.funnel.exists():
