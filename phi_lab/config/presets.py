@@ -25,7 +25,7 @@ TEACHER = LanguageModelingConfig(
 LAB = RunConfig(
     scale="cpu", profile="lab", model="phi-nano",
     distillation=DistillationConfig(
-        questions=1200, validation_questions=100, temperature=0.8, max_new_tokens=384
+        questions=2000, validation_questions=100, temperature=0.8, max_new_tokens=384
     ),
     mid=LanguageModelingConfig(
         learning_rate=4e-3, batch_size=8, row_length=384, steps=2000, epochs=5, lr_schedule="warmup_stable_decay",
@@ -35,11 +35,12 @@ LAB = RunConfig(
         learning_rate=2e-3, batch_size=32, row_length=384, steps=400, epochs=3, documents=1536, replay_share=0.1
     ),
     dpo=DPOConfig(
-        learning_rate=3e-5, batch_size=16, max_pairs=1600, pairs="student", questions=2000,
+        learning_rate=1e-4, batch_size=16, max_pairs=1600, pairs="student", questions=1500,
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(
-        learning_rate=6e-4, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=3200, max_new_tokens=384
+        learning_rate=1e-3, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4800, keep_fraction=0.8,
+        max_new_tokens=384,
     ),
     evaluation=EvaluationConfig(problems=500),
 )

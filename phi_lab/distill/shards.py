@@ -99,11 +99,7 @@ class RolloutShard:
             for (problem, sample, text, reason, tokens), verdict in zip(answers, verdicts, strict=True)
         ])
         write(self.path, rows)
-        if self.unasked:  # paid for, and wanted when as much is asked again
-            lines = [_journal_line(key, answer) for key, answer in self.unasked.items()]
-            atomic_write(self.journal, "".join(lines).encode())
-        else:
-            self.journal.unlink(missing_ok=True)
+        _rewrite(self.journal, self.unasked)  # those were paid for, and are wanted when as much is asked again
 
 
 def _cut_in_thought(answer: tuple[Problem, int, str, str, int]) -> bool:
@@ -202,16 +198,19 @@ def _open_shard(
 ) -> RolloutShard | None:
     """A shard with the answers that it has so far, or None where it is complete."""
     path, answers = out / f"{number:06d}.parquet", dict[SampleKey, Answer]()
+    journal = path.with_suffix(".jsonl")
     keys = [(index, sample) for index, problem in enumerate(problems) for sample in range(samples_of(problem))]
     if path.exists():  # incomplete where fewer problems were asked last time
         index_of = {problem.id: index for index, problem in enumerate(problems)}
         answers = {(index_of[row["id"]], row["sample"]): Answer(row["completion"], row["finish_reason"], row["tokens"])
                    for row in _read(path) if row["id"] in index_of}
         if len(answers) == len(keys):
+            if journal.exists():  # killed between writing the Parquet file and removing what it holds
+                _rewrite(journal, {key: rest for key, rest in _read_answers(journal).items() if key not in answers})
             return None
     shard = RolloutShard(problems, number * PROBLEMS_PER_SHARD, path, [], answers)
     asked = set(keys)
-    for key, answer in _read_answers(shard.journal).items():
+    for key, answer in _read_answers(journal).items():
         (answers if key in asked else shard.unasked)[key] = answer
     shard.pending = [key for key in keys if key not in answers]
     return shard
@@ -219,6 +218,14 @@ def _open_shard(
 
 def _journal_line(key: SampleKey, answer: Answer) -> str:
     return json.dumps([*key, *answer]) + "\n"
+
+
+def _rewrite(journal: Path, answers: dict[SampleKey, Answer]) -> None:
+    """Let the journal hold these answers and no others; without any there is no journal."""
+    if answers:
+        atomic_write(journal, "".join(_journal_line(*item) for item in answers.items()).encode())
+    else:
+        journal.unlink(missing_ok=True)
 
 
 def _read_answers(journal: Path) -> dict[SampleKey, Answer]:

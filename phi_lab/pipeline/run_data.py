@@ -127,13 +127,13 @@ def import_dataset(source: Path, run: RunFolder, log: Callable[[str], None] = pr
 
 
 def grpo_problems(data: DataFolder, count: int, seed: int) -> list[Problem]:
-    """Problems that a model answers in its training, GRPO's candidates: new ones of the small world, of `HARD_LEVELS`,
-    or with an imported set of natural text its own.
+    """Problems that a model answers in its training, GRPO's candidates: new ones of the small world, of all `LEVELS`, or
+    with an imported set of natural text its own.
     """
     rows = [row for path in (data.right, data.wrong) for row in read_rows(path)]
     by_id = {row["id"]: row for row in rows if row["domain"] not in WORLD and "answer" in row}
     if not by_id:
-        return arithmetic.sample_problems(count, seed + 50_000, levels=arithmetic.HARD_LEVELS)
+        return arithmetic.sample_problems(count, seed + 50_000, levels=arithmetic.LEVELS)
     chosen = [by_id[name] for name in random.Random(seed).sample(sorted(by_id), min(count, len(by_id)))]
     return [
         Problem(row["domain"], "text", row["level"], row["id"], row["prompt"], row["answer"]) for row in chosen

@@ -5,8 +5,9 @@ after the other (`worked_solutions.py`). Long chains of thought are therefore *n
 model on competition mathematics. Every problem is a chain of one to seven operations (its level) in one of several
 wordings (`wordings.py`), or, with two to four, a sum, difference or product of fractions.
 
-What a run asks its teacher has one to five operations (`DISTILLED_LEVELS`); the benchmark `hard` and the prompts of
-GRPO have three to six (`HARD_LEVELS`), so that both hold questions beyond what any teacher's answer covers.
+What a run asks its teacher has one to five operations (`DISTILLED_LEVELS`), the benchmark `hard` three to seven
+(`HARD_LEVELS`), and what a student answers in Rollout DPO and GRPO one to seven (`LEVELS`): `hard` and the student's own
+questions go beyond what any of the teacher's answers covers.
 """
 
 import random
@@ -22,9 +23,10 @@ ONE_DIGIT_SHARE = {1: 0.8, 2: 0.3}  # share of one-digit right operands, by leve
 ONE_DIGIT_SHARE_ABOVE = 0.15  # the same for three operations or more
 FRACTION_LEVELS = (2, 3, 4)
 FRACTION_SHARE = 0.2  # of the problems of these levels
+LEVELS = (1, 2, 3, 4, 5, 6, 7)
 DISTILLED_LEVELS = (1, 2, 3, 4, 5)
-HARD_LEVELS = (3, 4, 5, 6)
-LEVEL_WEIGHTS = {1: 20, 2: 20, 3: 25, 4: 20, 5: 15, 6: 20, 7: 20}  # how often `sample_problems` takes a level
+HARD_LEVELS = (3, 4, 5, 6, 7)
+LEVEL_WEIGHTS = {1: 30, 2: 20, 3: 20, 4: 20, 5: 20, 6: 20, 7: 20}  # how often `sample_problems` takes a level
 
 
 def sample(rng: random.Random, level: int, family: str = "") -> Problem:

@@ -1,6 +1,6 @@
 """Three fixed benchmarks, shipped: they stand for MATH-500 (`easy`), AIME (`hard`) and GPQA (`transfer`).
 
-easy: one operation; hard: three to six; transfer: logic, which no stage after pretraining trains on. 1,000 problems
+easy: one operation; hard: three to seven; transfer: logic, which no stage after pretraining trains on. 1,000 problems
 each, all from the benchmark split, so none of them is ever trained on, in whatever wording
 (tests/problems/test_benchmarks.py proves it). A step may be trained on: the columns of a longer problem can be those
 of an easy one, as every sum is made of the same hundred sums of digits.

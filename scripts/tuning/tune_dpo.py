@@ -7,7 +7,7 @@ from phi_lab.stages import rollout_dpo, preference_pairs
 from phi_lab.core.files import read_rows
 seed, out, arms = int(args[1]), Path(args[2]), args[3:]
 D=L.dpo; student=out/"sft/model"; data=RunFolder(out).data
-qs=arithmetic.sample_problems(D.questions, seed+90_000, levels=arithmetic.HARD_LEVELS)
+qs=arithmetic.sample_problems(int(os.environ.get("DPOQ", D.questions)), seed+90_000, levels=arithmetic.LEVELS)
 def prep(name):
     f=out/name; f.mkdir(exist_ok=True)
     src=out/"dpo-rollouts"

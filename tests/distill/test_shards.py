@@ -106,6 +106,18 @@ def test_killed_between_the_last_answer_and_the_shard(whole, tmp_path, monkeypat
     assert everything(tmp_path) == whole
 
 
+def test_killed_between_the_shard_and_the_end_of_its_journal(whole, tmp_path, monkeypatch):
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched, suppress(Killed):
+        patched.setattr(shards, "_rewrite", killed)
+        shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    assert [path for path in tmp_path.glob("*.parquet") if path.with_suffix(".jsonl").exists()]
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    assert everything(tmp_path) == whole
+
+
 def test_more_questions_keep_what_was_answered(whole, tmp_path):
     shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED[:12], tmp_path, **WHOSE)
     before = [row["completion"] for row in shards.rows(tmp_path)]
