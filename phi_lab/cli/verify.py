@@ -100,7 +100,8 @@ def _judge(options):
     from phi_lab.verify.judge import Judge, cached
 
     cache = options.judge_cache or options.out.with_suffix(".votes.jsonl")
-    judge = Judge(base_url=options.judge, model=options.judge_model, cache=cache, budget=options.judge_budget)
+    judge = Judge(base_url=options.judge, model=options.judge_model, cache=cache, budget=options.judge_budget,
+                  extra_body=options.judge_extra_body)
     judge.require_usable()
     cached(cache)
     return judge

@@ -113,6 +113,9 @@ QLORA = replace(
 )
 
 
+NEEDS_BFLOAT16 = "training all weights needs a GPU with bfloat16"
+
+
 def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
     """The settings of a run. Raises UserError for an unknown scale or profile."""
     if scale not in SCALES:
@@ -153,6 +156,21 @@ def smoke(config: RunConfig) -> RunConfig:
             config.evaluation, problems=8, samples=2, pass_problems=4, pass_samples=2, max_new_tokens=256
         ),
     )
+
+
+def without_bfloat16(config: RunConfig) -> RunConfig:
+    """A GPU scale's settings for a GPU that has no bfloat16, such as a T4: weights in float16, torch's own attention,
+    and no vLLM, which would read the weights as bfloat16.
+
+    Raises UserError where all weights train.
+    """
+    stages = {stage: getattr(config, stage) for stage in STAGES[1:]}
+    if not all(settings.hardware.adapter for settings in stages.values()):
+        raise UserError(f"{NEEDS_BFLOAT16}: --scale qlora")
+    changed = {"dtype": "float16", "attention": "sdpa", "engine": "hf"}
+    return replace(config, evaluation=replace(config.evaluation, engine="hf"), **{
+        stage: replace(settings, hardware=replace(settings.hardware, **changed)) for stage, settings in stages.items()
+    })
 
 
 def without_gpu(config: RunConfig, engine: str = "cpu") -> RunConfig:

@@ -25,7 +25,7 @@ class HardwareConfig:
     """How a stage uses the machine it trains on; the defaults are for a laptop's CPU."""
 
     adapter: str | None = None  # None trains all weights; "lora"; "qlora": the frozen base in 4-bit NF4
-    dtype: str = "float32"  # of the weights; a GPU computes in bfloat16 either way
+    dtype: str = "float32"  # of the weights; a GPU computes in bfloat16 either way, or in float16 where it has none
     attention: str = "sdpa"  # "flex_attention" for long rows: it needs no (length, length) mask
     optimizer: str = "adamw_torch"  # a name of transformers' OptimizerNames
     gradient_checkpointing: bool = False  # recompute activations in the backward pass
@@ -143,7 +143,7 @@ class EvaluationConfig:
     pass_problems: int = 200  # of `hard`, for pass@k; 0: none
     pass_samples: int = 8
     max_new_tokens: int = 384  # the longest worked solution of seven operations has fewer
-    benchmarks: tuple[str, str, str] = ("easy", "hard", "transfer")  # the sets that stand for these three
+    benchmarks: tuple[str, str, str] = ("easy", "hard", "transfer")  # the sets that stand for these three; "": left out
     engine: str = "cpu"  # as in HardwareConfig
 
 

@@ -230,9 +230,9 @@ def _user_error(error: Exception, endpoint: Endpoint, kept: str) -> Exception:
         case openai.APIConnectionError():
             what = f"cannot be reached; is the server running, is the address right? ({detail})"
         case openai.BadRequestError() | openai.UnprocessableEntityError():
+            option = "--extra-body" if endpoint.role == "teacher" else f"--{endpoint.role}-extra-body"
             what = f"turns the question down: {detail}"
-            if endpoint.role == "teacher":
-                what += "; --extra-body '{\"NAME\": null}' leaves out a field that it does not know"
+            what += f"; {option} '{{\"NAME\": null}}' leaves out a field that it does not know"
         case openai.APIStatusError() | SaidInstead():
             what = f"turns the question down: {detail}"
         case _:

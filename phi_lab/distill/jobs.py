@@ -7,6 +7,7 @@ phi-lab distill --problems openr1-math --teacher traces --tokenizer microsoft/Ph
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,7 +99,8 @@ def _write_sets(job: DistillationJob, index: BenchmarkIndex, say: Callable[[str]
     lengths: Counter[bool] = Counter()
     rows = _count_too_long(shards.rows(job.out / "rollouts", job.config.questions), job.rules.max_tokens, lengths)
     if job.judge:
-        about += f" Second opinions: {job.judge.model} at {job.judge.address}."
+        about += f" Second opinions: {job.judge.model} at {job.judge.address}"
+        about += f", asked with {json.dumps(dict(job.judge.extra_body))}." if job.judge.extra_body else "."
         rows = _with_second_opinions(rows, job.judge, say)
     about += "\n\n![The funnel](funnel.png)"
     funnel = Funnel(job.rules, index)

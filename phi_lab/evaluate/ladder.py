@@ -70,10 +70,10 @@ def evaluate(
         stale = resample_stale and (answers if saved is None else saved["model"] != manifest["model"])
         if saved and not stale:
             ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
-        missing = [one for one in benchmark_names if stale or not folder.answers(name, one).exists()]
+        missing = [one for one in benchmark_names
+                   if one in _sets(config) and (stale or not folder.answers(name, one).exists())]
         if not missing:
             return
-        sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
         problems = {benchmark: _problems(benchmark, config) for benchmark in missing}
         network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
         if stale:
@@ -88,6 +88,11 @@ def evaluate(
                 rows += _answers(network, tokenizer, one, prompts, config, title)
             write_rows(folder.answers(name, benchmark), rows)
         sampling.release_engine()
+
+
+def _sets(config: EvaluationConfig) -> dict[str, str]:
+    """The sets that stand for the ladder's benchmarks, without those that are left out."""
+    return {name: chosen for name, chosen in zip(benchmarks.NAMES, config.benchmarks, strict=True) if chosen}
 
 
 def _rounds(benchmark: str, problems: list[ProblemRow], config: EvaluationConfig, seed: int) -> list[Round]:
@@ -130,7 +135,7 @@ def ladder_rows(
 ) -> list[LadderRow]:
     """The rows of ladder.json for one stage and arm, from its saved completions. cost: the columns on training."""
     rows = []
-    for benchmark in benchmarks.NAMES:
+    for benchmark in _sets(config):
         rounds = _rounds(benchmark, _problems(benchmark, config), config, seed)
         answers = _all_answers(folder.answers(name, benchmark), rounds)
         for one in rounds:
@@ -143,8 +148,7 @@ def ladder_rows(
 
 
 def _problems(benchmark: str, config: EvaluationConfig) -> list[ProblemRow]:
-    sets = dict(zip(benchmarks.NAMES, config.benchmarks, strict=True))
-    return benchmarks.load(sets[benchmark])[: config.problems]
+    return benchmarks.load(_sets(config)[benchmark])[: config.problems]
 
 
 def _all_answers(path: Path, rounds: Sequence[Round]) -> dict[tuple[str, float, int], bool]:

@@ -3,7 +3,8 @@
 PHI_LAB_RUN: the run folder; without it `runs/course`. PHI_LAB_PROFILE: `lab` or `smoke`. PHI_LAB_SEED: a number.
 PHI_LAB_SCALE: `cpu`, `lora`, `qlora` or `full`; without it the scale with which the folder was opened.
 PHI_LAB_DATA: a folder of `phi-lab distill`, to train on that set. PHI_LAB_MODEL: at a GPU scale, a model folder or a
-name on the hub. PHI_LAB_SETS: a folder with copies of the benchmarks.
+name on the hub. PHI_LAB_SETS: a folder with copies of the benchmarks. PHI_LAB_LEAVE_OUT_GATED=1: as `phi-lab run
+--leave-out-gated`.
 PHI_LAB_PROCESSES: how many processes train a stage together, by torchrun; without it, at the scale full, one per GPU.
 """
 

@@ -59,6 +59,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else CPU
 
 
+def half_precision() -> str:
+    """The 16-bit type that this GPU computes in: bfloat16, or float16 where it has none, as on a T4."""
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
 def load(folder: Path | str, hardware: HardwareConfig = LAPTOP) -> transformers.PreTrainedModel:
     """A causal language model from a local folder, on its device, with a new LoRA adapter where `hardware` has one.
 
@@ -95,7 +100,7 @@ def load_to_sample(folder: Path, engine: str) -> transformers.PreTrainedModel:
     """
     if engine != "vllm":
         half = engine == "hf" and torch.cuda.is_available()
-        return load(folder, HardwareConfig(dtype="bfloat16" if half else "float32"))
+        return load(folder, HardwareConfig(dtype=half_precision() if half else "float32"))
     _require(folder)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(load_config(folder), trust_remote_code=False)

@@ -30,20 +30,30 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU by its data sheet: dense bfloat16 FLOPs a second, bytes, bytes a second; the price an hour is a guess."""
+    """A GPU by its data sheet: dense FLOPs a second with sums in float32, in bfloat16 or, where it has none, float16;
+    bytes, bytes a second; the price an hour is a guess.
+    """
 
     flops: float
     memory: float
     bandwidth: float
     price: float
+    bfloat16: bool = True
 
 
 CARDS = {
     "h100": Card(989e12, 85.0e9, 3.35e12, 2.5),
     "h200": Card(989e12, 151.0e9, 4.8e12, 3.5),
+    "b200": Card(2250e12, 192.0e9, 8.0e12, 5.0),
     "a100": Card(312e12, 85.0e9, 2.04e12, 1.6),
     "l40s": Card(362e12, 51.5e9, 0.86e12, 1.0),
+    "a6000": Card(155e12, 51.0e9, 0.77e12, 0.6),
     "rtx4090": Card(165e12, 25.7e9, 1.01e12, 0.4),
+    "rtx4080": Card(97.5e12, 17.0e9, 0.72e12, 0.3),
+    "rtx3090": Card(71e12, 25.4e9, 0.94e12, 0.25),
+    "a10g": Card(70e12, 23.7e9, 0.60e12, 1.0),  # AWS's own; an A10 has 125e12
+    "l4": Card(121e12, 23.7e9, 0.30e12, 0.7),
+    "t4": Card(65e12, 15.8e9, 0.32e12, 0.35, bfloat16=False),  # Colab's and Kaggle's free one
 }
 
 
@@ -75,7 +85,7 @@ def _weight_bytes(shape: Shape, hardware: HardwareConfig) -> float:
     """Bytes of the weights as training holds them."""
     if hardware.adapter == "qlora":  # half a byte and its constants; peft's preparation makes the others float32
         return 0.53 * shape.in_layers + 4 * (shape.weights - shape.in_layers) + 4 * shape.adapter
-    width = {"float32": 4, "bfloat16": 2}[hardware.dtype]
+    width = 4 if hardware.dtype == "float32" else 2
     return width * shape.weights + (4 * shape.adapter if hardware.adapter else 0)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from phi_lab.config import presets
 from phi_lab.config.schema import VLLM_SHARE, RunConfig, global_batch_size
 from phi_lab.core.errors import UserError
 from phi_lab.pipeline.gpu_costs import (
@@ -47,6 +48,8 @@ def plan(config: RunConfig, card_name: str, gpus: int, price: float | None = Non
     if config.scale == "cpu":
         raise UserError("the scale cpu needs no GPU: choose --scale lora, qlora or full")
     card, shape = CARDS[card_name], Shape("phi-4-mini")
+    if not card.bfloat16 and config.scale != "full":
+        config = presets.without_bfloat16(config)
     return [_plan_stage(stage, config, card, shape, gpus, price) for stage in UNITS]
 
 
@@ -57,6 +60,8 @@ def _plan_stage(stage: str, config: RunConfig, card: Card, shape: Shape, gpus: i
     parts = training_memory(shape, hardware, gpus if hardware.fsdp else 1, rows_a_pass * row)
     needed, free = sum(parts.values()), _free_memory(config, stage, shape, card.memory)
     reasons = [_undivided(config, stage, gpus)]
+    if not (card.bfloat16 or hardware.adapter):
+        reasons.append(presets.NEEDS_BFLOAT16)
     if needed > free:
         reasons.append(f"it takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} of {card.memory / 1e9:.1f} are free")
     speed = gpus * training_speed(shape, hardware, card, row)
@@ -202,7 +207,8 @@ def table(config: RunConfig, rows: list[dict], card_name: str, gpus: int) -> str
     """The plan as text."""
     mfu = MFU[config.mid.hardware.adapter]
     lines = [f"Phi-4-mini, scale {config.scale}, {gpus} x {card_name}; training at {100 * mfu:g} % of peak "
-             f"(measured), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)", "",
+             f"(measured on an H200), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)"
+             + ("" if CARDS[card_name].bfloat16 else f"; {card_name} trains in float16 with loss scaling"), "",
              f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'price':>10}{'batch':>7} = {'rows a pass':>11} x"
              f"{'passes':>7} x GPUs{'GB a GPU':>10}  fits"]
     for row in rows:

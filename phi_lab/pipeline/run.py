@@ -9,6 +9,7 @@ a start is measured as well (rows of the arm "shipped" in ladder.json): the stag
     phi-lab run --scale cpu --profile lab --seed 0 --out runs/my-run
 """
 
+import os
 import platform
 import shutil
 import time
@@ -36,6 +37,7 @@ from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.plan import cpu_warning, require_memory
 from phi_lab.pipeline.run_data import import_dataset
 from phi_lab.pipeline.stage_runner import run_stage
+from phi_lab.problems import sources
 from phi_lab.report import expectation, report
 
 DISK_MB = 300  # a lab run leaves about 100 MB; its trainers need as much again while they work
@@ -117,15 +119,25 @@ def resolve_and_check(
             + config.distillation.command(model or config.model)
         )
     config = replace(config, model=model or config.model)
+    if os.environ.get("PHI_LAB_LEAVE_OUT_GATED"):
+        config = _without_gated_benchmarks(config)
     base = checkpoints.resolve_model(config.model)
     model_config = shapes.load_config(base)
     if torch.cuda.is_available():
+        if checkpoints.half_precision() == "float16":
+            config = presets.without_bfloat16(config)
         if processes:
             require_memory(config, model_config, processes, torch.cuda.get_device_properties(0).total_memory)
         return config
     if shapes.count_parameters(base) > SMALL_FOR_CPU:
         log(cpu_warning(config, model_config, psutil.virtual_memory().available, matrix_speed()))
     return presets.without_gpu(config, "cpu" if model_config.model_type == "phi3" else "hf")
+
+
+def _without_gated_benchmarks(config: RunConfig) -> RunConfig:
+    gated = {name for name, dataset in sources.NAMED.items() if dataset.gated}
+    kept = tuple("" if name in gated else name for name in config.evaluation.benchmarks)
+    return replace(config, evaluation=replace(config.evaluation, benchmarks=kept))
 
 
 def open_run(run: RunFolder, config: RunConfig, seed: int) -> None:

@@ -6,8 +6,8 @@ model on competition mathematics. Every problem is a chain of one to seven opera
 wordings (`wordings.py`), or, with two to four, a sum, difference or product of fractions.
 
 What a run asks its teacher has one to five operations (`DISTILLED_LEVELS`), the benchmark `hard` three to seven
-(`HARD_LEVELS`), and what a student answers in Rollout DPO and GRPO one to seven (`LEVELS`): `hard` and the student's own
-questions go beyond what any of the teacher's answers covers.
+(`HARD_LEVELS`), and what a student answers in Rollout DPO and GRPO one to seven (`LEVELS`): `hard` and the student's
+own questions go beyond what any of the teacher's answers covers.
 """
 
 import random

@@ -138,7 +138,8 @@ def _rows(name: str, dataset: HubDataset | None, folder: Path | None) -> Iterato
             yield from load_dataset(dataset.path, dataset.config, split=dataset.split, streaming=True)
     except (OSError, ValueError, RecursionError, StopIteration, csv.Error, DatasetNotFoundError) as error:
         where = paths[0] if paths else f"{dataset.path if dataset else name} on the hub"
-        gate = (f"; only accounts with access get it (https://huggingface.co/datasets/{dataset.path}): leave it out, or"
+        gate = (f"; only accounts with access get it (https://huggingface.co/datasets/{dataset.path}): leave it out, "
+                "which phi-lab run does with --leave-out-gated, or"
                 if dataset and dataset.gated and not paths else ";")
         raise UserError(f"{where}: cannot be read ({one_line(error)}){gate} --local-copies DIR reads a copy") from None
 

@@ -35,6 +35,9 @@ class ResumableTrainer:
     def __init__(self, *arguments, **rest):
         super().__init__(*arguments, **rest)
         self.add_callback(Keeper(self))
+        if self.args.fp16:  # TRL makes QLoRA's adapter bfloat16, whose gradients no loss scaler can read
+            for weight in self.model.parameters():
+                weight.data = weight.data.float() if weight.requires_grad else weight.data
 
     def train(self, resume_from_checkpoint: str | None = None, **rest):
         """transformers' `train`, which would take one step more from a checkpoint of the last step."""

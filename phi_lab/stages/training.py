@@ -61,6 +61,7 @@ def per_process_batch(batch: int) -> int:
 def hardware_arguments(hardware: HardwareConfig) -> dict:
     """The trainer's arguments that depend on the machine. Several processes shard the model with FSDP2 if asked to."""
     gpu, sharded = torch.cuda.is_available(), hardware.fsdp and world_size() > 1
+    half = checkpoints.half_precision() if gpu else None  # float16 is computed with a loss scaler
     fsdp_config = {"version": 2, "activation_checkpointing": hardware.gradient_checkpointing,
                    "state_dict_type": "SHARDED_STATE_DICT"}
     # Every micro-batch adds its gradient to the shards: one that waits for the last would outlive
@@ -68,7 +69,8 @@ def hardware_arguments(hardware: HardwareConfig) -> dict:
     accumulation = {"gradient_accumulation_kwargs": {"sync_each_batch": True}} if sharded else None
     return {
         "optim": hardware.optimizer, "activation_checkpointing": hardware.gradient_checkpointing and not sharded,
-        "bf16": gpu, "use_cpu": not gpu, "ddp_backend": "gloo" if world_size() > 1 and not gpu else None,
+        "bf16": half == "bfloat16", "fp16": half == "float16", "use_cpu": not gpu,
+        "ddp_backend": "gloo" if world_size() > 1 and not gpu else None,
         "fsdp": sharded or None, "fsdp_config": fsdp_config if sharded else None, "report_to": "none",
         "disable_tqdm": True, "accelerator_config": accumulation, "ddp_timeout": DDP_TIMEOUT,
     }

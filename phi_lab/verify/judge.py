@@ -59,7 +59,7 @@ def second_opinions(
     Raises UserError, one line, for an endpoint that fails or a broken cache; votes that came before are kept.
     """
     rows, votes = list(rows), cached(judge.cache) if votes is None else votes
-    questions = [_question(row, judge.model) if row["verdict"] in ASKED else None for row in rows]
+    questions = [_question(row, judge) if row["verdict"] in ASKED else None for row in rows]
     different = dict(filter(None, questions))
     new = [key for key in different if key not in votes]
     asked = {key: different[key] for key in new[: judge.budget]}
@@ -73,7 +73,7 @@ def second_opinions(
     return [{**row, "judge": votes.get(asks[0], "none")} if asks else row for row, asks in pairs], counts
 
 
-def _question(row: dict, model: str) -> tuple[str, list[dict]]:
+def _question(row: dict, judge: Judge) -> tuple[str, list[dict]]:
     """(cache key, chat messages) of one row."""
     written = row["prediction_text"] if "prediction_text" in row else row["response"]
     said = row["extracted"] or written.rpartition(chat.THINK_END)[2]
@@ -82,7 +82,8 @@ def _question(row: dict, model: str) -> tuple[str, list[dict]]:
     mark = _hash(parts)[:16]  # of the texts themselves, so that none of them can hold it
     shown = "\n".join(f"[{mark} {name}]\n{text}\n[{mark} end]" for name, text in parts.items())
     messages = [{"role": "system", "content": SYSTEM.format(mark=mark)}, {"role": "user", "content": shown}]
-    return _hash([model, messages]), messages
+    asked = [judge.model, messages, dict(judge.extra_body)] if judge.extra_body else [judge.model, messages]
+    return _hash(asked), messages
 
 
 def _clean(text: str) -> str:

@@ -193,7 +193,7 @@ def test_a_judge_has_the_second_word_on_what_the_rules_turn_down(tmp_path, serve
         handler.send(200, reply(f"<think>so it is, and so on. </think>\\boxed{{{answer}}}"))
 
     server.behave = behave
-    judge = ("--judge", server.url, "--judge-model", "j")
+    judge = ("--judge", server.url, "--judge-model", "j", "--judge-extra-body", '{"top_k": 1}')
     assert distil(tmp_path, server, *judge) == 0
     rows = list(shards.rows(tmp_path / "set" / "rollouts"))
     lucky = [row for row in rows if "lucky" in row["completion"]]
@@ -204,7 +204,9 @@ def test_a_judge_has_the_second_word_on_what_the_rules_turn_down(tmp_path, serve
     report = read_json(tmp_path / "set" / "funnel.json")
     assert report["rescued"] == len(lucky) and report["verdicts"]["right"] == 0
     card = (tmp_path / "set" / "README.md").read_text()
-    assert f"accepted by the judge | {len(lucky)} |" in card and f"Second opinions: j at {server.url}" in card
+    assert f"accepted by the judge | {len(lucky)} |" in card
+    assert f"Second opinions: j at {server.url}, asked with {{\"top_k\": 1}}." in card
+    assert {body.get("top_k") for body in server.bodies} == {None, 1}  # the teacher's requests, and the judge's
     before, asked = {p.name: p.read_bytes() for p in (tmp_path / "set").glob("*.jsonl")}, len(judged)
     assert "'asked': " in capsys.readouterr().out
     assert distil(tmp_path, server, *judge) == 0 and len(judged) == asked  # votes are kept

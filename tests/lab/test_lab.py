@@ -372,6 +372,14 @@ def test_a_set_that_cannot_be_read_is_reported_before_a_model_is_loaded(place, s
         ladder.evaluate(student, "x", EvalFolder(place / "evals"), config, 0)
 
 
+def test_a_set_that_is_left_out_is_not_measured(place, sampled, student):
+    config = schema.EvaluationConfig(problems=2, max_new_tokens=4, samples=1, pass_samples=1,
+                                     benchmarks=("easy", "hard", ""))
+    ladder.evaluate(student, "two", EvalFolder(place / "evals"), config, 0)
+    rows = ladder.ladder_rows("two", "sft", "main", EvalFolder(place / "evals"), config, 0, {})
+    assert {row["benchmark"] for row in rows} == {"easy", "hard"}
+
+
 def test_a_stopped_stage_says_that_it_goes_on(lab, monkeypatch, capsys):
     monkeypatch.setattr(stage_runner, "run_stage", lambda *_, **__: None)
     lab.stage("mid")

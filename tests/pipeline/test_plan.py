@@ -144,6 +144,24 @@ def test_a_batch_that_gpus_cannot_share_is_said_with_a_number_that_can(capsys):
     assert "128 rows cannot be divided among 256 GPUs: 128 divide" in widgets.plan_text("full", "h100", 256)
 
 
+def test_a_card_without_bfloat16_trains_adapters_alone(capsys):
+    assert main(["plan", "--scale", "qlora", "--gpu", "t4"]) == 0
+    said = capsys.readouterr().out
+    assert "NO" not in said and "t4 trains in float16 with loss scaling" in said
+    assert main(["plan", "--scale", "full", "--gpu", "t4", "--gpus", "128"]) == 0
+    assert "training all weights needs a GPU with bfloat16" in capsys.readouterr().out
+    assert main(["plan", "--scale", "qlora", "--gpu", "l4"]) == 0
+    assert "float16" not in capsys.readouterr().out
+
+
+def test_the_help_names_every_card(capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(name in said for name in gpu_costs.CARDS)
+    assert {"t4", "l4", "a10g", "rtx3090", "rtx4080", "a6000", "b200"} <= gpu_costs.CARDS.keys()
+
+
 @pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
 def test_what_the_plan_divides_the_stages_divide(scale_name, monkeypatch):
     config = presets.run_config(scale_name)
@@ -228,8 +246,10 @@ def test_an_answer_that_fits_nowhere_is_told():
 @pytest.mark.parametrize("scale_name", ["lora", "qlora", "full"])
 def test_a_run_refuses_what_its_plan_says_will_not_fit(scale_name):
     """vLLM's share of a card counts in both: beside the trainer, and as room for the weights and one answer."""
-    config, verdicts = presets.run_config(scale_name), set()
+    as_set, verdicts = presets.run_config(scale_name), set()
     for name, card in gpu_costs.CARDS.items():
+        other = not card.bfloat16 and scale_name != "full"
+        config = presets.without_bfloat16(as_set) if other else as_set  # as a run does
         for gpus in (1, 4, 16):
             fits = all(row["fits"] for row in plan.plan(config, name, gpus))
             verdicts.add(fits)

@@ -150,14 +150,18 @@ def test_the_whole_chain_runs_at_a_gpu_scale(place, tmp_path, monkeypatch, name)
 @pytest.mark.slow
 def test_another_causal_language_model_climbs_too(place, tmp_path, tokenizer, monkeypatch):
     """A tiny Llama with separate projections: nothing but the rollout loop for CPUs is Phi's own."""
-    monkeypatch.setenv("PHI_LAB_SETS", "")
+    for name in ("PHI_LAB_SETS", "PHI_LAB_LEAVE_OUT_GATED"):  # which the command sets
+        monkeypatch.setenv(name, "")
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
              "intermediate_size": 128, "vocab_size": len(tokenizer), "max_position_embeddings": 1024}
     ends = {"bos_token_id": 0, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     checkpoints.save(LlamaForCausalLM(LlamaConfig(**sizes, **ends)), tokenizer, tmp_path / "llama")
     words = [word if word != str(place / "base") else str(tmp_path / "llama") for word in command(place, "lora")]
-    assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert cli.main([*words, "--out", str(tmp_path / "run"), "--leave-out-gated"]) == 0
+    measured = {row["benchmark"] for row in read_json(tmp_path / "run" / "ladder.json")}
+    assert measured == {"easy", "hard"}  # and not GPQA
+    assert (tmp_path / "run" / "report.html").is_file()
     before = tmp_path / "llama"
     for stage in ("mid", "sft", "dpo"):  # of answers that are never right GRPO learns nothing
         after = tmp_path / "run" / stage / "model"
@@ -224,6 +228,14 @@ def test_bad_input_is_one_line_before_anything_is_loaded(place, tmp_path, capsys
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1e6))
     assert "needs an NVIDIA GPU for this model" in refused(capsys, [*asked, "--model", place / "base"])
     assert not out.exists()
+
+
+def test_a_gated_set_is_left_out_where_the_user_says_so(place, monkeypatch):
+    monkeypatch.setenv("PHI_LAB_LEAVE_OUT_GATED", "1")
+    config = run.resolve_and_check(presets.LORA, str(place / "base"), True, 1)
+    assert config.evaluation.benchmarks == ("math500", "aime24", "")
+    monkeypatch.delenv("PHI_LAB_LEAVE_OUT_GATED")
+    assert "" not in run.resolve_and_check(presets.LORA, str(place / "base"), True, 1).evaluation.benchmarks
 
 
 def test_a_large_model_on_a_processor_is_told_with_its_hours(place, monkeypatch):

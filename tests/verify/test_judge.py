@@ -106,7 +106,20 @@ def test_a_second_run_asks_nothing(server, whom):
     votes(rows[:1], whom(model="other"))
     votes([row(extracted="0", gold="5")], whom())
     votes([row(extracted="0", problem="?")], whom())
-    assert len(server.bodies) == 6  # another model, gold or problem is another question
+    votes(rows[:1], whom(extra_body={"seed": 1}))
+    assert len(server.bodies) == 7  # another model, gold, problem or extra field is another question
+
+
+def test_extra_fields_are_sent_in_the_place_of_ours_and_null_leaves_one_out(server, whom):
+    votes([row()], whom(extra_body={"max_tokens": None, "max_completion_tokens": 4096, "temperature": 1, "top_k": 1}))
+    (body,) = server.bodies
+    assert (body["max_completion_tokens"], body["temperature"], body["top_k"]) == (4096, 1, 1)
+    assert "max_tokens" not in body
+
+
+def test_a_field_that_a_judge_does_not_know_is_told_with_the_option_that_leaves_it_out(server, whom):
+    server.behave = lambda handler, body: (400, "no max_tokens")
+    fails(whom(), "no max_tokens", "--judge-extra-body '{\"NAME\": null}'")
 
 
 def test_votes_are_kept_as_they_come(server, whom, tmp_path):
@@ -270,7 +283,8 @@ def test_the_command_writes_votes_or_one_line(server, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and told.startswith("phi-lab: judge ") and "OPENAI_API_KEY" in told
     server.behave = lambda handler, body: "right"
-    assert cli.main([*command, "--judge-budget", "5"]) == 0
+    assert cli.main([*command, "--judge-budget", "5", "--judge-extra-body", '{"max_tokens": 99}']) == 0
+    assert server.bodies[-1]["max_tokens"] == 99
     (judged,) = read_rows(out)
     assert (judged["verdict"], judged["judge"]) == ("wrong", "right")
     said = capsys.readouterr().out
