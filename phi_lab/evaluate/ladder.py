@@ -70,8 +70,9 @@ def evaluate(
         stale = resample_stale and (answers if saved is None else saved["model"] != manifest["model"])
         if saved and not stale:
             ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
+        sets = _sets(config)
         missing = [one for one in benchmark_names
-                   if one in _sets(config) and (stale or not folder.answers(name, one).exists())]
+                   if one in sets and (stale or not folder.answers(name, one).exists())]
         if not missing:
             return
         problems = {benchmark: _problems(benchmark, config) for benchmark in missing}

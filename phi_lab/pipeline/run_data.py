@@ -127,8 +127,8 @@ def import_dataset(source: Path, run: RunFolder, log: Callable[[str], None] = pr
 
 
 def grpo_problems(data: DataFolder, count: int, seed: int) -> list[Problem]:
-    """Problems that a model answers in its training, GRPO's candidates: new ones of the small world, of all `LEVELS`, or
-    with an imported set of natural text its own.
+    """Problems that a model answers in its training, GRPO's candidates: new ones of the small world, of all `LEVELS`,
+    or with an imported set of natural text its own.
     """
     rows = [row for path in (data.right, data.wrong) for row in read_rows(path)]
     by_id = {row["id"]: row for row in rows if row["domain"] not in WORLD and "answer" in row}
