@@ -68,7 +68,8 @@ def test_modules_files_and_links_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_ones_that_the_parser_takes(page):
-    shell = "\n".join(re.findall(r"```(?:sh|bash)?\n(.*?)```", text(page), re.DOTALL)).replace("\\\n", " ")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
+    shell = "\n".join(block for language, block in blocks if language in ("", "sh", "bash")).replace("\\\n", " ")
     for line in shell.splitlines():
         words = shlex.split(line, comments=True)
         start = next((at for at, word in enumerate(words) if word.rsplit("/", 1)[-1] in ("phi-lab", "phi_lab")), None)
