@@ -39,7 +39,7 @@ LAB = RunConfig(
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(
-        learning_rate=1e-3, steps=24, prompts_per_step=32, group_size=8, candidate_prompts=4800, keep_fraction=0.8,
+        learning_rate=1.6e-3, steps=32, prompts_per_step=32, group_size=8, candidate_prompts=4800, keep_fraction=0.8,
         max_new_tokens=384,
     ),
     evaluation=EvaluationConfig(problems=500),
