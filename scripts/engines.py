@@ -2,12 +2,14 @@
 write what came of it into docs/scaling.md.
 
     make engines                          # needs the network, 4 GB in .engines and some minutes; Linux
+    python scripts/engines.py vllm        # one of them: llama-cpp, smollm2, vllm
 
 llama.cpp and SmolLM2: the packages of the extras `llama-cpp` and `smollm2`, without what they ask for, before those of
 this environment. vLLM: its CPU build in a virtual environment, since its pins clash with ours; the test runs with our
 packages before those, so that what vLLM brings is vLLM. Then the tests that are skipped elsewhere.
 """
 
+import argparse
 import os
 import platform
 import subprocess
@@ -15,6 +17,7 @@ import sys
 import tomllib
 import venv
 import xml.etree.ElementTree as ET
+from datetime import date
 from pathlib import Path
 
 from setup_env import CPU_WHEELS, reaches
@@ -74,20 +77,23 @@ def vllm() -> list[list[str]]:
     return tested(python, "tests/sampling/test_vllm_engine.py", place, ours)
 
 
-def write_table(rows: list[list[str]]) -> None:
-    """Put the rows into docs/scaling.md, between the two marks."""
-    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    lines = [f"`make engines`, {machine}:", "", "| engine | test | result | seconds |", "|---|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+def write_table(engine: str, rows: list[list[str]]) -> None:
+    """Put an engine's rows into the table in docs/scaling.md, between its two marks, in the place of its old ones."""
+    on = f"{date.today()}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    new = [f"| {engine} | {' | '.join(row)} | {on} |" for row in rows]
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
+    table, _, after = rest.partition(END)
+    others = [line for line in table.splitlines()[2:] if not line.startswith(f"| {engine} |")]
+    lines = ["| engine | test | result | seconds | run on |", "|---|---|---|---|---|", *others, *new]
     PAGE.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
-    print("\n".join(lines))
+    print(*new, sep="\n")
 
 
 if __name__ == "__main__":
-    results = [["llama.cpp", *row] for row in with_extra("llama-cpp", "tests/distill/test_llama_cpp.py")]
-    results += [["SmolLM2", *row] for row in with_extra("smollm2", "tests/stages/test_smollm2.py")]
-    results += [[VLLM.replace("==", " "), *row] for row in vllm()]
-    write_table(results)
-    sys.exit(any(result != "passed" for _, _, result, _ in results))
+    tests = {"llama-cpp": "tests/distill/test_llama_cpp.py", "smollm2": "tests/stages/test_smollm2.py", "vllm": ""}
+    parser = argparse.ArgumentParser(description="Try llama.cpp, SmolLM2 and vLLM, and write what came of it.")
+    parser.add_argument("engines", nargs="*", choices=list(tests), default=list(tests), help="by default all")
+    results = {name: with_extra(name, tests[name]) if tests[name] else vllm() for name in parser.parse_args().engines}
+    for name, rows in results.items():
+        write_table(VLLM.replace("==", " ") if name == "vllm" else name, rows)
+    sys.exit(any(result != "passed" for rows in results.values() for _, result, _ in rows))

