@@ -127,3 +127,81 @@ def curves(rows: Sequence[Mapping], names: Mapping[str, str], title: str, unit: 
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.alt = f"{title}: {'; '.join(lines)}."
     return figure
+
+
+@rc_context(plot_style.RC_PARAMS)
+def attention(tokens: Sequence[str], weights: Sequence[Sequence[float]], places: Sequence[int]) -> plot_style.Figure:
+    """Where chosen tokens look: a row for each of `places`, a cell for each token, its share of the attention.
+
+    weights: (tokens, tokens), of the token in a row to those in the columns, 0 to 1. The row of a place is that of the
+    token before it, from which the model writes it.
+    """
+    figure, ((axes,),) = plot_style.panels(1, 1, (max(6, 0.28 * len(tokens)), 1.2 + 0.5 * len(places)))
+    lines = []
+    for y, place in enumerate(places):
+        row = weights[place - 1]
+        best = max(range(place), key=lambda other: row[other])
+        lines.append(f"{tokens[place]!r} at {place}: {row[best]:.2f} on {tokens[best]!r} at {best}")
+        for x, token in enumerate(tokens):
+            strength = row[x] if x < place else 0.0
+            axes.barh(y, 0.94, left=x, height=0.86, color=plot_style.BLUE, alpha=strength)
+            colour = plot_style.PAGE if strength > 0.5 else plot_style.INK if x < place else plot_style.LINE
+            axes.text(x + 0.47, y - 0.12, token, ha="center", va="center", color=colour, fontsize=9)
+            if strength >= 0.2:
+                axes.text(x + 0.47, y + 0.27, f"{strength:.2f}", ha="center", va="center", color=colour, fontsize=6)
+        axes.barh(y, 0.94, left=place, height=0.86, color="none", edgecolor=plot_style.RED, linewidth=1.5)
+        axes.text(place + 0.47, y - 0.12, tokens[place], ha="center", va="center", color=plot_style.RED,
+                  fontsize=9, fontweight="bold")
+    axes.set(xlim=(0, len(tokens)), ylim=(len(places) - 0.4, -0.6), xticks=[], yticks=range(len(places)),
+             yticklabels=[f"writing {tokens[place]}" for place in places])
+    axes.set_title("Framed: the token that is written. Blue: where the model looks, with its share")
+    plot_style.bare(axes)
+    figure.alt = f"Attention over {len(tokens)} tokens. Writing {'; '.join(lines)}."
+    return figure
+
+
+@rc_context(plot_style.RC_PARAMS)
+def token_heat(sides: Mapping[str, Sequence[tuple[str, float]]], title: str, width: int = 36) -> plot_style.Figure:
+    """Answers token by token, each cell shaded by its value in nats; `sides` maps a name to (token, value) pairs.
+
+    A value below 0 is orange, one above 0 blue, and one of at least half a nat is written under its token.
+    """
+    rows = [(name if first == 0 else "", cells[first : first + width])
+            for name, cells in sides.items() for first in range(0, len(cells), width)]
+    figure, ((axes,),) = plot_style.panels(1, 1, (9.5, 0.9 + 0.42 * len(rows)))
+    strongest = max([1.0, *(abs(value) for _, cells in rows for _, value in cells)])
+    for y, (_, cells) in enumerate(rows):
+        for x, (token, value) in enumerate(cells):
+            colour = plot_style.ORANGE if value < 0 else plot_style.BLUE
+            axes.barh(y, 0.94, left=x, height=0.86, color=colour, alpha=min(1.0, abs(value) / strongest))
+            axes.text(x + 0.47, y - 0.14, token, ha="center", va="center", fontsize=8)
+            if abs(value) >= 0.5:
+                axes.text(x + 0.47, y + 0.24, f"{value:.1f}", ha="center", va="center", fontsize=6)
+    axes.set(xlim=(0, width), ylim=(len(rows) - 0.4, -0.6), xticks=[], yticks=range(len(rows)),
+             yticklabels=[name for name, _ in rows])
+    axes.set_title(title)
+    plot_style.bare(axes)
+    words = []
+    for name, cells in sides.items():
+        token, value = min(cells, key=lambda cell: cell[1])
+        words.append(f"{name}: {len(cells)} tokens, {sum(value for _, value in cells):.1f} nats in all, lowest "
+                     f"{value:.1f} at {token!r}")
+    figure.alt = f"{title}. {'; '.join(words)}."
+    return figure
+
+
+@rc_context(plot_style.RC_PARAMS)
+def temperatures(outcomes: Mapping[float, Mapping[str, float]]) -> plot_style.Figure:
+    """What sampling at each temperature gave: "right" and "mixed" (shares, 0 to 1) and "tokens" (the mean)."""
+    names = {"right": "right answers, %", "mixed": "groups with both, %", "tokens": "tokens per answer, mean"}
+    figure, grid = plot_style.panels(1, 3, (9.5, 2.8))
+    words = []
+    for axes, (key, title), colour in zip(grid[0], names.items(), plot_style.SERIES, strict=False):
+        values = [row[key] * (1 if key == "tokens" else 100) for row in outcomes.values()]
+        axes.plot(list(outcomes), values, color=colour, marker="o")
+        axes.set(xlabel="temperature", ylim=(0, 1.15 * max([1.0, *values])), xticks=list(outcomes))
+        axes.set_title(title)
+        pairs = zip(outcomes, values, strict=True)
+        words.append(f"{title}: " + ", ".join(f"{value:.0f} at {heat:g}" for heat, value in pairs))
+    figure.alt = f"Sampled answers by temperature. {'; '.join(words)}."
+    return figure
