@@ -36,7 +36,8 @@ def hardest_first_fault(attempt: Callable, reference: Callable) -> str | None:
             return f"{case}: more than three answers to {most[0]}"
         if len(got) != len(wanted):
             return f"{case}: {len(got)} answers, and it should be {len(wanted)}"
-        rates, hardest = (sorted(row["pass_rate"] for row in some) for some in (got, wanted))
+        rate = {row["id"]: row["pass_rate"] for row in rows}
+        rates, hardest = (sorted(rate[row["id"]] for row in some) for some in (got, wanted))
         if rates != hardest:
             return f"{case}: their pass rates are {rates}, and the hardest have {hardest}"
 

@@ -3,7 +3,7 @@
 Each is a pure function of a model or of rows; the widgets are a control over them, with the same function's first state
 beside them for a page without a kernel (`pictures.attention`, `token_heat`, `temperatures`).
 
-    tokens, weights = looks.attention(model, tokenizer, "Compute 47+38.", "<think>47+38:7+8=15,4+3+1=8;85.</think>")
+    tokens, heads = looks.attention(model, tokenizer, "Compute 47+38.", "<think>47+38:7+8=15,4+3+1=8;85.</think>")
 """
 
 from __future__ import annotations
@@ -32,20 +32,30 @@ Sides = dict[str, list[tuple[str, float, float]]]  # chosen, rejected -> (token,
 
 def attention(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str, layer: int = -1
-) -> tuple[list[str], list[list[float]]]:
-    """(tokens, weights) of a prompt with its completion: how much each token looks at each other one in a layer, 0 to
-    1, (tokens, tokens); of the layer's heads the one that looks most sharply, that is the largest weight.
+) -> tuple[list[str], list[list[list[float]]]]:
+    """(tokens, heads) of a prompt with its completion: for each head of a layer the shares, 0 to 1, with which each
+    token looks at each other one, (tokens, tokens).
     """
     ids = [*chat.prompt_ids(tokenizer, prompt), *chat.completion_ids(tokenizer, completion)]
     before = model.config._attn_implementation
-    model.set_attn_implementation("eager")  # the fast kernels do not keep the weights
+    model.set_attn_implementation("eager")  # the fast kernels do not keep the shares
     try:
         with torch.inference_mode():
             batch = torch.tensor([ids], device=model.device)
             heads = model.eval()(batch, output_attentions=True, use_cache=False).attentions[layer][0]
     finally:
         model.set_attn_implementation(before)
-    return [tokenizer.decode([token]) for token in ids], heads.amax(0).float().tolist()
+    return [tokenizer.decode([token]) for token in ids], heads.float().tolist()
+
+
+def copying_head(tokens: Sequence[str], heads: Sequence[Sequence[Sequence[float]]], places: Sequence[int]) -> int:
+    """The index of the head that looks most at earlier tokens equal to the one that is written, over `places`."""
+
+    def copied(weights: Sequence[Sequence[float]]) -> float:
+        return sum(weights[place - 1][other] for place in places for other in range(place)
+                   if tokens[other] == tokens[place])
+
+    return max(range(len(heads)), key=lambda head: copied(heads[head]))
 
 
 def attention_html(tokens: Sequence[str], weights: Sequence[Sequence[float]], place: int) -> str:
@@ -63,10 +73,13 @@ def attention_html(tokens: Sequence[str], weights: Sequence[Sequence[float]], pl
     return f'<p style="font-family:monospace;line-height:2.2">{" ".join(cells)}</p>'
 
 
-def attention_slider(tokens: Sequence[str], weights: Sequence[Sequence[float]], place: int) -> ipywidgets.Widget:
-    """Move along the answer, and see where the model looks when it writes each token."""
-    slider = ipywidgets.IntSlider(place, 1, len(tokens) - 1, description="token", **SLOW)
-    return live_html(lambda: attention_html(tokens, weights, slider.value), slider)
+def attention_slider(
+    tokens: Sequence[str], heads: Sequence[Sequence[Sequence[float]]], place: int, head: int
+) -> ipywidgets.Widget:
+    """Move along the answer, and see where a head looks when the model writes each token."""
+    where = ipywidgets.IntSlider(place, 1, len(tokens) - 1, description="token", **SLOW)
+    which = ipywidgets.IntSlider(head, 0, len(heads) - 1, description="head", **SLOW)
+    return live_html(lambda: attention_html(tokens, heads[which.value], where.value), where, which)
 
 
 # ------------------------------------------------------------------ a preference pair

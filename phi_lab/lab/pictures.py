@@ -4,10 +4,13 @@
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 
 from phi_lab.report import plot_style
 from phi_lab.report.plot_style import VERDICTS
@@ -131,63 +134,87 @@ def curves(rows: Sequence[Mapping], names: Mapping[str, str], title: str, unit: 
 
 @rc_context(plot_style.RC_PARAMS)
 def attention(tokens: Sequence[str], weights: Sequence[Sequence[float]], places: Sequence[int]) -> plot_style.Figure:
-    """Where chosen tokens look: a row for each of `places`, a cell for each token, its share of the attention.
+    """Where one head looks: a row for each of `places`, a cell for each token, shaded by its share of the attention.
 
     weights: (tokens, tokens), of the token in a row to those in the columns, 0 to 1. The row of a place is that of the
     token before it, from which the model writes it.
     """
-    figure, ((axes,),) = plot_style.panels(1, 1, (max(6, 0.28 * len(tokens)), 1.2 + 0.5 * len(places)))
+    names = list(map(_short, tokens))
+    lefts = [0.0, *accumulate(map(_width, names))]
+    figure, ((axes,),) = plot_style.panels(1, 1, (max(6, 0.22 * lefts[-1]), 0.9 + 0.5 * len(places)))
     lines = []
     for y, place in enumerate(places):
         row = weights[place - 1]
         best = max(range(place), key=lambda other: row[other])
-        lines.append(f"{tokens[place]!r} at {place}: {row[best]:.2f} on {tokens[best]!r} at {best}")
-        for x, token in enumerate(tokens):
-            strength = row[x] if x < place else 0.0
-            axes.barh(y, 0.94, left=x, height=0.86, color=plot_style.BLUE, alpha=strength)
-            colour = plot_style.PAGE if strength > 0.5 else plot_style.INK if x < place else plot_style.LINE
-            axes.text(x + 0.47, y - 0.12, token, ha="center", va="center", color=colour, fontsize=9)
-            if strength >= 0.2:
-                axes.text(x + 0.47, y + 0.27, f"{strength:.2f}", ha="center", va="center", color=colour, fontsize=6)
-        axes.barh(y, 0.94, left=place, height=0.86, color="none", edgecolor=plot_style.RED, linewidth=1.5)
-        axes.text(place + 0.47, y - 0.12, tokens[place], ha="center", va="center", color=plot_style.RED,
-                  fontsize=9, fontweight="bold")
-    axes.set(xlim=(0, len(tokens)), ylim=(len(places) - 0.4, -0.6), xticks=[], yticks=range(len(places)),
-             yticklabels=[f"writing {tokens[place]}" for place in places])
-    axes.set_title("Framed: the token that is written. Blue: where the model looks, with its share")
-    plot_style.bare(axes)
+        lines.append(f"{names[place]} at {place}: {row[best]:.2f} on {names[best]} at {best}")
+        for x, name in enumerate(names):
+            share = row[x] if x < place else 0.0
+            _cell(axes, y, lefts[x], name, plot_style.BLUE, share, f"{share:.2f}" if share >= 0.2 else "",
+                  faint=x > place)
+        axes.barh(y, _width(names[place]) - 0.06, left=lefts[place], height=0.86, color="none",
+                  edgecolor=plot_style.RED, linewidth=1.8)
+    _only_rows(axes, lefts[-1], [f"writing {names[place]}" for place in places])
+    axes.set_title("Framed: the token that is written. Blue: where the head looks, with its share")
     figure.alt = f"Attention over {len(tokens)} tokens. Writing {'; '.join(lines)}."
     return figure
 
 
 @rc_context(plot_style.RC_PARAMS)
-def token_heat(sides: Mapping[str, Sequence[tuple[str, float]]], title: str, width: int = 36) -> plot_style.Figure:
+def token_heat(sides: Mapping[str, Sequence[tuple[str, float]]], title: str, width: float = 44) -> plot_style.Figure:
     """Answers token by token, each cell shaded by its value in nats; `sides` maps a name to (token, value) pairs.
 
     A value below 0 is orange, one above 0 blue, and one of at least half a nat is written under its token.
     """
-    rows = [(name if first == 0 else "", cells[first : first + width])
-            for name, cells in sides.items() for first in range(0, len(cells), width)]
-    figure, ((axes,),) = plot_style.panels(1, 1, (9.5, 0.9 + 0.42 * len(rows)))
-    strongest = max([1.0, *(abs(value) for _, cells in rows for _, value in cells)])
-    for y, (_, cells) in enumerate(rows):
-        for x, (token, value) in enumerate(cells):
+    strongest = max([1.0, *(abs(value) for cells in sides.values() for _, value in cells)])
+    rows: list[tuple[str, list]] = []
+    for name, cells in sides.items():
+        rows.append((name, []))
+        left = 0.0
+        for token, value in cells:
+            if left + _width(_short(token)) > width:
+                rows.append(("", []))
+                left = 0.0
+            rows[-1][1].append((left, _short(token), value))
+            left += _width(_short(token))
+    figure, ((axes,),) = plot_style.panels(1, 1, (9.5, 0.7 + 0.45 * len(rows)))
+    for y, (_, placed) in enumerate(rows):
+        for left, token, value in placed:
             colour = plot_style.ORANGE if value < 0 else plot_style.BLUE
-            axes.barh(y, 0.94, left=x, height=0.86, color=colour, alpha=min(1.0, abs(value) / strongest))
-            axes.text(x + 0.47, y - 0.14, token, ha="center", va="center", fontsize=8)
-            if abs(value) >= 0.5:
-                axes.text(x + 0.47, y + 0.24, f"{value:.1f}", ha="center", va="center", fontsize=6)
-    axes.set(xlim=(0, width), ylim=(len(rows) - 0.4, -0.6), xticks=[], yticks=range(len(rows)),
-             yticklabels=[name for name, _ in rows])
+            _cell(axes, y, left, token, colour, abs(value) / strongest, f"{value:.1f}" if abs(value) >= 0.5 else "")
+    _only_rows(axes, width, [name for name, _ in rows])
     axes.set_title(title)
-    plot_style.bare(axes)
     words = []
     for name, cells in sides.items():
         token, value = min(cells, key=lambda cell: cell[1])
         words.append(f"{name}: {len(cells)} tokens, {sum(value for _, value in cells):.1f} nats in all, lowest "
-                     f"{value:.1f} at {token!r}")
+                     f"{value:.1f} at {_short(token)}")
     figure.alt = f"{title}. {'; '.join(words)}."
     return figure
+
+
+def _short(token: str) -> str:
+    """A token as it is written in a cell; <|user|> becomes user."""
+    return re.sub(r"[<>|]", "", token) if len(token) > 1 else token
+
+
+def _width(name: str) -> float:
+    return max(1.0, 0.75 * len(name))
+
+
+def _cell(axes: Axes, y: int, left: float, name: str, colour: str, strength: float, number: str, *,
+          faint: bool = False) -> None:
+    """One token: its text over a ground of `strength`, 0 to 1, and a number below it."""
+    axes.barh(y, _width(name) - 0.06, left=left, height=0.86, color=colour, alpha=strength)
+    dark = colour == plot_style.BLUE and strength > 0.6
+    ink = plot_style.LINE if faint else plot_style.PAGE if dark else plot_style.INK
+    middle = left + _width(name) / 2
+    axes.text(middle, y - 0.12, name, ha="center", va="center", color=ink, fontsize=9)
+    axes.text(middle, y + 0.27, number, ha="center", va="center", color=ink, fontsize=7)
+
+
+def _only_rows(axes: Axes, width: float, names: Sequence[str]) -> None:
+    axes.set(xlim=(0, width), ylim=(len(names) - 0.4, -0.6), xticks=[], yticks=range(len(names)), yticklabels=names)
+    plot_style.bare(axes)
 
 
 @rc_context(plot_style.RC_PARAMS)
