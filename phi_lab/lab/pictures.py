@@ -141,7 +141,7 @@ def attention(tokens: Sequence[str], weights: Sequence[Sequence[float]], places:
     """
     names = list(map(_short, tokens))
     lefts = [0.0, *accumulate(map(_width, names))]
-    figure, ((axes,),) = plot_style.panels(1, 1, (max(6, 0.22 * lefts[-1]), 0.9 + 0.5 * len(places)))
+    figure, ((axes,),) = plot_style.panels(1, 1, (9.5, 0.9 + 0.5 * len(places)))
     lines = []
     for y, place in enumerate(places):
         row = weights[place - 1]
@@ -149,12 +149,12 @@ def attention(tokens: Sequence[str], weights: Sequence[Sequence[float]], places:
         lines.append(f"{names[place]} at {place}: {row[best]:.2f} on {names[best]} at {best}")
         for x, name in enumerate(names):
             share = row[x] if x < place else 0.0
-            _cell(axes, y, lefts[x], name, plot_style.BLUE, share, f"{share:.2f}" if share >= 0.2 else "",
+            _cell(axes, y, lefts[x], name, plot_style.BLUE, share, f"{100 * share:.0f}" if share >= 0.2 else "",
                   faint=x > place)
         axes.barh(y, _width(names[place]) - 0.06, left=lefts[place], height=0.86, color="none",
                   edgecolor=plot_style.RED, linewidth=1.8)
     _only_rows(axes, lefts[-1], [f"writing {names[place]}" for place in places])
-    axes.set_title("Framed: the token that is written. Blue: where the head looks, with its share")
+    axes.set_title("Framed: the token that is written. Blue: where the head looks, with its share in %")
     figure.alt = f"Attention over {len(tokens)} tokens. Writing {'; '.join(lines)}."
     return figure
 
@@ -198,7 +198,7 @@ def _short(token: str) -> str:
 
 
 def _width(name: str) -> float:
-    return max(1.0, 0.75 * len(name))
+    return max(1.0, 0.3 + 0.5 * len(name))
 
 
 def _cell(axes: Axes, y: int, left: float, name: str, colour: str, strength: float, number: str, *,
