@@ -4,8 +4,8 @@
 # **Claim.** A stage is shown to help when the interval of its gain lies above zero, and an honest ladder also shows the
 # stages for which it does not.
 #
-# **Time**: about 25 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores, after the other notebooks. Alone
-# it measures all five stages first, which takes three minutes longer.
+# **Time**: about 25 seconds in the `lab` profile, 30 in `smoke`, 25 in `lesson`, on two CPU cores, after the other
+# notebooks. Alone it measures all five stages first, which takes three minutes longer (`lab`).
 #
 # **Before**: notebooks 00 to 05; this page only reads what they left.
 #
@@ -184,6 +184,13 @@ print("written:", lab.write_report())
 # cause is given. On AIME's thirty problems chance alone can make such a gap. On MATH-500 and GPQA it is too large for
 # chance [I], so something in the protocol must differ; which part is unknown [U]. In that second measurement the model
 # is below DeepSeek-R1-Distill-Qwen-7B on all four sets [P].
+#
+# ## Vary this next
+#
+# - `lab.answers(stage, "easy", 0.6)` in the cell of gains. Expect smaller gains: what is nearly solved leaves no room.
+# - The first half of the problems only. Expect intervals about 1.4 times as wide.
+# - Another seed: `PHI_LAB_SEED=1 PHI_LAB_RUN=runs/second`, all notebooks. Expect another ladder of the same shape, or
+#   not: that is what chains are for.
 #
 # ## What to remember
 #

@@ -209,7 +209,7 @@ def _cell(axes: Axes, y: int, left: float, name: str, colour: str, strength: flo
     ink = plot_style.LINE if faint else plot_style.PAGE if dark else plot_style.INK
     middle = left + _width(name) / 2
     axes.text(middle, y - 0.12, name, ha="center", va="center", color=ink, fontsize=9)
-    axes.text(middle, y + 0.27, number, ha="center", va="center", color=ink, fontsize=7)
+    axes.text(middle, y + 0.27, number, ha="center", va="center", color=ink, fontsize=6.5)
 
 
 def _only_rows(axes: Axes, width: float, names: Sequence[str]) -> None:
