@@ -41,8 +41,9 @@ show(answer(model, tokenizer, question))
 # what follows the result is left to do. All that a step needs stands just before it: that is how so small a model can
 # follow.
 #
-# There are three other ways to write, and you will meet them all. *Terse* answers leave out plan and columns. *Checking*
-# ones undo a step to see whether it was right. *Backtracking* ones notice a slip and mend it; it is struck out below.
+# There are three other ways to write, and you will meet them all. *Terse* answers leave out plan and columns.
+# *Checking* ones undo a step to see whether it was right. *Backtracking* ones notice a slip and mend it; it is struck
+# out below.
 
 # %%
 styles = {

@@ -334,7 +334,7 @@ lab.gains("mid")
 #
 # <details><summary>Answers</summary>
 #
-# **1.** Nearly all tokens with a loss belong to the steps, so it is the process that is trained; the answer only ends it.
+# **1.** Nearly all tokens with a loss belong to the steps, so the process is trained; the answer only ends it.
 # Ask questions that were never trained on: whoever knows answers by heart fails there. `hard` has such questions, some
 # of them longer than any that was trained on.
 #

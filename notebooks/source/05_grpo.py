@@ -60,8 +60,8 @@ print(f"learning rate {config.learning_rate}")
 #
 # ## Temperature: high, then low
 #
-# A high temperature makes sampled answers more diverse. Here the model before RL answers the same questions, eight times
-# each, at four temperatures. Look at the middle: only groups with right *and* wrong answers will teach anything.
+# A high temperature makes sampled answers more diverse. Here the model before RL answers the same questions, eight
+# times each, at four temperatures. Look at the middle: only groups with right *and* wrong answers will teach anything.
 
 # %%
 start = lab.start("grpo")  # in `lesson` and `smoke` the shipped model of Rollout DPO, not this folder's

@@ -53,8 +53,8 @@ SMOKE = replace(
     evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )
 
-# For the notebooks: each stage starts from the shipped checkpoint of the one before it, as in smoke, and trains for long
-# enough that its effect can be seen: a page in two to three minutes.
+# For the notebooks: each stage starts from the shipped checkpoint of the one before it, as in smoke, and trains for
+# long enough that its effect can be seen.
 LESSON = replace(
     LAB, profile="lesson",
     distillation=replace(LAB.distillation, questions=150, validation_questions=50, shipped_questions=1150),

@@ -10,8 +10,8 @@ that the cell can be run again:
 from collections.abc import Callable
 
 from phi_lab.lab import exercise_texts, loop_texts
-from phi_lab.lab.checks_grpo import advantage_fault, mixed_share_fault, temperature_fault
 from phi_lab.lab.checks_choices import hardest_first_fault, paired_gain_fault, plausible_fault, rate_factor_fault
+from phi_lab.lab.checks_grpo import advantage_fault, mixed_share_fault, temperature_fault
 from phi_lab.lab.checks_losses import (
     clipped_fault,
     dpo_loss_fault,

@@ -1,4 +1,6 @@
-"""Checks of the exercises about losses: an answer's log-probability and DPO's loss (notebook 04), GRPO's advantage, ratio, clip and means (05)."""
+"""Checks of the exercises about losses: an answer's log-probability and DPO's loss (notebook 04), GRPO's advantage,
+ratio, clip and means (05).
+"""
 
 import math
 from collections.abc import Callable

@@ -43,8 +43,8 @@ FIRST_SLIP = Exercise(
 ''',
     ("Go through enumerate(columns); column.partition(\"=\") gives what stands before and after the equals sign.",
      "Never use eval on text of a model. re.findall(r\"[-+]?\\d+\", \"4+3-1\") is [\"4\", \"+3\", \"-1\"].",
-     "The sum of int(term) over those terms has to be int(what is written). After the loop, return None: but a function "
-     "that gives None for everything is wrong, too."),
+     "The sum of int(term) over those terms has to be int(what is written); return the first index where it is not, "
+     "and None after the loop."),
 )
 REWARD = Exercise(
     "01", "The reward", 1, 5,

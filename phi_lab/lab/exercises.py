@@ -84,7 +84,7 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 def hardest_first(rows: Sequence[dict], count: int) -> list[dict]:
-    """At most `count` rows, those of the questions with the lowest `pass_rate` first, at most three a question (`id`)."""
+    """At most `count` rows: those of the questions (`id`) with the lowest `pass_rate` first, at most three of each."""
     taken: list[dict] = []
     for row in sorted(rows, key=lambda row: row["pass_rate"]):
         if len(taken) < count and sum(other["id"] == row["id"] for other in taken) < 3:

@@ -98,13 +98,13 @@ HARDEST_FIRST = Exercise(
 ''',
     ("A low pass rate is a hard question: sort by it.",
      "Count how many answers of each question are taken already; a Counter of ids does it.",
-     "for row in sorted(rows, key=lambda row: row[\"pass_rate\"]): take it if fewer than three of its id are taken; stop "
-     "at `count`."),
+     "for row in sorted(rows, key=lambda row: row[\"pass_rate\"]): take it if fewer than three of its id are taken; "
+     "stop at `count`."),
 )
 PAIRED_GAIN = Exercise(
     "03", "A gain with its interval", 2, 10,
-    "Two models answered the same problems. Write the mean of the differences and its 95 % interval: mean +- 1.96 * s / "
-    "sqrt(n), where s is the standard deviation of the n differences (divided by n - 1).",
+    "Two models answered the same problems. Write the mean of the differences and its 95 % interval: mean +- 1.96 * s "
+    "/ sqrt(n), where s is the standard deviation of the n differences (divided by n - 1).",
     '''def paired_gain(before, after):
     """Two lists, the share of right answers (0 to 1) to each problem, in the same order -> (mean, low, high)."""
     return NotImplemented  # your lines

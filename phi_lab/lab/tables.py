@@ -87,7 +87,8 @@ def answer(completion: str, verdict: str) -> str:
     shown = f'<div style="white-space:nowrap;min-width:9em">{badge(verdict)}: {text(extracted or "no answer")}</div>'
     if not work:
         return shown if extracted else f'{shown}<div style="{WORK}">{text(completion[:300])}</div>'
-    return shown + _folded(f"{len(work)} characters", laid_out(completion) if thoughts.read(completion) else _work(work))
+    body = laid_out(completion) if thoughts.read(completion) else _work(work)
+    return shown + _folded(f"{len(work)} characters", body)
 
 
 def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str:

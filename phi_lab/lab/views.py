@@ -43,6 +43,9 @@ class RunViews:
         """
         return replace(self.config, profile="smoke") if self.config.profile == "lesson" else self.config
 
+    def _starts_from_shipped(self, stage: str) -> bool:
+        return stage_runner.starts_from_shipped(stage, self.run, self._training_config)
+
     # ------------------------------------------------------------------ models
 
     def origin(self, stage: str) -> str:
@@ -59,11 +62,11 @@ class RunViews:
         Every method here that takes the name of a stage takes such a name, too.
         """
         before = STAGES[STAGES.index(stage) - 1]
-        return f"{before}-{SHIPPED_START}" if stage_runner.starts_from_shipped(stage, self.run, self._training_config) else before
+        return f"{before}-{SHIPPED_START}" if self._starts_from_shipped(stage) else before
 
     def name(self, stage: str) -> str:
         """The title of a stage's model: "SFT", or "SFT (from the shipped mid-training)" if it started there."""
-        shipped = stage in STAGES and stage_runner.starts_from_shipped(stage, self.run, self._training_config)
+        shipped = stage in STAGES and self._starts_from_shipped(stage)
         return model_title(stage) + (f" (from the {model_title(self.start(stage))})" if shipped else "")
 
     def has_no_model(self, stage: str) -> bool:

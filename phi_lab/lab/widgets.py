@@ -172,8 +172,8 @@ def temperature_table(model, tokenizer, prompt: str, completion: str, temperatur
 
 
 def doubtful_place(logits: torch.Tensor, digits: Sequence[int]) -> int:
-    """Of the rows of `logits` whose two likeliest tokens are `digits`, the index of the one with the largest entropy; of
-    all rows where no such row is.
+    """The index of the row of `logits` with the largest entropy, of those whose two likeliest tokens are `digits`; of
+    all rows where there is no such row.
     """
     entropy = torch.distributions.Categorical(logits=logits).entropy()
     both = torch.isin(logits.topk(2).indices, torch.tensor(digits, device=logits.device)).all(1)
