@@ -5,8 +5,9 @@
 # step by step, and it can be trained to write those steps: first by imitating right answers, then by comparing right
 # with wrong ones, then by trying for itself.
 #
-# **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, 25 in `lesson`, on two CPU cores; an hour for you. No
-# network, no account, no GPU; 4 GB of memory are enough.
+# **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, 25 in `lesson`, on two CPU cores. No network, no
+# account, no GPU; `phi-lab doctor --machine` says whether this computer will do. (The times of `lesson`, here and on the
+# other pages, are estimates.)
 #
 # **Before**: Python, and what a neural network is. Each page names what it builds on; terms are in docs/glossary.md.
 #
@@ -104,8 +105,8 @@ for thought in wrong_answers:
 # accuracies come with a 95 % interval. The output that a cell shows before you run it is that of the published run;
 # yours will differ.
 #
-# **Three profiles.** `make lab` opens a `lesson`: a page takes two to three minutes, and each stage starts from the
-# checkpoint of the stage before that ships with the course, so it shows what one stage does and no chain of stages.
+# **Three profiles.** `make lab` opens a `lesson`: a page is made to take two to three minutes, and each stage starts from
+# the checkpoint of the stage before that ships with the course, so it shows what one stage does and no chain of stages.
 # `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model. `smoke` takes a few steps per
 # stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function in the
 # meantime: `lab.reset("mid")` deletes it and every stage after it.

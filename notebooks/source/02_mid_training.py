@@ -223,8 +223,8 @@ print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, 
 # %% [markdown]
 # ## Training: the same, longer
 #
-# From here `lab.stage("mid")` is that loop on *all* right answers, five times over, as in the paper (in a `lesson`: 300
-# steps of it), with three additions. Its code: `phi_lab/stages/mid_training.py`, then `lm_trainer.py` beside it.
+# From here `lab.stage("mid")` is that loop on *all* right answers, five times over, as in the paper (in a `lesson`: a
+# part of one), with three additions. Its code: `phi_lab/stages/mid_training.py`, then `lm_trainer.py` beside it.
 #
 # *A schedule.* The rate is that of the exercise, after a short warm-up. Training ends where the schedule ends, so it
 # ends at the same place on every seed. (An earlier version of this course stopped when the validation loss had not

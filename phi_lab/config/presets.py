@@ -58,11 +58,11 @@ SMOKE = replace(
 LESSON = replace(
     LAB, profile="lesson",
     distillation=replace(LAB.distillation, questions=150, validation_questions=50, shipped_questions=1150),
-    mid=replace(LAB.mid, steps=300, eval_steps=100),
+    mid=replace(LAB.mid, steps=160, eval_steps=80),
     sft=replace(LAB.sft, documents=768, epochs=2),
     dpo=replace(LAB.dpo, questions=500, max_pairs=400),
-    grpo=replace(LAB.grpo, steps=10, candidate_prompts=1200),
-    evaluation=EvaluationConfig(problems=200, samples=2, pass_problems=50, pass_samples=8),
+    grpo=replace(LAB.grpo, steps=6, candidate_prompts=800),
+    evaluation=EvaluationConfig(problems=200, samples=2, pass_problems=50),
 )
 
 # On GPUs: Phi-4-mini. The paper's values (paper.py) are taken as they are at the scale "full". Where the paper's value
