@@ -6,8 +6,8 @@
 # with wrong ones, then by trying for itself.
 #
 # **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, 25 in `lesson`, on two CPU cores. No network, no
-# account, no GPU; `phi-lab doctor --machine` says whether this computer will do. (The times of `lesson`, here and on the
-# other pages, are estimates.)
+# account, no GPU; `phi-lab doctor --machine` says whether this computer will do. (The times of `lesson`, here and on
+# the other pages, are estimates.)
 #
 # **Before**: Python, and what a neural network is. Each page names what it builds on; terms are in docs/glossary.md.
 #
@@ -105,11 +105,11 @@ for thought in wrong_answers:
 # accuracies come with a 95 % interval. The output that a cell shows before you run it is that of the published run;
 # yours will differ.
 #
-# **Three profiles.** `make lab` opens a `lesson`: a page is made to take two to three minutes, and each stage starts from
-# the checkpoint of the stage before that ships with the course, so it shows what one stage does and no chain of stages.
-# `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model. `smoke` takes a few steps per
-# stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function in the
-# meantime: `lab.reset("mid")` deletes it and every stage after it.
+# **Three profiles.** `make lab` opens a `lesson`: a page is made to take two to three minutes, and each stage starts
+# from the checkpoint of the stage before that ships with the course, so it shows what one stage does and no chain of
+# stages. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model. `smoke` takes a few
+# steps per stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function
+# in the meantime: `lab.reset("mid")` deletes it and every stage after it.
 #
 # **One setting for the hardware.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small
 # world on two cores, and the text of these pages is about it unless it names another scale. "lora", "qlora" and "full"

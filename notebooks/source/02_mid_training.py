@@ -41,8 +41,8 @@ HTML(tables.rollout(right[0]))
 # document, and a block-diagonal attention mask keeps documents from attending to each other.
 
 # %%
-lengths = lab.lengths(right)[:120]
-room = config.row_length
+all_lengths, room = lab.lengths(right), config.row_length
+lengths = all_lengths[:120]
 figures.packing([[lengths[index] for index in row] for row in one_per_row(lengths, room)], room)
 
 # %%
@@ -65,7 +65,7 @@ def pack(lengths, row_length):
 
 # %%
 packer = checks.PACK.use(pack)
-rows = packer(lab.lengths(right), room)
+rows = packer(all_lengths, room)
 print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(right) / len(rows):.1f} answers per row")
 
 # %% [markdown]
@@ -86,7 +86,7 @@ def position_ids(lengths):
 
 # %%
 positions_of = checks.POSITION_IDS.use(position_ids)
-first_row = [lab.lengths(right)[index] for index in rows[0]]
+first_row = [all_lengths[index] for index in rows[0]]
 print(f"documents of {first_row} tokens; the positions of the row end with {positions_of(first_row)[-3:]}")
 
 # %% [markdown]
@@ -119,18 +119,19 @@ print(may_see(torch.tensor([positions_of([3, 2])]))[0].int().numpy())
 # %% [markdown]
 # ## What does a token look at?
 #
-# A head gives each token before the present one a share of its attention. Here is one head of the last layer of the
-# shipped mid-trained model, the one that looks most at digits equal to the one that is written. Each row is a moment
-# of writing `7+8=15,4+3+1=8;85`: to write a digit the head looks at where that digit stands. *Copying* is half of
-# adding in columns; the sums themselves are computed in other places.
+# A head gives each token so far a share of its attention. Half of adding in columns is *copying*: to write `7+8` one
+# has to fetch the 7 of 47 and the 8 of 38. The figure shows one head of the last layer of the shipped mid-trained
+# model, the one that looks most at an earlier token equal to the one that is written. Each row is a moment of writing
+# `7+8=15,4+3+1=8;85`. Does the base, which has seen columns of digits, have such a head, too?
 
 # %%
 question, thought = "Compute 47+38.", "<think>47+38:7+8=15,4+3+1=8;85.</think>\\boxed{85}"
 tokenizer = checkpoints.load_tokenizer()
-words, heads = looks.attention(checkpoints.load(SHIPPED / "mid"), tokenizer, question, thought)
-colon = words.index(":")
-written = [colon + step for step in (1, 3, 8, 10, 17)]  # the digits of the columns, and the 5 of the result
-head = looks.copying_head(words, heads, written)
+for stage in ("base", "mid"):
+    words, heads = looks.attention(checkpoints.load(SHIPPED / stage), tokenizer, question, thought)
+    written = [words.index(":") + step for step in (1, 3, 8, 10, 17)]  # the columns' digits, and the 5 of the result
+    head = looks.copying_head(words, heads, written)
+    print(f"{stage}, head {head}: {looks.copied(words, heads[head], written):.2f} of its attention is on equal tokens")
 pictures.attention(words, heads[head], written)
 
 # %%
@@ -185,7 +186,7 @@ def train_here(model, table, steps, mask=may_see, batch_size=8, rate=1e-3):
 
 # %%
 together = collate(tokenizer.pad_token_id)
-few = [row for row, length in zip(right[:400], lab.lengths(right[:400]), strict=True) if length <= room]
+few = [row for row, length in zip(right[:400], all_lengths[:400], strict=True) if length <= room]
 documents = [document(tokenizer, row["prompt"], row["completion"]) for row in few]
 packed = packer([len(ids) for ids, _ in documents], room)
 table = rows_dataset(documents, packed, tokenizer.pad_token_id, room)
@@ -314,9 +315,9 @@ lab.gains("mid")
 # ## Vary this next
 #
 # - `train_here(..., rate=1e-2)`, on a fresh copy of the base. Expect a loss that jumps and ends higher.
-# - `mask=` a function that returns a causal mask only. Expect a loss that hardly differs, though the task is another
-#   one: a loss does not say what was learned.
-# - `steps=120`. Expect a lower loss, and an answer with columns instead of a bare number.
+# - `mask=` a function that returns a causal mask only. Expect another loss. If it is lower, the model is no better: it
+#   was helped by text that is not there when it is used.
+# - `steps=120`. Expect a lower loss, and more of the steps in what it writes.
 #
 # ## What to remember
 #

@@ -49,13 +49,17 @@ def attention(
 
 
 def copying_head(tokens: Sequence[str], heads: Sequence[Sequence[Sequence[float]]], places: Sequence[int]) -> int:
-    """The index of the head that looks most at earlier tokens equal to the one that is written, over `places`."""
+    """The index of the head with the largest `copied`."""
+    return max(range(len(heads)), key=lambda head: copied(tokens, heads[head], places))
 
-    def copied(weights: Sequence[Sequence[float]]) -> float:
-        return sum(weights[place - 1][other] for place in places for other in range(place)
-                   if tokens[other] == tokens[place])
 
-    return max(range(len(heads)), key=lambda head: copied(heads[head]))
+def copied(tokens: Sequence[str], weights: Sequence[Sequence[float]], places: Sequence[int]) -> float:
+    """The share, 0 to 1, of a head's attention on earlier tokens equal to the one that is written; the mean over
+    `places`.
+    """
+    return mean(
+        sum(weights[place - 1][other] for other in range(place) if tokens[other] == tokens[place]) for place in places
+    )
 
 
 def attention_html(tokens: Sequence[str], weights: Sequence[Sequence[float]], place: int) -> str:

@@ -183,8 +183,10 @@ def clean(outputs: list, hidden_paths: list[str]) -> list[nbformat.NotebookNode]
         if output.get("data", {}).get("text/html", "").startswith("<img alt="):
             del cleaned[-1].data["text/html"]  # the same image again, for live pages (`plot_style.Figure`)
     for output in cleaned:
+        if output.output_type == "stream":
+            output.text = re.sub(r"[^\n]*\r", "", output.text)  # a progress bar writes over its own line
         for fields in (output, output.get("data", {})):
             for key in [k for k, value in fields.items() if isinstance(value, str) and not k.startswith("image/")]:
                 for path in hidden_paths:
                     fields[key] = fields[key].replace(f"{path}/", "").replace(path, ".")
-    return cleaned
+    return [output for output in cleaned if output.output_type != "stream" or output.text]

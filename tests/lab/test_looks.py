@@ -91,6 +91,7 @@ def test_the_copying_head_is_the_one_that_looks_at_equal_tokens():
     tokens = ["7", "+", "8", "7"]
     elsewhere, copies = [[0, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0] * 4], [[0] * 4, [0] * 4, [1, 0, 0, 0], [0] * 4]
     assert looks.copying_head(tokens, [elsewhere, copies], [3]) == 1
+    assert looks.copied(tokens, copies, [3]) == 1 and looks.copied(tokens, copies, [3, 2]) == 0.5
     assert "outline" in looks.attention_html(tokens, copies, 3) and "<sub>1.00</sub>" in looks.attention_html(
         tokens, copies, 3)
     assert EVIL not in looks.attention_html([EVIL, "7"], [[1, 0], [0, 1]], 1)

@@ -254,3 +254,11 @@ def test_clean_drops_what_belongs_to_one_machine():
     assert [output.output_type for output in kept] == ["stream", "display_data"]
     assert kept[0].text == "1\nd\n"
     assert kept[1].data == {"text/html": "see x.html", "image/png": "/a/b/c/"}
+
+
+def test_clean_drops_bars_of_text():
+    chunks = ("before\nx:  10%", "\rx:  50%\r      \r", "after\n")
+    bar = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in chunks]
+    (kept,) = notebooks.clean(bar, [])
+    assert kept.text == "before\nafter\n"
+    assert notebooks.clean(bar[1:2], []) == []
