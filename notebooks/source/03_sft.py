@@ -85,8 +85,8 @@ hardest = choose_hardest(right, len(subset))
 HTML(tables.table(caption, head, [row_of("fine-tuning", subset), row_of("hardest first", hardest)]))
 
 # %% [markdown]
-# Such a set has hardly an easy question left. A model that is trained on it may forget how to stop early; "Vary this
-# next" at the end of the page trains on it.
+# Look at the columns of levels. What might a model forget that is trained on your set? "Vary this next", at the end of
+# the page, trains on it.
 #
 # ## Exercise: do not pack
 #

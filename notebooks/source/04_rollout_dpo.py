@@ -70,7 +70,7 @@ folder = lab.folder(start) if on_cpu else SHIPPED / "sft"  # the tiny model, at 
 small, reference, tokenizer = checkpoints.load(folder), checkpoints.load(folder), checkpoints.load_tokenizer(folder)
 one_pair = {"prompt": chosen["prompt"], "chosen": chosen["completion"], "rejected": rejected["completion"]}
 tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)
-pictures.token_heat({side: [(word, now) for word, now, _ in row] for side, row in tokens.items()}, "log π, nats")
+pictures.token_heat({side: [(word, now) for word, now, _ in row[:300]] for side, row in tokens.items()}, "log π, nats")
 
 # %% [markdown]
 # ## Where does an answer go wrong?
@@ -249,7 +249,7 @@ pictures.curves(rows, {"chosen": "right answers", "rejected": "wrong answers"}, 
 
 # %%
 tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)
-changes = {side: [(word, now - before) for word, now, before in row] for side, row in tokens.items()}
+changes = {side: [(word, now - before) for word, now, before in row[:300]] for side, row in tokens.items()}
 pictures.token_heat(changes, "log π/π_ref after the loop, nats")
 
 # %%
@@ -370,7 +370,7 @@ HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 # (off-policy): right over wrong, to questions where it gave both. The arm `dpo-paper` has the same loss and settings
 # and those pairs, of which it keeps the wrong answers that the student might write itself. The honest rival of our
 # stage is `dpo-control`: fine-tuning on the *chosen* side alone, for the same compute, sampling included. It has the
-# right answers and never hears of the wrong ones. `lab.control("dpo-control")` trains it here; the published chains
+# right answers and never sees the wrong ones. `lab.control("dpo-control")` trains it here; the published chains
 # have it.
 
 # %%

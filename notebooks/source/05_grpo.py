@@ -348,7 +348,7 @@ for name, title in (("group", "the means of the groups"), ("critic", "asking and
     print(f"{title}: {percent(seconds[name] / seconds['sampling'])} of the time of sampling")
 
 # %% [markdown]
-# A group knows at once how hard a question is, and pays for it by sampling it eight times. A critic has to learn that,
+# A group knows at once how hard a question is, and that costs eight samples of it. A critic has to learn that,
 # costs a second model, and gives each token a baseline of its own from a single answer.
 #
 # ## Probes: is it the loop or the model?
@@ -469,7 +469,7 @@ lab.gains("grpo")
 # %% [markdown]
 # ## Reward hacking: a verifier that accepts too much
 #
-# A policy learns whatever the verifier pays for. This verifier reads the last box, and accepts it if its text is part
+# A policy learns whatever the verifier rewards. This verifier reads the last box, and accepts it if its text is part
 # of the right answer or the right answer is part of it: someone wanted to forgive "15 apples" for 15.
 
 # %%

@@ -59,6 +59,10 @@ k = ladder["base", "hard", "pass"]["k"]
 HTML(tables.table("", ("stage", *BENCHMARKS, "hard, T = 0.3", "hard, greedy", f"hard, pass@{k}"), lines))
 
 # %% [markdown]
+# Four tests follow, each for one question. *Wilson's interval*: how precise is this share? *McNemar's test*: of the
+# problems that changed, did more change for the better than chance would do? *The paired t-test*: is the mean of the
+# differences, over problems or over chains, more than chance? *Holm's correction*: how many comparisons did we make?
+#
 # ## Exercise: what changed?
 #
 # Two models answered the same problems. Their accuracies do not show how many problems *changed* from wrong to right,
@@ -194,7 +198,7 @@ print("written:", lab.write_report())
 #
 # ## What to remember
 #
-# - Which stages help, in the published chains: see the figure and the table of differences. A stage has earned its rung
+# - Which stages help, in the published chains: see the figure and the table of differences. A stage is shown to help
 #   where it is above the stage before *and* above each of its rivals. Your run is one more chain, and may look
 #   different.
 # - `transfer` has to be read beside `hard`: what is gained on one may have been paid for with the other.

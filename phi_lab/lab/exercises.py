@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -85,10 +86,11 @@ def rate_factor(step: int, steps: int) -> float:
 
 def hardest_first(rows: Sequence[dict], count: int) -> list[dict]:
     """At most `count` rows: those of the questions (`id`) with the lowest `pass_rate` first, at most three of each."""
-    taken: list[dict] = []
+    taken, of_question = [], Counter[str]()
     for row in sorted(rows, key=lambda row: row["pass_rate"]):
-        if len(taken) < count and sum(other["id"] == row["id"] for other in taken) < 3:
+        if len(taken) < count and of_question[row["id"]] < 3:
             taken.append(row)
+            of_question[row["id"]] += 1
     return taken
 
 
