@@ -400,8 +400,8 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 # **1.** Read it off the funnel. Wrong answers would teach mistakes. Repeated ones would teach nothing false, but they
 # give a question with few different answers, usually an easy one, more weight.
 #
-# **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is rewarded: it samples
-# the mistake that the verifier accepts more and more often (the last part of notebook 05).
+# **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is rewarded: it
+# samples the mistake that the verifier accepts more and more often (the last part of notebook 05).
 #
 # **3.** Only right answers are kept, so questions that the teacher often fails have fewer of them, and the set becomes
 # easier than the questions were. SFT's choice (notebook 03) works against that: it takes those questions first.
