@@ -222,7 +222,7 @@ print(f"{len(verdicts):,} sampled answers to hard problems, {percent(right_share
 # - `question = "Compute 99+1."`, then the cell below it. Expect a wrong answer: no training question has a number above
 #   99.
 # - `SHIPPED / "base"` in that cell. Expect an answer without a thought: the base writes a number at once.
-# - A longer sum, such as `"Compute (84-57+36)/3."`. Expect the same four kinds of line, only more of them.
+# - A longer sum, such as `"Compute (84-57+36)/3."`. Expect the same kinds of line, only more of them.
 #
 # ## What to remember
 #

@@ -335,7 +335,8 @@ lab.gains("sft")
 # %% [markdown]
 # ## Vary this next
 #
-# - `labels` without a loss on the stop token (pass it as `targets_of`). Expect answers that never end.
+# - Labels with a loss on the question, too (as `targets_of`). Expect a higher loss that hardly falls: nobody can
+#   predict numbers that were drawn at random.
 # - `lab.reset("sft")`, then `lab.stage("sft", choose=lambda rows, count, seed: choose_hardest(rows, count))`. Expect
 #   gains on long sums to be paid for on `easy`: measure both.
 # - `rate=2e-3` in `train_here`. Expect the loss of the first steps to rise before it falls.

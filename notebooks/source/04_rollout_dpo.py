@@ -399,10 +399,12 @@ lab.gains("dpo")
 # %% [markdown]
 # ## Vary this next
 #
-# - `beta=2.0` in `preference_loss`. Expect the loss to fall at once and the answers to change less.
+# - `beta=2.0` in `preference_loss`. Expect the loss to fall further: the same margin counts twenty times as
+#   much.
 # - Right answers as `rejected`, wrong ones as `chosen`. Expect the curves to change places: the loss does not know what
 #   is right.
-# - Pairs at random instead of closest in length. Expect the tokens of an answer (the table of styles) to move.
+# - Pairs at random instead of closest in length. Expect the mean length of answers to move, whichever way the pairs
+#   happen to lean.
 #
 # ## What to remember
 #
