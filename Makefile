@@ -44,7 +44,8 @@ check: $(STAMP) ## lint, types and the quick tests, at most three minutes: for d
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 
-lab: $(STAMP) ## open your copies of the notebooks (runs/notebooks) in JupyterLab
+lab: export PHI_LAB_PROFILE ?= lesson
+lab: $(STAMP) ## open your copies of the notebooks (runs/notebooks); PHI_LAB_PROFILE=lab make lab trains the whole recipe
 	$(BIN)/phi-lab notebooks --copies
 	$(BIN)/python -m jupyterlab runs/notebooks
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
+from wrong_choices import CHOICES
 
 from phi_lab.lab import checks
 from phi_lab.stages import grpo
@@ -416,4 +417,5 @@ WRONG = {
         lambda rewards: float((rewards.sum(1) == 0).float().mean()),
     ),
     **LOOPS,
+    **CHOICES,
 }

@@ -5,12 +5,99 @@
 # step by step, and it can be trained to write those steps: first by imitating right answers, then by comparing right
 # with wrong ones, then by trying for itself.
 #
-# **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, on two CPU cores. No network, no account, no GPU.
+# **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, 25 in `lesson`, on two CPU cores. No network, no
+# account, no GPU; `phi-lab doctor --machine` says whether this computer will do. (The times of `lesson`, here and on
+# the other pages, are estimates.)
 #
 # **Before**: Python, and what a neural network is. Each page names what it builds on; terms are in docs/glossary.md.
 #
-# **Afterwards** you can name the four stages and what each learns from, read an accuracy with its interval, and say
-# what a stage's gain has to be compared with.
+# **Afterwards** you can read what the model writes and find a slip in it, name the four stages and what each learns
+# from, read an accuracy with its interval, and say what a stage's gain has to be compared with.
+#
+# ## One problem, before anything else
+#
+# The model at the end of the course answers a question. It writes one line, in a notation that it learned; `show` lays
+# the line out as one adds on paper.
+
+# %%
+from IPython.display import HTML, display
+
+from phi_lab.core.formatting import percent
+from phi_lab.core.paths import SHIPPED
+from phi_lab.lab import Lab, checks, tables
+from phi_lab.lab.answers import answer, answer_ten_problems
+from phi_lab.lab.tables import show
+from phi_lab.model import checkpoints, shapes
+from phi_lab.problems import benchmarks
+
+question = "Compute 47+38-12."  # every number from 1 to 99, the results of the steps too: it has never seen others
+model, tokenizer = checkpoints.load(SHIPPED / "grpo"), checkpoints.load_tokenizer()
+show(answer(model, tokenizer, question))
+
+# %% [markdown]
+# First comes the *plan*, what is to be done. Each further line is one operation. Ones: 7+8=15, so 5 stays and 1 is
+# carried. Tens: 4+3+1=8. The result is 85, and −12 is left to do. When nothing is left comes the answer, in a box.
+#
+# Now open "as the model wrote it". A full stop ends the plan and each step; `:` begins the columns, `;` the result, and
+# what follows the result is left to do. All that a step needs stands just before it: that is how so small a model can
+# follow.
+#
+# There are three other ways to write, and you will meet them all. *Terse* answers leave out plan and columns.
+# *Checking* ones undo a step to see whether it was right. *Backtracking* ones notice a slip and mend it; it is struck
+# out below.
+
+# %%
+styles = {
+    "terse": "<think>47+38:15,8;85.85-12:3,7;73.</think>\\boxed{73}",
+    "checking": "<think>47+38:7+8=15,4+3+1=8;85.check 85-38:15-8=7,8-3-1=4;47 ok.85.</think>\\boxed{85}",
+    "backtracking": "<think>47+38:7+8=14 no 7+8=15,4+3+1=8;85.</think>\\boxed{85}",
+}
+for name, thought in styles.items():
+    display(HTML(f"<b>{name}</b>"), show(thought))
+
+# %% [markdown]
+# ## Exercise: find the slip
+#
+# How exercises work here: a card with three hints and the solution, folded; a stub; a check. Fill in the stub, run it
+# and the check. If you leave it as it is, the notebook says so and goes on with the reference solution. If your
+# solution is right, the notebook uses yours.
+
+# %%
+checks.FIRST_SLIP.card()
+
+
+# %% tags=["exercise"]
+def first_slip(columns):
+    """Columns such as ["7+8=15", "4+3+1=9"] -> the index of the first wrong one (here 1), or None. Only + and -."""
+    return NotImplemented  # your lines
+
+
+# %%
+find_slip = checks.FIRST_SLIP.use(first_slip)
+
+# %% [markdown]
+# Three wrong answers. Your function puts a ✗ at each column that is wrong by its own sum. One answer has no such
+# column. What is wrong with it?
+
+# %%
+wrong_answers = (
+    "<think>47+38,-12.47+38:7+8=16,4+3+1=8;86,-12.86-12:6-2=4,8-1=7;74.</think>\\boxed{74}",
+    "<think>85-37,+6.85-37:15-7=8,8-3-1=5;58,+6.58+6:8+6=14,5+1=6;64.</think>\\boxed{64}",
+    "<think>47+38,-12.47+38:7+8=15,4+3=7;75,-12.75-12:5-2=3,7-1=6;63.</think>\\boxed{63}",
+)
+for thought in wrong_answers:
+    display(show(thought, find_slip=find_slip))
+
+# %% [markdown]
+# <details><summary>What is wrong with it</summary>
+#
+# In the last one every column is right by itself, but the 1 of 15 was not carried. Such a slip shows only beside the
+# column before. The *verifier* of this course reads no columns at all: it compares the final answer, and so it finds
+# all three.
+#
+# </details>
+#
+# ## What this course is
 #
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
@@ -18,23 +105,17 @@
 # accuracies come with a 95 % interval. The output that a cell shows before you run it is that of the published run;
 # yours will differ.
 #
-# **Two profiles.** `lab` trains for real. `PHI_LAB_PROFILE=smoke make lab` opens the same notebooks with a few steps
-# per stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function in
-# the meantime: `lab.reset("mid")` deletes it and every stage after it.
+# **Three profiles.** `make lab` opens a `lesson`: a page is made to take two to three minutes, and each stage starts
+# from the checkpoint of the stage before that ships with the course, so it shows what one stage does and no chain of
+# stages. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model. `smoke` takes a few
+# steps per stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function
+# in the meantime: `lab.reset("mid")` deletes it and every stage after it.
 #
 # **One setting for the hardware.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small
 # world on two cores, and the text of these pages is about it unless it names another scale. "lora", "qlora" and "full"
 # train Phi-4-mini itself (notebook 07) with the same cells; the later notebooks use the folder that this one opens.
 
 # %%
-from IPython.display import HTML
-
-from phi_lab.core.formatting import percent
-from phi_lab.lab import Lab, checks, tables
-from phi_lab.lab.answers import answer_ten_problems
-from phi_lab.model import shapes
-from phi_lab.problems import benchmarks
-
 SCALE = None  # "cpu", "lora", "qlora" or "full"; None: what PHI_LAB_SCALE says, or "cpu"
 lab = Lab(SCALE)
 lab
@@ -50,10 +131,9 @@ lab
 # | 3 | Rollout DPO | right answers preferred over the same teacher's wrong ones [S2] | the student's own | 04 |
 # | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | the same | 05 |
 #
-# *How sure we are of the paper's numbers:* **[V]** read in the paper, **[P]** read in another document by its
-# authors, **[S]** from second-hand notes, **[S2]** two independent notes agree, **[I]** our own arithmetic, **[U]**
-# unknown. We could not read the paper's full text when we wrote this course, and a course about evidence should say
-# so.
+# *How sure we are of the paper's numbers:* **[S2]** two independent second-hand notes agree, **[S]** one note says so;
+# later **[P]** read in another document by the authors, **[I]** our own arithmetic, **[U]** unknown. We could not read
+# the paper's full text when we wrote this course, and a course about evidence should say so.
 #
 # ## The small world
 #
@@ -113,19 +193,13 @@ print("it writes:", answers[0]["completion"][:60])
 # panel has no intervals. AIME 2024 has 30 problems, so one problem is 3.3 points.
 #
 # One run proves little, because another seed gives another ladder. So the whole recipe has to be run with other seeds;
-# we call one such run, from distillation to GRPO, a *chain*. (Chains share base and teacher.) Each stage is compared
-# with its *controls*: what else the same compute would have bought from the same start, such as SFT on more answers.
-# The figure below shows the chains that are published with the course; what you run from here on is one more.
-
-# %%
-lab.replications()
-
-# %% [markdown]
+# we call one such run, from distillation to GRPO, a *chain*. Each stage is compared with its *controls*: what else the
+# same compute would have bought from the same start, such as SFT on more answers. Notebook 06 shows the chains that
+# are published with the course; what you run is one more.
+#
 # ## Exercise: the share of right answers
 #
-# One exercise, to see how exercises work here: a card with three hints and the solution, folded; a stub; a check. Fill
-# in the stub and run it and the check. If you leave it as it is, the notebook says so and goes on with the reference
-# solution. If your solution is right, the notebook uses yours.
+# The number that everything else is measured by.
 
 # %%
 checks.SHARE_RIGHT.card()
@@ -143,8 +217,16 @@ verdicts = [row["verdict"] for row in lab.answers("base", "hard", temperature=0.
 print(f"{len(verdicts):,} sampled answers to hard problems, {percent(right_share(verdicts))} of them right")
 
 # %% [markdown]
+# ## Vary this next
+#
+# - `question = "Compute 99+1."`, then the cell below it. Expect a wrong answer: no training question has a number above
+#   99.
+# - `SHIPPED / "base"` in that cell. Expect an answer without a thought: the base writes a number at once.
+# - A longer sum, such as `"Compute (84-57+36)/3."`. Expect the same kinds of line, only more of them.
+#
 # ## What to remember
 #
+# - A thought is a plan, steps with columns, and what is left to do; `show` lays it out.
 # - The four stages: imitate many answers, imitate a few good ones, compare right with wrong, try.
 # - An accuracy means little without its interval.
 # - The base has seen answers, and it has seen columns of digits that no question asked for, but never a question with

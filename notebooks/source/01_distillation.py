@@ -4,8 +4,8 @@
 # **Claim.** A teacher's answer is worth no more than its verdict: sample several answers to every question, verify
 # every final answer, train on the right ones, and do not throw the wrong ones away.
 #
-# **Time**: about 90 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores; nearly all of it is sampling from
-# the teacher.
+# **Time**: about 90 seconds in the `lab` profile, 30 in `smoke`, 60 in `lesson`, on two CPU cores; nearly all of it is
+# sampling from the teacher.
 #
 # **Before**: notebook 00. For "One token at a time": what a model's logits are.
 #
@@ -60,8 +60,8 @@ widgets.verifier()  # with a running kernel: write an answer yourself and try to
 # ## Sampling from the teacher
 #
 # We sample eight answers to every question, about as many as the paper [S2]; each is called a *rollout*. In `lab` all
-# of them are sampled now. In `smoke` a few are; the others ship with the course, and were sampled from the same
-# teacher by the run that made the checkpoints. The table shows how many rows come from where.
+# of them are sampled now. In `lesson` and `smoke` some are; the others ship with the course, and were sampled from the
+# same teacher by the run that made the checkpoints. The table shows how many rows come from where.
 
 # %%
 rollouts = lab.rollouts()
@@ -179,9 +179,15 @@ print(f"in the cache: {len(so_far)} heads, keys of {len(so_far[0, 0][0])} tokens
 figures.funnel(lab.funnel())
 
 # %% [markdown]
-# The filter `distinct` removes answers that repeat another answer to their question word for word: a teacher repeats
-# itself where a question is easy.
-#
+# What does each look for? Most remove nothing here; on text of the web they would. Ask of each what training would
+# have learned from the rollouts that it removed.
+
+# %%
+steps = [step for step in lab.funnel()["steps"] if step["why"]]
+lines = [(step["name"], step["why"], f"{step['removed']:,}") for step in steps]
+HTML(tables.table("", ("filter", "why", "removed"), lines))
+
+# %% [markdown]
 # A filter often removes more than it was meant to. Suppose that long answers cost too much to train on, and lower the
 # limit on length. Which questions lose their answers?
 
@@ -196,7 +202,8 @@ HTML(widgets.limits_table(rollouts))
 widgets.filters(rollouts)  # with a running kernel: move a limit, watch the funnel
 
 # %% [markdown]
-# Here is one rollout of every verdict; with a running kernel the control below pages through more of them.
+# Here is one rollout of every verdict, laid out as in notebook 00. In the wrong one, look for the first line that does
+# not follow from the one above it.
 
 # %%
 HTML(widgets.gallery(rollouts, seed=1))
@@ -368,6 +375,13 @@ share = percent_interval(accepted / len(sample), *interval(accepted, len(sample)
 print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {share}")
 
 # %% [markdown]
+# ## Vary this next
+#
+# - `temperature = 0.2` in "One token at a time", with three seeds. Expect nearly the same answer each time; at 1.5,
+#   three different ones, and slips.
+# - The negative control with `sample[7:] + sample[:7]`. Expect as few accepted as before: any shift mismatches.
+# - `limits_table(rollouts, (120, 90, 60))`. Expect the share of hard questions to fall with the limit.
+#
 # ## What to remember
 #
 # - Only the final answer is verified, not the steps. A right answer may follow from wrong steps.
@@ -386,8 +400,8 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 # **1.** Read it off the funnel. Wrong answers would teach mistakes. Repeated ones would teach nothing false, but they
 # give a question with few different answers, usually an easy one, more weight.
 #
-# **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is paid: it samples
-# the mistake that the verifier accepts more and more often (the last part of notebook 05).
+# **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is rewarded: it
+# samples the mistake that the verifier accepts more and more often (the last part of notebook 05).
 #
 # **3.** Only right answers are kept, so questions that the teacher often fails have fewer of them, and the set becomes
 # easier than the questions were. SFT's choice (notebook 03) works against that: it takes those questions first.

@@ -4,7 +4,7 @@
 # **Claim.** Training on many verified chains of thought, packed into rows and repeated for five epochs, turns a model
 # that guesses into one that writes its steps down.
 #
-# **Time**: about 300 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
+# **Time**: about 300 seconds in the `lab` profile, 40 in `smoke`, 110 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 00 and 01; what a loss, a gradient and an optimizer step are. Attention is explained where it is
 # needed.
@@ -18,7 +18,7 @@ from IPython.display import HTML
 
 from phi_lab.core.formatting import percent_interval
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import Lab, checks, tables
+from phi_lab.lab import Lab, checks, looks, pictures, tables
 from phi_lab.lab.answers import answer_ten_problems
 from phi_lab.model import checkpoints
 from phi_lab.report import figures
@@ -31,7 +31,7 @@ lab = Lab()
 right = lab.right()
 config = lab.config.mid
 print(f"{len(right):,} right answers to {len({row['id'] for row in right}):,} questions")
-print(right[0]["prompt"], right[0]["completion"], sep="\n")
+HTML(tables.rollout(right[0]))
 
 # %% [markdown]
 # ## Packing
@@ -41,8 +41,8 @@ print(right[0]["prompt"], right[0]["completion"], sep="\n")
 # document, and a block-diagonal attention mask keeps documents from attending to each other.
 
 # %%
-lengths = lab.lengths(right)[:120]
-room = config.row_length
+all_lengths, room = lab.lengths(right), config.row_length
+lengths = all_lengths[:120]
 figures.packing([[lengths[index] for index in row] for row in one_per_row(lengths, room)], room)
 
 # %%
@@ -65,8 +65,29 @@ def pack(lengths, row_length):
 
 # %%
 packer = checks.PACK.use(pack)
-rows = packer(lab.lengths(right), room)
+rows = packer(all_lengths, room)
 print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(right) / len(rows):.1f} answers per row")
+
+# %% [markdown]
+# ## Exercise: the positions
+#
+# A model knows the order of tokens by their positions. When it is used, each question begins at position 0, so in a
+# packed row each document has to begin there, too.
+
+# %%
+checks.POSITION_IDS.card()
+
+
+# %% tags=["exercise"]
+def position_ids(lengths):
+    """The lengths of a row's documents, in tokens -> the position of each token of the row, a list."""
+    return NotImplemented  # your line
+
+
+# %%
+positions_of = checks.POSITION_IDS.use(position_ids)
+first_row = [all_lengths[index] for index in rows[0]]
+print(f"documents of {first_row} tokens; the positions of the row end with {positions_of(first_row)[-3:]}")
 
 # %% [markdown]
 # ## Exercise: the mask
@@ -93,7 +114,47 @@ may_see = checks.DOCUMENT_MASK.use(document_mask)
 # sees.
 
 # %%
-print(may_see(torch.tensor([[0, 1, 2, 0, 1]]))[0].int().numpy())
+print(may_see(torch.tensor([positions_of([3, 2])]))[0].int().numpy())
+
+# %% [markdown]
+# ## What does a token look at?
+#
+# A head gives each token so far a share of its attention. Half of adding in columns is *copying*: to write `7+8` one
+# has to fetch the 7 of 47 and the 8 of 38. The figure shows one head of the last layer of the shipped mid-trained
+# model, the one that looks most at an earlier token equal to the one that is written. Each row is a moment of writing
+# `7+8=15,4+3+1=8;85`. Does the base, which has seen columns of digits, have such a head, too?
+
+# %%
+question, thought = "Compute 47+38.", "<think>47+38:7+8=15,4+3+1=8;85.</think>\\boxed{85}"
+tokenizer = checkpoints.load_tokenizer()
+for stage in ("base", "mid"):
+    words, heads = looks.attention(checkpoints.load(SHIPPED / stage), tokenizer, question, thought)
+    written = [words.index(":") + step for step in (1, 3, 8, 10, 17)]  # the columns' digits, and the 5 of the result
+    head = looks.copying_head(words, heads, written)
+    print(f"{stage}, head {head}: {looks.copied(words, heads[head], written):.2f} of its attention is on equal tokens")
+pictures.attention(words, heads[head], written)
+
+# %%
+looks.attention_slider(words, heads, written[0], head)  # with a running kernel: move along the answer, change the head
+
+# %% [markdown]
+# ## Exercise: a rate that falls
+#
+# The *learning rate* says how far a step goes. At a constant rate the weights oscillate around a minimum; as the rate
+# falls they settle.
+
+# %%
+checks.RATE_FACTOR.card()
+
+
+# %% tags=["exercise"]
+def rate_factor(step, steps):
+    """`step` is 0 to steps - 1 -> the factor on the learning rate: 1, and falling linearly in the last fifth."""
+    return NotImplemented  # your line
+
+
+# %%
+factor = checks.RATE_FACTOR.use(rate_factor)
 
 # %% [markdown]
 # ## The loop
@@ -109,6 +170,7 @@ def train_here(model, table, steps, mask=may_see, batch_size=8, rate=1e-3):
     """Train `model` in place on `table`, rows of documents; returns the loss of each step, in nats a token."""
     optimizer, losses = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
     for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * factor(step, steps)
         batch = together([table[(step * batch_size + i) % len(table)] for i in range(batch_size)])
         ids, positions, has_loss = batch["input_ids"], batch["position_ids"], batch["labels"] != IGNORE
         logits = minimal_lm.masked_logits(model, ids, positions, mask(positions).bool())
@@ -123,14 +185,13 @@ def train_here(model, table, steps, mask=may_see, batch_size=8, rate=1e-3):
 
 
 # %%
-tokenizer = checkpoints.load_tokenizer()
 together = collate(tokenizer.pad_token_id)
-few = [row for row, length in zip(right[:400], lab.lengths(right[:400]), strict=True) if length <= room]
+few = [row for row, length in zip(right[:400], all_lengths[:400], strict=True) if length <= room]
 documents = [document(tokenizer, row["prompt"], row["completion"]) for row in few]
 packed = packer([len(ids) for ids, _ in documents], room)
 table = rows_dataset(documents, packed, tokenizer.pad_token_id, room)
 small = checkpoints.load(SHIPPED / "base")  # the tiny model, at every scale
-losses = train_here(small, table, steps=40 if lab.config.profile == "lab" else 3)
+losses = train_here(small, table, steps=3 if lab.config.profile == "smoke" else 40)
 print(f"{len(few)} answers in {len(packed)} rows; loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last")
 print("it now writes:", answer_ten_problems(small, tokenizer)[0]["completion"][:100])
 
@@ -163,13 +224,12 @@ print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, 
 # %% [markdown]
 # ## Training: the same, longer
 #
-# From here `lab.stage("mid")` is that loop on *all* right answers, five times over, as in the paper, with three
-# additions.
+# From here `lab.stage("mid")` is that loop on *all* right answers, five times over, as in the paper (in a `lesson`: a
+# part of one), with three additions. Its code: `phi_lab/stages/mid_training.py`, then `lm_trainer.py` beside it.
 #
-# *A schedule.* The learning rate is constant and falls to zero in the last fifth of the steps. At a constant rate the
-# weights oscillate around a minimum; as the rate falls they settle. Training ends where the schedule ends, so it ends
-# at the same place on every seed. (An earlier version of this course stopped when the validation loss had not improved
-# twice. That loss is noisy, so chance decided where training ended, and with it every rung above: docs/log.md.)
+# *A schedule.* The rate is that of the exercise, after a short warm-up. Training ends where the schedule ends, so it
+# ends at the same place on every seed. (An earlier version of this course stopped when the validation loss had not
+# improved twice. That loss is noisy, so chance decided where training ended: docs/log.md.)
 #
 # *Replay.* A fifth of the tokens is fresh text like that of pretraining. What is never shown again is forgotten.
 #
@@ -252,6 +312,13 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "ri
 lab.gains("mid")
 
 # %% [markdown]
+# ## Vary this next
+#
+# - `train_here(..., rate=1e-2)`, on a fresh copy of the base. Expect a loss that jumps and ends higher.
+# - `mask=` a function that returns a causal mask only. Expect another loss. If it is lower, the model is no better: it
+#   was helped by text that is not there when it is used.
+# - `steps=120`. Expect a lower loss, and more of the steps in what it writes.
+#
 # ## What to remember
 #
 # - Packing saves compute: the same answers and the same loss on each, with less padding. The mask keeps them apart.
@@ -262,14 +329,15 @@ lab.gains("mid")
 #
 # ## Three questions
 #
-# 1. Packed rows hold several answers. What would go wrong if they could see each other?
+# 1. Does training on these answers teach the answer or the process? How would you tell?
 # 2. The loss is averaged over tokens. Which answers have the largest weight, and is that what you want?
 # 3. Why is the validation set made of other *questions* and not of other answers to the same ones?
 #
 # <details><summary>Answers</summary>
 #
-# **1.** A document would be predicted with the help of text that has nothing to do with it, and which is not there when
-# the model is used: the loss in training would be of another task. The cell on the leak shows that logits do change.
+# **1.** Nearly all tokens with a loss belong to the steps, so the process is trained; the answer only ends it.
+# Ask questions that were never trained on: whoever knows answers by heart fails there. `hard` has such questions, some
+# of them longer than any that was trained on.
 #
 # **2.** Long ones, in proportion to their tokens: each token counts the same, so an answer of 200 tokens counts as much
 # as four of 50. Long answers are those to hard questions, so here it is mostly wanted; a long detour counts more, too.

@@ -5,7 +5,7 @@
 # random: this is what the paper's second stage rests on, and what this page tests. The published chains say whether it
 # holds here; a single run, such as yours, may not show it.
 #
-# **Time**: about 190 seconds in the `lab` profile, 45 in `smoke`, on two CPU cores.
+# **Time**: about 190 seconds in the `lab` profile, 45 in `smoke`, 120 in `lesson`, on two CPU cores.
 #
 # **Before**: notebook 02, whose loop is used again.
 #
@@ -64,6 +64,30 @@ caption = "A level is the number of operations."
 HTML(tables.table(caption, head, [row_of("mid-training", right), row_of("fine-tuning", subset)]))
 
 # %% [markdown]
+# ## Exercise: another choice
+#
+# The shares by level are one idea. The simplest other one: whatever the teacher fails most often, and nothing else.
+# What would such a set look like? The table is the one above, with your set of the same size.
+
+# %%
+checks.HARDEST_FIRST.card()
+
+
+# %% tags=["exercise"]
+def hardest_first(rows, count):
+    """Right answers, dictionaries with "id" (the question) and "pass_rate" (0 to 1) -> at most `count` of them."""
+    return NotImplemented  # your lines
+
+
+# %%
+choose_hardest = checks.HARDEST_FIRST.use(hardest_first)
+hardest = choose_hardest(right, len(subset))
+HTML(tables.table(caption, head, [row_of("fine-tuning", subset), row_of("hardest first", hardest)]))
+
+# %% [markdown]
+# Look at the columns of levels. What might a model forget that is trained on your set? "Vary this next", at the end of
+# the page, trains on it.
+#
 # ## Exercise: do not pack
 #
 # In the paper stage 1 packs and stage 2 does not, so that the model learns where an answer stops [S2].
@@ -161,7 +185,7 @@ def train_here(model, rows, steps, targets_of=labels_of, batch_size=16, rate=2e-
 # %%
 small = checkpoints.load(SHIPPED / "mid")  # the tiny model, at every scale
 few = [row for row in subset if row["tokens"] <= 300]
-losses = train_here(small, few, steps=30 if lab.config.profile == "lab" else 3)
+losses = train_here(small, few, steps=3 if lab.config.profile == "smoke" else 30)
 print(f"loss of the first steps {sum(losses[:3]) / 3:.3f}, of the last {sum(losses[-3:]) / 3:.3f} nats a token")
 
 # %% [markdown]
@@ -199,7 +223,8 @@ print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, 
 # ## Training: the same, longer
 #
 # `lab.stage("sft")` is that loop on the whole subset, three times over, with Muon, a learning rate that falls to zero,
-# and a little replayed text of pretraining.
+# and a little replayed text of pretraining. (A `lesson` takes half of the subset, twice.) Its code is
+# `phi_lab/stages/sft.py`.
 
 # %%
 result = lab.stage("sft", pack=unpacked)
@@ -248,9 +273,37 @@ for stage in steps:
 #
 # The *control* starts where fine-tuning started and is fine-tuned likewise, with the same falling rate and the same
 # compute, on right answers drawn at random. It shows what more training alone would have reached.
+#
+# ## Exercise: the gain over the control
+#
+# Two intervals side by side overlap too easily: both hold how much harder one problem is than another. Both models
+# answered the same problems, so subtract first.
 
 # %%
+checks.PAIRED_GAIN.card()
+
+
+# %% tags=["exercise"]
+def paired_gain(before, after):
+    """Two lists, the share of right answers (0 to 1) to each problem, in the same order -> (mean, low, high)."""
+    return NotImplemented  # your lines
+
+
+# %%
+gain_of = checks.PAIRED_GAIN.use(paired_gain)
 lab.control("sft-control")
+shares = {}
+for model in (steps[0], "sft-control", "sft"):
+    hits = {}
+    for row in lab.answers(model, "hard", 0.6):
+        hits.setdefault(row["id"], []).append(row["verdict"] == "right")
+    shares[model] = [sum(of_problem) / len(of_problem) for of_problem in hits.values()]
+for before, name in ((steps[0], model_title(steps[0])), ("sft-control", "its control")):
+    mean, low, high = (100 * value for value in gain_of(shares[before], shares["sft"]))
+    word = "shown" if low > 0 else "a loss" if high < 0 else "not shown on these problems"
+    print(f"hard, SFT over {name}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}], {word}")
+
+# %%
 lines = []
 for model, title in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
     cells = [
@@ -280,6 +333,14 @@ lab.ladder("sft")
 lab.gains("sft")
 
 # %% [markdown]
+# ## Vary this next
+#
+# - Labels with a loss on the question, too (as `targets_of`). Expect a higher loss that hardly falls: nobody can
+#   predict numbers that were drawn at random.
+# - `lab.reset("sft")`, then `lab.stage("sft", choose=lambda rows, count, seed: choose_hardest(rows, count))`. Expect
+#   gains on long sums to be paid for on `easy`: measure both.
+# - `rate=2e-3` in `train_here`. Expect the loss of the first steps to rise before it falls.
+#
 # ## What to remember
 #
 # - Stage 1 is about the number of answers, stage 2 about which answers and how they are written.

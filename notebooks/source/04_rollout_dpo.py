@@ -5,7 +5,7 @@
 # not: where a right and a wrong answer differ. This page tests it with wrong answers from two sources, the student (our
 # stage) and the teacher (the paper's), and beside an honest rival: fine-tuning on the right side alone.
 #
-# **Time**: about 140 seconds in the `lab` profile, 40 in `smoke`, on two CPU cores.
+# **Time**: about 140 seconds in the `lab` profile, 40 in `smoke`, 120 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 02 (the loop) and 03 (the labels); logarithms of probabilities.
 #
@@ -24,7 +24,7 @@ from phi_lab.core import stats
 from phi_lab.core.formatting import percent_interval
 from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import arm_name
-from phi_lab.lab import Lab, checks, fast_path, pictures, tables
+from phi_lab.lab import Lab, checks, fast_path, looks, pictures, tables
 from phi_lab.lab.answers import answer_style
 from phi_lab.model import checkpoints
 from phi_lab.problems import step_check
@@ -33,8 +33,8 @@ from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import minimal_dpo, preference_pairs
 
 lab = Lab()
-in_lab, on_cpu = lab.config.profile == "lab", lab.config.scale == "cpu"
-start = lab.start("dpo")  # in `smoke` the shipped model of SFT, not this folder's
+in_lab, on_cpu = lab.config.profile != "smoke", lab.config.scale == "cpu"
+start = lab.start("dpo")  # in `lesson` and `smoke` the shipped model of SFT, not this folder's
 groups = lab.sample_groups(start, prompts=80 if in_lab else 24, temperature=0.8)
 sides = [[[row for row in group if row["verdict"] == verdict] for verdict in ("right", "wrong")] for group in groups]
 sides = [(rights, wrongs) for rights, wrongs in sides if rights and wrongs]
@@ -61,6 +61,18 @@ rights, wrongs = max(sides, key=lambda pair: min(map(len, pair)))
 HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 
 # %% [markdown]
+# Where do they differ? Below is each token's log-probability under the model before this stage. Most tokens cost
+# nothing: they are copied. A wrong answer is often given away by a single token, and what follows is right given that
+# slip. DPO's loss holds the *sum* over all of them.
+
+# %%
+folder = lab.folder(start) if on_cpu else SHIPPED / "sft"  # the tiny model, at every scale
+small, reference, tokenizer = checkpoints.load(folder), checkpoints.load(folder), checkpoints.load_tokenizer(folder)
+one_pair = {"prompt": chosen["prompt"], "chosen": chosen["completion"], "rejected": rejected["completion"]}
+tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)
+pictures.token_heat({side: [(word, now) for word, now, _ in row[:300]] for side, row in tokens.items()}, "log π, nats")
+
+# %% [markdown]
 # ## Where does an answer go wrong?
 #
 # In this small world that can be known: what each step has to say follows from the question and the steps before it.
@@ -78,25 +90,41 @@ for row in [wrongs[0] for _, wrongs in sides if wrongs[0]["problem"].steps][:6]:
 HTML(tables.table("", ("question", "right up to here", "the first wrong step", "of the answer before it"), lines))
 
 # %% [markdown]
-# ## Which mistakes?
+# ## Exercise: which mistakes?
 #
 # DPO cannot make a model avoid what it would never write. How probable is each wrong answer *under the student*? Its
 # own are answers that it did write. The teacher's need not be: the student may prefer the right answer of such a pair
-# long before training starts. The arm with the teacher's pairs uses only wrong answers to the right of the line.
+# long before training starts. The arm with the teacher's pairs uses only wrong answers that pass this filter, those to
+# the right of the line in the picture.
 
 # %%
+checks.PLAUSIBLE.card()
+
+
+# %% tags=["exercise"]
+def plausible(wrong, logprobs, max_nll):
+    """Wrong answers, log pi(answer) of each in nats, a limit in nats -> the answers that are likely enough."""
+    return NotImplemented  # your line
+
+
+# %%
+likely = checks.PLAUSIBLE.use(plausible)
 teachers_right, teachers_wrong = lab.right(), lab.wrong()
 both = {row["id"] for row in teachers_right} & {row["id"] for row in teachers_wrong}
+teachers_wrong_to_both = [row for row in teachers_wrong if row["id"] in both]
 model, tokenizer = lab.model(start)
 own_wrong = [row for _, wrongs in sides for row in wrongs]
 logprobs = {
     name: preference_pairs.log_probabilities(model, tokenizer, rows)
     for name, rows in (
         ("the teacher's right answers", teachers_right[:500]),
-        ("the teacher's wrong answers", [row for row in teachers_wrong if row["id"] in both]),
+        ("the teacher's wrong answers", teachers_wrong_to_both),
         ("the student's wrong answers", own_wrong),
     )
 }
+for name, rows in (("the teacher's", teachers_wrong_to_both), ("the student's", own_wrong)):
+    kept = likely(rows, logprobs[f"{name} wrong answers"], lab.config.dpo.max_student_nll)
+    print(f"of {name} {len(rows):,} wrong answers {len(kept):,} are likely enough under the student")
 pictures.student_likelihood(logprobs, -lab.config.dpo.max_student_nll)
 
 # %% [markdown]
@@ -127,19 +155,29 @@ figures.lengths(  # the difference of the two lengths
 )
 
 # %% [markdown]
-# ## DPO in ten lines
+# ## Exercise: the log-probability of an answer
 #
 # All that DPO knows of a model is four numbers a pair: the log-probability of either answer, by the model in training
-# and by its frozen copy. The log-probability of an answer is the *sum* over its tokens; the mask leaves the question
-# and the padding out, as the labels of notebook 03 do.
+# and by its frozen copy. The mask leaves the question and the padding out, as the labels of notebook 03 do.
+
+# %%
+checks.SEQUENCE_LOGPROB.card()
+
+
+# %% tags=["exercise"]
+def sequence_logprob(logits, ids, mask):
+    """logits: (rows, tokens, vocabulary); ids, mask (1 on the answer, 0 on question and padding): (rows, tokens)
+    -> log-probabilities, (rows,), in nats."""
+    return NotImplemented  # your lines
 
 
 # %%
+logprob_of_rows = checks.SEQUENCE_LOGPROB.use(sequence_logprob)
+
+
 def answer_logprobs(model, ids, mask):
     """Token ids and mask, (rows, tokens) -> log π(answer | question) of each row, in nats."""
-    logits = model(input_ids=ids).logits[:, :-1]  # those at t are about token t + 1
-    logprobs = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    return (logprobs * mask[:, 1:]).sum(1)
+    return logprob_of_rows(model(input_ids=ids).logits, ids, mask)
 
 
 # %% [markdown]
@@ -192,8 +230,7 @@ def train_here(model, pairs, steps, batch_size=16, rate=3e-5):
 
 
 # %%
-folder = lab.folder(start) if on_cpu else SHIPPED / "sft"  # the tiny model, at every scale
-small, reference, tokenizer = checkpoints.load(folder), checkpoints.load(folder), checkpoints.load_tokenizer(folder)
+tokenizer = checkpoints.load_tokenizer(folder)
 pairs = [
     {"prompt": good["prompt"], "chosen": good["completion"], "rejected": bad["completion"]}
     for rights, wrongs in sides for good, bad in pairing(rights, wrongs, 4, rng)
@@ -206,6 +243,22 @@ pictures.curves(rows, {"chosen": "right answers", "rejected": "wrong answers"}, 
 # At the first step model and copy are the same, so every ratio is 1, the margin 0, and the loss ln 2; yet there is a
 # gradient, since the copy is a constant and the model is not.
 #
+# **What does β do?** Here is the pair from the top of the page again, now as what training *changed*: log π/π_ref of
+# each token, blue where it became likelier. The table has the loss of this one pair. A small β pushes on although the
+# margin is there; a large one soon stops.
+
+# %%
+tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)
+changes = {side: [(word, now - before) for word, now, before in row[:300]] for side, row in tokens.items()}
+pictures.token_heat(changes, "log π/π_ref after the loop, nats")
+
+# %%
+HTML(looks.beta_table(tokens))
+
+# %%
+looks.beta_slider(tokens)  # with a running kernel: move β
+
+# %% [markdown]
 # **Is the fast path the same?** The stage takes TRL's loss. On the first four pairs, with the model that was just
 # trained:
 
@@ -220,7 +273,7 @@ print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - 
 # ## Training: the same, longer
 #
 # `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them once. (At a
-# GPU scale the stage's own pairs are the teacher's, as in the paper.)
+# GPU scale the stage's own pairs are the teacher's, as in the paper.) Its code is `phi_lab/stages/rollout_dpo.py`.
 
 # %%
 result = lab.stage("dpo", pair=pairing)
@@ -317,7 +370,7 @@ HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 # (off-policy): right over wrong, to questions where it gave both. The arm `dpo-paper` has the same loss and settings
 # and those pairs, of which it keeps the wrong answers that the student might write itself. The honest rival of our
 # stage is `dpo-control`: fine-tuning on the *chosen* side alone, for the same compute, sampling included. It has the
-# right answers and never hears of the wrong ones. `lab.control("dpo-control")` trains it here; the published chains
+# right answers and never sees the wrong ones. `lab.control("dpo-control")` trains it here; the published chains
 # have it.
 
 # %%
@@ -344,6 +397,15 @@ HTML(tables.table("hard, right answers with 95 % intervals.", ("model", *kinds.v
 lab.gains("dpo")
 
 # %% [markdown]
+# ## Vary this next
+#
+# - `beta=2.0` in `preference_loss`. Expect the loss to fall further: the same margin counts twenty times as
+#   much.
+# - Right answers as `rejected`, wrong ones as `chosen`. Expect the curves to change places: the loss does not know what
+#   is right.
+# - Pairs at random instead of closest in length. Expect the mean length of answers to move, whichever way the pairs
+#   happen to lean.
+#
 # ## What to remember
 #
 # - The policy changes in one line, and the loss knows four numbers a pair. It depends only on a difference: watch the
@@ -356,14 +418,15 @@ lab.gains("dpo")
 #
 # ## Three questions
 #
-# 1. What would happen if every wrong answer belonged to *another* question?
+# 1. What do the policy, the reference and the pair do in DPO? What goes wrong without each?
 # 2. If both log-probabilities fall, where does the probability go?
 # 3. The student's own pairs have to be sampled again for every student. What would that cost at the paper's size?
 #
 # <details><summary>Answers</summary>
 #
-# **1.** The model would learn to tell which answer fits the question at all, which it can do already: such answers are
-# improbable under it, the margin grows at once, and the loss has little left to teach about arithmetic.
+# **1.** The policy is what is trained. The reference says what counts as a change: without it the loss would pay for
+# differences in length and style that were there before. The pair says in which direction: with wrong answers of
+# *another* question the policy would learn to tell which answer fits the question, which it can do already.
 #
 # **2.** To answers that are in no pair: probabilities of all answers sum to one, and the loss says nothing about the
 # others. They may be better or worse. That is why the ladder is measured on sampled answers, not on pairs.

@@ -5,7 +5,7 @@
 # groups hold both. How much, and whether it is more than cheaper ways to use the same compute, this page measures
 # beside three rivals.
 #
-# **Time**: about 185 seconds in the `lab` profile, 55 in `smoke`, on two CPU cores.
+# **Time**: about 205 seconds in the `lab` profile, 60 in `smoke`, 170 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 02 to 04; what a softmax at a temperature is.
 #
@@ -23,7 +23,7 @@ from phi_lab.core import stats
 from phi_lab.core.files import read_rows
 from phi_lab.core.formatting import percent
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import Lab, checks, failures, fast_path, pictures, probes, tables, widgets
+from phi_lab.lab import Lab, checks, failures, fast_path, looks, pictures, probes, tables, widgets
 from phi_lab.lab import reward_hacking as pages
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import reward_hacking
@@ -32,7 +32,7 @@ from phi_lab.report import figures
 from phi_lab.stages import grpo, minimal_grpo, minimal_ppo
 
 lab = Lab()
-config, in_lab = lab.config.grpo, lab.config.profile == "lab"
+config, in_lab = lab.config.grpo, lab.config.profile != "smoke"
 print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.group_size} answers")
 print(f"learning rate {config.learning_rate}")
 
@@ -60,12 +60,25 @@ print(f"learning rate {config.learning_rate}")
 #
 # ## Temperature: high, then low
 #
-# A high temperature makes sampled answers more diverse. The table takes one answer of the model before RL, at the token
-# where its distribution had the largest entropy, and shows how probable the likeliest tokens are at other temperatures.
+# A high temperature makes sampled answers more diverse. Here the model before RL answers the same questions, eight
+# times each, at four temperatures. Look at the middle: only groups with right *and* wrong answers will teach anything.
 
 # %%
-start = lab.start("grpo")  # in `smoke` the shipped model of Rollout DPO, not this folder's
-(rollout,) = lab.sample_groups(start, prompts=1, temperature=1.0, size=1)[0]
+start = lab.start("grpo")  # in `lesson` and `smoke` the shipped model of Rollout DPO, not this folder's
+questions = 16 if in_lab else 4
+sampled = {heat: lab.sample_groups(start, prompts=questions, temperature=heat) for heat in (0.3, 0.6, 1.0, 1.4)}
+pictures.temperatures({heat: looks.outcome(groups) for heat, groups in sampled.items()})
+
+# %%
+looks.temperature_slider(sampled)  # with a running kernel: read the answers of each temperature
+
+# %% [markdown]
+# Where does the difference come from? The table takes one of the answers at the place where the model was least certain
+# which *digit* comes, and shows how probable the likeliest tokens are at other temperatures. Low temperatures sharpen
+# the distribution, high ones flatten it.
+
+# %%
+rollout = sampled[1.0][0][0]
 HTML(widgets.temperature_table(*lab.model(start), rollout["prompt"], rollout["completion"]))
 
 # %% [markdown]
@@ -115,7 +128,8 @@ for group in ("--------", "+-------", "++++----", "+++++++-"):
 # A rare right answer counts much, a rare wrong one as well, and a group without a difference nothing. *Rebalancing*
 # keeps k = min(right, wrong, half of the group) answers of each side, and drops prompts that are, for example, more
 # than 50 % right already [S2]. The table compares both. (Plain GRPO divides there by n − 1 instead of n, as TRL does:
-# 0.94 for your 1.)
+# 0.94 for your 1.) Dropping costs answers that plain GRPO would learn from, such as five right of eight. The paper
+# gives its reason, to train on what is hard, and no measurement of this part alone; nor do we.
 
 # %%
 HTML(widgets.rebalancing_table(("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")))
@@ -146,7 +160,7 @@ balanced = checks.ADVANTAGE.use(advantage)
 # advantage.
 
 # %%
-groups = lab.sample_groups(start, prompts=16, temperature=1.0)
+groups = sampled[1.0]
 rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
 advantages = balanced(rewards, torch.Generator().manual_seed(0))
 pictures.groups(rewards.tolist(), advantages.tolist())
@@ -334,7 +348,7 @@ for name, title in (("group", "the means of the groups"), ("critic", "asking and
     print(f"{title}: {percent(seconds[name] / seconds['sampling'])} of the time of sampling")
 
 # %% [markdown]
-# A group knows at once how hard a question is, and pays for it by sampling it eight times. A critic has to learn that,
+# A group knows at once how hard a question is, and that costs eight samples of it. A critic has to learn that,
 # costs a second model, and gives each token a baseline of its own from a single answer.
 #
 # ## Probes: is it the loop or the model?
@@ -403,6 +417,7 @@ HTML(tables.table("", head, lines))
 # `lab.stage("grpo")` is the loop above with Muon, your schedule of temperatures, more steps, and a choice of prompts
 # before the first step. One answer is sampled to each candidate prompt; if it is wrong, three more. Of the prompts with
 # at least one right answer and at most half of them right, the 60 % whose answers are most alike in length are used.
+# Its code is `phi_lab/stages/grpo.py`; `grpo_trainer.py` beside it is the glue to TRL.
 
 # %%
 result = lab.stage("grpo", advantage=balanced, temperature=schedule)
@@ -454,7 +469,7 @@ lab.gains("grpo")
 # %% [markdown]
 # ## Reward hacking: a verifier that accepts too much
 #
-# A policy learns whatever the verifier pays for. This verifier reads the last box, and accepts it if its text is part
+# A policy learns whatever the verifier rewards. This verifier reads the last box, and accepts it if its text is part
 # of the right answer or the right answer is part of it: someone wanted to forgive "15 apples" for 15.
 
 # %%
@@ -492,6 +507,13 @@ print("\n".join(pages.verdict(published)))
 HTML(pages.table(published))
 
 # %% [markdown]
+# ## Vary this next
+#
+# - `return by_answers` in `loss_here`. Expect answers to grow longer or shorter by chance at first; over many steps the
+#   mean over answers lets long wrong ones off lightly.
+# - `heat=0.3` in `train_here`. Expect fewer answers with an advantage: a certain model gives groups of one kind.
+# - `rate=3e-3`. Expect the reward to fall within a few steps; compare with the first line of the failures.
+#
 # ## What to remember
 #
 # - The policy changes in one line; everything before it decides which of its own answers become more likely.
@@ -510,7 +532,7 @@ HTML(pages.table(published))
 # ## Three questions
 #
 # 1. Dropping prompts above 50 % moves training to hard questions. What may that do to `easy`?
-# 2. The choice by length drops prompts that have both a short and a long solution. What is lost?
+# 2. Where does GRPO get its baseline, where does PPO, and what does each cost?
 # 3. Why must the log-probabilities be computed at the temperature at which the answers were sampled?
 #
 # <details><summary>Answers</summary>
@@ -518,8 +540,9 @@ HTML(pages.table(published))
 # **1.** Nothing keeps `easy` where it was: no easy question is trained on. It may fall if the weights that it needs are
 # moved, or rise if steps that both share get better. So it is measured.
 #
-# **2.** Questions where the model has found a shorter way beside its long one: exactly those from which it could learn
-# to be brief. What is gained: where answers are alike in length, length is not what the advantages teach.
+# **2.** GRPO from the other answers to the same question: the mean reward of the group, which costs sampling each
+# question several times. PPO from a second network, the critic, which has to be trained and held in memory, and then
+# judges every token of a single answer.
 #
 # **3.** They are the probabilities with which the tokens were drawn. At another temperature the ratio of new to old is
 # not 1 for the unchanged model: the gradient would be weighted, and clipped, for a difference that does not exist.

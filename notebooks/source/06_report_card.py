@@ -4,8 +4,8 @@
 # **Claim.** A stage is shown to help when the interval of its gain lies above zero, and an honest ladder also shows the
 # stages for which it does not.
 #
-# **Time**: about 25 seconds in the `lab` profile, 30 in `smoke`, on two CPU cores, after the other notebooks. Alone
-# it measures all five stages first, which takes three minutes longer.
+# **Time**: about 25 seconds in the `lab` profile, 30 in `smoke`, 25 in `lesson`, on two CPU cores, after the other
+# notebooks. Alone it measures all five stages first, which takes three minutes longer (`lab`).
 #
 # **Before**: notebooks 00 to 05; this page only reads what they left.
 #
@@ -59,6 +59,10 @@ k = ladder["base", "hard", "pass"]["k"]
 HTML(tables.table("", ("stage", *BENCHMARKS, "hard, T = 0.3", "hard, greedy", f"hard, pass@{k}"), lines))
 
 # %% [markdown]
+# Four tests follow, each for one question. *Wilson's interval*: how precise is this share? *McNemar's test*: of the
+# problems that changed, did more change for the better than chance would do? *The paired t-test*: is the mean of the
+# differences, over problems or over chains, more than chance? *Holm's correction*: how many comparisons did we make?
+#
 # ## Exercise: what changed?
 #
 # Two models answered the same problems. Their accuracies do not show how many problems *changed* from wrong to right,
@@ -185,9 +189,16 @@ print("written:", lab.write_report())
 # chance [I], so something in the protocol must differ; which part is unknown [U]. In that second measurement the model
 # is below DeepSeek-R1-Distill-Qwen-7B on all four sets [P].
 #
+# ## Vary this next
+#
+# - `lab.answers(stage, "easy", 0.6)` in the cell of gains. Expect smaller gains: what is nearly solved leaves no room.
+# - The first half of the problems only. Expect intervals about 1.4 times as wide.
+# - Another seed: `PHI_LAB_SEED=1 PHI_LAB_RUN=runs/second`, all notebooks. Expect another ladder of the same shape, or
+#   not: that is what chains are for.
+#
 # ## What to remember
 #
-# - Which stages help, in the published chains: see the figure and the table of differences. A stage has earned its rung
+# - Which stages help, in the published chains: see the figure and the table of differences. A stage is shown to help
 #   where it is above the stage before *and* above each of its rivals. Your run is one more chain, and may look
 #   different.
 # - `transfer` has to be read beside `hard`: what is gained on one may have been paid for with the other.

@@ -4,7 +4,7 @@
 # **Claim.** From this laptop to the paper's 128 GPUs the code path is meant to stay the same: the configuration
 # changes, the functions do not.
 #
-# **Time**: about 20 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
+# **Time**: about 20 seconds in the `lab` profile, 25 in `smoke`, 20 in `lesson`, on two CPU cores.
 #
 # **Before**: notebook 02 for what a stage is; nothing here needs a GPU.
 #
@@ -195,6 +195,12 @@ print(f"{same} of 10 answers are the same, word for word")
 HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 
 # %% [markdown]
+# ## Vary this next
+#
+# - The planner with `full` and one card. Expect a line that names what does not fit.
+# - `parameters` of a configuration with twice the layers. Expect less than twice the weights: the embedding is counted
+#   once.
+#
 # ## What to remember
 #
 # - A stage reads all its settings from one configuration; the scale chooses which.

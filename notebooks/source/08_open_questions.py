@@ -4,7 +4,7 @@
 # **Claim.** The effect of many parts of the recipe has never been published. A lab that runs in half an hour can
 # measure them one by one.
 #
-# **Time**: about 55 seconds in the `lab` profile, 25 in `smoke`, on two CPU cores.
+# **Time**: about 55 seconds in the `lab` profile, 25 in `smoke`, 55 in `lesson`, on two CPU cores.
 #
 # **Before**: the other pages, or at least 05 and 06.
 #
@@ -62,7 +62,7 @@ def mixed_share(rewards):
 
 # %%
 mixed = checks.MIXED_SHARE.use(mixed_share)
-prompts = 120 if lab.config.profile == "lab" else 24
+prompts = 24 if lab.config.profile == "smoke" else 120
 lines, shares = [], []
 for temperature in (1.0, 0.6):
     groups = lab.sample_groups("dpo", prompts, temperature)
@@ -121,6 +121,12 @@ figures.ladder([row for row in lab.ladder_rows() if (row["stage"], row["arm"]) i
 #   function, with the same configuration. Report n, seeds and intervals.
 # - Run `make check` before every commit, and `make test` before a pull request: it runs these notebooks, too.
 # - A result that says "no difference shown" is welcome. So is a mistake that you found in this course.
+#
+# ## Vary this next
+#
+# - A third temperature, 1.4. Expect more mixed groups until right answers become rare, then fewer.
+# - `lab.sample_groups("mid", ...)` instead of `"dpo"`. Expect more mixed groups: a model that is less certain is wrong
+#   more often in part of a group.
 #
 # ## What to remember
 #

@@ -14,12 +14,12 @@ def add_parser(commands) -> None:
         "phi-lab course --profile smoke --out runs/course-smoke",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/course"))
-    parser.add_argument("--profile", default="lab", help="lab or smoke")
+    parser.add_argument("--profile", default="lab", help="lab; lesson: each page in two to three minutes; smoke")
 
 
 def run(options) -> None:
     """Execute the notebooks."""
-    presets.run_config("cpu", options.profile)
+    presets.course_config("cpu", options.profile)
     check_out(options.out)
     from phi_lab.pipeline import notebooks
 

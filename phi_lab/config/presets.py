@@ -1,4 +1,4 @@
-"""The settings of every stage at each scale: cpu (profiles lab and smoke), lora, qlora and full."""
+"""The settings of every stage at each scale: cpu (profiles lab, lesson and smoke), lora, qlora and full."""
 
 from dataclasses import replace
 
@@ -52,6 +52,18 @@ SMOKE = replace(
     dpo=replace(LAB.dpo, max_pairs=48, questions=24),
     grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
     evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
+)
+
+# For the notebooks: each stage starts from the shipped checkpoint of the one before it, as in smoke, and trains for
+# long enough that its effect can be seen.
+LESSON = replace(
+    LAB, profile="lesson",
+    distillation=replace(LAB.distillation, questions=150, validation_questions=50, shipped_questions=1150),
+    mid=replace(LAB.mid, steps=160, eval_steps=80),
+    sft=replace(LAB.sft, documents=768, epochs=2),
+    dpo=replace(LAB.dpo, questions=500, max_pairs=400),
+    grpo=replace(LAB.grpo, steps=6, candidate_prompts=800),
+    evaluation=EvaluationConfig(problems=200, samples=2, pass_problems=50),
 )
 
 # On GPUs: Phi-4-mini. The paper's values (paper.py) are taken as they are at the scale "full". Where the paper's value
@@ -126,6 +138,17 @@ def run_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
         return LAB if profile == "lab" else SMOKE
     chosen = {"lora": LORA, "qlora": QLORA, "full": FULL}[scale]
     return chosen if profile == "lab" else smoke(chosen)
+
+
+def course_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
+    """The settings of the notebooks: those of a run, and at the scale cpu also the profile "lesson"; elsewhere a lesson
+    has the settings of "lab".
+
+    Raises UserError for an unknown scale or profile.
+    """
+    if profile != "lesson":
+        return run_config(scale, profile)
+    return LESSON if scale == "cpu" else run_config(scale, "lab")
 
 
 def stage_range(start: str, stop: str) -> tuple[str, ...]:

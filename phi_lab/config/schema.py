@@ -1,7 +1,8 @@
 """What can be set in a run: one dataclass for each stage, one for the hardware, one for the whole run.
 
 A *scale* says which hardware and model a run is for (cpu, lora, qlora, full); a *profile* says how long it may take
-(smoke: continuous integration, seconds a stage; lab: what a learner runs). Code reads these values instead of asking
+(smoke: continuous integration, seconds a stage; lab: the whole recipe; lesson: a notebook page in two to three minutes,
+no chain of stages). Code reads these values instead of asking
 which scale it runs at. What each scale sets them to is in `presets.py`, what the paper used in `paper.py`.
 """
 
@@ -14,7 +15,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import REMADE, read_json
 
 SCALES = ("cpu", "lora", "qlora", "full")
-PROFILES = ("smoke", "lab")
+PROFILES = ("smoke", "lab")  # of a run; a notebook has "lesson", too (`presets.course_config`)
 STAGES = ("base", "mid", "sft", "dpo", "grpo")
 VLLM_SHARE = 0.3  # of a GPU's memory, for vLLM beside a trainer
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."  # for natural-language problems

@@ -27,6 +27,12 @@ def answer_ten_problems(
     return with_verdicts(problems, [group[0] for group in groups])
 
 
+def answer(model, tokenizer, question: str, max_tokens: int = LAB.evaluation.max_new_tokens) -> str:
+    """A model's greedy answer to one question of the small world."""
+    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=max_tokens, seed=0)
+    return sampling.sample(model, tokenizer, [question], params, quiet=True)[0][0].text
+
+
 def with_verdicts(problems: list[dict], samples: list[sampling.Sample]) -> list[dict]:
     """The problems (prompt and gold answer), each with the completion of its sample, its tokens and its verdict."""
     pairs = [(sample.text, problem["answer"]) for problem, sample in zip(problems, samples, strict=True)]

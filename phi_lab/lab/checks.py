@@ -10,17 +10,19 @@ that the cell can be run again:
 from collections.abc import Callable
 
 from phi_lab.lab import exercise_texts, loop_texts
+from phi_lab.lab.checks_choices import hardest_first_fault, paired_gain_fault, plausible_fault, rate_factor_fault
 from phi_lab.lab.checks_grpo import advantage_fault, mixed_share_fault, temperature_fault
 from phi_lab.lab.checks_losses import (
     clipped_fault,
     dpo_loss_fault,
     group_advantage_fault,
     policy_gradient_fault,
+    sequence_logprob_fault,
     two_means_fault,
 )
-from phi_lab.lab.checks_masks import cache_step_fault, document_mask_fault, labels_fault
+from phi_lab.lab.checks_masks import cache_step_fault, document_mask_fault, labels_fault, position_ids_fault
 from phi_lab.lab.checks_training import keep_questions_fault, one_per_row_fault, pack_fault, pair_fault, wilson_fault
-from phi_lab.lab.grading import Check, call_attempt, shown
+from phi_lab.lab.grading import Check, StubUnchanged, call_attempt, shown
 from phi_lab.model import shapes
 
 RAN: list[str] = []  # an attempt at `reward` that runs the code in a model's answer leaves a mark here
@@ -32,6 +34,19 @@ def share_right_fault(attempt: Callable, reference: Callable) -> str | None:
         wanted, got = reference(verdicts), call_attempt(attempt, list(verdicts))
         if abs(got - wanted) > 1e-9:
             return f'share_right({verdicts}) gave {shown(got)}, and {wanted:.2f} of them are exactly "right"'
+
+
+def first_slip_fault(attempt: Callable, reference: Callable) -> str | None:
+    for columns in (["7+8=15", "4+3+1=9"], ["7+8=16", "4+3+1=8"], ["7+8=16", "4+3+1=9"], ["12-7=6", "5-2-1=2"],
+                    ["15-8=7", "5-2-1=2"], ["6", "5+2=8"], ["15", "8"], ["7+8=15", "4+3+1=8"], ["9+8+1=18", "1"],
+                    ["0+8=8", "5+4=9"]):
+        got, wanted = attempt(list(columns)), reference(columns)
+        if got is NotImplemented:
+            raise StubUnchanged
+        if got != wanted or isinstance(got, bool):
+            if wanted is None:
+                return f"first_slip({columns}) gave {shown(got)}, and no column is wrong: it should be None"
+            return f"first_slip({columns}) gave {shown(got)}, and the first wrong one is {columns[wanted]}: {wanted}"
 
 
 def reward_fault(attempt: Callable, reference: Callable) -> str | None:
@@ -84,16 +99,24 @@ def parameters_fault(attempt: Callable, reference: Callable) -> str | None:
 
 HERE, STAGES = "phi_lab.lab.exercises", "phi_lab.stages"
 SHARE_RIGHT = Check("share_right", f"{HERE}:share_right", share_right_fault, exercise_texts.SHARE_RIGHT)
+FIRST_SLIP = Check("first_slip", f"{HERE}:first_slip", first_slip_fault, exercise_texts.FIRST_SLIP)
 REWARD = Check("reward", f"{STAGES}.grpo:verified", reward_fault, exercise_texts.REWARD)
 KEEP_QUESTIONS = Check("keep_questions", f"{HERE}:keep_questions", keep_questions_fault, loop_texts.KEEP_QUESTIONS)
 WILSON = Check("wilson", "phi_lab.core.stats:wilson", wilson_fault, loop_texts.WILSON)
 CACHE_STEP = Check("cache_step", f"{HERE}:cache_step", cache_step_fault, loop_texts.CACHE_STEP)
 PACK = Check("pack", f"{STAGES}.packing:pack_best_fit", pack_fault, exercise_texts.PACK)
+POSITION_IDS = Check("position_ids", f"{HERE}:position_ids", position_ids_fault, loop_texts.POSITION_IDS)
 DOCUMENT_MASK = Check("document_mask", f"{STAGES}.minimal_lm:document_mask", document_mask_fault,
                       loop_texts.DOCUMENT_MASK)
+RATE_FACTOR = Check("rate_factor", f"{HERE}:rate_factor", rate_factor_fault, loop_texts.RATE_FACTOR)
+HARDEST_FIRST = Check("hardest_first", f"{HERE}:hardest_first", hardest_first_fault, loop_texts.HARDEST_FIRST)
 UNPACKED = Check("one_per_row", f"{STAGES}.packing:one_per_row", one_per_row_fault, exercise_texts.UNPACKED)
 LABELS = Check("labels", f"{HERE}:labels", labels_fault, loop_texts.LABELS)
+PAIRED_GAIN = Check("paired_gain", f"{HERE}:paired_gain", paired_gain_fault, loop_texts.PAIRED_GAIN)
+PLAUSIBLE = Check("plausible", f"{HERE}:plausible", plausible_fault, loop_texts.PLAUSIBLE)
 PAIR = Check("pair", f"{STAGES}.preference_pairs:pair_closest_length", pair_fault, exercise_texts.PAIR)
+SEQUENCE_LOGPROB = Check("sequence_logprob", f"{HERE}:sequence_logprob", sequence_logprob_fault,
+                         loop_texts.SEQUENCE_LOGPROB)
 DPO_LOSS = Check("dpo_loss", f"{HERE}:dpo_loss", dpo_loss_fault, loop_texts.DPO_LOSS)
 TEMPERATURE = Check("temperature", f"{HERE}:temperature", temperature_fault, exercise_texts.TEMPERATURE)
 GROUP_ADVANTAGE = Check("group_advantage", f"{HERE}:group_advantage", group_advantage_fault,
@@ -107,6 +130,7 @@ FLIPS = Check("flips", f"{HERE}:flips", flips_fault, exercise_texts.FLIPS)
 PARAMETERS = Check("parameters", f"{HERE}:count_parameters", parameters_fault, exercise_texts.PARAMETERS)
 MIXED_SHARE = Check("mixed_share", f"{HERE}:mixed_share", mixed_share_fault, exercise_texts.MIXED_SHARE)
 ALL = (  # in the order of the course
-    SHARE_RIGHT, REWARD, KEEP_QUESTIONS, WILSON, CACHE_STEP, PACK, DOCUMENT_MASK, UNPACKED, LABELS, PAIR, DPO_LOSS,
-    TEMPERATURE, GROUP_ADVANTAGE, ADVANTAGE, POLICY_GRADIENT, CLIPPED, TWO_MEANS, FLIPS, PARAMETERS, MIXED_SHARE,
+    SHARE_RIGHT, FIRST_SLIP, REWARD, KEEP_QUESTIONS, WILSON, CACHE_STEP, PACK, POSITION_IDS, DOCUMENT_MASK, RATE_FACTOR,
+    HARDEST_FIRST, UNPACKED, LABELS, PAIRED_GAIN, PLAUSIBLE, PAIR, SEQUENCE_LOGPROB, DPO_LOSS, TEMPERATURE,
+    GROUP_ADVANTAGE, ADVANTAGE, POLICY_GRADIENT, CLIPPED, TWO_MEANS, FLIPS, PARAMETERS, MIXED_SHARE,
 )

@@ -1,4 +1,6 @@
-"""Checks of the exercises about losses: DPO's (notebook 04), GRPO's advantage, ratio, clip and means (05)."""
+"""Checks of the exercises about losses: an answer's log-probability and DPO's loss (notebook 04), GRPO's advantage,
+ratio, clip and means (05).
+"""
 
 import math
 from collections.abc import Callable
@@ -28,6 +30,37 @@ def dpo_loss_fault(attempt: Callable, reference: Callable) -> str | None:
     before = (torch.tensor([-20.0, -25.0]), torch.tensor([-30.0, -31.0]))
     return _difference("two pairs, beta 0.1: ", call_attempt(attempt, policy, before, 0.1),
                        reference(policy, before, 0.1), ())
+
+
+def sequence_logprob_fault(attempt: Callable, reference: Callable) -> str | None:
+    """A vocabulary of four tokens; each row asks with two tokens, answers with two or three, and may be padded."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 6, 4, generator=generator)
+    ids = torch.tensor([[1, 2, 3, 1, 0, 0], [2, 1, 2, 3, 1, 0]])
+    mask = torch.tensor([[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]])
+    wanted = reference(logits, ids, mask)
+    learned = logits.clone().requires_grad_()
+    got = call_attempt(attempt, learned, ids, mask)
+    if not isinstance(got, torch.Tensor) or got.shape != wanted.shape:
+        raise WrongAttempt(f"two rows have to give two numbers, a tensor of shape {tuple(wanted.shape)}")
+    if not torch.allclose(got, wanted, atol=NEAR):
+        case = f"two answers of 2 and 3 tokens gave {_short(got.detach())} nats, and it should be {_short(wanted)}"
+        for why, other in {
+            "this is the mean over tokens: then a long answer is as likely as a short one": wanted / mask.sum(1),
+            "the question counts, too": reference(logits, ids, (ids > 0).long()),
+            "the mask was not moved with the tokens": reference(logits, ids, mask.roll(1, 1)),
+            "the logits at t are about token t + 1": _unshifted(logits, ids, mask),
+            "padding counts, too": reference(logits, ids, (torch.arange(6) > 1).long().expand(2, 6)),
+            "the sign is turned: a log-probability is below 0": -wanted,
+        }.items():
+            if torch.allclose(got, other, atol=NEAR):
+                return f"{case}: {why}"
+        return case
+    return None if got.requires_grad else NO_GRADIENT
+
+
+def _unshifted(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return (logits.log_softmax(-1).gather(2, ids[..., None])[..., 0] * mask).sum(1)
 
 
 def group_advantage_fault(attempt: Callable, reference: Callable) -> str | None:

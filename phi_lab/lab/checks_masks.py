@@ -1,4 +1,6 @@
-"""Checks of the exercises about who sees what: one cache step (notebook 01), packing's mask (02), SFT's labels (03)."""
+"""Checks of the exercises about who sees what: one cache step (notebook 01), positions and packing's mask (02), SFT's
+labels (03).
+"""
 
 from collections.abc import Callable
 
@@ -26,6 +28,20 @@ def labels_fault(attempt: Callable, reference: Callable) -> str | None:
         if completion[place - len(prompt)] == 1:
             return f"{case}token {place} is the stop token, and without a loss on it the model never learns to end"
         return f"{case}token {place} should have the label {wanted[place]}: a label is the token itself, not the next"
+
+
+def position_ids_fault(attempt: Callable, reference: Callable) -> str | None:
+    for lengths in ([4], [3, 2], [1, 1, 3], [2, 4, 1, 2]):
+        got, wanted = list(call_attempt(attempt, list(lengths))), reference(lengths)
+        if got == wanted:
+            continue
+        case = f"documents of {lengths} tokens gave {shown(got)}: "
+        if len(got) != len(wanted):
+            return f"{case}{len(got)} positions for a row of {sum(lengths)} tokens"
+        place = next(i for i, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])
+        if wanted[place] == 0 and place:
+            return f"{case}a document starts at token {place}, and it starts at {shown(got[place])} instead of 0"
+        return f"{case}token {place} should have position {wanted[place]}: counting begins at 0, and grows by 1"
 
 
 def document_mask_fault(attempt: Callable, reference: Callable) -> str | None:

@@ -1,6 +1,7 @@
 """What environment variables set in a notebook, and how its page stays quiet.
 
-PHI_LAB_RUN: the run folder; without it `runs/course`. PHI_LAB_PROFILE: `lab` or `smoke`. PHI_LAB_SEED: a number.
+PHI_LAB_RUN: the run folder; without it `runs/course`. PHI_LAB_PROFILE: `lab`, `lesson` or `smoke`.
+PHI_LAB_SEED: a number.
 PHI_LAB_SCALE: `cpu`, `lora`, `qlora` or `full`; without it the scale with which the folder was opened.
 PHI_LAB_DATA: a folder of `phi-lab distill`, to train on that set. PHI_LAB_MODEL: at a GPU scale, a model folder or a
 name on the hub. PHI_LAB_SETS: a folder with copies of the benchmarks. PHI_LAB_LEAVE_OUT_GATED=1: as `phi-lab run
@@ -21,7 +22,7 @@ from phi_lab.core.paths import ROOT
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.pipeline import launch
 
-FOLDERS = {"lab": "runs/course", "smoke": "runs/course-smoke"}  # of each profile
+FOLDERS = {"lab": "runs/course", "lesson": "runs/lesson", "smoke": "runs/course-smoke"}  # of each profile
 
 
 def run_folder(profile: str) -> RunFolder:

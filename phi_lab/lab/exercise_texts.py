@@ -33,6 +33,19 @@ SHARE_RIGHT = Exercise(
      "A list has a method that counts equal elements.",
      'verdicts.count("right") over len(verdicts).'),
 )
+FIRST_SLIP = Exercise(
+    "00", "Find the slip", 2, 8,
+    "Find the first column whose own sum is wrong. A column is text: digits joined by + or -, an equals sign, and what "
+    "the model wrote. A column without an equals sign says nothing that could be wrong.",
+    '''def first_slip(columns):
+    """Columns such as ["7+8=15", "4+3+1=9"] -> the index of the first wrong one (here 1), or None. Only + and -."""
+    return NotImplemented  # your lines
+''',
+    ("Go through enumerate(columns); column.partition(\"=\") gives what stands before and after the equals sign.",
+     "Never use eval on text of a model. re.findall(r\"[-+]?\\d+\", \"4+3-1\") is [\"4\", \"+3\", \"-1\"].",
+     "The sum of int(term) over those terms has to be int(what is written); return the first index where it is not, "
+     "and None after the loop."),
+)
 REWARD = Exercise(
     "01", "The reward", 1, 5,
     "Write the reward of GRPO: +1.0 where the final answer equals the gold answer as mathematics, -1.0 for everything "

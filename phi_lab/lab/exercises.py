@@ -7,6 +7,8 @@ starts without it.
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 def share_right(verdicts: Sequence[str]) -> float:
     """The share of verdicts that are "right", 0 to 1. Everything else counts as not right, whatever the reason."""
     return sum(verdict == "right" for verdict in verdicts) / len(verdicts)
+
+
+def first_slip(columns: Sequence[str]) -> int | None:
+    """The index of the first column whose own sum is wrong, such as "7+8=16"; None where all are right."""
+    for place, column in enumerate(columns):
+        terms, _, written = column.partition("=")
+        if written and sum(int(term) for term in re.findall(r"[-+]?\d+", terms)) != int(written):
+            return place
+    return None
 
 
 def flips(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
@@ -59,6 +70,50 @@ def keep_questions(rollouts: Sequence[tuple[str, str]], low: float, high: float)
 def labels(prompt: Sequence[int], completion: Sequence[int], width: int) -> list[int]:
     """The labels of one row: -100, no loss, on prompt and padding, the token's own id on the completion."""
     return [-100] * len(prompt) + list(completion) + [-100] * (width - len(prompt) - len(completion))
+
+
+def position_ids(lengths: Sequence[int]) -> list[int]:
+    """The positions of the tokens of a packed row whose documents have these lengths: each document begins at 0."""
+    return [position for length in lengths for position in range(length)]
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """The factor on the learning rate at `step`, 0 to steps - 1: 1 until the last fifth, which falls linearly; it would
+    be 0 at step `steps`.
+    """
+    return min(1.0, (steps - step) / (steps / 5))
+
+
+def hardest_first(rows: Sequence[dict], count: int) -> list[dict]:
+    """At most `count` rows: those of the questions (`id`) with the lowest `pass_rate` first, at most three of each."""
+    taken, of_question = [], Counter[str]()
+    for row in sorted(rows, key=lambda row: row["pass_rate"]):
+        if len(taken) < count and of_question[row["id"]] < 3:
+            taken.append(row)
+            of_question[row["id"]] += 1
+    return taken
+
+
+def paired_gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of the differences after - before on the same problems: the mean and its 95 % interval."""
+    gains = [new - old for old, new in zip(before, after, strict=True)]
+    mean = sum(gains) / len(gains)
+    deviation = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1))
+    half = 1.96 * deviation / math.sqrt(len(gains))
+    return mean, mean - half, mean + half
+
+
+def plausible(wrong: Sequence[dict], logprobs: Sequence[float], max_nll: float) -> list[dict]:
+    """The wrong answers that the student writes at least once in exp(max_nll) times: log-probability >= -max_nll."""
+    return [row for row, logprob in zip(wrong, logprobs, strict=True) if logprob >= -max_nll]
+
+
+def sequence_logprob(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """log pi(answer | question) of each row, in nats: the sum over its tokens with mask 1. logits: (rows, tokens,
+    vocabulary), those at t are about token t + 1; ids, mask: (rows, tokens).
+    """
+    logprobs = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    return (logprobs * mask[:, 1:]).sum(1)
 
 
 def cache_step(

@@ -39,6 +39,30 @@ CACHE_STEP = Exercise(
      "torch.cat([keys, key[None]]) is one row longer. keys @ query is one number for each token.",
      "weights = (keys @ query / len(query) ** 0.5).softmax(0); what is read is weights @ values."),
 )
+POSITION_IDS = Exercise(
+    "02", "The positions of a packed row", 1, 4,
+    "A packed row holds several documents, one after the other. Write the position of each of its tokens: every "
+    "document counts from 0, as it would alone.",
+    '''def position_ids(lengths):
+    """The lengths of a row's documents, in tokens -> the position of each token of the row, a list."""
+    return NotImplemented  # your line
+''',
+    ("Lengths [3, 2] give [0, 1, 2, 0, 1].",
+     "range(length) are the positions of one document.",
+     "A list with two loops: [position for length in lengths for position in ...]."),
+)
+RATE_FACTOR = Exercise(
+    "02", "A rate that falls at the end", 1, 6,
+    "Write the factor on the learning rate: 1 for most of training, and in the last fifth of the steps a straight line "
+    "down, which would reach 0 at step `steps`, one after the last.",
+    '''def rate_factor(step, steps):
+    """`step` is 0 to steps - 1 -> the factor on the learning rate: 1, and falling linearly in the last fifth."""
+    return NotImplemented  # your line
+''',
+    ("How many steps are left at `step`, and how long is the last fifth?",
+     "The line is (steps - step) / (steps / 5): it is 1 where the last fifth begins, and larger before.",
+     "min(1.0, that line)."),
+)
 DOCUMENT_MASK = Exercise(
     "02", "Packing's mask", 2, 12,
     "Several documents share a row. Say which token may look at which: only at itself and at earlier ones, and only in "
@@ -63,6 +87,56 @@ LABELS = Exercise(
     ("Three parts, in this order: question, answer, padding.",
      "The stop token belongs to the answer: what has no loss is never learned, and it has to learn to end.",
      "[-100] * len(prompt) + list(completion) + [-100] * what is left of width."),
+)
+HARDEST_FIRST = Exercise(
+    "03", "The hardest questions first", 2, 12,
+    "Choose at most `count` answers: those to the questions that the teacher fails most often come first, and no "
+    "question gives more than three.",
+    '''def hardest_first(rows, count):
+    """Right answers, dictionaries with "id" (the question) and "pass_rate" (0 to 1) -> at most `count` of them."""
+    return NotImplemented  # your lines
+''',
+    ("A low pass rate is a hard question: sort by it.",
+     "Count how many answers of each question are taken already; a Counter of ids does it.",
+     "for row in sorted(rows, key=lambda row: row[\"pass_rate\"]): take it if fewer than three of its id are taken; "
+     "stop at `count`."),
+)
+PAIRED_GAIN = Exercise(
+    "03", "A gain with its interval", 2, 10,
+    "Two models answered the same problems. Write the mean of the differences and its 95 % interval: mean +- 1.96 * s "
+    "/ sqrt(n), where s is the standard deviation of the n differences (divided by n - 1).",
+    '''def paired_gain(before, after):
+    """Two lists, the share of right answers (0 to 1) to each problem, in the same order -> (mean, low, high)."""
+    return NotImplemented  # your lines
+''',
+    ("Subtract first, problem by problem: how hard a problem is then drops out.",
+     "statistics.mean and statistics.stdev (which divides by n - 1) of the differences.",
+     "half = 1.96 * stdev(gains) / len(gains) ** 0.5; return mean, mean - half, mean + half."),
+)
+PLAUSIBLE = Exercise(
+    "04", "Mistakes that the student might make", 1, 5,
+    "Keep the wrong answers that the student itself writes at least once in exp(max_nll) times. Their log-probability "
+    "under the student is given; nll is its negative.",
+    '''def plausible(wrong, logprobs, max_nll):
+    """Wrong answers, log pi(answer) of each in nats, a limit in nats -> the answers that are likely enough."""
+    return NotImplemented  # your line
+''',
+    ("Once in exp(6) times is a probability of exp(-6), a log-probability of -6.",
+     "Likelier answers have a *higher* log-probability, nearer to 0.",
+     "A list over zip(wrong, logprobs), of those with logprob >= -max_nll."),
+)
+SEQUENCE_LOGPROB = Exercise(
+    "04", "The log-probability of an answer", 2, 12,
+    "Write log pi(answer | question) of each row. Each token's log-probability comes from the logits at the token "
+    "before it; the answer's is the sum over the tokens whose mask is 1.",
+    '''def sequence_logprob(logits, ids, mask):
+    """logits: (rows, tokens, vocabulary); ids, mask (1 on the answer, 0 on question and padding): (rows, tokens)
+    -> log-probabilities, (rows,), in nats."""
+    return NotImplemented  # your lines
+''',
+    ("The logits at t are about token t + 1: leave out the last logits, and the first token and its mask.",
+     "logits.log_softmax(-1).gather(2, ids[..., None])[..., 0] takes each token's own out of the vocabulary.",
+     "(logprobs * mask[:, 1:]).sum(1): a sum, because probabilities of tokens multiply."),
 )
 DPO_LOSS = Exercise(
     "04", "The loss of DPO", 3, 15,

@@ -77,9 +77,9 @@ class Lab(RunViews):
     def __init__(self, scale: str | None = None):
         environment.silence_libraries()
         profile, seed = os.environ.get("PHI_LAB_PROFILE", "lab"), environment.seed()
-        presets.run_config("cpu", profile)  # raises for an unknown profile, before its folder is looked up
+        presets.course_config("cpu", profile)  # raises for an unknown profile, before its folder is looked up
         folder = environment.run_folder(profile)
-        config = presets.run_config(scale or environment.default_scale(folder), profile)
+        config = presets.course_config(scale or environment.default_scale(folder), profile)
         dataset, model = os.environ.get("PHI_LAB_DATA"), os.environ.get("PHI_LAB_MODEL")
         self.launcher = environment.launcher(config)
         from phi_lab.pipeline import run  # after the names are checked: what trains takes seconds to load
@@ -96,9 +96,11 @@ class Lab(RunViews):
         caption = f"Profile {self.config.profile}, seed {self.seed}, folder {display_path(self.run.path)}."
         if self.config.profile == "smoke":
             caption += " Smoke trains a few steps per stage: it shows that everything runs, not what training reaches."
-            if self.config.scale == "cpu":
-                caption += " Each stage starts from the shipped checkpoint of the stage before: its gain is the "
-                caption += "difference to that checkpoint, and the stages do not form one chain."
+        if self.config.profile == "lesson":
+            caption += " A lesson trains each stage for less than a minute; the profile lab trains the whole recipe."
+        if self._training_config.profile == "smoke" and self.config.scale == "cpu":
+            caption += " Each stage starts from the shipped checkpoint of the stage before: its gain is the "
+            caption += "difference to that checkpoint, and the stages do not form one chain."
         return tables.table(caption, ("stage", "where its model comes from"), rows)
 
     def stage(self, stage: str, **functions) -> TrainingResult:
@@ -109,12 +111,13 @@ class Lab(RunViews):
             print(trained_before(stage, read_json(record) if record.exists() else {}, mine,
                                  stage_runner.finished_cost(self.run.stage(stage))["seconds"]))
         else:
-            start = display_path(stage_runner.start_checkpoint(stage, self.run, self.config))
+            start = display_path(stage_runner.start_checkpoint(stage, self.run, self._training_config))
             print(f"{stage} starts from {start} ({STAGES[STAGES.index(stage) - 1]})")
             if self.run.stage(stage).trainer.is_dir():
                 print(f'it was stopped and goes on with the functions it had then; lab.reset("{stage}") starts it anew')
         self._free_gpu()
-        result = stage_runner.run_stage(stage, self.run, self.config, self.seed, launcher=self.launcher, **functions)
+        result = stage_runner.run_stage(
+            stage, self.run, self._training_config, self.seed, launcher=self.launcher, **functions)
         if mine and not finished:
             write_json(record, mine)
         return result
@@ -142,7 +145,7 @@ class Lab(RunViews):
             self.folder(stage)
         self._free_gpu()
         for stage in stages:
-            measure.measure(stage, self.run, self.config, self.seed)
+            measure.measure(stage, self.run, self._training_config, self.seed)
 
     def paper_dpo(self, **functions) -> None:
         """Train and measure the paper's arm of Rollout DPO, on pairs of the teacher's rollouts, unless the stage itself
@@ -154,14 +157,14 @@ class Lab(RunViews):
         from phi_lab.pipeline import arms
 
         self._free_gpu()
-        arms.run_paper_dpo(self.run, self.config, self.seed, **functions)
+        arms.run_paper_dpo(self.run, self._training_config, self.seed, **functions)
 
     def control(self, name: str) -> None:
         """Train and measure a rival of a stage at equal compute: one of `controls.ARMS`, such as "sft-control"."""
         from phi_lab.pipeline import controls
 
         self._free_gpu()
-        controls.control(name, self.run, self.config, self.seed)
+        controls.control(name, self.run, self._training_config, self.seed)
 
     def script_rollouts(self, questions: int) -> list[dict]:
         """Verified rollouts of the script that writes worked solutions, to the run's first questions.

@@ -4,10 +4,13 @@
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 
 from phi_lab.report import plot_style
 from phi_lab.report.plot_style import VERDICTS
@@ -126,4 +129,106 @@ def curves(rows: Sequence[Mapping], names: Mapping[str, str], title: str, unit: 
     axes.set_title(title)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.alt = f"{title}: {'; '.join(lines)}."
+    return figure
+
+
+@rc_context(plot_style.RC_PARAMS)
+def attention(tokens: Sequence[str], weights: Sequence[Sequence[float]], places: Sequence[int]) -> plot_style.Figure:
+    """Where one head looks: a row for each of `places`, a cell for each token, shaded by its share of the attention.
+
+    weights: (tokens, tokens), of the token in a row to those in the columns, 0 to 1. The row of a place is that of the
+    token before it, from which the model writes it.
+    """
+    names = list(map(_short, tokens))
+    lefts = [0.0, *accumulate(map(_width, names))]
+    figure, ((axes,),) = plot_style.panels(1, 1, (9.5, 0.9 + 0.5 * len(places)))
+    lines = []
+    for y, place in enumerate(places):
+        row = weights[place - 1]
+        best = max(range(place), key=lambda other: row[other])
+        lines.append(f"{names[place]} at {place}: {row[best]:.2f} on {names[best]} at {best}")
+        for x, name in enumerate(names):
+            share = row[x] if x < place else 0.0
+            _cell(axes, y, lefts[x], name, plot_style.BLUE, share, f"{100 * share:.0f}" if share >= 0.2 else "",
+                  faint=x > place)
+        axes.barh(y, _width(names[place]) - 0.06, left=lefts[place], height=0.86, color="none",
+                  edgecolor=plot_style.RED, linewidth=1.8)
+    _only_rows(axes, lefts[-1], [f"writing {names[place]}" for place in places])
+    axes.set_title("Framed: the token that is written. Blue: where the head looks, with its share in %")
+    figure.alt = f"Attention over {len(tokens)} tokens. Writing {'; '.join(lines)}."
+    return figure
+
+
+@rc_context(plot_style.RC_PARAMS)
+def token_heat(sides: Mapping[str, Sequence[tuple[str, float]]], title: str, width: float = 44) -> plot_style.Figure:
+    """Answers token by token, each cell shaded by its value in nats; `sides` maps a name to (token, value) pairs.
+
+    A value below 0 is orange, one above 0 blue, and one of at least half a nat is written under its token.
+    """
+    strongest = max([1.0, *(abs(value) for cells in sides.values() for _, value in cells)])
+    rows: list[tuple[str, list]] = []
+    for name, cells in sides.items():
+        rows.append((name, []))
+        left = 0.0
+        for token, value in cells:
+            if left + _width(_short(token)) > width:
+                rows.append(("", []))
+                left = 0.0
+            rows[-1][1].append((left, _short(token), value))
+            left += _width(_short(token))
+    figure, ((axes,),) = plot_style.panels(1, 1, (9.5, 0.7 + 0.45 * len(rows)))
+    for y, (_, placed) in enumerate(rows):
+        for left, token, value in placed:
+            colour = plot_style.ORANGE if value < 0 else plot_style.BLUE
+            _cell(axes, y, left, token, colour, abs(value) / strongest, f"{value:.1f}" if abs(value) >= 0.5 else "")
+    _only_rows(axes, width, [name for name, _ in rows])
+    axes.set_title(title)
+    words = []
+    for name, cells in sides.items():
+        token, value = min(cells, key=lambda cell: cell[1])
+        words.append(f"{name}: {len(cells)} tokens, {sum(value for _, value in cells):.1f} nats in all, lowest "
+                     f"{value:.1f} at {_short(token)}")
+    figure.alt = f"{title}. {'; '.join(words)}."
+    return figure
+
+
+def _short(token: str) -> str:
+    """A token as it is written in a cell; <|user|> becomes user."""
+    return re.sub(r"[<>|]", "", token) if len(token) > 1 else token
+
+
+def _width(name: str) -> float:
+    return max(1.0, 0.3 + 0.5 * len(name))
+
+
+def _cell(axes: Axes, y: int, left: float, name: str, colour: str, strength: float, number: str, *,
+          faint: bool = False) -> None:
+    """One token: its text over a ground of `strength`, 0 to 1, and a number below it."""
+    axes.barh(y, _width(name) - 0.06, left=left, height=0.86, color=colour, alpha=strength)
+    dark = colour == plot_style.BLUE and strength > 0.6
+    ink = plot_style.LINE if faint else plot_style.PAGE if dark else plot_style.INK
+    middle = left + _width(name) / 2
+    axes.text(middle, y - 0.12, name, ha="center", va="center", color=ink, fontsize=9)
+    axes.text(middle, y + 0.27, number, ha="center", va="center", color=ink, fontsize=6.5)
+
+
+def _only_rows(axes: Axes, width: float, names: Sequence[str]) -> None:
+    axes.set(xlim=(0, width), ylim=(len(names) - 0.4, -0.6), xticks=[], yticks=range(len(names)), yticklabels=names)
+    plot_style.bare(axes)
+
+
+@rc_context(plot_style.RC_PARAMS)
+def temperatures(outcomes: Mapping[float, Mapping[str, float]]) -> plot_style.Figure:
+    """What sampling at each temperature gave: "right" and "mixed" (shares, 0 to 1) and "tokens" (the mean)."""
+    names = {"right": "right answers, %", "mixed": "groups with both, %", "tokens": "tokens per answer, mean"}
+    figure, grid = plot_style.panels(1, 3, (9.5, 2.8))
+    words = []
+    for axes, (key, title), colour in zip(grid[0], names.items(), plot_style.SERIES, strict=False):
+        values = [row[key] * (1 if key == "tokens" else 100) for row in outcomes.values()]
+        axes.plot(list(outcomes), values, color=colour, marker="o")
+        axes.set(xlabel="temperature", ylim=(0, 1.15 * max([1.0, *values])), xticks=list(outcomes))
+        axes.set_title(title)
+        pairs = zip(outcomes, values, strict=True)
+        words.append(f"{title}: " + ", ".join(f"{value:.0f} at {heat:g}" for heat, value in pairs))
+    figure.alt = f"Sampled answers by temperature. {'; '.join(words)}."
     return figure

@@ -6,8 +6,13 @@ a model enters through `html.text` only: it is shown, never interpreted.
 
 from collections.abc import Iterable, Sequence
 
+from IPython.display import HTML
+
 from phi_lab import verify
+from phi_lab.lab import thoughts
+from phi_lab.lab.exercises import first_slip
 from phi_lab.model import chat
+from phi_lab.problems.problem import Problem
 from phi_lab.report.html import text
 from phi_lab.report.plot_style import VERDICTS
 
@@ -30,16 +35,60 @@ def badge(verdict: str) -> str:
     return f'<b style="color:{VERDICTS.get(verdict, "inherit")}">{sign} {text(verdict)}</b>'
 
 
+def show(completion: str, problem: Problem | None = None, find_slip: thoughts.FindSlip = first_slip) -> HTML:
+    """A completion laid out as one adds on paper (`thoughts.read`), and below it, folded, the text itself."""
+    return HTML(laid_out(completion, problem, find_slip) + _folded("as the model wrote it", _work(completion)))
+
+
+def laid_out(completion: str, problem: Problem | None = None, find_slip: thoughts.FindSlip = first_slip) -> str:
+    """A table with a line for each step of a thought: operation, columns, result, what is left to do. A wrong column
+    or step has a ✗, a slip that was noticed is struck out. Without a thought about sums it is the text itself.
+    """
+    lines = thoughts.read(completion, problem, find_slip)
+    if not lines:
+        return _work(completion)
+    columns = max(2, *(len(line.columns) for line in lines))
+    body = []
+    for line in lines:
+        cells = [_column(column, place == line.slip) for place, column in enumerate(line.columns)]
+        cells += [""] * (columns - len(cells))
+        name = f"<code>{text(line.operation)}</code>" if line.operation or line.result else "plan"
+        body.append([_crossed(name, line.wrong), *cells, f"<b>{text(line.result)}</b>",
+                     f"<code>{text(', '.join(line.rest))}</code>"])
+    answer_text = completion.partition(chat.THINK_END)[2]
+    body.append(["answer", *[""] * columns, f"<b>{text(verify.extract(answer_text) or answer_text[:40])}</b>", ""])
+    places = ["ones", "tens", "hundreds", *(f"place {number}" for number in range(4, columns + 1))][:columns]
+    return table("", ("step", *places, "result", "left to do"), body, raw=True)
+
+
+def _column(column: str, slip: bool) -> str:
+    noticed, _, last = column.rpartition(" no ")
+    struck = f"<s>{text(noticed)}</s> " if noticed else ""
+    return _crossed(f"<code>{struck}{text(last)}</code>", slip)
+
+
+def _crossed(cell: str, wrong: bool) -> str:
+    return f'<b style="color:{VERDICTS["wrong"]}">✗</b> {cell}' if wrong else cell
+
+
+def _work(work: str) -> str:
+    return f'<div style="{WORK}">{text(work)}</div>'
+
+
+def _folded(summary: str, body: str) -> str:
+    return f'<details><summary style="white-space:nowrap">{text(summary)}</summary>{body}</details>'
+
+
 def answer(completion: str, verdict: str) -> str:
-    """One answer: its verdict, the extracted answer, and the thoughts in a fold."""
+    """One answer: its verdict, the extracted answer, and in a fold the thoughts, laid out where they are sums."""
     extracted = verify.extract(completion)
     thought, end, rest = completion.partition(chat.THINK_END)
     work = (thought + end).removeprefix(chat.THINK).removesuffix(chat.THINK_END) if chat.THINK in completion else ""
     shown = f'<div style="white-space:nowrap;min-width:9em">{badge(verdict)}: {text(extracted or "no answer")}</div>'
     if not work:
         return shown if extracted else f'{shown}<div style="{WORK}">{text(completion[:300])}</div>'
-    summary = f'<summary style="white-space:nowrap">{len(work)} characters</summary>'
-    return f'{shown}<details>{summary}<div style="{WORK}">{text(work)}</div></details>'
+    body = laid_out(completion) if thoughts.read(completion) else _work(work)
+    return shown + _folded(f"{len(work)} characters", body)
 
 
 def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str:
@@ -56,10 +105,13 @@ def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str
 
 
 def rollout(row: dict) -> str:
-    """One rollout in full: question, gold answer, verdict, and the whole completion."""
+    """One rollout in full: question, gold answer, verdict, and the whole completion, laid out where it is a sum."""
     units = (("tokens", "tokens"), ("source", ""))
     about = ", ".join(f"{text(row[name])} {unit}" for name, unit in units if name in row)
+    completion, whole = row["completion"], f'<div style="{WORK};max-width:46em">{text(row["completion"])}</div>'
+    problem = row.get("problem")  # of answers that a page sampled itself
+    body = laid_out(completion, problem) + _folded("as written", whole) if thoughts.read(completion) else whole
     return (
         f"<p>{text(row['prompt'])} <b>Answer: {text(row['answer'])}</b></p><p>{badge(row['verdict'])} "
-        f'<small>{about}</small></p><div style="{WORK};max-width:46em">{text(row["completion"])}</div>'
+        f"<small>{about}</small></p>{body}"
     )

@@ -1,5 +1,6 @@
 """What a notebook reads from its run: models, rollouts, answers, ladders, and the ten problems before and after."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from weakref import WeakSet
@@ -35,6 +36,16 @@ class RunViews:
         self.run, self.config, self.seed = run, config, seed
         self._loaded_models: WeakSet = WeakSet()
 
+    @property
+    def _training_config(self) -> RunConfig:
+        """The configuration for what trains and measures: there "smoke" is the profile in which each stage starts from
+        what is shipped, and a lesson does that, too.
+        """
+        return replace(self.config, profile="smoke") if self.config.profile == "lesson" else self.config
+
+    def _starts_from_shipped(self, stage: str) -> bool:
+        return stage_runner.starts_from_shipped(stage, self.run, self._training_config)
+
     # ------------------------------------------------------------------ models
 
     def origin(self, stage: str) -> str:
@@ -51,11 +62,11 @@ class RunViews:
         Every method here that takes the name of a stage takes such a name, too.
         """
         before = STAGES[STAGES.index(stage) - 1]
-        return f"{before}-{SHIPPED_START}" if stage_runner.starts_from_shipped(stage, self.run, self.config) else before
+        return f"{before}-{SHIPPED_START}" if self._starts_from_shipped(stage) else before
 
     def name(self, stage: str) -> str:
         """The title of a stage's model: "SFT", or "SFT (from the shipped mid-training)" if it started there."""
-        shipped = stage in STAGES and stage_runner.starts_from_shipped(stage, self.run, self.config)
+        shipped = stage in STAGES and self._starts_from_shipped(stage)
         return model_title(stage) + (f" (from the {model_title(self.start(stage))})" if shipped else "")
 
     def has_no_model(self, stage: str) -> bool:

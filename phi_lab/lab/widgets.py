@@ -67,7 +67,7 @@ def verifier() -> ipywidgets.Widget:
     layout = ipywidgets.Layout(width="46em")
     completion = ipywidgets.Text(CASES[1][0], description="answer", layout=layout, **SLOW)
     gold = ipywidgets.Text(CASES[1][1], description="gold", **SLOW)
-    return _live_html(lambda: verdict_html(completion.value, gold.value), completion, gold)
+    return live_html(lambda: verdict_html(completion.value, gold.value), completion, gold)
 
 
 def nth_rollout(rows: Sequence[dict], verdict: str, index: int) -> str:
@@ -87,10 +87,10 @@ def gallery(rows: Sequence[dict], seed: int = 0) -> str:
 
 
 def browse(rows: Sequence[dict]) -> ipywidgets.Widget:
-    """Choose a verdict and page through its rollouts."""
+    """Choose a verdict and page through all of its rollouts; after the last one comes the first."""
     verdict = ipywidgets.Dropdown(options=[name for name in VERDICTS if any(row["verdict"] == name for row in rows)])
-    index = ipywidgets.IntSlider(0, 0, 99, description="number")
-    return _live_html(lambda: nth_rollout(rows, verdict.value, index.value), verdict, index)
+    index = ipywidgets.BoundedIntText(0, min=0, max=max(0, len(rows) - 1), description="number")
+    return live_html(lambda: nth_rollout(rows, verdict.value, index.value), verdict, index)
 
 
 def filtered(rows: Sequence[dict], rules: Rules) -> tuple[dict, list[dict]]:
@@ -153,20 +153,31 @@ def schedule() -> ipywidgets.Widget:
 def temperature_table(model, tokenizer, prompt: str, completion: str, temperatures=(0.3, 0.6, 1.0, 1.5)) -> str:
     """The probabilities of the five likeliest next tokens at several temperatures.
 
-    The place within the completion is the one where the model's distribution has the largest entropy.
+    The place within the completion is the one where the model is least certain which digit comes.
     """
     prompt_ids, answer_ids = chat.prompt_ids(tokenizer, prompt), chat.completion_ids(tokenizer, completion)
     with torch.inference_mode():
         batch = torch.tensor([prompt_ids + answer_ids], device=model.device)
         logits = model.eval()(batch).logits[0, len(prompt_ids) - 1 : -1]  # those that predict the completion's tokens
-    place = int(torch.distributions.Categorical(logits=logits).entropy().argmax())
+    place = doubtful_place(logits, [token for digit in "0123456789" for token in chat.text_ids(tokenizer, digit)])
     likeliest, rows = logits[place].topk(5).indices, []
     for temperature in temperatures:
         scaled = torch.distributions.Categorical(logits=logits[place] / temperature)
         shares = map(percent, scaled.probs[likeliest].tolist())
         rows.append((f"T = {temperature}", *shares, f"{float(scaled.entropy()):.2f}"))
     head = ["", *(repr(tokenizer.decode([token])) for token in likeliest.tolist()), "entropy, nats"]
-    return tables.table(f"{prompt} The next token after {tokenizer.decode(answer_ids[:place])}", head, rows)
+    written = tokenizer.decode(answer_ids[:place])
+    shown = written if len(written) <= 60 else f"…{written[-60:]}"
+    return tables.table(f"{prompt} The next token after {shown}", head, rows)
+
+
+def doubtful_place(logits: torch.Tensor, digits: Sequence[int]) -> int:
+    """The index of the row of `logits` with the largest entropy, of those whose two likeliest tokens are `digits`; of
+    all rows where there is no such row.
+    """
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    both = torch.isin(logits.topk(2).indices, torch.tensor(digits, device=logits.device)).all(1)
+    return int((entropy.where(both, -1.0) if both.any() else entropy).argmax())
 
 
 def rebalancing_table(groups: Sequence[str], advantage: Advantage | None = None, seed: int = 0) -> str:
@@ -215,10 +226,10 @@ def planner() -> ipywidgets.Widget:
     scale = ipywidgets.Dropdown(options=schema.SCALES[1:], value="qlora", description="scale")
     card = ipywidgets.Dropdown(options=list(plan.CARDS), value="rtx4090", description="GPU")
     gpus = ipywidgets.SelectionSlider(options=[2**i for i in range(11)], value=1, description="how many", **SLOW)
-    return _live_html(lambda: f"<pre>{text(plan_text(scale.value, card.value, gpus.value))}</pre>", scale, card, gpus)
+    return live_html(lambda: f"<pre>{text(plan_text(scale.value, card.value, gpus.value))}</pre>", scale, card, gpus)
 
 
-def _live_html(render: Callable[[], str], *controls: ipywidgets.Widget) -> ipywidgets.Widget:
+def live_html(render: Callable[[], str], *controls: ipywidgets.Widget) -> ipywidgets.Widget:
     """Controls over the HTML that `render` returns."""
     view = ipywidgets.HTML()
 
@@ -233,5 +244,6 @@ def _redrawn(show: Callable, view: ipywidgets.Widget, *controls: ipywidgets.Widg
     for control in controls:
         if control.has_trait("value"):
             control.observe(show, "value")
+            control.style.description_width = "initial"  # else a long label is cut
     show()
     return ipywidgets.VBox([*controls, view])

@@ -158,6 +158,8 @@ def model_card(stage: str, config: dict, ladder: list[LadderRow], scores: list[d
     base, tiny = config["config"]["model"], config["scale"] == "cpu"
     published_base = None if tiny or Path(base).exists() else base  # a local folder means nothing on the hub
     command = f"phi-lab run --scale {config['scale']} --profile {config['profile']} --seed {config['seed']}"
+    if config["profile"] == "lesson":  # which is of notebooks only
+        command = "phi-lab course --profile lesson"
     lines = [
         "---", _metadata(stage, tiny, published_base, None if origin else _hub_results(rows, sets, scores)), "---", "",
         f"# {'phi-nano' if tiny else published_base or 'A model'}, after {stage}", "",

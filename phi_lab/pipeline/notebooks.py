@@ -37,7 +37,8 @@ KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-TIME = re.compile(r"\*\*Time\*\*: about (\d+) seconds in the `lab` profile, (\d+) in `smoke`")
+TIME = re.compile(r"\*\*Time\*\*: about (?P<lab>\d+) seconds in the `lab` profile, (?P<smoke>\d+) in `smoke`"
+                  r"(?:,\s(?:# )?(?P<lesson>\d+) in `lesson`)?")
 
 
 def build(source: Path) -> nbformat.NotebookNode:
@@ -85,9 +86,10 @@ def run_course(run: RunFolder, profile: str = "lab") -> Path:
     Raises UserError when a notebook fails, naming its cell, or the folder belongs to another configuration.
     """
     run = RunFolder(run.path.resolve())
-    open_run(run, presets.run_config("cpu", profile), 0)
+    open_run(run, presets.course_config("cpu", profile), 0)
     sources, began = sorted(SOURCES.glob("*.py")), time.perf_counter()
-    plan = {source: int(TIME.search(source.read_text())[1 if profile == "lab" else 2]) for source in sources}
+    times = {source: TIME.search(source.read_text()) for source in sources}
+    plan = {source: int(time_line[profile] or time_line["lab"]) for source, time_line in times.items()}
     spent = expected = 0.0  # seconds, of the notebooks executed so far
     for number, source in enumerate(sources, 1):
         target, notebook = run.notebooks / f"{source.stem}.ipynb", build(source)
@@ -181,8 +183,10 @@ def clean(outputs: list, hidden_paths: list[str]) -> list[nbformat.NotebookNode]
         if output.get("data", {}).get("text/html", "").startswith("<img alt="):
             del cleaned[-1].data["text/html"]  # the same image again, for live pages (`plot_style.Figure`)
     for output in cleaned:
+        if output.output_type == "stream":
+            output.text = re.sub(r"[^\n]*\r", "", output.text)  # a progress bar writes over its own line
         for fields in (output, output.get("data", {})):
             for key in [k for k, value in fields.items() if isinstance(value, str) and not k.startswith("image/")]:
                 for path in hidden_paths:
                     fields[key] = fields[key].replace(f"{path}/", "").replace(path, ".")
-    return cleaned
+    return [output for output in cleaned if output.output_type != "stream" or output.text]

@@ -37,8 +37,8 @@ def publish(run: RunFolder) -> None:
     published ones, or of other code, settings, base or teacher than they.
     """
     ladder, config = read_ladder(run.ladder), read_config(run.config)
-    if config["profile"] == "smoke":
-        raise UserError(f"{run.path} is a smoke run: publish a lab run")
+    if config["profile"] != "lab":
+        raise UserError(f"{run.path} is a {config['profile']} run: publish a lab run")
     sources = {paths.SHIPPED / stage: run.stage(stage).model for stage in STAGES[1:]}
     option = "--from base " if run.stage("base").model.is_dir() else ""
     if option:

@@ -34,7 +34,7 @@ BASE = paths.SHIPPED / "base"
 LEVELS = (3, 4)
 LAB = replace(presets.LAB.grpo, learning_rate=3e-3, steps=40, prompts_per_step=16, temperature_end=1.0,
               max_new_tokens=32)
-CONFIGS = {"lab": LAB, "smoke": replace(LAB, steps=6)}  # of each profile
+CONFIGS = {"lab": LAB, "lesson": replace(LAB, steps=24), "smoke": replace(LAB, steps=6)}  # of each profile
 
 
 def sloppy(completions: list[str], answers: list[str]) -> list[float]:

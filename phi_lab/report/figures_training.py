@@ -37,9 +37,12 @@ def loss_curve(metrics: Sequence[dict], title: str) -> plot_style.Figure:
         axes.plot(x, y, "*", color=plot_style.RED, markersize=15, label=f"best: {y:.3f} at {x}")
     last = max(train[0] + validation[0])
     plot_style.mark(axes, last, f"stopped at step {last}", left=True)
-    axes.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
-    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        set_formatter(_log_tick)  # powers of ten would be formulas, which an SVG page cannot show
+    axes.set(xlabel="step", ylabel="loss, nats a token")
+    values = train[1] + validation[1]
+    if min(values) > 0 and max(values) >= 10 * min(values):  # below a decade a logarithmic axis has hardly a tick
+        axes.set_yscale("log")
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter(_log_tick)  # powers of ten would be formulas, which an SVG page cannot show
     axes.margins(y=0.16)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     parts = [plot_style.from_to(f"{name} loss", points) for name, points in (

@@ -88,10 +88,13 @@ def test_every_part_is_there(name, page):
     for once in ("**Claim.**", "**Before**:", "**Afterwards** you can ", "<details><summary>Answers</summary>"):
         assert text.count(once) == 1, once
     assert notebooks.TIME.search(page.cells[0].source)
-    remember, questions = text.index("## What to remember"), text.index("## Three questions")
-    assert remember < questions and re.findall(r"(?m)^(\d)\. ", text[questions:]) == ["1", "2", "3"]
-    assert re.findall(r"(?m)^\*\*(\d)\.\*\* ", text[text.index("<details>") :]) == ["1", "2", "3"]
-    assert text.count("</details>") == 1 and re.search(r"(Next|Back).*\.ipynb\)", text[text.index("</details>") :])
+    vary, remember = text.index("## Vary this next"), text.index("## What to remember")
+    questions, answers = text.index("## Three questions"), text.index("<details><summary>Answers</summary>")
+    assert vary < remember < questions < answers and 2 <= text[vary:remember].count("Expect") <= 4
+    assert re.findall(r"(?m)^(\d)\. ", text[questions:]) == ["1", "2", "3"]
+    assert re.findall(r"(?m)^\*\*(\d)\.\*\* ", text[answers:]) == ["1", "2", "3"]
+    assert text.count("<details>") == text.count("</details>")
+    assert re.search(r"(Next|Back).*\.ipynb\)", text[text.rindex("</details>") :])
     assert "before_after(" in code or "side_by_side(" in code, "the ten problems before and after"
     assert "return NotImplemented" in code and "checks." in code
     if name in STAGE:
@@ -251,3 +254,11 @@ def test_clean_drops_what_belongs_to_one_machine():
     assert [output.output_type for output in kept] == ["stream", "display_data"]
     assert kept[0].text == "1\nd\n"
     assert kept[1].data == {"text/html": "see x.html", "image/png": "/a/b/c/"}
+
+
+def test_clean_drops_bars_of_text():
+    chunks = ("before\nx:  10%", "\rx:  50%\r      \r", "after\n")
+    bar = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in chunks]
+    (kept,) = notebooks.clean(bar, [])
+    assert kept.text == "before\nafter\n"
+    assert notebooks.clean(bar[1:2], []) == []

@@ -45,6 +45,12 @@ WORDS = {
     (pictures, "student_likelihood"): (({"right": [-1.0, -20.0]}, -9.0), "right: 2, of which 50 % above -9 nats."),
     (pictures, "curves"): (([{"step": 1, "reward": 0.1}, {"step": 2, "reward": 0.9}], {"reward": "mean reward"}, "Here",
                             ""), "mean reward from 0.1 at step 1 to 0.9 at step 2"),
+    (pictures, "attention"): ((["<think>", "7", "+", "7"], [[1, 0, 0, 0], [0, 1, 0, 0], [0.25, 0.75, 0, 0], [0] * 4],
+                               [3]), "Attention over 4 tokens. Writing 7 at 3: 0.75 on 7 at 1."),
+    (pictures, "token_heat"): (({"chosen": [("7", -0.5), ("8", -2.0)]}, "log π"), "log π. chosen: 2 tokens, -2.5 nats "
+                               "in all, lowest -2.0 at 8."),
+    (pictures, "temperatures"): (({0.3: {"right": 0.5, "mixed": 0.25, "tokens": 90}},), "right answers, %: 50 at 0.3; "
+                                 "groups with both, %: 25 at 0.3; tokens per answer, mean: 90 at 0.3."),
     (pictures, "groups"): (([[1, -1], [-1, -1]], [[1, -1], [0, 0]]), "prompt: 1 of 2, 0 of 2. 2 of 4 answers have"),
     (pictures, "intervals"): (([("x", 1.0, 0.5, 2.0)], "gain"), "gain, with intervals: x 1.0 %, from 0.5 to 2.0."),
     (reward_hacking, "curves"): (([{"arm": "sloppy", "reward": [0.1, 0.9], "strict": [0.1, 0.0]}],),

@@ -141,6 +141,17 @@ def test_loss_curve_marks_best_and_stop():
     assert "no loss was logged" in texts(figures.loss_curve([], "none").axes[0])
 
 
+def test_the_loss_has_ticks_on_either_axis():
+    """Below a decade a logarithmic axis has one tick or none."""
+    for values, scale in (((0.06, 0.04), "linear"), ((2.0, 0.05), "log")):
+        axes = figures.loss_curve([{"step": n, "loss": value} for n, value in enumerate(values)], "x").axes[0]
+        axes.figure.canvas.draw()
+        low, high = axes.get_ylim()
+        shown = [label.get_text() for label in axes.get_yticklabels(which="both") if label.get_text()
+                 and low <= label.get_position()[1] <= high]
+        assert axes.get_yscale() == scale and len(shown) >= 3
+
+
 def test_long_curves_are_smoothed_over_their_raw_values():
     noisy = [{"step": s, "loss": 1.0 + 0.5 * (-1) ** s} for s in range(300)]
     raw, smooth = figures.loss_curve(noisy, "x").axes[0].lines[:2]
