@@ -189,7 +189,9 @@ def endpoint_teacher(
             choice = completion.choices[0]
             answer = _stopped(endpoint.redact(reply_text(choice.message)), tokenizer)
             spending.count(completion)
-            deliver(shard, key, answer._replace(finish_reason="length") if choice.finish_reason == "length" else answer)
+            if choice.finish_reason == "length":
+                answer = answer._replace(finish_reason="length", tokens=answer.tokens - 1)  # it has no end token
+            deliver(shard, key, answer)
 
         send_all(endpoint, requests(), receive, kept="The answers so far are saved; the same command continues")
 

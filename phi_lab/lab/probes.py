@@ -90,7 +90,7 @@ def constant_reward(
 
 
 def one_token(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wanted: str = "7", steps: int = 8, seed: int = 0
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, wanted: str = "7", steps: int = 12, seed: int = 0
 ) -> list[dict]:
     """A row of metrics a step where an answer with `wanted` in it gets +1 and any other -1: the reward rises to 1. If
     it does not, the loop is wrong, or the token is never sampled: what never happens cannot be reinforced.

@@ -13,6 +13,7 @@ from phi_lab.core.files import read_json, read_rows, write_rows
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import controls
+from phi_lab.problems import arithmetic
 from phi_lab.report.ladder_rows import RIVALS
 from phi_lab.stages import base, grpo, lm_trainer, packing, rejection, rollout_dpo, sft
 from phi_lab.stages.training import TrainingResult
@@ -135,7 +136,8 @@ def test_rejection_fine_tuning_asks_grpos_questions_within_its_compute(
     assert rest["max_tokens"] == rung.config.grpo.max_new_tokens
     assert rest["teacher"] == (paths.TEACHER if teacher else None)
     asked = questions(30, 7)
-    assert {problem.level for problem in asked} == {3, 4, 5, 6} and {problem.split for problem in asked} == {"train"}
+    assert {problem.level for problem in asked} == set(arithmetic.LEVELS)
+    assert {problem.split for problem in asked} == {"train"}
 
 
 def test_dpos_control_pays_for_the_pairs_as_dpo_did_and_trains_for_the_rest(rung, monkeypatch, tmp_path):
