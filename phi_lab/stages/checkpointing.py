@@ -35,7 +35,7 @@ class ResumableTrainer:
     def __init__(self, *arguments, **rest):
         super().__init__(*arguments, **rest)
         self.add_callback(Keeper(self))
-        if self.args.fp16:  # TRL makes QLoRA's adapter bfloat16, whose gradients no loss scaler can read
+        if self.args.fp16:  # TRL makes QLoRA's adapter bfloat16, which a GPU that needs float16 does not have
             for weight in self.model.parameters():
                 weight.data = weight.data.float() if weight.requires_grad else weight.data
 

@@ -36,19 +36,6 @@ def test_every_size_is_phi(name):
     assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
 
 
-@pytest.fixture
-def long_roped(tmp_path, tokenizer):
-    """A phi-nano whose rotary embedding changes beyond 32 tokens, as Phi-4-mini's does beyond 4,096."""
-    model = shapes.build("phi-nano", len(tokenizer), 5)
-    model.config.rope_parameters = {
-        "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "factor": 32.0,
-        "short_factor": [1.0] * 12, "long_factor": [1.0 + k for k in range(12)], "original_max_position_embeddings": 32,
-    }
-    model.config.original_max_position_embeddings = 32
-    checkpoints.save(model, tokenizer, tmp_path / "long")
-    return tmp_path / "long"
-
-
 def test_longrope_keeps_to_the_long_factors(long_roped):
     """transformers rotates a short document differently once a long one is packed beside it; vLLM decides once."""
     ids = torch.arange(20)[None] + 5

@@ -6,11 +6,20 @@ needs one of its own (docs/scaling.md).
 
 import functools
 import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import suppress
 
 import pytest
 
-from phi_lab import sampling
+from phi_lab import cli, sampling
+from phi_lab.core import lifeline
 from phi_lab.core.paths import TEACHER
+from phi_lab.distill import shards
 from phi_lab.model import checkpoints
 from phi_lab.problems import arithmetic
 
@@ -34,12 +43,57 @@ def vllm():
         sampling.release_engine()
 
 
-def test_greedy_texts_and_log_probabilities_are_those_of_the_engine_cpu(vllm):
-    tokenizer, prompts = checkpoints.load_tokenizer(TEACHER), [p.prompt for p in arithmetic.sample_problems(8, 0)]
-    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=128)
-    cpu, ours = (
-        [one for (one,) in sampling.sample(checkpoints.load_to_sample(TEACHER, engine), tokenizer, prompts, params,
+def require_same_greedy_answers(folder, max_tokens):
+    tokenizer, prompts = checkpoints.load_tokenizer(folder), [p.prompt for p in arithmetic.sample_problems(8, 0)]
+    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=max_tokens)
+    ours, theirs = (
+        [one for (one,) in sampling.sample(checkpoints.load_to_sample(folder, engine), tokenizer, prompts, params,
                                            engine=engine, quiet=True)] for engine in ("cpu", "vllm"))
-    assert [answer.ids for answer in cpu] == [answer.ids for answer in ours]
-    for one, two in zip(cpu, ours, strict=True):
+    assert [answer.ids for answer in ours] == [answer.ids for answer in theirs]
+    for one, two in zip(ours, theirs, strict=True):
         assert two.logprobs == pytest.approx(one.logprobs, abs=1e-4)
+
+
+def test_greedy_texts_and_log_probabilities_are_those_of_the_engine_cpu(vllm):
+    require_same_greedy_answers(TEACHER, 128)
+
+
+def test_longrope_rotates_as_ours_from_the_first_token(vllm, long_roped):
+    """Questions and the first tokens of answers lie below the 32 at which transformers would change its factors."""
+    require_same_greedy_answers(long_roped, 40)
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """The address of vLLM's own server of the shipped teacher, on this machine."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TEACHER, "--served-model-name",
+               "teacher", "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--host", "127.0.0.1",
+               "--port", port]
+    settings = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    words = [str(word) for word in command]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(words, env=settings, stdout=log, stderr=log,
+                                                               preexec_fn=lifeline.in_child()) as server:
+        try:
+            for _ in range(600):
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                    break
+                assert server.poll() is None, (tmp_path / "log").read_text()[-2000:]
+                time.sleep(1)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+
+
+def test_a_set_distilled_from_its_server_holds_our_greedy_answers(served, tmp_path):
+    size = ("--questions", "8", "--samples", "1", "--temperature", "0", "--instruction", "", "--max-tokens", "128")
+    assert cli.main(["distill", "--teacher", "endpoint", "--teacher-url", served, "--teacher-model", "teacher", *size,
+                     "--extra-body", '{"top_k": 0, "min_p": 0}', "--out", str(tmp_path / "set")]) == 0
+    theirs = {row["prompt"]: row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")}
+    network, tokenizer = checkpoints.load(TEACHER), checkpoints.load_tokenizer(TEACHER)
+    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=128)
+    ours = sampling.sample(network, tokenizer, list(theirs), params, quiet=True)
+    assert len(theirs) == 8 and list(theirs.values()) == [sample.text for (sample,) in ours]
