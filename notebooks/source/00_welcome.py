@@ -138,8 +138,8 @@ lab
 # ## The small world
 #
 # Three sets of problems that are never used for training stand in for the paper's three benchmarks. An *operation* is
-# one `+`, `−`, `×` or `÷`. `easy` has one, `hard` three to six. The teacher's answers, on which stages 1 and 2 train,
-# are to questions with one to five operations: nobody works out six of them for our model. `transfer` asks for logic
+# one `+`, `−`, `×` or `÷`. `easy` has one, `hard` three to seven. The teacher's answers, on which stages 1 and 2 train,
+# are to questions with one to five operations: nobody works out six or seven for our model. `transfer` asks for logic
 # and not for arithmetic.
 
 # %%

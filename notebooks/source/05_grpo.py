@@ -47,8 +47,8 @@ print(f"learning rate {config.learning_rate}")
 # advantage. Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term
 # (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
 #
-# The questions have three to six operations. Six are beyond what any answer of the teacher covers: what improves there
-# was not imitated.
+# The questions have one to seven operations. Six and seven are beyond what any answer of the teacher covers: what
+# improves there was not imitated.
 #
 # The paper's first attempt failed for three reasons [S], and the authors added a device against each [S2]:
 #

@@ -75,7 +75,7 @@ for temperature in (1.0, 0.6):
     spread = float((tokens.std(1) / tokens.mean(1)).mean())
     kept = float(((rewards > 0).any(1) & ((rewards > 0).float().mean(1) <= 0.5)).float().mean())
     lines.append((temperature, percent(right), percent_interval(share, low, high), f"{spread:.2f}", percent(kept)))
-HTML(tables.table(f"{prompts} training questions with 3 to 6 operations, 8 answers each, the model after Rollout DPO.",
+HTML(tables.table(f"{prompts} training questions with 3 to 7 operations, 8 answers each, the model after Rollout DPO.",
                   ("temperature", "right", "groups with both", "spread of lengths in a group", "kept by rebalancing"),
                   lines))
 

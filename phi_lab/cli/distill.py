@@ -67,7 +67,7 @@ def _add_teacher(group) -> None:
 
 def _add_problems(group) -> None:
     group.add_argument("--problems", default="world", metavar="SET",
-                       help="world: arithmetic of levels 1 to 4; a known dataset such as gsm8k or openr1-math; a "
+                       help="world: arithmetic of levels 1 to 5; a known dataset such as gsm8k or openr1-math; a "
                        ".jsonl or .parquet file; owner/dataset:split of the hub")
     group.add_argument("--questions", type=at_least(1), default=200, help="at most this many")
     add_local_copies(group, "--data")
