@@ -111,13 +111,13 @@ def wrong(folder):
 @pytest.mark.slow
 def test_a_served_teacher_is_as_often_wrong_as_in_this_process(tmp_path, server):
     """Its mistakes are what Rollout DPO learns from, and what top_k, top_p and min_p cut away."""
-    questions = [problem.prompt for problem in arithmetic.sample_problems(30, 0)]
+    questions = [problem.prompt for problem in arithmetic.sample_problems(60, 0)]
     server.behave = Filling(questions, 8)
-    size = ("--questions", 30, "--samples", 8)
+    size = ("--questions", 60, "--samples", 8)
     assert distil(tmp_path / "off", server, *size, "--extra-body", OFF) == 0
     assert distil(tmp_path / "theirs", server, *size, "--extra-body", '{"top_p": null}') == 0  # nothing said
     jobs.run_job(jobs.DistillationJob(
-        out=tmp_path / "ours", config=DistillationConfig(30, 0, samples=8, temperature=1.0, max_new_tokens=256)))
+        out=tmp_path / "ours", config=DistillationConfig(60, 0, samples=8, temperature=1.0, max_new_tokens=256)))
     (off, count), (theirs, _), (ours, _) = (wrong(tmp_path / name) for name in ("off/set", "theirs/set", "ours"))
-    assert count == 240 and abs(z_score(off, ours, count)) < 1.96
+    assert count == 480 and abs(z_score(off, ours, count)) < 1.96
     assert z_score(theirs, ours, count) < -1.96  # so this test tells the two apart

@@ -66,9 +66,9 @@ RUN = ["run", "--profile", "smoke", "--seed", "5"]
 SET = ["distill", "--teacher", "script", "--questions", "60", "--samples", "2"]
 RUN_FILES = [
     "config.json", "ladder.json", "ten.json", "sft/done.json", "sft/metrics.jsonl", "sft/student.json",
-    "sft/model/model.safetensors", "sft/model/config.json", "sft/model/tokenizer.json", "dpo-own/done.json",
-    "dpo-own/student.json", "dpo-own/model/model.safetensors", "evals/sft.json", "evals/sft.hard.jsonl",
-    "evals/dpo-own.json", "evals/dpo-own.transfer.jsonl",
+    "sft/model/model.safetensors", "sft/model/config.json", "sft/model/tokenizer.json", "dpo-paper/done.json",
+    "dpo-paper/student.json", "dpo-paper/model/model.safetensors", "evals/sft.json", "evals/sft.hard.jsonl",
+    "evals/dpo-paper.json", "evals/dpo-paper.transfer.jsonl",
 ]
 DATA_FILES = [f"data/{name}.{ending}" for name, ending in (
     ("right", "jsonl"), ("wrong", "jsonl"), ("validation", "jsonl"), ("sets", "json"), ("funnel", "json"),

@@ -88,4 +88,5 @@ def test_a_stage_trains_in_float16_as_in_float32(tmp_path, student, stage_of, sc
     if name != "grpo":  # whose rollouts are others
         for one, other in zip(half.metrics, whole.metrics, strict=True):
             for value in {"loss", "eval_loss"} & set(one):
-                assert one[value] == pytest.approx(other[value], rel=0.01), value
+                near = {"abs": 0.01} if name == "dpo" else {"rel": 0.01}  # DPO's begins at ln 2, whatever the model
+                assert one[value] == pytest.approx(other[value], **near), value
