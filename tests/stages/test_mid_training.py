@@ -64,7 +64,7 @@ def test_a_share_of_the_tokens_is_replayed_text(tmp_path, student, data, monkeyp
 
 @pytest.mark.slow
 def test_the_best_weights_are_kept_when_training_makes_it_worse(tmp_path, student, data):
-    wild = replace(MID, learning_rate=0.1, batch_size=2, steps=8, eval_steps=1, keep_best=True)
+    wild = replace(MID, learning_rate=0.1, batch_size=2, steps=4, eval_steps=1, keep_best=True)
     held = read_rows(data / "validation-right.jsonl")
     result = mid_training.train(student, *both(data), tmp_path, wild, seed=0)
     losses = [row["eval_loss"] for row in result.metrics if "eval_loss" in row]
