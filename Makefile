@@ -30,7 +30,7 @@ test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the s
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
 
 soak: export OMP_NUM_THREADS = 1
-soak: $(STAMP) ## kill a run and a set at 25 points, each time go on, and compare; much at once: for Linux, half an hour
+soak: $(STAMP) ## kill a run and a set at 25 points, each time go on, and compare; much at once: for Linux, about ten minutes
 	PYTHONPATH=.:tests $(BIN)/python tests/soak.py --points 25
 	PHI_LAB_LOAD=1000000 $(BIN)/python -m pytest tests/test_load.py tests/pipeline/test_damaged_run.py
 

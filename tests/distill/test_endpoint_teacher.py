@@ -17,7 +17,7 @@ from phi_lab.core import endpoint, lifeline
 from phi_lab.core.files import read_json, read_rows, write_json
 from phi_lab.core.paths import NOTEBOOKS, TEACHER
 from phi_lab.distill import shards
-from phi_lab.model import checkpoints
+from phi_lab.model import chat, checkpoints
 from phi_lab.pipeline import notebooks
 from phi_lab.problems import arithmetic
 
@@ -40,6 +40,14 @@ def teacher_server(server):
 
     server.behave = behave
     return server
+
+
+def test_a_cut_answer_is_counted_without_an_end_token(tmp_path, server, tokenizer):
+    server.behave = lambda handler, body: handler.send(200, reply("<think>so it is", reason="length"))
+    distil(tmp_path, server)
+    rows = list(shards.rows(tmp_path / "set" / "rollouts"))
+    assert len(rows) == 12
+    assert {row["tokens"] for row in rows} == {len(chat.completion_ids(tokenizer, "<think>so it is"))}
 
 
 def test_a_set_is_distilled_from_a_served_model(tmp_path, teacher_server, capsys):

@@ -273,11 +273,12 @@ def test_a_number_of_processes_is_a_number(tmp_path, monkeypatch):
 
 
 LEAVES = """
-import atexit, os
+import atexit, os, sys
 from accelerate import PartialState
 from phi_lab.pipeline import launch
 PartialState(cpu=True, backend="gloo")
 atexit.register(os.abort)  # as torch's threads may while Python ends
+sys.stdout.reconfigure(write_through=False)  # torchrun's processes write at once, and lines of two of them mix
 print("written by", os.environ["RANK"])
 launch.leave()
 """
@@ -289,4 +290,4 @@ def test_a_process_that_is_done_leaves_before_anything_can_abort_it(tmp_path):
     inside = dict(launch.environment(launch.local(2)), PYTHONPATH=str(paths.ROOT))
     done = subprocess.run(command, capture_output=True, text=True, env=inside, cwd=paths.ROOT)
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == ["0", "1", "by", "by", "written", "written"]  # stdout is a pipe: flushed
+    assert sorted(done.stdout.splitlines()) == ["written by 0", "written by 1"]  # stdout is a pipe: flushed
