@@ -26,7 +26,7 @@ FRACTION_SHARE = 0.2  # of the problems of these levels
 LEVELS = (1, 2, 3, 4, 5, 6, 7)
 DISTILLED_LEVELS = (1, 2, 3, 4, 5)
 HARD_LEVELS = (3, 4, 5, 6, 7)
-LEVEL_WEIGHTS = {1: 30, 2: 20, 3: 20, 4: 20, 5: 20, 6: 20, 7: 20}  # how often `sample_problems` takes a level
+SINGLE_SHARE = 3 / 11  # of the problems of several levels, those with one operation; the other levels share alike
 
 
 def sample(rng: random.Random, level: int, family: str = "") -> Problem:
@@ -65,7 +65,7 @@ def strata(count: int, levels: tuple[int, ...]) -> dict[tuple[int, str], int]:
     """How many of `count` problems come from each (level, family): its share, rounded by largest remainders."""
     shares = {}
     for level in levels:
-        weight = LEVEL_WEIGHTS[level] / sum(LEVEL_WEIGHTS[each] for each in levels)
+        weight = _level_share(level, levels)
         fractions = FRACTION_SHARE if level in FRACTION_LEVELS else 0.0
         for family, (often, _) in WORDINGS.items():
             shares[level, family] = weight * (1 - fractions) * often / sum(each for each, _ in WORDINGS.values())
@@ -76,6 +76,12 @@ def strata(count: int, levels: tuple[int, ...]) -> dict[tuple[int, str], int]:
     for stratum in by_remainder[: count - sum(sizes.values())]:
         sizes[stratum] += 1
     return sizes
+
+
+def _level_share(level: int, levels: tuple[int, ...]) -> float:
+    if 1 not in levels or len(levels) == 1:
+        return 1 / len(levels)
+    return SINGLE_SHARE if level == 1 else (1 - SINGLE_SHARE) / (len(levels) - 1)
 
 
 def apply(operator: str, left: int, right: int) -> int:
