@@ -1,8 +1,10 @@
 """Three fixed benchmarks, shipped: they stand for MATH-500 (`easy`), AIME (`hard`) and GPQA (`transfer`).
 
-easy: one operation; hard: three to seven; transfer: logic, which no stage after pretraining trains on. 1,000 problems
-each, all from the benchmark split, so none of them is ever trained on, in whatever wording
-(tests/problems/test_benchmarks.py proves it). A step may be trained on: the columns of a longer problem can be those
+easy: one operation, 500 problems; hard: three to seven, 1,000 problems; transfer: logic, which no stage after
+pretraining trains on, 1,000 problems. All are from the benchmark split, so none of them is ever trained on, in whatever
+wording (tests/problems/test_benchmarks.py proves it). No two arithmetic problems share operands and operators: the same
+sum in other words would count twice what is measured once. Truth values are too few for that: level 1 has a hundred
+questions, which come in several orders. A step may be trained on: the columns of a longer problem can be those
 of an easy one, as every sum is made of the same hundred sums of digits.
 
     python -m phi_lab.problems.benchmarks        # writes data/benchmarks again, byte for byte
@@ -22,7 +24,7 @@ from phi_lab.model import chat
 from phi_lab.problems import arithmetic, logic, sources
 
 NAMES = ("easy", "hard", "transfer")
-SIZE = 1000
+SIZES = {"easy": 500, "hard": 1000, "transfer": 1000}
 LEVELS = {"easy": (1,), "hard": arithmetic.HARD_LEVELS, "transfer": (1, 2, 3)}
 SAMPLERS = {"easy": arithmetic.sample_split, "hard": arithmetic.sample_split, "transfer": logic.sample_split}
 
@@ -56,9 +58,9 @@ def build(folder: Path = BENCHMARKS, seed: int = 2026) -> None:
     for name in NAMES:
         rng, levels = random.Random(f"{name}-{seed}"), LEVELS[name]
         rows: dict[str, ProblemRow] = {}
-        while len(rows) < SIZE:
+        while len(rows) < SIZES[name]:
             problem = SAMPLERS[name](rng, levels[len(rows) % len(levels)], "benchmark")
-            rows.setdefault(problem.id, problem.row())
+            rows.setdefault(problem.id if name == "transfer" else problem.key, problem.row())
         write_rows(folder / f"{name}.jsonl", rows.values())
 
 
