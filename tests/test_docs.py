@@ -11,11 +11,8 @@ from pathlib import Path
 import pytest
 
 from phi_lab import cli
-from phi_lab.config.schema import STAGES
 from phi_lab.core.files import read_rows
 from phi_lab.model import chat
-from phi_lab.report import replications
-from phi_lab.report.chain_rows import chains
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("C*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -91,17 +88,3 @@ def test_readme_shows_a_rollout_that_is_shipped():
     rollouts = read_rows(ROOT / "data" / "distilled" / "rollouts.jsonl.gz")
     shown = [row for row in rollouts if (row["prompt"], chat.format_completion(row["completion"])) == block]
     assert shown and shown[0]["verdict"] == "right"
-
-
-CHAINS = replications.published()
-
-
-@pytest.mark.skipif(not CHAINS, reason="no chains are published with this version")
-def test_readme_says_what_the_published_chains_say():
-    readme, made = " ".join(text(ROOT / "README.md").split()), chains(CHAINS)
-    base, *after = (f"{100 * sum(chain.accuracy(stage) for chain in made) / len(made):.1f}" for stage in STAGES)
-    assert f"start at {base} % and reach {', '.join(after[:-1])} and {after[-1]} %" in readme
-    for row in replications.comparisons(CHAINS):
-        if row.name in STAGES and row.verdict.startswith("no difference"):
-            points = f"{100 * row.gain.mean:+.1f} points"
-            assert points in readme, f"README hides that {row.name} is not shown to differ from {row.against}"

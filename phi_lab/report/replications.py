@@ -11,13 +11,14 @@ answers and pass@k are shown beside and not tested. The published chains are the
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
 
+from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_rows
@@ -33,15 +34,16 @@ from phi_lab.report.chain_rows import (
     published,
     read_chain_rows,
 )
+from phi_lab.report.ladder_rows import STAGE_TITLES
 from phi_lab.report.plot_style import BENCHMARKS, Figure
 
-PAGES = ("docs/results.md",)
+PLANNED = 12  # chains, with the power they have, before the first had run (docs/log.md 91)
 MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
 ALPHA, POWER = 0.05, 0.8
 PROTOCOLS = {"sampled": "T 0.6", "cool": "T 0.3", "greedy": "greedy", "pass": "pass@8"}
 
-__all__ = ["Comparison", "comparisons", "fingerprint", "gains_table", "means_table", "parts_table", "publish",
-           "published", "save_figure", "summary"]
+__all__ = ["Comparison", "comparisons", "fingerprint", "gains_table", "headline", "means_table", "parts_table",
+           "publish", "published", "save_figure", "summary"]
 
 
 class Comparison(NamedTuple):
@@ -157,23 +159,54 @@ def fingerprint(rows: Sequence[dict]) -> str:
     return hashlib.sha256(summary(rows).encode()).hexdigest()
 
 
-def publish(out: Path, root: Path = ROOT) -> None:
-    """Publish the chains in the folder `out`: write data/chains.jsonl and, from it alone, the tables in
-    docs/results.md (between `MARKS`) and docs/ladder.svg. A test compares README's sentences with the chains.
+def headline(rows: Sequence[dict]) -> str:
+    """Which rungs have been earned, as a sentence and a table for README: a rung is earned where it is above the rung
+    before and above each of its controls.
+    """
+    made = chains(rows)
+    base, *after = (_mean([chain.accuracy(stage) for chain in made]).removesuffix(" %") for stage in STAGES)
+    ends = [end for chain in made if (end := chain.accuracy(STAGES[-1])) is not None]
+    planned = "" if len(made) >= PLANNED else f" Of {PLANNED} planned chains these have run so far."
+    text = (f"On `hard`, problems with three to seven operations, {len(made)} chains (a chain is one run of all stages "
+            f"with its own seed and its own distilled data) start at {base} % and reach {', '.join(after[:-1])} and "
+            f"{after[-1]} % after mid-training, SFT, Rollout DPO and GRPO. They end between {percent(min(ends))} and "
+            f"{percent(max(ends))}.{planned}")
+    tested, lines = comparisons(rows), [["stage", "points over the stage before", "above", "not shown above", "earned"]]
+    for stage in STAGES[1:]:
+        found = [row for row in tested if row.name == stage]
+        above = [f"`{row.against}`" for row in found if row.verdict == "above"]
+        others = [f"`{row.against}`{' (below it)' if row.verdict == 'below' else ''}" for row in found
+                  if row.verdict != "above"]
+        lines.append([STAGE_TITLES[stage], _points(found[0].gain), ", ".join(above) or "–", ", ".join(others) or "–",
+                      "not shown" if others else "yes"])
+    return text + "\n\n" + "\n".join(markdown_table(lines))
+
+
+PAGES = {"docs/results.md": summary, "README.md": headline}  # what `publish` writes between `MARKS`
+
+
+def publish(out: Path, root: Path = ROOT, log: Callable[[str], None] = print) -> None:
+    """Publish the chains in the folder `out`: write data/chains.jsonl and, from it alone, what `PAGES` names (between
+    `MARKS`) and docs/ladder.svg. A chain that lacks an arm which another has is left out, and named.
 
     Raises UserError with fewer than two chains, or where a page lacks its marks.
     """
     rows = sorted(read_chain_rows(out / "chains.jsonl"), key=lambda row: row["seed"])
+    names = all_names(chains(rows))
+    for chain in chains(rows):
+        if missing := [name for name in names if name not in chain.names()]:
+            log(f"seed {chain.seed} is left out: it has no {missing[0]} yet")
+            rows = [row for row in rows if row["seed"] != chain.seed]
     if (count := len(chains(rows))) < 2:
         raise UserError(f"{out / 'chains.jsonl'}: {count} finished chain, two are needed to publish")
     pages = {}
-    for name in PAGES:
+    for name, written in PAGES.items():
         text = (root / name).read_text(encoding="utf-8")
         before, start, rest = text.partition(MARKS[0])
         _, end, after = rest.partition(MARKS[1])
         if not (start and end):
             raise UserError(f"{root / name}: the lines {MARKS[0].strip()} and {MARKS[1].strip()} are missing")
-        pages[root / name] = before + start + summary(rows) + end + after
+        pages[root / name] = before + start + written(rows) + end + after
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
     write_rows(root / PUBLISHED.relative_to(ROOT), rows)

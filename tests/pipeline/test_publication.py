@@ -209,8 +209,8 @@ def shown(name):
 @needs_chains
 def test_results_report_and_notebooks_show_the_same_chains(tmp_path):
     """All of them from the committed rows, and from nothing else."""
-    for name in replications.PAGES:
-        tables_between_marks = replications.summary(ROWS).join(replications.MARKS)
+    for name, written in replications.PAGES.items():
+        tables_between_marks = written(ROWS).join(replications.MARKS)
         assert tables_between_marks in (paths.ROOT / name).read_text(), "phi-lab experiment publish"
     assert replications.fingerprint(ROWS) in (paths.ROOT / "docs" / "ladder.svg").read_text()
     head, *gains = replications.gains_table(ROWS)

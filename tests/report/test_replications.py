@@ -124,17 +124,35 @@ def test_the_picture_shows_means_rivals_and_every_comparison_after_mid_training(
     assert replications.fingerprint(rows) in (tmp_path / "chains.svg").read_text()
 
 
+def test_a_headline_says_which_rungs_are_earned():
+    rows = chain_rows(range(12))
+    text, _, table = replications.headline(rows).partition("\n\n")
+    ends = [100 * one for one in hard(rows, "grpo")]
+    assert "12 chains" in text and "planned" not in text
+    assert f"They end between {min(ends):.1f} % and {max(ends):.1f} %." in text
+    lines = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in table.splitlines()[2:]}
+    assert lines["SFT"][1:] == ["`mid`, `sft-control`", "–", "yes"]
+    assert lines["Rollout DPO"][1:] == ["–", "`sft`, `dpo-control`", "not shown"]
+    assert lines["GRPO"][1:] == ["`dpo`, `grpo-sft`, `grpo-coin`", "`grpo-rft`", "not shown"]
+    worse = replications.headline(chain_rows(range(11), LEVELS | {"dpo": 0.4}))
+    assert "`sft` (below it)" in worse and "Of 12 planned chains these have run so far." in worse
+
+
 def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
-    made = chain_rows(range(3))
+    made, said = chain_rows(range(3)), []
     for name in ("docs", "data", "queue"):
         (tmp_path / name).mkdir()
-    files.write_rows(tmp_path / "queue" / "chains.jsonl", sorted(made, key=lambda row: -row["seed"]))
+    torn = [row for row in chain_rows(range(3, 5)) if (row["seed"], row["name"]) != (4, "grpo-coin")]
+    made += [row for row in torn if row["seed"] == 3]
+    files.write_rows(tmp_path / "queue" / "chains.jsonl", sorted([*made, *torn[len(torn) // 2 + 1:]],
+                                                                 key=lambda row: -row["seed"]))
     for name in replications.PAGES:
         (tmp_path / name).write_text(f"above\n{replications.MARKS[0]}old{replications.MARKS[1]}\nbelow\n")
-    replications.publish(tmp_path / "queue", tmp_path)
+    replications.publish(tmp_path / "queue", tmp_path, said.append)
+    assert said == ["seed 4 is left out: it has no grpo-coin yet"]
     assert read_rows(tmp_path / "data" / "chains.jsonl") == made
-    for name in replications.PAGES:
-        marked = replications.summary(made).join(replications.MARKS)
+    for name, written in replications.PAGES.items():
+        marked = written(made).join(replications.MARKS)
         assert (tmp_path / name).read_text() == f"above\n{marked}\nbelow\n"
     assert replications.fingerprint(made) in (tmp_path / "docs" / "ladder.svg").read_text()
 
