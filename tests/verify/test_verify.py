@@ -219,13 +219,14 @@ def test_import_is_light_and_scripts_need_no_main_guard(tmp_path):
 def test_works_in_spawned_processes_and_under_torchrun(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import multiprocessing, os\n"
+        "import multiprocessing, os, sys\n"
         "from phi_lab.verify import verify\n"
         "def judge(n):\n"
         "    return verify(rf'\\boxed{{\\sqrt{{{n * n}}}}}', str(n)).verdict\n"
         "if __name__ == '__main__':\n"
         "    with multiprocessing.get_context('spawn').Pool(2) as pool:\n"
         "        assert pool.map(judge, [2, 3]) == ['right', 'right']\n"
+        "    sys.stdout.reconfigure(write_through=False)  # or pieces of two ranks' lines may mix\n"
         "    print('rank', os.environ.get('RANK'), judge(5), flush=True)\n"
     )
     env = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
