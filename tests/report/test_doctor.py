@@ -158,8 +158,10 @@ def shipped_rollouts():
 
 
 def rollouts(samples=8, questions=25, **change):
-    """Verified rollouts of the shipped teacher; `change`: column -> function of the row's number and the row."""
-    rows = shipped_rollouts()[: samples * questions]
+    """Verified rollouts of the shipped teacher to its hardest questions; `change`: column -> function of the row's
+    number and the row.
+    """
+    rows = [row for row in shipped_rollouts() if row["level"] > 4][: samples * questions]
     return [row | {name: value(number, row) for name, value in change.items()} for number, row in enumerate(rows)]
 
 
@@ -180,7 +182,7 @@ PLANTED_IN_ROLLOUTS = {
         "completion": every(5, lambda row: row["completion"][:60], "completion")},
     "unparsed": {"verdict": every(5, lambda row: "unparsed", "verdict")},
     "repetition": {"completion": every(10, lambda row: row["completion"][:40] + "wait, check, " * 9, "completion")},
-    "all-wrong": {"verdict": lambda number, row: "wrong" if number < 120 else row["verdict"]},
+    "all-wrong": {"verdict": lambda number, row: "wrong" if number < 104 else row["verdict"]},
     "zero-variance": {"verdict": lambda number, row: "wrong" if number < 80 else "right"},
     "leaked-answers": {
         "prompt": lambda number, row: row["prompt"] + f" The answer is {row['answer']}." if number < 24
