@@ -64,8 +64,8 @@ def no_gradient(rows: Sequence[dict]) -> Finding | None:
 
 
 def gradient_spike(rows: Sequence[dict]) -> Finding | None:
-    """A gradient norm above a hundred times its median, or three above ten times, the first tenth of a run aside. Loggers
-    write it before clipping.
+    """A gradient norm above a hundred times its median, or three above ten times, the first tenth of a run aside.
+    Loggers write it before clipping.
     """
     named = [(row.get("step"), norm) for row in rows for norm in series([row], "grad_norm")]
     if len(named) < 10:
