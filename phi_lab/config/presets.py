@@ -88,7 +88,7 @@ FULL = RunConfig(
         hardware=GPU,
     ),
     dpo=DPOConfig(
-        learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384,
+        learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384, muon=False,
         hardware=GPU,
     ),
     grpo=GRPOConfig(
