@@ -28,6 +28,8 @@ def compare_with_chains(run: RunFolder) -> str | None:
     if not (rows and run.config.is_file() and run.ladder.is_file()):
         return None
     saved = read_config(run.config)
+    if "config" not in saved:
+        return None  # of a release before there were chains
     config, made, ladder = config_from_dict(saved["config"]), chains(rows), read_ladder(run.ladder)
     own = {row["stage"]: row["accuracy"] for row in ladder
            if (row["arm"], row["benchmark"], protocol(row)) == ("main", "hard", "sampled")}

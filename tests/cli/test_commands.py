@@ -106,5 +106,5 @@ def test_distill_and_eval_commands(tmp_path, capsys, student):
     assert len(rows) == 10 and {(row["verdict"], row["teacher"]) for row in rows} == {("right", "script")}
     arguments = ["eval", "--model", str(student), "--out", str(tmp_path / "evals"), "--problems", "1"]
     assert cli.main(arguments) == 0
-    assert capsys.readouterr().out.count("\n") == 7
-    assert len(read_rows(tmp_path / "evals" / "model.hard.jsonl")) == 1 + 8
+    assert capsys.readouterr().out.count("\n") == 2 + 4 + 2  # easy, hard by its four protocols, transfer
+    assert len(read_rows(tmp_path / "evals" / "model.hard.jsonl")) == 1 + 8 + 1

@@ -78,5 +78,8 @@ def test_dpo_at_a_high_rate_lowers_its_loss_and_ruins_the_model(sft, tokenizer):
     failure = failures.both_fall(sft, tokenizer, pairs, PROBLEMS)
     assert failure.rows[-1]["loss"] < 0.3 < failure.rows[0]["loss"]  # by its loss a success
     assert failure.rows[-1]["rewards/margins"] > 1
-    assert right(failure) < 0.1
+    before = sampling.sample(sft, tokenizer, [problem.prompt for problem in PROBLEMS],
+                             sampling.SamplingParams(n=1, temperature=0.0, max_tokens=256), quiet=True)
+    verdicts = verify_many([(group[0].text, problem.answer) for problem, group in zip(PROBLEMS, before, strict=True)])
+    assert right(failure) < 0.5 * sum(verdict.verdict == "right" for verdict in verdicts) / len(verdicts)
     assert "both-sides-fall" in named(failure)

@@ -13,6 +13,7 @@ from phi_lab.core.files import read_rows, write_json
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.distill import shards
 from phi_lab.pipeline import publish
+from phi_lab.report import chain_rows
 
 CONFIG = {
     "profile": "lab", "seed": 5, "versions": {"torch": "1", "trl": "2"}, "config": presets.run_config("cpu").row(),
@@ -27,6 +28,7 @@ def finished(tmp_path, shipped, monkeypatch):
     for name, place in (("DATA", "."), ("SHIPPED", "checkpoints"), ("TEACHER", "teacher"), ("DISTILLED", "distilled")):
         monkeypatch.setattr(paths, name, data / place)
         (data / place).mkdir(exist_ok=True, parents=True)
+    monkeypatch.setattr(chain_rows, "PUBLISHED", data / "chains.jsonl")
     shutil.copytree(shipped("base"), data / "checkpoints" / "base")
     for stage in STAGES[1:]:
         shutil.copytree(shipped("sft"), out / stage / "model")

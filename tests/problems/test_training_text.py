@@ -154,7 +154,7 @@ def test_shipped_rollouts_never_meet_a_benchmark():
 
 @pytest.mark.slow
 def test_the_shipped_teacher_s_answers_differ_in_length_and_in_verdict():
-    """On questions as hard as `hard`: what prompt selection by length, DPO and GRPO live on."""
+    """On questions of three operations and more: what choosing answers and the paper's pairs live on."""
     groups = defaultdict(list)
     for row in read_rows(DISTILLED / "rollouts.jsonl.gz"):
         if row["level"] >= 3:
@@ -162,4 +162,4 @@ def test_the_shipped_teacher_s_answers_differ_in_length_and_in_verdict():
     ratios = [max(row["tokens"] for row in group) / min(row["tokens"] for row in group) for group in groups.values()]
     assert len(groups) > 500 and median(ratios) >= 1.5
     verdicts = [{row["verdict"] == "right" for row in group} for group in groups.values()]
-    assert sum(len(found) == 2 for found in verdicts) / len(verdicts) >= 0.3
+    assert sum(len(found) == 2 for found in verdicts) / len(verdicts) >= 0.2

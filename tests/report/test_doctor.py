@@ -60,7 +60,7 @@ PLANTED_IN_GRPO = {
     "reward-hacking": {"rewards__accuracy_reward__mean": ramp(0.3, 0.2)},
     "sampler-mismatch": {"sampling__sampling_logp_difference__mean": ramp(0.2, 0.2)},
     "kl-blow-up": {"kl": lambda t, row: 0.01 * math.exp(7 * t)},
-    "gradient-spike": {"grad_norm": lambda t, row: 40.0 if row["step"] == 45 else row["grad_norm"]},
+    "gradient-spike": {"grad_norm": lambda t, row: 120.0 if row["step"] == 45 else row["grad_norm"]},
     "learning-rate-zero": {"learning_rate": lambda t, row: 0.0 if t > 0.3 else 1e-6},
     "no-gradient": {"grad_norm": lambda t, row: 0.0},
     "not-finite": {"loss": lambda t, row: math.nan if t > 0.5 else row["loss"]},
@@ -106,6 +106,15 @@ def test_the_published_experiment_with_a_sloppy_verifier_is_recognised(row):
     rows = [{"step": step, "reward": reward, "accuracy": strict}
             for step, (reward, strict) in enumerate(zip(row["reward"], row["strict"], strict=True), 1)]
     assert named(doctor.check_metrics(rows)) == (["reward-hacking"] if row["arm"] == "sloppy" else [])
+
+
+def test_gradients_may_be_large_twice_but_not_three_times():
+    norms = [0.5] * 40
+    norms[20] = norms[30] = 10.0
+    assert doctor.check_metrics([{"step": step, "grad_norm": norm} for step, norm in enumerate(norms)]) == []
+    norms[35] = 10.0
+    rows = [{"step": step, "grad_norm": norm} for step, norm in enumerate(norms)]
+    assert named(doctor.check_metrics(rows)) == ["gradient-spike"]
 
 
 def test_the_cause_of_groups_without_variance_is_read_from_the_reward():
@@ -158,8 +167,11 @@ def shipped_rollouts():
 
 
 def rollouts(samples=8, questions=25, **change):
-    """Verified rollouts of the shipped teacher; `change`: column -> function of the row's number and the row."""
-    rows = shipped_rollouts()[: samples * questions]
+    """Verified rollouts of the shipped teacher to questions that it does not always get right; `change`: column ->
+    function of the row's number and the row.
+    """
+    mixed = {row["id"] for row in shipped_rollouts() if row["verdict"] == "wrong"}
+    rows = [row for row in shipped_rollouts() if row["id"] in mixed][: samples * questions]
     return [row | {name: value(number, row) for name, value in change.items()} for number, row in enumerate(rows)]
 
 
@@ -180,7 +192,7 @@ PLANTED_IN_ROLLOUTS = {
         "completion": every(5, lambda row: row["completion"][:60], "completion")},
     "unparsed": {"verdict": every(5, lambda row: "unparsed", "verdict")},
     "repetition": {"completion": every(10, lambda row: row["completion"][:40] + "wait, check, " * 9, "completion")},
-    "all-wrong": {"verdict": lambda number, row: "wrong" if number < 120 else row["verdict"]},
+    "all-wrong": {"verdict": lambda number, row: "wrong" if number < 104 else row["verdict"]},
     "zero-variance": {"verdict": lambda number, row: "wrong" if number < 80 else "right"},
     "leaked-answers": {
         "prompt": lambda number, row: row["prompt"] + f" The answer is {row['answer']}." if number < 24

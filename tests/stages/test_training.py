@@ -45,9 +45,8 @@ def test_every_shipped_checkpoint_trains_in_the_next_stage(tmp_path, shipped, da
     assert moved(shipped("base"), middle.model) > 0 and loss_on(middle.model, rows) < loss_on(shipped("base"), rows)
     fine = sft.train(shipped("mid"), right, validation, tmp_path / "sft", replace(smoke.sft, **short), seed=0)
     assert moved(shipped("mid"), fine.model) > 0 and loss_on(fine.model, rows) < loss_on(shipped("mid"), rows)
-    preferred = rollout_dpo.train(shipped("sft"), right, data / "wrong.jsonl", tmp_path / "dpo",
-                                  replace(smoke.dpo, pairs="teacher", batch_size=8, max_pairs=24, max_student_nll=math.inf),
-                                  seed=0)
+    pairs = replace(smoke.dpo, pairs="teacher", batch_size=8, max_pairs=24, max_student_nll=math.inf)
+    preferred = rollout_dpo.train(shipped("sft"), right, data / "wrong.jsonl", tmp_path / "dpo", pairs, seed=0)
     assert moved(shipped("sft"), preferred.model) > 0
     assert [row["loss"] for row in preferred.metrics if "loss" in row][-1] <= math.log(2) + 1e-3
 

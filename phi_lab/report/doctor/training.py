@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from phi_lab.report.doctor.finding import MIN_ROWS, Finding, first_third, is_number, last_third, series
 
 LN2 = math.log(2)  # DPO's loss, -log sigmoid(margin), at a margin of 0
-SPIKE = 10  # times the median. Convention: normal noise of a batch is a factor of 2 to 3
+SPIKE, OFTEN = 100, 10  # times the median: once, or three times. Healthy runs have up to 56 once (docs/doctor.md)
 OVERFIT = 0.05  # of the best evaluation loss. Convention; early stopping's own thresholds are smaller
 STUCK = 0.003  # nats from ln 2: a mean margin of 0.006, 0.06 nats at beta 0.1. Convention
 FALL = 0.1  # of the implicit reward: one nat at beta 0.1. Convention ...
@@ -64,13 +64,16 @@ def no_gradient(rows: Sequence[dict]) -> Finding | None:
 
 
 def gradient_spike(rows: Sequence[dict]) -> Finding | None:
-    """A gradient norm above ten times its median, the first tenth of a run aside. Loggers write it before clipping."""
+    """A gradient norm above a hundred times its median, or three above ten times, the first tenth of a run aside.
+    Loggers write it before clipping.
+    """
     named = [(row.get("step"), norm) for row in rows for norm in series([row], "grad_norm")]
     if len(named) < 10:
         return None
     median = statistics.median(norm for _, norm in named if norm > 0) if any(norm for _, norm in named) else 0.0
-    step, most = max(named[max(2, len(named) // 10) :], key=lambda pair: pair[1])
-    if not median or most <= SPIKE * median:
+    later = named[max(2, len(named) // 10) :]
+    step, most = max(later, key=lambda pair: pair[1])
+    if not median or most <= SPIKE * median and sum(norm > OFTEN * median for _, norm in later) < 3:
         return None
     return Finding(
         "gradient-spike", f"gradient norm {most:.3g} at step {step}, {most / median:.0f} times its median {median:.3g}",
