@@ -119,7 +119,7 @@ print(may_see(torch.tensor([positions_of([3, 2])]))[0].int().numpy())
 # %% [markdown]
 # ## What does a token look at?
 #
-# A head gives each token so far a share of its attention. Half of adding in columns is *copying*: to write `7+8` one
+# A head gives each token so far a share of its attention. Much of adding in columns is *copying*: to write `7+8` one
 # has to fetch the 7 of 47 and the 8 of 38. The figure shows one head of the last layer of the shipped mid-trained
 # model, the one that looks most at an earlier token equal to the one that is written. Each row is a moment of writing
 # `7+8=15,4+3+1=8;85`. Does the base, which has seen columns of digits, have such a head, too?
@@ -227,11 +227,12 @@ print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, 
 # From here `lab.stage("mid")` is that loop on *all* right answers, five times over, as in the paper (in a `lesson`: a
 # part of one), with three additions. Its code: `phi_lab/stages/mid_training.py`, then `lm_trainer.py` beside it.
 #
-# *A schedule.* The rate is that of the exercise, after a short warm-up. Training ends where the schedule ends, so it
+# *A schedule.* The rate is that of the loop, after a short warm-up. Training ends where the schedule ends, so it
 # ends at the same place on every seed. (An earlier version of this course stopped when the validation loss had not
 # improved twice. That loss is noisy, so chance decided where training ended: docs/log.md.)
 #
-# *Replay.* A fifth of the tokens is fresh text like that of pretraining. What is never shown again is forgotten.
+# *Replay.* A fifth of the tokens is fresh text like that of pretraining. It is there against forgetting;
+# `transfer` below says whether it was enough.
 #
 # *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`).
 #
@@ -284,9 +285,9 @@ lab.before_after("base", "mid")
 # %% [markdown]
 # ## What was forgotten?
 #
-# Problems like those of `transfer` were part of pretraining. No right answer of the teacher is to one, but replayed
-# text has some: with it `transfer` should stay where it was. In the paper GPQA *rose* in this stage, from 36.9 to 42.6
-# [S2]. The rows below are from this run; compare the intervals of base and mid-training.
+# Problems like those of `transfer` were part of pretraining. None of the teacher's answers solves such a problem, but
+# the replayed text holds some: with it `transfer` should stay where it was. In the paper GPQA *rose* in this stage,
+# from 36.9 to 42.6 [S2]. The rows below are from this run; compare the intervals of base and mid-training.
 
 # %%
 main = [row for row in lab.ladder_rows() if protocol(row) == "sampled" and row["arm"] == "main"]

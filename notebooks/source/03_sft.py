@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Fine-tuning: few answers, well written, one per row
 #
-# **Claim.** A compact set of answers, chosen by how they are written, is worth more than as many answers drawn at
-# random: this is what the paper's second stage rests on, and what this page tests. The published chains say whether it
-# holds here; a single run, such as yours, may not show it.
+# **Claim.** A compact set of answers, chosen by form, level and difficulty, is worth more than as many tokens of
+# answers drawn at random. The paper says of its second stage only that its set is compact but representative; this page
+# tests our way to choose. The published chains say whether it holds here; a single run, such as yours, may not show it.
 #
 # **Time**: about 190 seconds in the `lab` profile, 45 in `smoke`, 120 in `lesson`, on two CPU cores.
 #
@@ -40,8 +40,8 @@ subset = sft.choose(right, lab.config.sft.documents, lab.seed)
 #
 # The paper fine-tunes on a *compact but representative* subset [S]; how it was chosen and how large it was is unknown
 # [U]. Ours is chosen by how the answers are written. A terse answer holds results only; nothing in it shows how they
-# were found, and a model trained on such answers learns to guess. So the subset takes only half of them. Each number of
-# operations gets a fixed share (`LEVEL_SHARES` in `phi_lab/stages/sft.py`). Of each, the subset takes first the
+# were found, and a model trained on such answers learns to guess. So at most half of them may enter. Each number of
+# operations gets a fixed share (`LEVEL_SHARES` in `phi_lab/stages/sft.py`). Within it, the subset takes first the
 # questions that the teacher fails most often, and of each question up to three answers at random.
 
 
@@ -113,8 +113,9 @@ figures.packing(
 # %% [markdown]
 # ## Exercise: the labels
 #
-# The model reads question and answer; it shall learn to *write* only the answer. So each token has a label that says
-# whether it has a loss. −100 is the label that PyTorch's cross-entropy leaves out. Without a loss on the stop token
+# The model reads question and answer; it shall learn to *write* only the answer. So each token has a label: its own id
+# where it has a loss, else −100, which PyTorch's cross-entropy leaves out. (`mean_loss` compares each label with what
+# the model said one token before, so nothing is shifted here.) Without a loss on the stop token
 # nothing would ever tell the model to end.
 
 # %%
@@ -145,9 +146,9 @@ for token, label in zip(row, labels_of(question, answer, len(row)), strict=True)
 # %% [markdown]
 # ## The loop, unpacked
 #
-# Notebook 02's loop, with one document a row and your labels. Rows of unequal length are padded, and padding has no
-# loss. It trains a copy of the shipped mid-trained model, for less than a minute. Try other labels as `targets_of`:
-# −100 on the stop token, or no −100 at all, and watch what the model writes.
+# Notebook 02's loop without the mask and the falling rate, with one document a row and your labels. Rows of unequal
+# length are padded, and padding has no loss. It trains a copy of the shipped mid-trained model, for less than a minute.
+# Try other labels as `targets_of`: −100 on the stop token, or no −100 at all, and watch what the model writes.
 
 
 # %%
@@ -276,7 +277,7 @@ for stage in steps:
 #
 # ## Exercise: the gain over the control
 #
-# Two intervals side by side overlap too easily: both hold how much harder one problem is than another. Both models
+# Two intervals side by side overlap too easily: both include how much problems differ from each other. Both models
 # answered the same problems, so subtract first.
 
 # %%
@@ -335,11 +336,11 @@ lab.gains("sft")
 # %% [markdown]
 # ## Vary this next
 #
-# - Labels with a loss on the question, too (as `targets_of`). Expect a higher loss that hardly falls: nobody can
-#   predict numbers that were drawn at random.
+# - Labels with a loss on the question, too (as `targets_of`). Expect a higher loss that stays high: the words of
+#   a question can be learned, its numbers were drawn at random.
 # - `lab.reset("sft")`, then `lab.stage("sft", choose=lambda rows, count, seed: choose_hardest(rows, count))`. Expect
 #   gains on long sums to be paid for on `easy`: measure both.
-# - `rate=2e-3` in `train_here`. Expect the loss of the first steps to rise before it falls.
+# - `rate=2e-3` in `train_here`, and print `losses[:6]`. Expect them to rise before they fall.
 #
 # ## What to remember
 #

@@ -45,15 +45,16 @@ print(f"{len(groups)} questions, 8 answers each by the student; {len(sides)} hav
 #
 # A *preference pair* is two answers to the same question: y⁺, verified right (*chosen*), and y⁻, verified wrong
 # (*rejected*). DPO raises the log-probability of the first against that of the second, both relative to the model
-# before this stage:
+# before this stage. The loss of a pair, to be made small:
 #
 # $$-\log \sigma\Big(\beta\big[\log\tfrac{\pi(y^+)}{\pi_{\rm ref}(y^+)} -
 # \log\tfrac{\pi(y^-)}{\pi_{\rm ref}(y^-)}\big]\Big)$$
 #
-# π is the model in training, π_ref a frozen copy of the model after stage 2, σ the logistic function. β sets how large
-# the margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The paper: both
-# answers by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, the optimizer is AdamW, and
-# both answers are the *student's*, sampled from the model after stage 2. Only the verifier says which are right.
+# π is the model in training (the *policy*), π_ref a frozen copy of the model after stage 2, σ the logistic function. β
+# sets how large the margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The
+# paper: both answers by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, the optimizer is
+# AdamW, and both answers are the *student's*, sampled from the model after stage 2. Only the verifier says which are
+# right.
 
 # %%
 rights, wrongs = max(sides, key=lambda pair: min(map(len, pair)))
@@ -61,9 +62,9 @@ rights, wrongs = max(sides, key=lambda pair: min(map(len, pair)))
 HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 
 # %% [markdown]
-# Where do they differ? Below is each token's log-probability under the model before this stage. Most tokens cost
-# nothing: they are copied. A wrong answer is often given away by a single token, and what follows is right given that
-# slip. DPO's loss holds the *sum* over all of them.
+# Where do they differ? Below is each token's log-probability under the model before this stage. Look for tokens that
+# cost nothing, because they follow from what stands there, and for the first one that gives the wrong answer away: what
+# follows may be right given that slip. DPO's loss holds the *sum* over all of them.
 
 # %%
 folder = lab.folder(start) if on_cpu else SHIPPED / "sft"  # the tiny model, at every scale
@@ -308,7 +309,8 @@ else:
 
 # %% [markdown]
 # **Negative control.** In how many pairs did the first answer gain more than the second? In pairs of a right and a
-# wrong answer it should be most. In pairs of two *right* answers to one question, drawn at random, it must be half. The
+# wrong answer it should be most. In pairs of two *right* answers to one question, drawn at random, it should be about
+# half, with 50 % inside its interval. The
 # questions are those at the top of this page, drawn apart from the stage's; one pair each, since two pairs of one
 # question are not independent.
 
@@ -399,12 +401,12 @@ lab.gains("dpo")
 # %% [markdown]
 # ## Vary this next
 #
-# - `beta=2.0` in `preference_loss`. Expect the loss to fall further: the same margin counts twenty times as
-#   much.
+# - `beta=2.0` in `preference_loss`. Expect the loss to fall further: the same margin counts twenty times as much. (The
+#   cell that compares with the fast path then differs, as it has β 0.1.)
 # - Right answers as `rejected`, wrong ones as `chosen`. Expect the curves to change places: the loss does not know what
 #   is right.
-# - Pairs at random instead of closest in length. Expect the mean length of answers to move, whichever way the pairs
-#   happen to lean.
+# - Pairs at random instead of closest in length: set `pairing` after the exercise's check, as the check wants yours to
+#   be closest. Expect the mean length of answers to move, whichever way the pairs happen to lean.
 #
 # ## What to remember
 #
@@ -431,8 +433,8 @@ lab.gains("dpo")
 # **2.** To answers that are in no pair: probabilities of all answers sum to one, and the loss says nothing about the
 # others. They may be better or worse. That is why the ladder is measured on sampled answers, not on pairs.
 #
-# **3.** Ten million answers like the teacher's, of some thousand tokens each, from the student: notebook 07's plan has
-# the arithmetic of sampling. The teacher's answers exist already and can be used for every student.
+# **3.** Millions of answers as long as the teacher's, from the student: notebook 07's plan has the arithmetic of
+# sampling. The teacher's answers exist already and can be used for every student.
 #
 # </details>
 #

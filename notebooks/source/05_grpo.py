@@ -37,13 +37,15 @@ print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.gr
 print(f"learning rate {config.learning_rate}")
 
 # %% [markdown]
-# So far the model imitated and compared answers of others. Now it samples a *group* of answers to each question, a
-# program rewards each with +1 or −1, and answers with a higher reward than the rest of their group become more likely:
+# In notebook 04 the model learned once from pairs of its own answers. Now it answers anew before every step: it samples
+# a *group* of answers to each question, a program rewards each with +1 or −1, and answers with a higher reward than the
+# rest of their group become more likely. The loss, to be made small:
 #
 # $$-\frac{1}{\sum_i |y_i|}\sum_i\sum_t \min\big(r_{it}A_i,\ \mathrm{clip}(r_{it},1-\epsilon,1+\epsilon)\,A_i\big),
 # \qquad r_{it}=\frac{\pi(y_{it})}{\pi_{\rm old}(y_{it})}$$
 #
-# $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens; the sums run over the answers with an
+# $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens: in plain GRPO (reward − mean of its group)
+# / standard deviation of its group; the loop below uses ±1 or 0 (`balanced`). The sums run over the answers with an
 # advantage. Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term
 # (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
 #
@@ -127,9 +129,10 @@ for group in ("--------", "+-------", "++++----", "+++++++-"):
 # %% [markdown]
 # A rare right answer counts much, a rare wrong one as well, and a group without a difference nothing. *Rebalancing*
 # keeps k = min(right, wrong, half of the group) answers of each side, and drops prompts that are, for example, more
-# than 50 % right already [S2]. The table compares both. (Plain GRPO divides there by n − 1 instead of n, as TRL does:
-# 0.94 for your 1.) Dropping costs answers that plain GRPO would learn from, such as five right of eight. The paper
-# gives its reason, to train on what is hard, and no measurement of this part alone; nor do we.
+# than 50 % right already [S2]. The table compares both. (Its column of plain GRPO has the sample's standard deviation,
+# with n − 1, as TRL does: four right of eight give ±0.94 there, and ±1 by your function.) Dropping costs answers that
+# plain GRPO would learn from, such as five right of eight. The paper gives its reason, to train on what is hard, and no
+# measurement of this part alone; nor do we.
 
 # %%
 HTML(widgets.rebalancing_table(("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")))
@@ -329,9 +332,10 @@ print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - 
 # ## PPO's critic beside GRPO's group
 #
 # An advantage is reward minus a *baseline*: better than what? GRPO measures its baseline, the mean of the group. PPO
-# learns one: a *critic*, a second network that predicts the reward from the tokens up to now. Any baseline that does
-# not depend on the token leaves the gradient's mean as it is; a good one takes away variance. Both on the same answers,
-# while the critic learns and the policy stays as it is:
+# learns one: a *critic*, a second network that predicts the reward from the tokens up to now. A baseline that looks
+# only at the question and the tokens *before* the one that is judged leaves the gradient's mean as it is, and a good
+# one takes away variance. (The mean of a group includes the answer itself, so for GRPO this holds only roughly.) Both
+# on the same answers, while the critic learns and the policy stays as it is:
 
 # %%
 size = {"steps": 8, "prompts_per_step": 12} if in_lab else {"steps": 2, "prompts_per_step": 4}
@@ -379,9 +383,9 @@ lines = [
 HTML(tables.table("In `smoke` probes train for two steps only.", ("reward", "must be", "seen"), lines))
 
 # %% [markdown]
-# The coin says nothing, and yet single seeds move far: noise pushes the policy about, and some are pushed to the right
-# answer. Whoever shows the best of eight runs shows a gain. `grpo-coin` is the same test of the whole stage, one of the
-# published rivals.
+# The coin says nothing, and yet single seeds can move far: noise pushes the policy about, and some may be pushed to the
+# right answer. Whoever shows only the best of several runs shows a gain. `grpo-coin` is the same test of the whole
+# stage, one of the published rivals.
 #
 # ## Failures, on purpose
 #
@@ -408,15 +412,16 @@ head = ("cause", "reward, first and last step", "tokens an answer", "an answer a
 HTML(tables.table("", head, lines))
 
 # %% [markdown]
-# The first line is the paper's own failure: gibberish of extreme length [S]. In the second the reward rises as in a
-# healthy run; only an accuracy that is logged beside it shows what was learned. The third and the fourth look alike in
-# their reward, and need different remedies: read the answers.
+# The first line is the paper's own failure: gibberish of extreme length [S]. In the second the reward should rise as in
+# a healthy run (in `smoke` the steps are too few); only an accuracy that is logged beside the reward would show what
+# was learned. The third and the fourth may look alike in their reward, and need different remedies: read the answers.
 #
 # ## Training: the same, longer
 #
 # `lab.stage("grpo")` is the loop above with Muon, your schedule of temperatures, more steps, and a choice of prompts
-# before the first step. One answer is sampled to each candidate prompt; if it is wrong, three more. Of the prompts with
-# at least one right answer and at most half of them right, the 60 % whose answers are most alike in length are used.
+# before the first step. One answer is sampled to each candidate prompt; if it is wrong, three more. A prompt qualifies
+# if at least one and at most half of its answers are right. Of these, the share `keep_fraction` whose answers are most
+# alike in length is used: answers of very unequal length made the paper's first runs unstable [S].
 # Its code is `phi_lab/stages/grpo.py`; `grpo_trainer.py` beside it is the glue to TRL.
 
 # %%
@@ -458,8 +463,8 @@ print("this is one seed: it describes two models and does not prove a recipe")
 #
 # Differences on `hard` in points over the published chains. GRPO has three rivals, each for its compute with all
 # sampling counted. *Rejection fine-tuning* (`grpo-rft`) samples as GRPO does and fine-tunes on its own right answers to
-# questions that it mostly fails, in rounds: does it take the wrong answers? *Fresh answers of the teacher*
-# (`grpo-sft`): does it take its own? *A coin as reward* (`grpo-coin`): does it take the verifier?
+# questions that it mostly fails, in rounds: does GRPO need the wrong answers? *Fresh answers of the teacher*
+# (`grpo-sft`): does it need answers of its own? *A coin as reward* (`grpo-coin`): does it need a verifier at all?
 # `lab.control("grpo-rft")` trains one here. Look at T = 0.3, greedy answers and pass@8 beside: what only T = 0.6 gains,
 # a cooler sampler would gain as well.
 
@@ -509,8 +514,8 @@ HTML(pages.table(published))
 # %% [markdown]
 # ## Vary this next
 #
-# - `return by_answers` in `loss_here`. Expect answers to grow longer or shorter by chance at first; over many steps the
-#   mean over answers lets long wrong ones off lightly.
+# - `return by_answers` in `loss_here`. Expect the cell that compares with the fast path to differ, and answers to grow
+#   longer or shorter by chance at first; over many steps the mean over answers lets long wrong ones off lightly.
 # - `heat=0.3` in `train_here`. Expect fewer answers with an advantage: a certain model gives groups of one kind.
 # - `rate=3e-3`. Expect the reward to fall within a few steps; compare with the first line of the failures.
 #
