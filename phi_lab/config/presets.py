@@ -35,7 +35,7 @@ LAB = RunConfig(
         learning_rate=2e-3, batch_size=32, row_length=384, steps=400, epochs=3, documents=1536, replay_share=0.1
     ),
     dpo=DPOConfig(
-        learning_rate=1e-4, batch_size=8, max_pairs=1600, pairs="student", questions=1500,
+        learning_rate=1e-3, batch_size=8, max_pairs=1600, pairs="student", questions=1500, sft_weight=100,
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(
@@ -88,7 +88,7 @@ FULL = RunConfig(
         hardware=GPU,
     ),
     dpo=DPOConfig(
-        learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384,
+        learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384, muon=False,
         hardware=GPU,
     ),
     grpo=GRPOConfig(

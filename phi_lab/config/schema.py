@@ -106,8 +106,10 @@ class DPOConfig:
     questions: int = 0  # that the student answers eight times each, unless the pairs are the teacher's
     max_student_nll: float = 6.0  # nats: wrong rollouts of the teacher less likely than exp(-6) under the student drop
     beta: float = 0.1
+    sft_weight: float = 0.0  # of the chosen side's cross-entropy, a token's mean, beside the DPO loss (arXiv 2404.19733)
     epochs: int = 1
     pairs_per_question: int = 4
+    muon: bool = True  # as in LanguageModelingConfig
     max_tokens: int = 0  # of a prompt with its answer: pairs with a longer side are dropped; 0: no limit
     hardware: HardwareConfig = LAPTOP
 

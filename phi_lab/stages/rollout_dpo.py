@@ -33,6 +33,7 @@ from phi_lab.model import checkpoints
 from phi_lab.problems.problem import Problem
 from phi_lab.stages import checkpointing, lm_trainer, preference_pairs, training
 from phi_lab.stages.dpo_trainer import DPOTrainer, pairs_dataset
+from phi_lab.stages.muon import muon
 from phi_lab.stages.packing import one_per_row, pair_document
 from phi_lab.stages.preference_pairs import Pair, filter_by_student_likelihood, pair_closest_length
 from phi_lab.stages.training import TrainingResult
@@ -133,6 +134,8 @@ def _fit(
         args=arguments, train_dataset=pairs, lengths=lengths, processing_class=tokenizer, callbacks=[recorder],
         micro_batch_size=micro_batch_size(config), fused_lm_head=config.hardware.liger,
     )
+    if config.muon:  # DPOTrainer's constructor does not take an optimizer class
+        trainer.optimizer_cls_and_kwargs = (muon, {"lr": config.learning_rate, "weight_decay": 0.0})
     # The policy changes in here: each step is one batch of pairs, their DPO loss and a gradient step.
     trainer.train(resume_from_checkpoint=checkpointing.resume_point(trainer.args))
     seconds, scored = time.perf_counter() - started, sum(lengths)  # tokens, by the reference model
@@ -146,8 +149,9 @@ def micro_batch_size(config: DPOConfig) -> int:
 
 def trainer_arguments(config: DPOConfig, out: Path, steps: int, seed: int) -> trl.DPOConfig:
     """The stage's settings in TRL's names. A step of warm-up would have a rate of zero, and steps are few."""
+    losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, config.sft_weight]} if config.sft_weight else {}
     return training.keep_fp32_outputs_under_fsdp(trl.DPOConfig(
-        **training.common_arguments(config, out, steps, seed), beta=config.beta,
+        **training.common_arguments(config, out, steps, seed), **losses, beta=config.beta,
         per_device_train_batch_size=training.per_process_batch(config.batch_size), adam_beta2=0.98,
         lr_scheduler_type="cosine", warmup_steps=0, save_steps=20, logging_steps=min(2, steps),
         logging_first_step=True, max_length=None, precompute_ref_log_probs=True,

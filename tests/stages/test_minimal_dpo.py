@@ -34,11 +34,12 @@ def tiny(seed):
     return model
 
 
-def trl_loss(model, reference, tokenizer, kind, out):
+def trl_loss(model, reference, tokenizer, kind, out, sft_weight=0.0):
     """TRL's own loss: `DPOTrainer.compute_loss`."""
+    kinds, weights = ([kind, "sft"], [1.0, sft_weight]) if sft_weight else ([kind], None)
     arguments = trl.DPOConfig(
-        output_dir=str(out), loss_type=[kind], beta=0.1, report_to="none", use_cpu=True, bf16=False,
-        per_device_train_batch_size=2,
+        output_dir=str(out), loss_type=kinds, loss_weights=weights, beta=0.1, report_to="none", use_cpu=True,
+        bf16=False, per_device_train_batch_size=2,
     )
     pairs = Dataset.from_list([{"prompt": "1+1=", "chosen": "2", "rejected": "3"}] * 2)
     trainer = trl.DPOTrainer(
@@ -54,15 +55,17 @@ def gradient(model, loss):
     return torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
-@pytest.mark.parametrize("kind", ["sigmoid", "ipo", "apo_zero"])
-def test_loss_and_gradient_are_trl_s(tmp_path, tokenizer, kind):
+@pytest.mark.parametrize(("kind", "sft_weight"), [("sigmoid", 0), ("ipo", 0), ("apo_zero", 0), ("sigmoid", 100)])
+def test_loss_and_gradient_are_trl_s(tmp_path, tokenizer, kind, sft_weight):
     model, theirs, reference = tiny(0), tiny(0), tiny(1)
     policy = minimal_dpo.completion_logprobs(model, IDS, MASK)
     with torch.no_grad():
         start = minimal_dpo.completion_logprobs(reference, IDS, MASK)
-    loss = minimal_dpo.dpo_loss(policy, start, MASK.sum(1), 0.1, kind)
-    wanted = trl_loss(theirs, reference, tokenizer, kind, tmp_path)
-    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
+    lengths = MASK.sum(1)
+    loss = minimal_dpo.dpo_loss(policy, start, lengths, 0.1, kind)
+    loss = loss + sft_weight * minimal_dpo.chosen_loss(policy, lengths)
+    wanted = trl_loss(theirs, reference, tokenizer, kind, tmp_path, sft_weight)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5, abs=1e-5)
     ours, wanted = gradient(model, loss), gradient(theirs, wanted)
     assert wanted.norm() > 0.01
     assert (ours - wanted).norm() / wanted.norm() < 1e-5

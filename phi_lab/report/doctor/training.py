@@ -13,6 +13,7 @@ LN2 = math.log(2)  # DPO's loss, -log sigmoid(margin), at a margin of 0
 SPIKE, OFTEN = 100, 10  # times the median: once, or three times. Healthy runs have up to 56 once (docs/doctor.md)
 OVERFIT = 0.05  # of the best evaluation loss. Convention; early stopping's own thresholds are smaller
 STUCK = 0.003  # nats from ln 2: a mean margin of 0.006, 0.06 nats at beta 0.1. Convention
+MOVED = 0.1  # a mean margin, at which the loss of DPO alone is 0.64
 FALL = 0.1  # of the implicit reward: one nat at beta 0.1. Convention ...
 SHARED = 0.5  # ... and of the margin: then most of what moves is a fall of both. Convention
 
@@ -107,9 +108,12 @@ def evaluation_loss_rises(rows: Sequence[dict]) -> Finding | None:
 
 
 def loss_at_ln2(rows: Sequence[dict]) -> Finding | None:
-    """A DPO loss that is still ln 2 over the last third of at least six logged steps."""
-    losses = series([row for row in rows if "rewards/margins" in row], "loss")
-    if len(losses) < MIN_ROWS or abs(last_third(losses) - LN2) >= STUCK:
+    """A DPO loss that is still ln 2 over the last third of at least six logged steps, and a margin that is still 0: with
+    another loss added to it (`DPOConfig.sft_weight`) a logged loss may be anything.
+    """
+    losses, margins = (series([row for row in rows if "rewards/margins" in row], name)
+                       for name in ("loss", "rewards/margins"))
+    if len(losses) < MIN_ROWS or abs(last_third(losses) - LN2) >= STUCK or abs(last_third(margins)) >= MOVED:
         return None
     return Finding(
         "loss-at-ln2", f"loss {last_third(losses):.4f} over the last third of {len(losses)} logged steps; ln 2 is "
