@@ -74,7 +74,8 @@ TINY = replace(
     mid=replace(SMOKE.mid, steps=4, eval_steps=2, batch_size=2),
     sft=replace(SMOKE.sft, steps=3, documents=12, batch_size=4),
     dpo=replace(SMOKE.dpo, max_pairs=8, batch_size=4, max_student_nll=1e9, questions=14),
-    grpo=replace(SMOKE.grpo, steps=2, prompts_per_step=3, group_size=6, candidate_prompts=8, max_new_tokens=160),
+    grpo=replace(SMOKE.grpo, steps=2, prompts_per_step=3, group_size=6, candidate_prompts=8, probe_rollouts=4,
+                 max_new_tokens=160),
     evaluation=schema.EvaluationConfig(problems=10, samples=2, pass_problems=4, pass_samples=4, max_new_tokens=160),
 )
 

@@ -52,9 +52,8 @@ print(f"{len(groups)} questions, 8 answers each by the student; {len(sides)} hav
 #
 # π is the model in training (the *policy*), π_ref a frozen copy of the model after stage 2, σ the logistic function. β
 # sets how large the margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The
-# paper: both answers by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, the optimizer is
-# AdamW, and both answers are the *student's*, sampled from the model after stage 2. Only the verifier says which are
-# right.
+# paper: both answers by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, and both answers
+# are the *student's*, sampled from the model after stage 2. Only the verifier says which are right.
 
 # %%
 rights, wrongs = max(sides, key=lambda pair: min(map(len, pair)))
@@ -95,8 +94,8 @@ HTML(tables.table("", ("question", "right up to here", "the first wrong step", "
 #
 # DPO cannot make a model avoid what it would never write. How probable is each wrong answer *under the student*? Its
 # own are answers that it did write. The teacher's need not be: the student may prefer the right answer of such a pair
-# long before training starts. The arm with the teacher's pairs uses only wrong answers that pass this filter, those to
-# the right of the line in the picture.
+# long before training starts. How many of the teacher's are to the right of the line in the picture, likely enough
+# that there is something to unlearn?
 
 # %%
 checks.PLAUSIBLE.card()
@@ -273,8 +272,11 @@ print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - 
 # %% [markdown]
 # ## Training: the same, longer
 #
-# `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them once. (At a
-# GPU scale the stage's own pairs are the teacher's, as in the paper.) Its code is `phi_lab/stages/rollout_dpo.py`.
+# `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them once. It
+# differs from the loop above in two settings. The loss of a margin does not say that right answers must stay likely,
+# so a large step on it ruins a model; the stage adds SFT's loss of the right answer, with the weight `sft_weight`
+# (arXiv 2404.19733), and then bears Muon at ten times the rate. Log 93 in `docs/log.md` has what was tried. Its code is
+# `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is the paper's: the teacher's pairs, and DPO's loss alone.)
 
 # %%
 result = lab.stage("dpo", pair=pairing)
@@ -369,8 +371,8 @@ HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 # ## As in the paper: the teacher's pairs
 #
 # An *arm* is a variant of a stage that starts from the same model. The paper pairs the *teacher's* answers
-# (off-policy): right over wrong, to questions where it gave both. The arm `dpo-paper` has the same loss and settings
-# and those pairs, of which it keeps the wrong answers that the student might write itself. The honest rival of our
+# (off-policy): right over wrong, to questions where it gave both. The arm `dpo-paper` has those pairs and DPO's loss
+# alone, with AdamW at a tenth of the rate. The honest rival of our
 # stage is `dpo-control`: fine-tuning on the *chosen* side alone, for the same compute, sampling included. It has the
 # right answers and never sees the wrong ones. `lab.control("dpo-control")` trains it here; the published chains
 # have it.

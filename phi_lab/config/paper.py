@@ -48,7 +48,7 @@ PAPER = {  # by this project's names of settings, where it has the setting; K is
         "max_tokens": PaperValue(16384, "section 3.3 [S]"), "batch_size": UNKNOWN,
         "max_pairs": PaperValue(300_000, REPORT), "learning_rate": PaperValue(5e-7, "section 3.3 [S2]"),
         "epochs": PaperValue(1, "section 3.3 [S2]"), "pairs": PaperValue("teacher", "section 3.3 [S2]"),
-        "beta": UNKNOWN, "max_student_nll": UNKNOWN,
+        "sft_weight": PaperValue(0.0, "section 3.3 [S]"), "beta": UNKNOWN, "max_student_nll": UNKNOWN,
         "pairs_per_question": UNKNOWN,
     },
     "grpo": {

@@ -25,10 +25,10 @@ TEACHER = LanguageModelingConfig(
 LAB = RunConfig(
     scale="cpu", profile="lab", model="phi-nano",
     distillation=DistillationConfig(
-        questions=2000, validation_questions=100, temperature=0.8, max_new_tokens=384
+        questions=1200, validation_questions=100, temperature=0.8, max_new_tokens=384
     ),
     mid=LanguageModelingConfig(
-        learning_rate=4e-3, batch_size=8, row_length=384, steps=2000, epochs=5, lr_schedule="warmup_stable_decay",
+        learning_rate=4e-3, batch_size=8, row_length=384, steps=1200, epochs=5, lr_schedule="warmup_stable_decay",
         warmup_ratio=0.02, replay_share=0.2, eval_steps=100,
     ),
     sft=LanguageModelingConfig(
@@ -39,7 +39,7 @@ LAB = RunConfig(
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(
-        learning_rate=1.6e-3, steps=32, prompts_per_step=32, group_size=8, candidate_prompts=4800, keep_fraction=0.8,
+        learning_rate=8e-4, steps=64, prompts_per_step=32, group_size=8, candidate_prompts=2048, probe_rollouts=0,
         max_new_tokens=384,
     ),
     evaluation=EvaluationConfig(problems=500),
@@ -50,7 +50,7 @@ SMOKE = replace(
     mid=replace(LAB.mid, steps=12, eval_steps=6, learning_rate=2e-4),
     sft=replace(LAB.sft, steps=6, documents=96, batch_size=16),
     dpo=replace(LAB.dpo, max_pairs=48, questions=24),
-    grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=96),
+    grpo=replace(LAB.grpo, steps=3, prompts_per_step=8, candidate_prompts=24),
     evaluation=EvaluationConfig(problems=20, samples=2, pass_problems=10, pass_samples=4),
 )
 
@@ -62,7 +62,7 @@ LESSON = replace(
     mid=replace(LAB.mid, steps=160, eval_steps=80),
     sft=replace(LAB.sft, documents=768, epochs=2),
     dpo=replace(LAB.dpo, questions=500, max_pairs=400),
-    grpo=replace(LAB.grpo, steps=6, candidate_prompts=800),
+    grpo=replace(LAB.grpo, steps=12, candidate_prompts=384),
     evaluation=EvaluationConfig(problems=200, samples=2, pass_problems=50),
 )
 
@@ -88,8 +88,8 @@ FULL = RunConfig(
         hardware=GPU,
     ),
     dpo=DPOConfig(
-        learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384, muon=False,
-        hardware=GPU,
+        learning_rate=5e-7, batch_size=128, max_pairs=300_000, max_student_nll=float("inf"), max_tokens=16384,
+        muon=False, hardware=GPU,
     ),
     grpo=GRPOConfig(
         learning_rate=5e-7, steps=300, prompts_per_step=128, group_size=8, candidate_prompts=20_000,

@@ -106,7 +106,7 @@ class DPOConfig:
     questions: int = 0  # that the student answers eight times each, unless the pairs are the teacher's
     max_student_nll: float = 6.0  # nats: wrong rollouts of the teacher less likely than exp(-6) under the student drop
     beta: float = 0.1
-    sft_weight: float = 0.0  # of the chosen side's cross-entropy, a token's mean, beside the DPO loss (arXiv 2404.19733)
+    sft_weight: float = 0.0  # of SFT's loss of the chosen side, added to DPO's: a mean over tokens (arXiv 2404.19733)
     epochs: int = 1
     pairs_per_question: int = 4
     muon: bool = True  # as in LanguageModelingConfig
@@ -122,8 +122,8 @@ class GRPOConfig:
     steps: int
     prompts_per_step: int
     group_size: int  # rollouts per prompt, before rebalancing
-    candidate_prompts: int  # prompts sampled for the selection by length uniformity
-    probe_rollouts: int = 4  # per candidate whose first rollout is wrong, that one included
+    candidate_prompts: int  # prompts to choose from
+    probe_rollouts: int = 4  # per candidate whose first rollout is wrong, that one included; 0: all candidates are used
     keep_fraction: float = 0.6  # of the candidates with right and wrong rollouts, the most uniform in length first
     temperature_start: float = 1.0  # of sampling and of the loss's log-probabilities
     temperature_end: float = 0.6

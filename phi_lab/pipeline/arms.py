@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi_lab.config.schema import RunConfig
+from phi_lab.config.schema import DPOConfig, RunConfig
 from phi_lab.core.locks import one_process
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.pipeline.measure import measure
@@ -16,6 +17,8 @@ from phi_lab.pipeline.stage_runner import check_start_checkpoint, start_checkpoi
 
 if TYPE_CHECKING:
     from phi_lab.stages.training import TrainingResult
+
+PAPER_PAIRS = 800  # at most: 100 steps of the lab's batch, about the compute of the stage that samples its own
 
 
 @one_process
@@ -32,6 +35,16 @@ def run_arm(
     measure(stage, run, config, seed, log, arm)
 
 
+def paper_dpo(config: DPOConfig) -> DPOConfig:
+    """The paper's Rollout DPO beside a stage that has these settings: all pairs are the teacher's, the loss is DPO's
+    alone, and AdamW has a tenth of the rate, since nothing holds the chosen side (docs/log.md, 93).
+    """
+    return replace(
+        config, pairs="teacher", max_pairs=min(config.max_pairs, PAPER_PAIRS), max_student_nll=math.inf,
+        sft_weight=0.0, muon=False, learning_rate=config.learning_rate / 10,
+    )
+
+
 def run_paper_dpo(
     run: RunFolder, config: RunConfig, seed: int, log: Callable[[str], None] = print, **functions
 ) -> None:
@@ -40,7 +53,7 @@ def run_paper_dpo(
     """
     from phi_lab.stages import rollout_dpo  # loads TRL: a notebook that trains nothing starts without
 
-    student, plan = start_checkpoint("dpo", run, config), replace(config.dpo, pairs="teacher")
+    student, plan = start_checkpoint("dpo", run, config), paper_dpo(config.dpo)
 
     def train(folder: Path) -> TrainingResult:
         data = training_data(run, config, seed, log)

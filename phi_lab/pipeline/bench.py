@@ -139,10 +139,10 @@ class Workloads:
         return config.max_pairs / seconds
 
     def grpo(self) -> float:
-        """Steps a second, without the selection of prompts, which TRL does not have."""
+        """Steps a second."""
         config, problems = replace(presets.LAB.grpo, steps=STEPS // 12), arithmetic.sample_problems(200, 1)
         return config.steps / _silent(lambda: grpo.train(
-            SHIPPED / "dpo", problems, self.folder / "grpo", config, seed=0, select=lambda ask, all, *_: all
+            SHIPPED / "dpo", problems, self.folder / "grpo", config, seed=0
         )).seconds
 
     def grpo_trl(self) -> float:
@@ -233,10 +233,9 @@ def _ladder_seconds(rates: dict[str, float]) -> float:
     """Seconds of the lab's training at these rates, with all steps of mid-training; ladder.json has those of a run."""
     lab, tokens = presets.LAB, 100  # of a mean answer with its question
     trained = lab.mid.steps * lab.mid.batch_size * lab.mid.row_length + lab.sft.steps * lab.sft.batch_size * tokens
-    answers = 1 + 0.3 * (lab.grpo.probe_rollouts - 1)  # to a candidate: three of ten fail at first and get the others
-    probes = lab.grpo.candidate_prompts * answers * tokens
+    asked = lab.dpo.questions * 8 * tokens  # by the student, for its pairs
     return (trained / rates["sft_vs_bare_loop"] + lab.dpo.max_pairs / rates["dpo_vs_trl"]
-            + lab.grpo.steps / rates["grpo_step_vs_trl"] + probes / rates["rollouts_vs_generate"])
+            + lab.grpo.steps / rates["grpo_step_vs_trl"] + asked / rates["rollouts_vs_generate"])
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ has earned its rung when it beats them.
     sft-limo-best   the small set for longer, the weights of the lowest validation loss kept
     sft-short       the shortest right answers, as many tokens as the small set: is it the length?
     dpo-control     SFT on the answers that Rollout DPO prefers: does it need the rejected ones?
-    dpo-paper       Rollout DPO on the teacher's pairs, as in the paper
+    dpo-paper       Rollout DPO on the teacher's pairs, as in the paper: does it need the student's mistakes?
     grpo-rft        rejection fine-tuning in rounds: does it need wrong answers and importance ratios?
     grpo-sft        SFT on fresh answers of the teacher: does it need its own?
     grpo-coin       GRPO whose reward is a coin's: does it need the verifier?
@@ -31,7 +31,7 @@ from phi_lab.core.files import read_rows
 from phi_lab.core.run_folder import RunFolder, StageFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import launch
-from phi_lab.pipeline.arms import run_arm
+from phi_lab.pipeline.arms import paper_dpo, run_arm
 from phi_lab.pipeline.run_data import grpo_problems, training_data
 from phi_lab.pipeline.stage_runner import finished_result, start_checkpoint
 from phi_lab.stages import base, grpo, rejection, rollout_dpo, sft
@@ -157,7 +157,7 @@ def chosen_answers(rung: Rung, out: Path) -> TrainingResult:
 
 def teacher_pairs(rung: Rung, out: Path) -> TrainingResult:
     """Rollout DPO as in the paper: both sides of a pair are the teacher's."""
-    data, plan = rung.run.data, replace(rung.config.dpo, pairs="teacher")
+    data, plan = rung.run.data, paper_dpo(rung.config.dpo)
     return rollout_dpo.train(rung.start, data.right, data.wrong, out, plan, seed=rung.seed)
 
 

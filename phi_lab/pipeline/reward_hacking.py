@@ -76,8 +76,7 @@ def run_arm(arm: str, folder: Path, config: GRPOConfig, seed: int) -> dict:
     began = time.perf_counter()
     problems = arithmetic.sample_problems(config.steps * config.prompts_per_step, seed + 50_000, levels=LEVELS)
     result = grpo.train(
-        BASE, problems, folder, config, seed=seed, reward=reward, advantage=grpo.group_normalised,
-        select=lambda sample, candidates, *_: list(candidates),
+        BASE, problems, folder, config, seed=seed, reward=reward, advantage=grpo.group_normalised
     )
     rewards = [(1 + row["reward"]) / 2 for row in result.metrics if "reward" in row]
     before, after = greedy_answers(BASE), greedy_answers(folder / "model")

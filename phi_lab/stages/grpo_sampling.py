@@ -93,9 +93,12 @@ def choose_prompts(
     trainer: trl.GRPOTrainer, select: SelectPrompts, problems: Sequence[Problem], config: GRPOConfig, seed: int,
     reward: Reward,
 ) -> tuple[list[Problem], int]:
-    """The prompts that `select` chooses, and how many tokens were read and sampled for that. It may take hours, so both
-    are written beside the trainer's checkpoints, where a resumed stage reads them.
+    """The prompts that `select` chooses, and how many tokens were read and sampled for that; all of them, for nothing,
+    where no rollout probes them. The choice may take hours, so it is written beside the trainer's checkpoints, where a
+    resumed stage reads it.
     """
+    if not config.probe_rollouts:
+        return list(problems), 0
     saved, tokens, accelerator = Path(trainer.args.output_dir) / "prompts.json", 0, trainer.accelerator
 
     def sample(problems: Sequence[Problem], samples: int, seed: int) -> list[list[sampling.Sample]]:

@@ -65,8 +65,8 @@ def dpo_loss(
 
 
 def chosen_loss(policy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """SFT's loss of the chosen completions, the mean a token, in nats. Added to DPO's with a weight it keeps them likely,
-    whatever the margin does (arXiv 2404.19733, equation 2). policy, lengths: as in `dpo_loss`.
+    """SFT's loss of the chosen completions, the mean a token, in nats. Added to DPO's with a weight it keeps them
+    likely, whatever the margin does (arXiv 2404.19733, equation 2). policy, lengths: as in `dpo_loss`.
     """
     return -policy.chunk(2)[0].sum() / lengths.chunk(2)[0].sum()
 

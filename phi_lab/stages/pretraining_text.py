@@ -16,7 +16,7 @@ SHARES = {  # of pretraining, by kind of text
     "scratch": 0.19, "facts": 0.03, "readings": 0.05, "plans": 0.16, "tables": 0.03, "logic": 0.22, "direct": 0.32,
 }
 REPLAY_SHARES = {  # of replayed text: without direct answers, which a stage that teaches to reason contradicts
-    "scratch": 0.15, "facts": 0.05, "readings": 0.05, "plans": 0.2, "tables": 0.05, "logic": 0.5,
+    "scratch": 0.09, "facts": 0.03, "readings": 0.03, "plans": 0.12, "tables": 0.03, "logic": 0.7,
 }
 NOTES = {
     "facts": pretraining_notes.facts, "readings": pretraining_notes.readings, "plans": pretraining_notes.plans,

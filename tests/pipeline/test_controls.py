@@ -1,5 +1,6 @@
 """What each control trains on, from which model, for how long."""
 
+import math
 from collections import defaultdict
 from dataclasses import replace
 
@@ -157,13 +158,15 @@ def test_dpos_control_pays_for_the_pairs_as_dpo_did_and_trains_for_the_rest(rung
     assert read_json(tmp_path / "done.json")["forward_tokens"] == result.forward_tokens == FORWARD - TRAINED
 
 
-def test_the_papers_dpo_is_the_stage_on_the_teachers_pairs(rung, monkeypatch, tmp_path):
+def test_the_papers_dpo_is_plain_dpo_on_all_of_the_teachers_pairs(rung, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(rollout_dpo, "train", lambda *given, **rest: seen.append((given, rest)))
     controls.teacher_pairs(rung, tmp_path)
     (((start, right, wrong, out, config), rest),) = seen
     assert (start, right, wrong, out) == (rung.start, rung.run.data.right, rung.run.data.wrong, tmp_path)
-    assert config == replace(rung.config.dpo, pairs="teacher") and rest == {"seed": 0}
+    ours = rung.config.dpo
+    assert (config.pairs, config.max_student_nll, config.sft_weight) == ("teacher", math.inf, 0) and rest == {"seed": 0}
+    assert (config.beta, config.batch_size, config.epochs) == (ours.beta, ours.batch_size, ours.epochs)
 
 
 def test_a_coin_says_nothing_and_says_it_again():

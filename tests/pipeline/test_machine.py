@@ -37,7 +37,9 @@ def test_tokens_of_the_configuration():
     mid, grpo = presets.LAB.mid, presets.LAB.grpo
     assert tokens["mid-training"] == (mid.steps * mid.batch_size * mid.row_length, 0)
     rollouts = grpo.steps * grpo.prompts_per_step * grpo.group_size
-    assert tokens["GRPO"][0] == rollouts / 2 * 125 and tokens["GRPO"][1] > rollouts * 100
+    assert tokens["GRPO"][0] == rollouts / 2 * 125 and tokens["GRPO"][1] == rollouts * 100
+    probed = replace(presets.LAB, grpo=replace(grpo, probe_rollouts=4))
+    assert machine.work(probed, 100.0)["GRPO"][1] == (rollouts + 2 * grpo.candidate_prompts) * 100
     half = replace(presets.LAB, mid=replace(mid, steps=mid.steps // 2))
     assert machine.work(half, 100.0)["mid-training"][0] == tokens["mid-training"][0] / 2
 

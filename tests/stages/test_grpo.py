@@ -161,6 +161,19 @@ def test_every_prompt_is_asked_before_any_comes_again(tmp_path, student):
     assert len(set(asked[:4])) == len(set(asked[4:])) == 4
 
 
+def test_without_probes_every_candidate_is_used_and_none_is_sampled_before(tmp_path, student):
+    problems, batches = arithmetic.sample_problems(8, 1), []
+
+    def reward(texts, answers):
+        batches.append(set(answers))
+        return odd_text(texts, answers)
+
+    config = replace(GRPO, steps=2, probe_rollouts=0)
+    result = grpo.train(student, problems, tmp_path, config, seed=0, reward=reward, select=lambda *_: 1 / 0)
+    assert len(batches) == 2 and set.union(*batches) == {problem.answer for problem in problems}
+    assert result.forward_tokens == result.metrics[-1]["tokens"]
+
+
 @pytest.mark.slow
 def test_grpo_killed_and_resumed_ends_at_the_same_weights(tmp_path, student, monkeypatch):
     """Sampling, temperature and the random choice of rebalancing all continue; prompts are chosen once."""
@@ -196,10 +209,10 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
         return groups
 
     monkeypatch.setattr(sampling, "sample", sample)
-    problems = arithmetic.sample_problems(config.candidate_prompts, 50_000, levels=(3, 4))
+    problems = arithmetic.sample_problems(config.candidate_prompts, 50_000, levels=arithmetic.LEVELS)
     result = grpo.train(student, problems, tmp_path, config, seed=0)
     mixed = [1 - row["zero_variance_share"] for row in result.metrics]
-    assert sum(mixed) / len(mixed) >= 0.3, mixed
+    assert sum(mixed) / len(mixed) >= 0.1, mixed
     assert moved(student, result.model) > 0
     answers = {problem.prompt: problem.answer for problem in problems}
 

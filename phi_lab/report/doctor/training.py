@@ -108,8 +108,8 @@ def evaluation_loss_rises(rows: Sequence[dict]) -> Finding | None:
 
 
 def loss_at_ln2(rows: Sequence[dict]) -> Finding | None:
-    """A DPO loss that is still ln 2 over the last third of at least six logged steps, and a margin that is still 0: with
-    another loss added to it (`DPOConfig.sft_weight`) a logged loss may be anything.
+    """A DPO loss that is still ln 2 over the last third of at least six logged steps, and a margin that is still 0:
+    with another loss added to it (`DPOConfig.sft_weight`) a logged loss may be anything.
     """
     losses, margins = (series([row for row in rows if "rewards/margins" in row], name)
                        for name in ("loss", "rewards/margins"))
