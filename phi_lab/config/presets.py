@@ -35,7 +35,7 @@ LAB = RunConfig(
         learning_rate=2e-3, batch_size=32, row_length=384, steps=400, epochs=3, documents=1536, replay_share=0.1
     ),
     dpo=DPOConfig(
-        learning_rate=1e-3, batch_size=8, max_pairs=1600, pairs="student", questions=1500, sft_weight=100,
+        learning_rate=1e-3, batch_size=8, max_pairs=1600, pairs="student", questions=1500, sft_weight=100, epochs=3,
         hardware=HardwareConfig(micro_batch_size=4),
     ),
     grpo=GRPOConfig(

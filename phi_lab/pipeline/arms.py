@@ -36,11 +36,11 @@ def run_arm(
 
 
 def paper_dpo(config: DPOConfig) -> DPOConfig:
-    """The paper's Rollout DPO beside a stage that has these settings: all pairs are the teacher's, the loss is DPO's
-    alone, and AdamW has a tenth of the rate, since nothing holds the chosen side (docs/log.md, 93).
+    """The paper's Rollout DPO beside a stage that has these settings: one epoch over pairs that are all the teacher's,
+    with DPO's loss alone. AdamW has a tenth of the rate, since nothing holds the chosen side (docs/log.md, 93).
     """
     return replace(
-        config, pairs="teacher", max_pairs=min(config.max_pairs, PAPER_PAIRS), max_student_nll=math.inf,
+        config, pairs="teacher", max_pairs=min(config.max_pairs, PAPER_PAIRS), max_student_nll=math.inf, epochs=1,
         sft_weight=0.0, muon=False, learning_rate=config.learning_rate / 10,
     )
 

@@ -6,8 +6,9 @@ of plain DPO
     loss = -log sigmoid( beta * (log pi(y+)/ref(y+) - log pi(y-)/ref(y-)) )
 
 with the stage-2 model as reference. Both sides are off-policy for the student. Here the student's own rollouts are
-paired, or single steps of them, and the paper's pairs are a second arm beside it, `dpo-paper`
-(`stages/preference_pairs.py`). Watch both log-probabilities fall while the margin grows: that is how DPO moves. Its
+paired, or single steps of them (`stages/preference_pairs.py`), and SFT's loss of the chosen side is added with the
+weight `sft_weight`, as in arXiv 2404.19733: the margin alone may grow while both sides become less likely, and then
+only small rates are borne. The paper's pairs with DPO's loss alone are a second arm beside it, `dpo-paper`. The stage's
 rival is `train_on_chosen`: the same chosen sides without the rejected ones. dpo_trainer.py is the seam to TRL's
 DPOTrainer, which computes the loss.
 

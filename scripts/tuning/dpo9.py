@@ -16,7 +16,7 @@ if name.startswith("chosen"):
     if "bs" in kw: cfg = replace(cfg, batch_size=int(kw["bs"]))
     r = timed(name, lambda: rollout_dpo.train_on_chosen(out/"sft/model", read_rows(of/"pairs.jsonl"), out/name, cfg, seed=seed, compute=comp))
 else:
-    cfg = replace(L.dpo, **{k: (v if v in ("steps","student","teacher") else int(v) if v.isdigit() else float(v)) for k, v in kw.items()})
+    cfg = replace(L.dpo, **{k: (v if v in ("steps","student","teacher") else float(v) if v == "inf" else int(v) if v.isdigit() else float(v)) for k, v in kw.items()})
     (out/name).mkdir(exist_ok=True)
     for x in (out/"mA").iterdir():
         if x.name in ("right.jsonl","wrong.jsonl","rollouts","funnel.json","sets.json","README.md","validation.jsonl") and not (out/name/x.name).exists(): (shutil.copytree if x.is_dir() else shutil.copy)(x, out/name/x.name)
