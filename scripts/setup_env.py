@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.client
+import json
 import os
 import platform
 import shutil
@@ -29,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / ".stamp"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+JUPYTERLAB = VENV / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 CPU_SIZE = "about 0.5 GB to download, 2 GB on disk, a few minutes"  # measured on Linux x86_64
 CUDA_SIZE = "about 3.5 GB to download, 8 GB on disk"  # torch and CUDA wheels added up, not tried
@@ -132,6 +135,8 @@ def install(gpu: bool) -> None:
         [PYTHON, "-c", "import torch; print('[setup] ready: PyTorch', torch.__version__)"],
         "PyTorch was installed but does not start: delete .venv and run it again",
     )
+    JUPYTERLAB.parent.mkdir(parents=True, exist_ok=True)  # else it asks other computers, and a pop-up covers the page
+    JUPYTERLAB.write_text(json.dumps(NO_NEWS, indent=2) + "\n")
     STAMP.write_text(mark + "\n")
 
 
