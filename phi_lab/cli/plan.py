@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
                         "rtx3090, a10g, l4 or t4")
     parser.add_argument("--gpus", type=at_least(1), default=1, metavar="N", help="how many")
     parser.add_argument("--price", type=at_least(0.0, float), default=None,
-                        help="money a GPU and hour; by default a guess")
+                        help="US dollars a GPU and hour; by default a guess")
     parser.add_argument(
         "--json", action="store_true",
         help="one object a stage instead of a table: stage, tokens, sampled_tokens, tokens_per_second, hours, price, "

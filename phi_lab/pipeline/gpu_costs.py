@@ -31,7 +31,7 @@ FIELDS = (
 @dataclass(frozen=True)
 class Card:
     """A GPU by its data sheet: dense FLOPs a second with sums in float32, in bfloat16 or, where it has none, float16;
-    bytes, bytes a second; the price an hour is a guess.
+    bytes, bytes a second; the price an hour, in US dollars, is a guess.
     """
 
     flops: float

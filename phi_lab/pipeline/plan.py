@@ -1,4 +1,4 @@
-"""The plan of a scale, before a GPU is rented: memory by part, tokens a second, hours, price, and what will not fit.
+"""The plan of a scale, before a GPU is rented: memory by part, tokens a second, hours, dollars, and what will not fit.
 
 `gpu_costs.py` says what a step and an answer cost; here a stage's steps and answers are counted.
 
@@ -197,7 +197,7 @@ def advice(config: RunConfig, rows: list[dict], card_name: str, gpus: int) -> st
         return ""
     fitting = [count for count in _divisors(config) if all(row["fits"] for row in plan(config, card_name, count))]
     nearest = [count for count in fitting if count < gpus][-1:] + [count for count in fitting if count > gpus][:1]
-    problem = f"{', '.join(too_large)}: does not fit on {gpus} x {card_name}"
+    problem = f"{', '.join(too_large)}: cannot run on {gpus} x {card_name}, for the reasons above"
     if not nearest:
         return f"{problem}: take another card, or --scale qlora"
     return f"{problem}; {' or '.join(map(str, nearest))} would do"
@@ -209,13 +209,13 @@ def table(config: RunConfig, rows: list[dict], card_name: str, gpus: int) -> str
     lines = [f"Phi-4-mini, scale {config.scale}, {gpus} x {card_name}; training at {100 * mfu:g} % of peak "
              f"(measured on an H200), sampling at {100 * DECODING:.0f} % of bandwidth (assumed)"
              + ("" if CARDS[card_name].bfloat16 else f"; {card_name} trains in float16 with loss scaling"), "",
-             f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'price':>10}{'batch':>7} = {'rows a pass':>11} x"
+             f"{'stage':6}{'tokens':>10}{'tokens/s':>11}{'hours':>9}{'US$':>10}{'batch':>7} = {'rows a pass':>11} x"
              f"{'passes':>7} x GPUs{'GB a GPU':>10}  fits"]
     for row in rows:
         fits = "yes" if row["fits"] else "NO"
         lines.append(
             f"{row['stage']:6}{_short(row['tokens'] + row['sampled_tokens']):>10}{row['tokens_per_second']:>11,}"
-            f"{row['hours']:>9,.1f}{row['price']:>10,.0f}{row['batch']:>7}   {row['rows_a_pass']:>11}  "
+            f"{_hours(row['hours']):>9}{row['price']:>10,.0f}{row['batch']:>7}   {row['rows_a_pass']:>11}  "
             f"{row['passes']:>7}{gpus:>7}{row['total_gb']:>10}  {fits}"
         )
     lines += ["a batch in rows: a pair is two, a rollout one; about half of the rollouts are trained on"]
@@ -223,10 +223,14 @@ def table(config: RunConfig, rows: list[dict], card_name: str, gpus: int) -> str
     lines += ["", "memory of the largest stage, GB a GPU:"]
     largest = max(rows, key=lambda row: row["total_gb"])
     lines += [f"  {name:14}{value:>8.1f}" for name, value in largest["memory"].items()]
-    lines.append(
-        f"all stages: {sum(row['hours'] for row in rows):,.1f} hours, {sum(row['price'] for row in rows):,.0f}"
-    )
+    hours, price = (sum(row[name] for row in rows) for name in ("hours", "price"))
+    lines.append(f"all stages: {_hours(hours)} hours, {price:,.0f} US$")
     return "\n".join(filter(None, (*lines, advice(config, rows, card_name, gpus))))
+
+
+def _hours(hours: float) -> str:
+    """Hours with one digit; what is less would read as nothing."""
+    return f"{hours:,.1f}" if hours >= 0.05 or not hours else "< 0.1"
 
 
 def _short(count: float) -> str:

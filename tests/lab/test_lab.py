@@ -225,7 +225,7 @@ def test_the_planner_follows_its_controls():
     which, card, gpus, view = widgets.planner().children
     assert "qlora, 1 x rtx4090" in view.value and "NO" not in view.value
     which.value, card.value = "full", "h100"
-    assert "does not fit on 1 x h100" in view.value
+    assert "cannot run on 1 x h100" in view.value
     gpus.value = 8
     assert "full, 8 x h100" in view.value and "does not fit" not in view.value
 

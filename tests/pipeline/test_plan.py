@@ -121,11 +121,20 @@ def test_more_gpus_need_less_memory_each_and_less_time():
 def test_what_will_not_fit_is_said_with_what_would(capsys):
     assert main(["plan", "--scale", "full", "--gpu", "h100"]) == 0
     said = capsys.readouterr().out
-    assert "NO" in said and "does not fit on 1 x h100; 2 would do" in said
+    assert "NO" in said and "cannot run on 1 x h100, for the reasons above; 2 would do" in said
     assert main(["plan", "--scale", "qlora", "--gpu", "rtx4090", "--json", "--price", "1"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert all(row["fits"] for row in rows)
     assert all(row["price"] == pytest.approx(row["hours"], abs=0.02) for row in rows)
+
+
+def test_the_sum_has_a_unit_and_a_minute_is_not_nothing(capsys):
+    assert main(["plan", "--scale", "lora", "--gpu", "h100", "--gpus", "16"]) == 0
+    said = capsys.readouterr().out
+    rows = plan.plan(presets.LORA, "h100", 16)
+    hours, price = (sum(row[name] for row in rows) for name in ("hours", "price"))
+    assert f"all stages: {hours:,.1f} hours, {price:,.0f} US$" in said
+    assert 0 < min(row["hours"] for row in rows) < 0.05 and "< 0.1" in said and " 0.0 " not in said
 
 
 def test_a_batch_that_gpus_cannot_share_is_said_with_a_number_that_can(capsys):
@@ -134,7 +143,7 @@ def test_a_batch_that_gpus_cannot_share_is_said_with_a_number_that_can(capsys):
     said = capsys.readouterr().out
     assert "mid: a batch of 128 rows cannot be divided among 96 GPUs: 64 divide it evenly" in said
     assert "dpo: a batch of 128 pairs cannot" in said and "grpo: a batch of 128 prompts cannot" in said
-    assert "does not fit on 96 x h100; 64 or 128 would do" in said
+    assert "cannot run on 96 x h100, for the reasons above; 64 or 128 would do" in said
     assert main(["plan", "--scale", "lora", "--gpus", "32", "--json"]) == 0
     *others, rl = json.loads(capsys.readouterr().out)
     assert all(row["fits"] and not row["reason"] for row in others)
