@@ -23,7 +23,7 @@ from phi_lab.core import stats
 from phi_lab.core.files import read_rows
 from phi_lab.core.formatting import percent
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import Lab, checks, failures, fast_path, looks, pictures, probes, tables, widgets
+from phi_lab.lab import Lab, checks, failures, fast_path, group_live, looks, pictures, probes, tables, widgets
 from phi_lab.lab import reward_hacking as pages
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import reward_hacking
@@ -164,9 +164,8 @@ balanced = checks.ADVANTAGE.use(advantage)
 
 # %%
 groups = sampled[1.0]
-rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
-advantages = balanced(rewards, torch.Generator().manual_seed(0))
-pictures.groups(rewards.tolist(), advantages.tolist())
+signs = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
+pictures.groups(signs.tolist(), balanced(signs, torch.Generator().manual_seed(0)).tolist())
 
 # %% [markdown]
 # **Negative control.** Groups without a difference must give no gradient, whichever function computes the
@@ -208,14 +207,14 @@ params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=config.max_new
 batch, rewards = minimal_grpo.collect(
     small, tokenizer, problems[-8:], params, grpo.verified, lambda rewards, random: plain(rewards)
 )
-new, sampled = minimal_grpo.token_logprobs(small, batch.ids, 1.0), batch.mask == 1
+new, is_sampled = minimal_grpo.token_logprobs(small, batch.ids, 1.0), batch.mask == 1
 of_tokens = batch.advantages.expand_as(new)  # an answer's advantage is that of each of its tokens
-ratios = (new - batch.old).exp()[sampled]
-loss = gradient_loss(new[sampled], batch.old[sampled], of_tokens[sampled])
+ratios = (new - batch.old).exp()[is_sampled]
+loss = gradient_loss(new[is_sampled], batch.old[is_sampled], of_tokens[is_sampled])
 loss.backward()
 norm = sum(weight.grad.square().sum() for weight in small.parameters()).sqrt()
 print(f"ratios from {ratios.min():.4f} to {ratios.max():.4f}; norm of the gradient {norm:.2f}")
-print(f"loss {loss.item():.4f}, minus the mean advantage {-of_tokens[sampled].mean():.4f}")
+print(f"loss {loss.item():.4f}, minus the mean advantage {-of_tokens[is_sampled].mean():.4f}")
 
 # %% [markdown]
 # `old` is a constant and `new` is not: at ratio 1 the derivative of the ratio is the gradient of log π itself. A loss
@@ -238,12 +237,12 @@ def clipped(ratio, advantages, epsilon):
 
 # %%
 objective = checks.CLIPPED.use(clipped)
-ratios = torch.tensor([0.2, 0.5, 0.9, 1.0, 1.1, 1.5, 3.0])
+moved = torch.tensor([0.2, 0.5, 0.9, 1.0, 1.1, 1.5, 3.0])
 lines = [
-    (name, *(f"{value:+.1f}" for value in objective(ratios, sign * torch.ones_like(ratios), 0.2)))
+    (name, *(f"{value:+.1f}" for value in objective(moved, sign * torch.ones_like(moved), 0.2)))
     for name, sign in (("a right token, advantage +1", 1), ("a wrong token, advantage −1", -1))
 ]
-HTML(tables.table("The objective with ε = 0.2.", ("ratio", *(f"{ratio:.1f}" for ratio in ratios)), lines))
+HTML(tables.table("The objective with ε = 0.2.", ("ratio", *(f"{ratio:.1f}" for ratio in moved)), lines))
 
 # %% [markdown]
 # Where the objective does not change with the ratio there is no gradient. A right token is pushed up to 1.2 times its
@@ -272,6 +271,29 @@ print(f"of these answers' tokens {percent(float(by_tokens))} belong to right ans
 print(f"of the answers {percent(float(by_answers))} are right; the difference is that of their lengths")
 
 # %% [markdown]
+# ## A group, live
+#
+# One question, eight answers, one step. **Predict first.** The step makes right answers more probable and the others
+# less. Which change is the largest? An answer that the model almost always gives has little room to rise.
+
+# %%
+asked = problems[:8] if in_lab else problems[:3]
+live_groups = [
+    group_live.sample_group(small, tokenizer, problem, max_new_tokens=config.max_new_tokens,
+                            advantage=lambda rewards, random: plain(rewards))
+    for problem in asked
+]
+mixed = next((one for one in live_groups if any(one.advantages)), live_groups[0])
+HTML(group_live.shown(mixed, group_live.take_steps(small, mixed)))
+
+# %%
+group_live.widget(small, live_groups, mixed)  # with a running kernel: another step, other questions
+
+# %% [markdown]
+# Improbable wrong answers move furthest, and a change in nats is a factor on the probability. Answers share their
+# tokens, so an answer may also move against its own advantage: it is pulled along by the others. A further step is one
+# on the *same* answers. The loop below does not do that, it samples anew.
+#
 # ## GRPO in one sitting
 #
 # Sample, verify, advantage, log-probabilities, clipped loss, mean, step: all of GRPO, with your functions. It trains a
@@ -283,9 +305,10 @@ print(f"of the answers {percent(float(by_answers))} are right; the difference is
 # %%
 def loss_here(model, batch, heat, epsilon=0.2):
     """GRPO's loss of a batch of answers that were sampled at temperature `heat`."""
-    new, sampled = minimal_grpo.token_logprobs(model, batch.ids, heat), batch.mask == 1
+    new, is_sampled = minimal_grpo.token_logprobs(model, batch.ids, heat), batch.mask == 1
     ratio, of_tokens = (new - batch.old).exp(), batch.advantages.expand_as(new)
-    losses = torch.zeros_like(new).masked_scatter(sampled, -objective(ratio[sampled], of_tokens[sampled], epsilon))
+    each = -objective(ratio[is_sampled], of_tokens[is_sampled], epsilon)
+    losses = torch.zeros_like(new).masked_scatter(is_sampled, each)
     by_tokens, by_answers = means(losses, batch.mask)
     return by_tokens  # or by_answers
 
@@ -322,10 +345,10 @@ pictures.curves(rows, {"reward": "mean reward", "kept": "share with an advantage
 
 # %%
 with torch.no_grad():
-    ratios = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[sampled]
+    now = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[is_sampled]
     here = loss_here(small, batch, 1.0).item()
 fast = fast_path.grpo_loss(small, tokenizer, batch, 1.0)
-print(f"ratios from {ratios.min():.2f} to {ratios.max():.2f}")
+print(f"ratios from {now.min():.2f} to {now.max():.2f}")
 print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - fast):.1e}")
 
 # %% [markdown]
@@ -339,15 +362,15 @@ print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - 
 
 # %%
 size = {"steps": 8, "prompts_per_step": 12} if in_lab else {"steps": 2, "prompts_per_step": 4}
-rows = minimal_ppo.compare(
+compared = minimal_ppo.compare(
     checkpoints.load(SHIPPED / "mid"), tokenizer, problems, **size, max_new_tokens=config.max_new_tokens,
     on_step=lambda row: None,
 )
 names = {"reward_variance": "reward", "group_variance": "reward − the group's mean", "critic_variance": "− the critic"}
-pictures.curves(rows, names, "Variance of the advantage over sampled tokens", "")
+pictures.curves(compared, names, "Variance of the advantage over sampled tokens", "")
 
 # %%
-seconds = {name: sum(row[f"{name}_seconds"] for row in rows) for name in ("sampling", "group", "critic")}
+seconds = {name: sum(row[f"{name}_seconds"] for row in compared) for name in ("sampling", "group", "critic")}
 for name, title in (("group", "the means of the groups"), ("critic", "asking and training the critic")):
     print(f"{title}: {percent(seconds[name] / seconds['sampling'])} of the time of sampling")
 
