@@ -444,11 +444,11 @@ HTML(tables.table("", head, lines))
 # `lab.stage("grpo")` is the loop above with Muon, your schedule of temperatures, and more steps of new questions. Its
 # code is `phi_lab/stages/grpo.py`; `grpo_trainer.py` beside it is the glue to TRL.
 #
-# At a GPU scale prompts are chosen before the first step. One answer is sampled to each candidate; if it is wrong, three
-# more. A prompt qualifies if at least one and at most half of its answers are right. Of these, the share
+# At a GPU scale prompts are chosen before the first step. One answer is sampled to each candidate; if it is wrong,
+# three more. A prompt qualifies if at least one and at most half of its answers are right. Of these, the share
 # `keep_fraction` whose answers are most alike in length is used: answers of very unequal length made the paper's first
-# runs unstable [S]. Here it is off (`probe_rollouts` is 0): the search took two thirds of the compute, and what it found
-# was solved within a few steps (log 92).
+# runs unstable [S]. Here it is off (`probe_rollouts` is 0): the search took two thirds of the compute, and what it
+# found was solved within a few steps (log 92).
 
 # %%
 result = lab.stage("grpo", advantage=balanced, temperature=schedule)

@@ -141,7 +141,8 @@ def _alt(group: Group, history: Sequence[Sequence[float]]) -> str:
         f"{number} {row['verdict']}, advantage {advantage:+.2f}, from {before:.1f} by {after - before:+.2f}"
         for number, (row, advantage, before, after) in enumerate(
             zip(group.rows, group.advantages, history[0], history[-1], strict=True), 1))
-    return f"Log-probabilities in nats of {len(group.rows)} answers before and after {_steps(len(history) - 1)}: {each}."
+    steps = _steps(len(history) - 1)
+    return f"Log-probabilities in nats of {len(group.rows)} answers before, and their change after {steps}: {each}."
 
 
 def summary(group: Group, history: Sequence[Sequence[float]]) -> str:
