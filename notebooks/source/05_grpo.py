@@ -23,7 +23,19 @@ from phi_lab.core import stats
 from phi_lab.core.files import read_rows
 from phi_lab.core.formatting import percent
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import Lab, checks, failures, fast_path, group_live, looks, pictures, probes, tables, widgets
+from phi_lab.lab import (
+    Lab,
+    break_it,
+    checks,
+    failures,
+    fast_path,
+    group_live,
+    looks,
+    pictures,
+    probes,
+    tables,
+    widgets,
+)
 from phi_lab.lab import reward_hacking as pages
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import reward_hacking
@@ -412,32 +424,33 @@ HTML(tables.table("In `smoke` probes train for two steps only.", ("reward", "mus
 #
 # ## Failures, on purpose
 #
-# A failure that one has caused oneself is recognised when nobody knows its cause. Each takes seconds, from shipped
-# checkpoints. **Predict first**, for each line: what happens to the reward, to the length, to the answers?
+# A failure that one has caused oneself is recognised when nobody knows its cause. Each takes up to a minute, from
+# shipped checkpoints. **Predict first**, for each cause: does the reward rise, fall or stay? The length of the answers?
+# The number of right ones? With a running kernel, write it down below and run one; the table below has all of them.
 
 # %%
 sft, examples = checkpoints.load(SHIPPED / "sft"), problems[:54]
 short = {} if in_lab else {"steps": 3}
-gallery = {
-    "a rate 100 times too high": failures.collapse(sft, tokenizer, examples, **short),
-    "reward for length": failures.paid_by_length(sft, tokenizer, examples, **short),
-    "24 tokens an answer": failures.cut_short(sft, tokenizer, examples, **short),
-    "questions that are too hard": failures.too_hard(base, tokenizer, examples, **short),
+causes = {
+    "a rate 100 times too high": lambda: failures.collapse(sft, tokenizer, examples, **short),
+    "reward for length": lambda: failures.paid_by_length(sft, tokenizer, examples, **short),
+    "a coin's reward": lambda: failures.by_coin(sft, tokenizer, examples, **short),
+    "24 tokens an answer": lambda: failures.cut_short(sft, tokenizer, examples, **short),
+    "questions that are too hard": lambda: failures.too_hard(base, tokenizer, examples, **short),
 }
-lines = [
-    (name, f"{failure.rows[0]['reward']:+.2f}, {failure.rows[-1]['reward']:+.2f}",
-     f"{failure.rows[0]['mean_length']:.0f}, {failure.rows[-1]['mean_length']:.0f}",
-     failure.answers[0]["completion"][:80],
-     ", ".join(dict.fromkeys(finding.rule for finding in failure.findings)) or "nothing")
-    for name, failure in gallery.items()
-]
-head = ("cause", "reward, first and last step", "tokens an answer", "an answer afterwards", "the doctor finds")
-HTML(tables.table("", head, lines))
+break_it.widget(causes)
+
+# %%
+gallery = {name: run() for name, run in causes.items()}
+HTML(break_it.gallery_table(gallery))
 
 # %% [markdown]
 # The first line is the paper's own failure: gibberish of extreme length [S]. In the second the reward should rise as in
-# a healthy run (in `smoke` the steps are too few); only an accuracy that is logged beside the reward would show what
-# was learned. The third and the fourth may look alike in their reward, and need different remedies: read the answers.
+# a healthy run (in `smoke` the steps are too few); only the right answers before and after say what was learned. So log
+# an accuracy beside a reward that is not one. A coin teaches nothing and moves the weights all the same; where to is
+# chance, and the doctor reads curves, in which chance looks like noise. The last two may look alike in their reward,
+# and need different remedies: read the answers. With 24 tokens the model is as good as before, if it may finish (right
+# answers are counted at 256 tokens).
 #
 # ## Training: the same, longer
 #
