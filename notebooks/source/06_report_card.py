@@ -173,9 +173,10 @@ lab.before_after("base", "grpo")
 # %% [markdown]
 # ## Two stages, one question
 #
-# Where does an answer become another one? The same question to SFT and to GRPO, as they ship, of the first problems of
-# `hard` one whose verdicts differ. **Predict first.** Do they part at the plan, at a digit, or at the last line? All
-# before that place is the same, token for token; both are greedy, so from there on each follows its own text.
+# Where does an answer become another one? The same question to SFT and to GRPO, as they ship: of the first problems of
+# `hard` one that GRPO solves and SFT does not, so it is chosen and proves nothing. **Predict first.** Do they part at
+# the plan, at a digit, or at the last line? All before that place is the same, token for token; both are greedy, so
+# from there on each follows its own text.
 
 # %%
 shipped = {stage: checkpoints.load(SHIPPED / stage) for stage in STAGES}

@@ -107,15 +107,16 @@ def parting(both: Sequence[Answer], place: int | None) -> str:
 def parting_problem(
     models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerFast, problems: Sequence[dict]
 ) -> dict:
-    """The first problem (prompt, answer) that one of two models solves and the other does not; where there is none, the
-    first with different answers, else the first of all.
+    """The first problem (prompt, answer) that the second of two models solves and the first does not; where there is
+    none, the first that they answer differently, else the first of all.
     """
     one, other = (answers(model, tokenizer, [problem["prompt"] for problem in problems]) for model in models.values())
     different = []
     for problem, *both in zip(problems, one, other, strict=True):
         if both[0].tokens != both[1].tokens:
             different.append(problem)
-            if len({verify.verify(answer.text, problem["answer"]).verdict == "right" for answer in both}) == 2:
+            verdicts = [verify.verify(answer.text, problem["answer"]).verdict for answer in both]
+            if verdicts[0] != verify.RIGHT == verdicts[1]:
                 return problem
     return (different or list(problems))[0]
 

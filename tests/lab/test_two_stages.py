@@ -79,8 +79,8 @@ def test_hostile_questions_and_answers_are_shown_and_not_interpreted(monkeypatch
     assert "Type a question" in two_stages.shown({}, None, "  ")
 
 
-def test_the_problem_that_one_solves_and_the_other_does_not(monkeypatch):
-    replies = {"a": ("\\boxed{1}", "\\boxed{1}"), "b": ("x\\boxed{1}", "\\boxed{1}"), "c": ("\\boxed{1}", "\\boxed{2}")}
+def test_the_problem_that_the_second_model_solves_and_the_first_does_not(monkeypatch):
+    replies = {"a": ("\\boxed{1}", "\\boxed{1}"), "b": ("\\boxed{1}", "\\boxed{2}"), "c": ("\\boxed{2}", "\\boxed{1}")}
     monkeypatch.setattr(two_stages, "answers", lambda model, tokenizer, questions: [
         Answer(replies[one][model], list(replies[one][model])) for one in questions])
     problems = [{"prompt": name, "answer": "1"} for name in replies]
