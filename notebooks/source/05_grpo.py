@@ -23,19 +23,7 @@ from phi_lab.core import stats
 from phi_lab.core.files import read_rows
 from phi_lab.core.formatting import percent
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import (
-    Lab,
-    break_it,
-    checks,
-    failures,
-    fast_path,
-    group_live,
-    looks,
-    pictures,
-    probes,
-    tables,
-    widgets,
-)
+from phi_lab.lab import Lab, checks, fast_path, looks, pictures, probes, tables, widgets
 from phi_lab.lab import reward_hacking as pages
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import reward_hacking
@@ -289,6 +277,8 @@ print(f"of the answers {percent(float(by_answers))} are right; the difference is
 # less. Which change is the largest? An answer that the model almost always gives has little room to rise.
 
 # %%
+from phi_lab.lab import group_live
+
 asked = problems[:8] if in_lab else problems[:3]
 live_groups = [
     group_live.sample_group(small, tokenizer, problem, max_new_tokens=config.max_new_tokens,
@@ -429,6 +419,8 @@ HTML(tables.table("In `smoke` probes train for two steps only.", ("reward", "mus
 # The number of right ones? With a running kernel, write it down below and run one; the table below has all of them.
 
 # %%
+from phi_lab.lab import break_it, failures
+
 sft, examples = checkpoints.load(SHIPPED / "sft"), problems[:54]
 short = {} if in_lab else {"steps": 3}
 causes = {

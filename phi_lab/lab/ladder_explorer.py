@@ -21,7 +21,7 @@ from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import tables
 from phi_lab.report import plot_style
 from phi_lab.report.chain_rows import Chain, all_names, chains
-from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, protocol, shipped_starts_in
+from phi_lab.report.ladder_rows import STAGE_TITLES, protocol, shipped_starts_in
 from phi_lab.report.plot_style import BENCHMARKS
 
 PROTOCOLS = {"sampled": "sampled, T = 0.6", "cool": "sampled, T = 0.3", "greedy": "greedy", "pass": "pass@k"}
@@ -30,11 +30,10 @@ MARKERS = "D^vXP*ph"  # of arms
 
 
 def own_chain(rows: Sequence[dict]) -> Chain:
-    """A run's rows of ladder.json as a chain; rows of a shipped start are left out, since they are no rung of it."""
+    """A run's rows of ladder.json as a chain; a shipped start ("mid-shipped") is an arm of it, no rung."""
     chain = Chain(seed=-1)  # no published chain has such a seed
     for row in rows:
-        if row["arm"] != SHIPPED_START:
-            chain.measured[arm_name(row["stage"], row["arm"]), row["benchmark"], protocol(row)] = {"parts": {}, **row}
+        chain.measured[arm_name(row["stage"], row["arm"]), row["benchmark"], protocol(row)] = {"parts": {}, **row}
     return chain
 
 
