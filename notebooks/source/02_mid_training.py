@@ -18,7 +18,7 @@ from IPython.display import HTML
 
 from phi_lab.core.formatting import percent_interval
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import Lab, checks, looks, pictures, tables
+from phi_lab.lab import Lab, checks, looks, packing_leak, pictures, tables
 from phi_lab.lab.answers import answer_ten_problems
 from phi_lab.model import checkpoints
 from phi_lab.report import figures
@@ -196,8 +196,16 @@ print(f"{len(few)} answers in {len(packed)} rows; loss {losses[0]:.2f} at the fi
 print("it now writes:", answer_ten_problems(small, tokenizer)[0]["completion"][:100])
 
 # %% [markdown]
-# **What if documents see each other?** The same rows with a mask that is causal only. By how much do the logits of each
-# document change? The first of a row has nobody before it; for the others the difference is the leak.
+# **What if documents see each other?** Three short documents in a row: your mask, and one that is causal only.
+
+# %%
+second = packing_leak.answered_twice(few)  # its question has another answer, too
+near = packing_leak.neighbours_of(second, few)
+packing_leak.figure(packing_leak.packed_row(tokenizer, [near[0][1], second, near[1 % len(near)][1]]), may_see)
+
+# %% [markdown]
+# Orange is the leak. By how much do the logits of each document change on the rows above? The first of a row has nobody
+# before it; for the others the difference is the leak.
 
 # %%
 batch = together([table[index] for index in range(2)])
@@ -212,6 +220,24 @@ for one in number[labels[0] != IGNORE].unique().tolist():  # so without the padd
     print(f"document {one} of the first row: logits differ by up to {change[number == one].max():.2g}")
 
 # %% [markdown]
+# And the loss? The shipped mid-trained model reads the answer to one question behind several others. **Predict first.**
+# The last line has the very same document before it, so with a leak the answer could be copied word for word. Does its
+# loss fall?
+
+# %%
+mid = checkpoints.load(SHIPPED / "mid")
+HTML(packing_leak.leak_table(mid, tokenizer, near, second, may_see))
+
+# %%
+shelf = [second, *{row["prompt"]: row for row in few if row["prompt"] != second["prompt"]}.values()][:30]
+packing_leak.widget(mid, tokenizer, shelf, second, may_see)  # with a running kernel: choose both documents
+
+# %% [markdown]
+# With the mask a document has the loss that it has alone, to the last digit: packing saves compute and changes nothing.
+# With the leak the loss is another one, even behind the same document. This model was trained with the mask, so it has
+# never had a neighbour, and two documents that both begin at position 0 are mixed up. A model that is trained with the
+# leak may learn to use it. Then its loss is lower, and the help is gone when a question stands alone.
+#
 # **Is the fast path the same?** The stage writes no mask: transformers builds it from the position ids that restart,
 # and the loss is the model's own. On the same two rows:
 

@@ -5,7 +5,7 @@
 # groups hold both. How much, and whether it is more than cheaper ways to use the same compute, this page measures
 # beside three rivals.
 #
-# **Time**: about 340 seconds in the `lab` profile, 60 in `smoke`, 170 in `lesson`, on two CPU cores.
+# **Time**: about 400 seconds in the `lab` profile, 75 in `smoke`, 230 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 02 to 04; what a softmax at a temperature is.
 #
@@ -23,7 +23,7 @@ from phi_lab.core import stats
 from phi_lab.core.files import read_rows
 from phi_lab.core.formatting import percent
 from phi_lab.core.paths import SHIPPED
-from phi_lab.lab import Lab, checks, failures, fast_path, looks, pictures, probes, tables, widgets
+from phi_lab.lab import Lab, checks, fast_path, looks, pictures, probes, tables, widgets
 from phi_lab.lab import reward_hacking as pages
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import reward_hacking
@@ -164,9 +164,8 @@ balanced = checks.ADVANTAGE.use(advantage)
 
 # %%
 groups = sampled[1.0]
-rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
-advantages = balanced(rewards, torch.Generator().manual_seed(0))
-pictures.groups(rewards.tolist(), advantages.tolist())
+signs = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
+pictures.groups(signs.tolist(), balanced(signs, torch.Generator().manual_seed(0)).tolist())
 
 # %% [markdown]
 # **Negative control.** Groups without a difference must give no gradient, whichever function computes the
@@ -208,14 +207,14 @@ params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=config.max_new
 batch, rewards = minimal_grpo.collect(
     small, tokenizer, problems[-8:], params, grpo.verified, lambda rewards, random: plain(rewards)
 )
-new, sampled = minimal_grpo.token_logprobs(small, batch.ids, 1.0), batch.mask == 1
+new, is_sampled = minimal_grpo.token_logprobs(small, batch.ids, 1.0), batch.mask == 1
 of_tokens = batch.advantages.expand_as(new)  # an answer's advantage is that of each of its tokens
-ratios = (new - batch.old).exp()[sampled]
-loss = gradient_loss(new[sampled], batch.old[sampled], of_tokens[sampled])
+ratios = (new - batch.old).exp()[is_sampled]
+loss = gradient_loss(new[is_sampled], batch.old[is_sampled], of_tokens[is_sampled])
 loss.backward()
 norm = sum(weight.grad.square().sum() for weight in small.parameters()).sqrt()
 print(f"ratios from {ratios.min():.4f} to {ratios.max():.4f}; norm of the gradient {norm:.2f}")
-print(f"loss {loss.item():.4f}, minus the mean advantage {-of_tokens[sampled].mean():.4f}")
+print(f"loss {loss.item():.4f}, minus the mean advantage {-of_tokens[is_sampled].mean():.4f}")
 
 # %% [markdown]
 # `old` is a constant and `new` is not: at ratio 1 the derivative of the ratio is the gradient of log π itself. A loss
@@ -238,12 +237,12 @@ def clipped(ratio, advantages, epsilon):
 
 # %%
 objective = checks.CLIPPED.use(clipped)
-ratios = torch.tensor([0.2, 0.5, 0.9, 1.0, 1.1, 1.5, 3.0])
+moved = torch.tensor([0.2, 0.5, 0.9, 1.0, 1.1, 1.5, 3.0])
 lines = [
-    (name, *(f"{value:+.1f}" for value in objective(ratios, sign * torch.ones_like(ratios), 0.2)))
+    (name, *(f"{value:+.1f}" for value in objective(moved, sign * torch.ones_like(moved), 0.2)))
     for name, sign in (("a right token, advantage +1", 1), ("a wrong token, advantage −1", -1))
 ]
-HTML(tables.table("The objective with ε = 0.2.", ("ratio", *(f"{ratio:.1f}" for ratio in ratios)), lines))
+HTML(tables.table("The objective with ε = 0.2.", ("ratio", *(f"{ratio:.1f}" for ratio in moved)), lines))
 
 # %% [markdown]
 # Where the objective does not change with the ratio there is no gradient. A right token is pushed up to 1.2 times its
@@ -272,6 +271,31 @@ print(f"of these answers' tokens {percent(float(by_tokens))} belong to right ans
 print(f"of the answers {percent(float(by_answers))} are right; the difference is that of their lengths")
 
 # %% [markdown]
+# ## A group, live
+#
+# One question, eight answers, one step. **Predict first.** The step makes right answers more probable and the others
+# less. Which change is the largest? An answer that the model almost always gives has little room to rise.
+
+# %%
+from phi_lab.lab import group_live
+
+asked = problems[:8] if in_lab else problems[:3]
+live_groups = [
+    group_live.sample_group(small, tokenizer, problem, max_new_tokens=config.max_new_tokens,
+                            advantage=lambda rewards, random: plain(rewards))
+    for problem in asked
+]
+mixed = next((one for one in live_groups if any(one.advantages)), live_groups[0])
+HTML(group_live.shown(mixed, group_live.take_steps(small, mixed)))
+
+# %%
+group_live.widget(small, live_groups, mixed)  # with a running kernel: another step, other questions
+
+# %% [markdown]
+# Improbable wrong answers move furthest, and a change in nats is a factor on the probability. Answers share their
+# tokens, so an answer may also move against its own advantage: it is pulled along by the others. A further step is one
+# on the *same* answers. The loop below does not do that, it samples anew.
+#
 # ## GRPO in one sitting
 #
 # Sample, verify, advantage, log-probabilities, clipped loss, mean, step: all of GRPO, with your functions. It trains a
@@ -283,9 +307,10 @@ print(f"of the answers {percent(float(by_answers))} are right; the difference is
 # %%
 def loss_here(model, batch, heat, epsilon=0.2):
     """GRPO's loss of a batch of answers that were sampled at temperature `heat`."""
-    new, sampled = minimal_grpo.token_logprobs(model, batch.ids, heat), batch.mask == 1
+    new, is_sampled = minimal_grpo.token_logprobs(model, batch.ids, heat), batch.mask == 1
     ratio, of_tokens = (new - batch.old).exp(), batch.advantages.expand_as(new)
-    losses = torch.zeros_like(new).masked_scatter(sampled, -objective(ratio[sampled], of_tokens[sampled], epsilon))
+    each = -objective(ratio[is_sampled], of_tokens[is_sampled], epsilon)
+    losses = torch.zeros_like(new).masked_scatter(is_sampled, each)
     by_tokens, by_answers = means(losses, batch.mask)
     return by_tokens  # or by_answers
 
@@ -322,10 +347,10 @@ pictures.curves(rows, {"reward": "mean reward", "kept": "share with an advantage
 
 # %%
 with torch.no_grad():
-    ratios = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[sampled]
+    now = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[is_sampled]
     here = loss_here(small, batch, 1.0).item()
 fast = fast_path.grpo_loss(small, tokenizer, batch, 1.0)
-print(f"ratios from {ratios.min():.2f} to {ratios.max():.2f}")
+print(f"ratios from {now.min():.2f} to {now.max():.2f}")
 print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - fast):.1e}")
 
 # %% [markdown]
@@ -339,15 +364,15 @@ print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - 
 
 # %%
 size = {"steps": 8, "prompts_per_step": 12} if in_lab else {"steps": 2, "prompts_per_step": 4}
-rows = minimal_ppo.compare(
+compared = minimal_ppo.compare(
     checkpoints.load(SHIPPED / "mid"), tokenizer, problems, **size, max_new_tokens=config.max_new_tokens,
     on_step=lambda row: None,
 )
 names = {"reward_variance": "reward", "group_variance": "reward − the group's mean", "critic_variance": "− the critic"}
-pictures.curves(rows, names, "Variance of the advantage over sampled tokens", "")
+pictures.curves(compared, names, "Variance of the advantage over sampled tokens", "")
 
 # %%
-seconds = {name: sum(row[f"{name}_seconds"] for row in rows) for name in ("sampling", "group", "critic")}
+seconds = {name: sum(row[f"{name}_seconds"] for row in compared) for name in ("sampling", "group", "critic")}
 for name, title in (("group", "the means of the groups"), ("critic", "asking and training the critic")):
     print(f"{title}: {percent(seconds[name] / seconds['sampling'])} of the time of sampling")
 
@@ -389,43 +414,46 @@ HTML(tables.table("In `smoke` probes train for two steps only.", ("reward", "mus
 #
 # ## Failures, on purpose
 #
-# A failure that one has caused oneself is recognised when nobody knows its cause. Each takes seconds, from shipped
-# checkpoints. **Predict first**, for each line: what happens to the reward, to the length, to the answers?
+# A failure that one has caused oneself is recognised when nobody knows its cause. Each takes up to a minute, from
+# shipped checkpoints. **Predict first**, for each cause: does the reward rise, fall or stay? The length of the answers?
+# The number of right ones? With a running kernel, write it down below and run one; the table below has all of them.
 
 # %%
+from phi_lab.lab import break_it, failures
+
 sft, examples = checkpoints.load(SHIPPED / "sft"), problems[:54]
 short = {} if in_lab else {"steps": 3}
-gallery = {
-    "a rate 100 times too high": failures.collapse(sft, tokenizer, examples, **short),
-    "reward for length": failures.paid_by_length(sft, tokenizer, examples, **short),
-    "24 tokens an answer": failures.cut_short(sft, tokenizer, examples, **short),
-    "questions that are too hard": failures.too_hard(base, tokenizer, examples, **short),
+causes = {
+    "a rate 100 times too high": lambda: failures.collapse(sft, tokenizer, examples, **short),
+    "reward for length": lambda: failures.paid_by_length(sft, tokenizer, examples, **short),
+    "a coin's reward": lambda: failures.by_coin(sft, tokenizer, examples, **short),
+    "24 tokens an answer": lambda: failures.cut_short(sft, tokenizer, examples, **short),
+    "questions that are too hard": lambda: failures.too_hard(base, tokenizer, examples, **short),
 }
-lines = [
-    (name, f"{failure.rows[0]['reward']:+.2f}, {failure.rows[-1]['reward']:+.2f}",
-     f"{failure.rows[0]['mean_length']:.0f}, {failure.rows[-1]['mean_length']:.0f}",
-     failure.answers[0]["completion"][:80],
-     ", ".join(dict.fromkeys(finding.rule for finding in failure.findings)) or "nothing")
-    for name, failure in gallery.items()
-]
-head = ("cause", "reward, first and last step", "tokens an answer", "an answer afterwards", "the doctor finds")
-HTML(tables.table("", head, lines))
+break_it.widget(causes)
+
+# %%
+gallery = {name: run() for name, run in causes.items()}
+HTML(break_it.gallery_table(gallery))
 
 # %% [markdown]
 # The first line is the paper's own failure: gibberish of extreme length [S]. In the second the reward should rise as in
-# a healthy run (in `smoke` the steps are too few); only an accuracy that is logged beside the reward would show what
-# was learned. The third and the fourth may look alike in their reward, and need different remedies: read the answers.
+# a healthy run (in `smoke` the steps are too few); only the right answers before and after say what was learned. So log
+# an accuracy beside a reward that is not one. A coin teaches nothing and moves the weights all the same; where to is
+# chance, and the doctor reads curves, in which chance looks like noise. The last two may look alike in their reward,
+# and need different remedies: read the answers. With 24 tokens the model is as good as before, if it may finish (right
+# answers are counted at 256 tokens).
 #
 # ## Training: the same, longer
 #
 # `lab.stage("grpo")` is the loop above with Muon, your schedule of temperatures, and more steps of new questions. Its
 # code is `phi_lab/stages/grpo.py`; `grpo_trainer.py` beside it is the glue to TRL.
 #
-# At a GPU scale prompts are chosen before the first step. One answer is sampled to each candidate; if it is wrong, three
-# more. A prompt qualifies if at least one and at most half of its answers are right. Of these, the share
+# At a GPU scale prompts are chosen before the first step. One answer is sampled to each candidate; if it is wrong,
+# three more. A prompt qualifies if at least one and at most half of its answers are right. Of these, the share
 # `keep_fraction` whose answers are most alike in length is used: answers of very unequal length made the paper's first
-# runs unstable [S]. Here it is off (`probe_rollouts` is 0): the search took two thirds of the compute, and what it found
-# was solved within a few steps (log 92).
+# runs unstable [S]. Here it is off (`probe_rollouts` is 0): the search took two thirds of the compute, and what it
+# found was solved within a few steps (log 92).
 
 # %%
 result = lab.stage("grpo", advantage=balanced, temperature=schedule)

@@ -4,7 +4,7 @@
 # **Claim.** A stage is shown to help when the interval of its gain lies above zero, and an honest ladder also shows the
 # stages for which it does not.
 #
-# **Time**: about 25 seconds in the `lab` profile, 30 in `smoke`, 25 in `lesson`, on two CPU cores, after the other
+# **Time**: about 40 seconds in the `lab` profile, 45 in `smoke`, 40 in `lesson`, on two CPU cores, after the other
 # notebooks. Alone it measures all five stages first, which takes three minutes longer (`lab`).
 #
 # **Before**: notebooks 00 to 05; this page only reads what they left.
@@ -18,8 +18,12 @@ from IPython.display import HTML
 from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.core.formatting import percent, percent_interval
+from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import arm_name
-from phi_lab.lab import Lab, checks, pictures, tables
+from phi_lab.lab import Lab, checks, ladder_explorer, pictures, tables, two_stages
+from phi_lab.model import checkpoints
+from phi_lab.problems import benchmarks
+from phi_lab.report import replications
 from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title, protocol, shipped_starts_in
 from phi_lab.report.plot_style import BENCHMARKS
 
@@ -137,6 +141,23 @@ print(f"GRPO over GRPO: {100 * change.mean:+.1f} points [{100 * change.low:+.1f}
 # %%
 lab.replications()
 
+# %% [markdown]
+# Your run among them, on `hard`. Where in the bundle does it lie, and at which stage do the lines differ most? (In
+# `lesson` and `smoke` each stage starts from a shipped model. Then your points are no chain, and are not joined.)
+
+# %%
+chains, own = replications.published(), lab.ladder_rows()
+ladder_explorer.figure(chains, own)
+
+# %%
+HTML(ladder_explorer.place_of_own(chains, own))
+
+# %%
+ladder_explorer.widget(chains, own)  # with a running kernel: seeds, arms, other benchmarks and protocols
+
+# %% [markdown]
+# A line that goes up shows nothing yet: each stage has to be above its rivals, over the chains.
+
 # %%
 lab.gains()
 
@@ -148,6 +169,24 @@ lab.means()
 
 # %%
 lab.before_after("base", "grpo")
+
+# %% [markdown]
+# ## Two stages, one question
+#
+# Where does an answer become another one? The same question to SFT and to GRPO, as they ship: of the first problems of
+# `hard` one that GRPO solves and SFT does not, so it is chosen and proves nothing. **Predict first.** Do they part at
+# the plan, at a digit, or at the last line? All before that place is the same, token for token; both are greedy, so
+# from there on each follows its own text.
+
+# %%
+shipped = {stage: checkpoints.load(SHIPPED / stage) for stage in STAGES}
+tokenizer = checkpoints.load_tokenizer()
+pair = {name: shipped[name] for name in ("sft", "grpo")}
+problem = two_stages.parting_problem(pair, tokenizer, benchmarks.load("hard")[:40])
+HTML(two_stages.shown(pair, tokenizer, problem["prompt"], problem["answer"]))
+
+# %%
+two_stages.widget(shipped, tokenizer, problem, ("sft", "grpo"))  # with a running kernel: other stages, your question
 
 # %%
 verdicts = {lab.name(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in STAGES}

@@ -1,8 +1,9 @@
-"""A gallery of failures: five ways in which training goes wrong, each produced on purpose in under a minute, with what
-the doctor says of it.
+"""A gallery of failures: six ways in which training goes wrong, each produced on purpose in about a minute, with what
+the doctor says of it, and how many answers are right before and after.
 
     failures.collapse(model, tokenizer, problems)       # a learning rate far too high: gibberish of extreme length
     failures.paid_by_length(model, tokenizer, problems) # a reward for length: length, and nothing else
+    failures.by_coin(model, tokenizer, problems)        # a reward that is a coin's: nothing to learn, only noise
     failures.cut_short(model, tokenizer, problems)      # too few tokens: no answer is ever finished
     failures.too_hard(model, tokenizer, problems)       # a model that solves none of the questions: no gradient
     failures.both_fall(model, tokenizer, pairs, problems) # DPO at a rate far too high: right answers fall, too
@@ -12,6 +13,7 @@ changed. A failure is a cause that the learner knows beforehand, so that its pic
 """
 
 import copy
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,19 +27,21 @@ from phi_lab.stages import minimal_dpo, minimal_grpo
 from phi_lab.stages.grpo import group_normalised, verified
 from phi_lab.verify import verify_many
 
-SAMPLES = 4  # answers to each of the questions that are asked after training
+ASKED, SAMPLES = 12, 4  # questions that are asked before and after training, and answers to each
 MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a failed training leaves behind: rows of metrics, one a step; answers afterwards, with their verdicts; and
-    what the doctor finds in both.
+    """What a failed training leaves behind: rows of metrics, one a step; answers afterwards, with their verdicts; what
+    the doctor finds in both; and the share of right answers, 0 to 1, to the same questions before and after training.
+    The shares allow MAX_TOKENS tokens, whatever training allowed.
     """
 
     rows: list[dict]
     answers: list[dict]
     findings: list[doctor.Finding]
+    right: tuple[float, float]
 
 
 def collapse(
@@ -51,18 +55,17 @@ def paid_by_length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 9
 ) -> Failure:
     """GRPO whose reward is the length of an answer: it rises, and accuracy, which is logged beside it, falls."""
-    accuracies: list[float] = []
+    return _unverified(model, tokenizer, problems, steps, lambda text: len(text) / MAX_TOKENS)
 
-    def reward(texts: list[str], answers: list[str]) -> list[float]:
-        verdicts = verify_many(list(zip(texts, answers, strict=True)))
-        accuracies.append(sum(verdict.verdict == "right" for verdict in verdicts) / len(verdicts))
-        return [len(text) / MAX_TOKENS for text in texts]
 
-    policy = copy.deepcopy(model)
-    rows = _train(policy, tokenizer, problems, steps, MAX_TOKENS, reward=reward, learning_rate=1e-3,
-                  advantage=group_normalised)
-    logged = [{**row, "accuracy": accuracy} for row, accuracy in zip(rows, accuracies, strict=True)]
-    return _examined(policy, tokenizer, logged, problems, MAX_TOKENS)
+def by_coin(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 9
+) -> Failure:
+    """GRPO whose reward is a coin's, +1 or -1: there is nothing to learn, and each step moves the weights all the same.
+    Accuracy, which is logged beside the reward, goes where noise pushes it.
+    """
+    toss = random.Random(0)
+    return _unverified(model, tokenizer, problems, steps, lambda text: toss.choice((-1.0, 1.0)))
 
 
 def cut_short(
@@ -93,7 +96,26 @@ def both_fall(
          "rewards/rejected": 0.1 * row["rejected"], "rewards/margins": 0.1 * (row["chosen"] - row["rejected"])}
         for row in rows
     ]
-    return _examined(policy, tokenizer, logged, problems, MAX_TOKENS)
+    return _examined(model, policy, tokenizer, logged, problems, MAX_TOKENS)
+
+
+def _unverified(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int,
+    reward: Callable[[str], float],
+) -> Failure:
+    """GRPO with a reward that does not ask whether an answer is right; the share that is, 0 to 1, is logged beside."""
+    accuracies: list[float] = []
+
+    def rewards(texts: list[str], answers: list[str]) -> list[float]:
+        verdicts = verify_many(list(zip(texts, answers, strict=True)))
+        accuracies.append(sum(verdict.verdict == "right" for verdict in verdicts) / len(verdicts))
+        return [reward(text) for text in texts]
+
+    policy = copy.deepcopy(model)
+    rows = _train(policy, tokenizer, problems, steps, MAX_TOKENS, reward=rewards, learning_rate=1e-3,
+                  advantage=group_normalised)
+    logged = [{**row, "accuracy": accuracy} for row, accuracy in zip(rows, accuracies, strict=True)]
+    return _examined(model, policy, tokenizer, logged, problems, MAX_TOKENS)
 
 
 def _grpo(
@@ -103,7 +125,7 @@ def _grpo(
     """GRPO with the verifier's reward, and what the model then answers."""
     policy = copy.deepcopy(model)
     rows = _train(policy, tokenizer, problems, steps, max_new_tokens, **settings)
-    return _examined(policy, tokenizer, rows, problems, max_new_tokens)
+    return _examined(model, policy, tokenizer, rows, problems, max_new_tokens)
 
 
 def _train(
@@ -118,18 +140,33 @@ def _train(
 
 
 def _examined(
-    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: list[dict], problems: Sequence[Problem],
-    max_tokens: int,
+    model: PreTrainedModel, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: list[dict],
+    problems: Sequence[Problem], max_tokens: int,
 ) -> Failure:
-    """The rows of a training, the model's answers to the first problems afterwards, and the doctor's findings."""
-    asked = list(problems[:12])
+    """The rows of a training from `model` to `policy`, the policy's answers to the first problems, the doctor's
+    findings, and how many of those problems both models solve.
+    """
+    answers = _answers(policy, tokenizer, problems, max_tokens)
+    at_length = answers if max_tokens == MAX_TOKENS else _answers(policy, tokenizer, problems, MAX_TOKENS)
+    right = _share_right(_answers(model, tokenizer, problems, MAX_TOKENS)), _share_right(at_length)
+    return Failure(rows, answers, [*doctor.check_metrics(rows), *doctor.check_rollouts(answers)], right)
+
+
+def _answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], max_tokens: int
+) -> list[dict]:
+    """SAMPLES answers to each of the first problems, with their verdicts."""
+    asked = list(problems[:ASKED])
     params = sampling.SamplingParams(n=SAMPLES, temperature=0.6, max_tokens=max_tokens, seed=1)
-    groups = sampling.sample(policy, tokenizer, [problem.prompt for problem in asked], params, quiet=True)
+    groups = sampling.sample(model, tokenizer, [problem.prompt for problem in asked], params, quiet=True)
     pairs = [(problem, sample) for problem, group in zip(asked, groups, strict=True) for sample in group]
     verdicts = verify_many([(sample.text, problem.answer) for problem, sample in pairs])
-    answers = [
+    return [
         {"id": problem.id, "prompt": problem.prompt, "answer": problem.answer, "completion": sample.text,
          "finish_reason": sample.finish_reason, "verdict": verdict.verdict}
         for (problem, sample), verdict in zip(pairs, verdicts, strict=True)
     ]
-    return Failure(rows, answers, [*doctor.check_metrics(rows), *doctor.check_rollouts(answers)])
+
+
+def _share_right(answers: Sequence[dict]) -> float:
+    return sum(row["verdict"] == "right" for row in answers) / len(answers)

@@ -14,9 +14,10 @@ from phi_lab.lab.exercises import first_slip
 from phi_lab.model import chat
 from phi_lab.problems.problem import Problem
 from phi_lab.report.html import text
-from phi_lab.report.plot_style import VERDICTS
+from phi_lab.report.plot_style import BLUE, VERDICTS
 
 CELL = "text-align:left;vertical-align:top;padding:.35em .9em .35em 0"
+PARTING = f'<b style="color:{BLUE}">➔</b>'  # the place from which two answers differ
 WORK = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-size:.9em;max-width:32em"
 
 
@@ -40,23 +41,32 @@ def show(completion: str, problem: Problem | None = None, find_slip: thoughts.Fi
     return HTML(laid_out(completion, problem, find_slip) + _folded("as the model wrote it", _work(completion)))
 
 
-def laid_out(completion: str, problem: Problem | None = None, find_slip: thoughts.FindSlip = first_slip) -> str:
+def laid_out(
+    completion: str, problem: Problem | None = None, find_slip: thoughts.FindSlip = first_slip,
+    parts_at: int | None = None,
+) -> str:
     """A table with a line for each step of a thought: operation, columns, result, what is left to do. A wrong column
     or step has a ✗, a slip that was noticed is struck out. Without a thought about sums it is the text itself.
+
+    parts_at: the index of a character; the step that holds it has a ➔, and in a text it stands before that character.
     """
     lines = thoughts.read(completion, problem, find_slip)
     if not lines:
-        return _work(completion)
+        return _work(completion, parts_at)
+    parting = None if parts_at is None else len([line for line in lines if line.start <= parts_at]) - 1
+    if parts_at is not None and parts_at >= completion.index(chat.THINK_END):
+        parting = len(lines)  # in the answer
     columns = max(2, *(len(line.columns) for line in lines))
     body = []
-    for line in lines:
+    for number, line in enumerate(lines):
         cells = [_column(column, place == line.slip) for place, column in enumerate(line.columns)]
         cells += [""] * (columns - len(cells))
         name = f"<code>{text(line.operation)}</code>" if line.operation or line.result else "plan"
-        body.append([_crossed(name, line.wrong), *cells, f"<b>{text(line.result)}</b>",
+        body.append([_parted(_crossed(name, line.wrong), number == parting), *cells, f"<b>{text(line.result)}</b>",
                      f"<code>{text(', '.join(line.rest))}</code>"])
     answer_text = completion.partition(chat.THINK_END)[2]
-    body.append(["answer", *[""] * columns, f"<b>{text(verify.extract(answer_text) or answer_text[:40])}</b>", ""])
+    final = f"<b>{text(verify.extract(answer_text) or answer_text[:40])}</b>"
+    body.append([_parted("answer", parting == len(lines)), *[""] * columns, final, ""])
     places = ["ones", "tens", "hundreds", *(f"place {number}" for number in range(4, columns + 1))][:columns]
     return table("", ("step", *places, "result", "left to do"), body, raw=True)
 
@@ -71,8 +81,14 @@ def _crossed(cell: str, wrong: bool) -> str:
     return f'<b style="color:{VERDICTS["wrong"]}">✗</b> {cell}' if wrong else cell
 
 
-def _work(work: str) -> str:
-    return f'<div style="{WORK}">{text(work)}</div>'
+def _parted(cell: str, parts: bool) -> str:
+    return f"{PARTING} {cell}" if parts else cell
+
+
+def _work(work: str, parts_at: int | None = None) -> str:
+    if parts_at is None:
+        return f'<div style="{WORK}">{text(work)}</div>'
+    return f'<div style="{WORK}">{text(work[:parts_at])}{PARTING}{text(work[parts_at:])}</div>'
 
 
 def _folded(summary: str, body: str) -> str:

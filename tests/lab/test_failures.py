@@ -34,7 +34,7 @@ def test_the_papers_collapse(sft, shipped, tokenizer):
     failure = failures.collapse(sft, tokenizer, PROBLEMS)
     assert failure.rows[0]["reward"] > 0 and failure.rows[-1]["reward"] == -1.0
     assert failure.rows[-1]["mean_length"] > 1.5 * failure.rows[0]["mean_length"]
-    assert right(failure) == 0
+    assert right(failure) == failure.right[1] == 0 and failure.right[0] > 0.5
     assert {"truncation", "repetition", "zero-variance"} <= named(failure)
     assert same(sft, checkpoints.load(shipped("sft")))  # the copy was trained
 
@@ -52,6 +52,17 @@ def test_too_few_tokens_finish_no_answer(sft, tokenizer):
     failure = failures.cut_short(sft, tokenizer, PROBLEMS)
     assert {row["kept_share"] for row in failure.rows} == {0.0}
     assert {"zero-variance", "truncation"} <= named(failure)
+    before, after = failure.right  # with room for an answer: nothing was learned, and nothing was lost
+    assert before == after > 0.3 and right(failure) == 0
+
+
+@pytest.mark.slow
+def test_a_coin_pays_what_is_wrong_as_it_pays_what_is_right(sft, tokenizer):
+    """Rewards are +1 and -1 about equally often while most answers are right, and the accuracy beside says so."""
+    failure = failures.by_coin(sft, tokenizer, PROBLEMS, steps=2)
+    assert all(abs(row["reward"]) < 0.5 for row in failure.rows)
+    assert failure.rows[0]["accuracy"] > 0.5 and failure.right[0] > 0.5
+    assert right(failure) == failure.right[1], "the answers that are shown are those that are counted"
 
 
 def test_questions_that_are_too_hard_give_no_gradient(shipped, tokenizer):
