@@ -19,7 +19,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, read_rows
 from phi_lab.core.run_folder import StageFolder, arm_name
 from phi_lab.model import checkpoints
-from phi_lab.pipeline import controls, experiment, stage_runner
+from phi_lab.pipeline import controls, experiment, queue, stage_runner
 from phi_lab.report import chain_rows
 from phi_lab.report.ladder_rows import read_ladder
 from phi_lab.stages import rejection, sft
@@ -105,7 +105,7 @@ def test_what_is_finished_is_not_done_again(whole, monkeypatch):
     before = path.read_bytes()
     experiment.chain(whole, 3, profile="smoke")
     assert path.read_bytes() == before
-    monkeypatch.setattr(experiment, "_Chain", lambda *_: pytest.fail("started a finished chain"))
+    monkeypatch.setattr(queue, "Worker", lambda *_: pytest.fail("started a finished chain"))
     collected = experiment.ladder(whole, [3], profile="smoke", log=lambda line: None)
     assert collected == whole / "chains.jsonl"
     assert [row["name"] for row in read_rows(collected) if row["name"] not in SHIPPED] == experiment.rungs(
@@ -149,7 +149,7 @@ def test_killed_in_training_and_before_a_row_it_ends_with_the_same_rows(whole, s
 
 @pytest.mark.slow
 def test_a_chain_in_a_process_of_its_own_gives_the_same_rows(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "COMMAND", (sys.executable, str(Path(__file__).with_name("tiny_chain.py"))))
+    monkeypatch.setattr(queue, "COMMAND", (sys.executable, str(Path(__file__).with_name("tiny_chain.py"))))
     monkeypatch.setattr(experiment, "STAGES", STAGES[:2])
     path = experiment.ladder(tmp_path, [3], profile="smoke", arms=(), log=lambda line: None)
     got, expected = {row["name"]: row for row in read_rows(path)}, rows_of(whole)
@@ -192,8 +192,8 @@ PRETENDER = textwrap.dedent("""
 def pretending(monkeypatch):
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr(experiment, "COMMAND", (sys.executable, "-c", PRETENDER))
-    monkeypatch.setattr(experiment, "EVERY", 0.05)
+    monkeypatch.setattr(queue, "COMMAND", (sys.executable, "-c", PRETENDER))
+    monkeypatch.setattr(queue, "EVERY", 0.05)
 
 
 def test_chains_run_side_by_side_and_one_that_fails_does_not_stop_the_others(tmp_path, pretending):
@@ -216,15 +216,15 @@ def test_chains_run_side_by_side_and_one_that_fails_does_not_stop_the_others(tmp
 
 
 def test_no_chain_outlives_the_queue(tmp_path, pretending, monkeypatch):
-    monkeypatch.setattr(experiment, "COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    monkeypatch.setattr(queue, "COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
     started = []
-    real = experiment._Chain
+    real = queue.Worker
 
     def chain(*given):
         started.append(real(*given))
         return started[-1]
 
-    monkeypatch.setattr(experiment, "_Chain", chain)
+    monkeypatch.setattr(queue, "Worker", chain)
     monkeypatch.setattr(time, "sleep", lambda seconds: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         experiment.ladder(tmp_path, [1, 2], profile="smoke", jobs=2, log=lambda line: None)
@@ -233,8 +233,8 @@ def test_no_chain_outlives_the_queue(tmp_path, pretending, monkeypatch):
 
 def test_what_remains_is_told_by_what_the_same_rungs_took():
     rows = [{"name": name, "seconds": seconds} for name, seconds in (("mid", 100), ("mid", 200), ("sft", 30))]
-    assert experiment.remaining(rows, ["mid", "sft"]) == 180
-    assert experiment.remaining(rows, ["mid", "grpo"]) == 150 + 110
+    assert queue.remaining(rows, ["mid", "sft"]) == 180
+    assert queue.remaining(rows, ["mid", "grpo"]) == 150 + 110
 
 
 def test_a_stage_is_followed_by_what_rivals_it():

@@ -1,0 +1,79 @@
+"""What an experiment is: its question, arms and contrasts, and how one arm of one seed is trained.
+
+A seed starts from the models of a *chain* (`phi-lab experiment ladder`), or from the shipped checkpoints, which are one
+chain. Where the question is about mid-training a seed is a whole chain of its own; else seeds are those of the stage,
+dealt to the chains in turn, and every row says so (`unit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi_lab.config.schema import RunConfig
+from phi_lab.core import paths
+from phi_lab.core.errors import UserError
+from phi_lab.core.run_folder import RunFolder, StageFolder
+from phi_lab.report.contrasts import Contrast
+
+if TYPE_CHECKING:
+    from phi_lab.stages.training import TrainingResult
+
+Log = Callable[[str], None]
+DIAL = 0.3  # the temperature of the arm that only samples cooler
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One seed of an experiment. settings: of the experiment, for the profile. chain: the seed of the chain whose
+    models and data are in `source`; None where the shipped checkpoints are used, or the trial makes its own chain.
+    """
+
+    run: RunFolder
+    seed: int
+    config: RunConfig
+    settings: Any
+    chain: int | None = None
+    source: RunFolder | None = None
+
+    def model(self, stage: str) -> Path:
+        """The folder of a stage's model, which arms start from. Chains share the shipped base."""
+        return paths.SHIPPED / stage if self.source is None or stage == "base" else self.source.stage(stage).model
+
+    def folder(self, arm: str) -> StageFolder:
+        """Where an arm is trained."""
+        return StageFolder(self.run.path / arm)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question with its arms, as it was fixed before the first run. The first of `contrasts` is the primary one."""
+
+    name: str
+    question: str
+    arms: Mapping[str, str]  # name -> what it is, in the order in which they run
+    contrasts: tuple[Contrast, ...]
+    seeds: range
+    stage: str  # a chain must have finished it: arms start from its model
+    chain_seeds: bool  # whether a seed is a whole chain
+    settings: Mapping[str, Any]  # by profile
+    problems: int  # times as many as the course measures on: 500 of each benchmark in the profile lab
+    prepare: Callable[[Trial, Log], None]  # what the arms share
+    start: Callable[[Trial, str], Path]  # the model that an arm starts from
+    train: Callable[[Trial, str, Path], TrainingResult]  # trains an arm in a folder
+    untrained: Mapping[str, float]  # arms that only measure their start -> at which temperature
+    notes: Callable[[Trial, str], dict]  # what else a row says of an arm
+    extra_forward: Callable[[Trial, str], int] = lambda trial, arm: 0  # tokens read before the training of an arm
+
+
+def chains_in(folder: Path, stage: str) -> dict[int, RunFolder]:
+    """The chains of a folder of `phi-lab experiment ladder` that have finished `stage`, by seed. Raises UserError where
+    there is none.
+    """
+    found = {int(path.name[5:]): RunFolder(path) for path in folder.glob("seed-*") if path.name[5:].isdecimal()}
+    finished = {seed: found[seed] for seed in sorted(found) if found[seed].stage(stage).finished}
+    if not finished:
+        raise UserError(f"{folder}: no chain that has finished {stage}; `phi-lab experiment ladder` makes them")
+    return finished

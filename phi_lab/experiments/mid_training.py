@@ -1,0 +1,172 @@
+"""Is mid-training necessary, and do small sets hurt? Size of the set x steps x rate, without and after mid-training.
+
+Written before the first run.
+
+**Question.** The paper (section 3 and its tables) reports that fine-tuning the base on small curated sets alone, LIMO
+or S1K, takes MATH-500 from 71.8 to 57.8 and 47.0, and concludes that a small model needs mid-training on much data
+first. Is it the *stage* that is needed, or only its data and its compute? And is it the *small set* that hurts, or so
+short a schedule on a new form of answer? An earlier single seed here (`sft-limo` against all answers on the same 160
+steps: 0.2 and 0.0 % on `easy`) says the schedule.
+
+**Arms.** SFT's schedule (cosine, batch 32, no packing, a tenth replayed) and, but where said, its rate 2e-3 and its
+compute C, the three epochs over 1,536 answers that the course's SFT takes (about 0.7 million training tokens). From the
+base, without mid-training: 128, 512, 2,048 answers and all right ones; 512 and all at a quarter of the rate; 512 at its
+own validation optimum (the lowest validation loss within 4 C); the shortest answers, as many tokens a level as the 512;
+all answers for the compute of mid-training *and* C. After mid-training: 128, 512, 2,048 and all. `base` and `mid` are
+measured as they are. Sets are chosen by `stages/sft.py`, from the right answers of the chain's own distillation.
+
+**Primary measure.** Accuracy at T = 0.6, four samples each on 500 problems of `hard`; where the claim is the paper's
+about MATH-500, on 500 of `easy`, whose part it plays (the base is right on 70 % of it, on 2 % of `hard`). Greedy and
+pass@8 beside it. `transfer` is not measured.
+
+**Contrasts** (paired t over chains, Holm over all eight; `CONTRASTS`, the first is the primary one). What would count:
+mid-training is necessary if mid-training and 2,048 answers lie above all answers at the same total compute without the
+stage. Small sets hurt if 512 answers lie below the base *and* below all answers on the same schedule; if only the first
+holds, the schedule hurts. A difference that is not shown is not shown, with the smallest one that would have been.
+
+**Seeds.** A seed is a whole chain: its own distillation and mid-training. At least six; 10 to 15, those of the ladder
+(`--chains` takes its data and its mid-trained model; without it they are made here). Six see 1.4 standard deviations of
+the differences of chains with 80 % power alone, 2.3 at Holm's strictest level: for the 2 points seen so far, 2.9 and
+4.7 points.
+
+**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: from the base 8.5 arms of C (the
+rates and the short answers among them), 4 C at most for the optimum, 3.9 million tokens for all answers at length,
+4 C after mid-training: 14 million tokens, 2,000 s. Measuring 15 models: 3,300 answers of 180 tokens on `hard` and 1,000
+short ones, 65 s each, 1,000 s. So 50 minutes a chain and thread; six chains on two threads 2.5 hours, and 1.1 more
+where distillation and mid-training are made here.
+
+    phi-lab experiment mid_training --seeds 10-15 --jobs 2 --chains runs/ladder --out runs/mid_training
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phi_lab.core.files import read_rows
+from phi_lab.experiments.design import Experiment, Log, Trial
+from phi_lab.report.contrasts import Contrast
+
+if TYPE_CHECKING:
+    from phi_lab.pipeline.controls import Rung
+    from phi_lab.stages.training import TrainingResult
+
+SLOW = 4  # times the rate of SFT is that of the slow arms
+
+
+@dataclass(frozen=True)
+class Settings:
+    """sizes: of the sets, in answers; the second is the small set of the controls, the third that of the recipe."""
+
+    sizes: tuple[int, int, int]
+
+
+SETTINGS = {"lab": Settings((128, 512, 2048)), "smoke": Settings((8, 16, 32))}
+SIZES = {"128": 0, "512": 1, "2048": 2}  # names of arms keep the lab's sizes, whatever the profile
+ARMS = {
+    "base": "the base as it is",
+    "base-128": "SFT of the base on 128 answers",
+    "base-512": "SFT of the base on 512 answers",
+    "base-2048": "SFT of the base on 2,048 answers",
+    "base-all": "SFT of the base on all right answers, on the same schedule",
+    "base-512-slow": "512 answers at a quarter of the rate",
+    "base-all-slow": "all answers at a quarter of the rate",
+    "base-512-best": "512 answers at their own validation optimum",
+    "base-short": "the shortest answers, as many tokens as the 512",
+    "base-all-long": "all answers for the compute of mid-training and SFT",
+    "mid": "mid-training as it is",
+    "mid-128": "mid-training, then SFT on 128 answers",
+    "mid-512": "mid-training, then SFT on 512 answers",
+    "mid-2048": "mid-training, then SFT on 2,048 answers",
+    "mid-all": "mid-training, then SFT on all right answers",
+}
+CONTRASTS = (
+    Contrast("mid-2048", "base-all-long", "is it the stage, or its data and compute?"),
+    Contrast("mid-512", "base-512-best", "does a small set need mid-training before it?"),
+    Contrast("base-512", "base", "does a small set hurt?", "easy", -1),
+    Contrast("base-512", "base-all", "is it the small set, or the short schedule?", "easy", -1),
+    Contrast("base-512", "base-short", "is it the length of its answers?", "easy", -1),
+    Contrast("base-512-best", "base", "does it hurt at its own optimum, too?", "easy", -1),
+    Contrast("base-512-slow", "base", "does it hurt at a lower rate, too?", "easy", -1),
+    Contrast("mid-all", "mid-512", "after mid-training, are more answers better than few?"),
+)
+
+
+def prepare(trial: Trial, log: Log) -> None:
+    """The chain's distillation and mid-training, where no other folder has them."""
+    from phi_lab.pipeline.stage_runner import run_stage
+
+    if trial.source is None:
+        run_stage("mid", trial.run, trial.config, trial.seed, log)
+
+
+def start(trial: Trial, arm: str) -> Path:
+    """The base, or the chain's mid-trained model."""
+    stage = arm.partition("-")[0]
+    if stage == "base":
+        return trial.model("base")
+    return (trial.source or trial.run).stage("mid").model
+
+
+def rung(trial: Trial, arm: str, size: int) -> Rung:
+    """What the controls of the ladder take: a start, and the compute that an arm has. size: of the small set."""
+    from phi_lab.pipeline.controls import Rung
+    from phi_lab.stages.training import TrainingResult
+
+    run = trial.source or trial.run
+    config = replace(trial.config, sft=replace(trial.config.sft, documents=size))
+    return Rung(run, config, trial.seed, start(trial, arm), TrainingResult(run.path, [], 0.0, sft_compute(trial)))
+
+
+def sft_compute(trial: Trial) -> int:
+    """What the course's SFT takes, C: its epochs over its choice of answers, and what it replays, in tokens."""
+    from phi_lab.model import checkpoints
+    from phi_lab.stages import lm_trainer, sft
+    from phi_lab.stages.packing import document
+
+    plan, run = trial.config.sft, trial.source or trial.run
+    tokenizer = checkpoints.load_tokenizer(trial.model("base"))
+    rows = sft.choose(read_rows(run.data.right), plan.documents, trial.seed)
+    tokens = sum(len(document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
+    steps = lm_trainer.count_steps(len(rows), plan)
+    return round(steps * plan.batch_size * tokens / len(rows) / (1 - plan.replay_share))
+
+
+def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
+    """SFT of one arm."""
+    from phi_lab.pipeline import controls
+    from phi_lab.pipeline.stage_runner import finished_result
+    from phi_lab.stages import sft
+
+    _, size, *how = arm.split("-")
+    small = trial.settings.sizes[1]
+    on = rung(trial, arm, trial.settings.sizes[SIZES[size]] if size in SIZES else small)
+    rate = trial.config.sft.learning_rate
+    if how == ["best"]:
+        return controls.small_set_to_its_best(on, out)
+    if how == ["long"]:
+        mid = finished_result((trial.source or trial.run).stage("mid"))
+        return controls.fine_tune(on, out, on.rows(), on.compute + (mid.compute if mid else 0))
+    settings = {"learning_rate": rate / SLOW} if how == ["slow"] else {}
+    if size == "short":
+        return controls.short_answers(on, out)
+    choose: Callable[[], list[dict]] = on.rows if size == "all" else lambda: sft.choose(
+        on.rows(), on.config.sft.documents, trial.seed)
+    return controls.fine_tune(on, out, choose(), on.compute, **settings)
+
+
+def notes(trial: Trial, arm: str) -> dict:
+    """The validation losses of an arm, by step."""
+    metrics = trial.folder(arm).metrics
+    rows = read_rows(metrics) if metrics.exists() else []
+    return {"eval_loss": [[row["step"], round(row["eval_loss"], 4)] for row in rows if "eval_loss" in row]}
+
+
+EXPERIMENT = Experiment(
+    name="mid_training", question="Is mid-training necessary, and do small sets hurt without it?", arms=ARMS,
+    contrasts=CONTRASTS, seeds=range(10, 16), stage="mid", chain_seeds=True, settings=SETTINGS,
+    problems=1, prepare=prepare, start=start, train=train,
+    untrained={"base": 0.6, "mid": 0.6}, notes=notes,
+)

@@ -1,0 +1,134 @@
+"""One batch of rollouts, eight uses: what is a batch of sampled and verified answers good for, at equal compute?
+
+Written before the first run.
+
+**Question.** The paper makes preference pairs of what its *teacher* got right and wrong and trains plain DPO on them;
+the field argues whether the wrong answers help at all, whose they must be, and whether a teacher's score of every token
+beats a verdict on the whole answer. Every arm here has the same student (a chain's SFT model) and the same batch: 750
+new questions of one to seven operations, eight answers of the student and eight of the teacher to each, sampled at
+T = 0.8 and verified. They differ in what they do with it:
+
+- `teacher-pairs`, the paper's: the teacher's right answers over the teacher's wrong ones
+- `teacher-over-own`: the teacher's right answers over the student's wrong ones
+- `own-pairs`: the student's right answers over its own wrong ones (what the course's stage does)
+- `cut-pairs`: its wrong answers cut before the first wrong step, a right step over that one
+- `random-pairs`: as `own-pairs`, but the wrong side is one of another problem's pair: no contrast is left
+- `rejection`: SFT on its right answers to the questions that it gets at most half right, up to four each
+- `distill`: on-policy distillation, the reverse KL divergence from the teacher at each token of its answers
+- `grpo`: the clipped loss on its answers with the course's rebalanced advantages, in several passes
+- `coin`: the same with a coin's reward, the control
+
+and beside them `start`, the student, and `dial`, the student sampled at T = 0.3: what only a cooler sampler gains.
+
+**Settings.** All preference arms have those of the course's Rollout DPO (`presets.LAB.dpo`), the only ones under which
+own pairs do not ruin the student (docs/log.md, 93): Muon at 1e-3, cosine, 8 pairs a step, beta 0.1, and SFT's loss of
+the chosen side added with weight 100. So `teacher-pairs` is the paper's *pairs* with that loss and not `dpo-paper`,
+which is plain DPO with AdamW. `rejection` and `distill`: Muon at 1e-3, cosine, 16 answers a step, as the course's
+rejection fine-tuning, but without replay. `grpo` and `coin`: Muon at 8e-4, linear, 32 answers a step. None was tuned
+for this experiment.
+
+**Equal compute.** Each trained arm has 600,000 training tokens (`TrainingResult.compute`): what is read forward and
+backward, and a third of what is only read: references, old log-probabilities, the teacher's scores. Pairs or answers
+are used as often as that pays for; where the last pass is a broken one it has a random part of them. The batch is
+shared and is charged to none: 1.1 million sampled tokens of either model.
+
+**Primary measure.** Accuracy at T = 0.6 on 1,000 problems of `hard`, four samples each; greedy and pass@8 (200
+problems) beside it, and `easy`. Also kept: both log-probabilities and margins through the training of the preference
+arms, and for every arm, before and after, the mean log-probabilities of 128 pairs each of own and of teacher's answers.
+
+**Contrasts** (paired t over seeds, Holm over all ten; `CONTRASTS`, the first is the primary one). What would count:
+pairs have to be the student's own if `own-pairs` lies above `teacher-pairs`; wrong answers help if it lies above
+`rejection`, and as answers to the same question if above `random-pairs`; it is more than a dial if it is above `dial`.
+
+**Seeds.** 0 to 11: stage seeds, dealt in turn to at least three chains (`--chains`), and labelled so: what they show
+holds for these chains. Twelve see 0.9 standard deviations of the differences with 80 % power alone, 1.3 at Holm's
+strictest level of ten: 0.9 and 1.3 points, if they differ by the 1.0 points of evaluation alone, else more.
+
+**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: the batch 220 s a seed, nine
+trained arms 90 s each, eleven measurements of 5,800 answers of 180 tokens, 105 s each: 37 minutes a seed and thread,
+3.7 hours for twelve seeds on two threads.
+
+    phi-lab experiment one_batch --seeds 0-11 --jobs 2 --chains runs/ladder --out runs/one_batch
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phi_lab.experiments.design import DIAL, Experiment, Log, Trial
+from phi_lab.report.contrasts import Contrast
+
+if TYPE_CHECKING:
+    from phi_lab.stages.training import TrainingResult
+
+
+@dataclass(frozen=True)
+class Settings:
+    """questions: of the batch. budget: training tokens of an arm. grpo_batch: answers a step."""
+
+    questions: int
+    budget: int
+    grpo_batch: int = 32
+
+
+SETTINGS = {"lab": Settings(750, 600_000), "smoke": Settings(30, 20_000, 8)}
+ARMS = {
+    "start": "the student as it is",
+    "dial": f"the student, sampled at T = {DIAL}",
+    "teacher-pairs": "the paper's: teacher's right over teacher's wrong",
+    "teacher-over-own": "teacher's right over the student's wrong",
+    "own-pairs": "the student's right over its wrong",
+    "cut-pairs": "pairs cut at the first wrong step",
+    "random-pairs": "the student's right over another problem's answer",
+    "rejection": "SFT on the student's right answers",
+    "distill": "on-policy distillation, the teacher scores each token",
+    "grpo": "GRPO on the batch",
+    "coin": "GRPO on the batch with a coin's reward",
+}
+CONTRASTS = (
+    Contrast("own-pairs", "teacher-pairs", "must pairs be the student's own?"),
+    Contrast("teacher-pairs", "start", "do the paper's pairs teach anything?"),
+    Contrast("teacher-over-own", "teacher-pairs", "is it the wrong side that must be the student's?"),
+    Contrast("own-pairs", "rejection", "do wrong answers help?"),
+    Contrast("own-pairs", "random-pairs", "must they answer the same question?"),
+    Contrast("own-pairs", "dial", "is it more than a cooler sampler?"),
+    Contrast("cut-pairs", "own-pairs", "is the first wrong step enough?"),
+    Contrast("distill", "own-pairs", "is a score of each token better than a verdict?"),
+    Contrast("grpo", "rejection", "does GRPO make more of the batch than its right answers?"),
+    Contrast("grpo", "coin", "does it need the verifier?"),
+)
+
+
+def start(trial: Trial, arm: str) -> Path:
+    """The student: a chain's SFT model."""
+    return trial.model("sft")
+
+
+def prepare(trial: Trial, log: Log) -> None:
+    """Sample and verify the batch, unless that is done."""
+    from phi_lab.experiments import batch_uses
+
+    batch_uses.sample_batch(trial, log)
+
+
+def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
+    """Train one arm."""
+    from phi_lab.experiments import batch_uses
+
+    return batch_uses.USES[arm](trial, arm, out)
+
+
+def notes(trial: Trial, arm: str) -> dict:
+    """The curves of an arm, and what it makes of 128 pairs of each kind."""
+    from phi_lab.experiments import batch_uses
+
+    return batch_uses.notes(trial, arm)
+
+
+EXPERIMENT = Experiment(
+    name="one_batch", question="What is one batch of sampled and verified answers best used for, at equal compute?",
+    arms=ARMS, contrasts=CONTRASTS, seeds=range(12), stage="sft", chain_seeds=False, settings=SETTINGS, problems=2,
+    prepare=prepare, start=start, train=train, untrained={"start": 0.6, "dial": DIAL}, notes=notes,
+)

@@ -1,0 +1,49 @@
+"""What each experiment found, from the rows that are committed: `phi-lab experiment --list`."""
+
+from pathlib import Path
+
+from phi_lab.core.paths import ROOT
+from phi_lab.experiments import EXPERIMENTS
+from phi_lab.experiments.design import Experiment
+from phi_lab.report import contrasts
+
+RESULTS = "data/experiments"  # NAME.jsonl: the rows of a finished run, out/NAME.jsonl
+
+
+def listing(root: Path = ROOT) -> list[dict]:
+    """Each experiment in a row. Raises UserError for a damaged file of results."""
+    return [row(experiment, root) for experiment in EXPERIMENTS.values()]
+
+
+def row(experiment: Experiment, root: Path = ROOT) -> dict:
+    """name, question, arms, seeds (those with rows, else those planned), and of the primary contrast: verdict
+    ("supported", "not supported", "no difference shown"), p_value (Holm over all contrasts), effect, ci (95 %) and
+    detectable (the smallest effect seen with 80 % power at Holm's strictest level), in points; None before a run.
+    results_file: where its rows are, below `root`; None where it has not run.
+    """
+    path = root / RESULTS / f"{experiment.name}.jsonl"
+    found = {"name": experiment.name, "question": experiment.question, "arms": list(experiment.arms),
+             "seeds": list(experiment.seeds), "verdict": None, "p_value": None, "effect": None, "ci": None,
+             "detectable": None, "results_file": None}
+    if not path.exists():
+        return found
+    rows = contrasts.read(path)
+    primary, *_ = contrasts.compare(rows, experiment.contrasts)
+    return {
+        **found, "seeds": sorted({one["seed"] for one in rows}), "verdict": primary.verdict,
+        "p_value": primary.p_holm, "effect": 100 * primary.effect.mean,
+        "ci": [100 * primary.effect.low, 100 * primary.effect.high], "detectable": 100 * primary.detectable,
+        "results_file": path.relative_to(root).as_posix(),
+    }
+
+
+def in_words(found: dict) -> str:
+    """A row of `listing` in a few lines for a terminal."""
+    seeds = f"{len(found['seeds'])} seeds"
+    if found["verdict"] is None:
+        answer = f"has not run; planned: {seeds}"
+    else:
+        low, high = found["ci"]
+        answer = (f"{found['verdict']}: {found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}], p = "
+                  f"{found['p_value']:.2g} after Holm, {seeds}; would have seen {found['detectable']:.1f} points")
+    return f"{found['name']}: {found['question']}\n  {len(found['arms'])} arms: {', '.join(found['arms'])}\n  {answer}"

@@ -1,0 +1,150 @@
+"""What an experiment found: each of its contrasts, which stood in its docstring before the first run, over seeds.
+
+A contrast is a claim that one arm lies above (or below) another. Both have a row for each seed, so the test is a paired
+t-test of the primary measure (accuracy at T = 0.6), with a 95 % interval, and Holm's method corrects for all contrasts
+of the experiment together. What a contrast would have shown with 80 % power stands beside it: without that, "no
+difference shown" says nothing. Greedy accuracy and pass@8 stand beside it too and are not tested.
+
+A row is one arm of one seed: seed, name (the arm), unit (what a seed is), measurements (rows as in ladder.json) and
+where it comes from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from phi_lab.core import stats
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_rows
+from phi_lab.core.formatting import markdown_table
+from phi_lab.report.ladder_rows import protocol
+
+ALPHA, POWER = 0.05, 0.8
+PROTOCOLS = {"sampled": "T 0.6", "greedy": "greedy", "pass": "pass@8"}
+COLUMNS = ("experiment", "seed", "name", "unit", "chain", "compute", "measurements", "model", "start", "commit",
+           "dirty", "code", "config", "settings", "device", "time")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A claim: the arm `name` lies above `against` on `benchmark`; with sign -1 below it. question: what it decides."""
+
+    name: str
+    against: str
+    question: str
+    benchmark: str = "hard"
+    sign: int = 1
+
+
+class Tested(NamedTuple):
+    """A contrast over seeds. Differences are shares, -1 to 1, of `contrast.name` minus `contrast.against`."""
+
+    contrast: Contrast
+    seeds: int
+    effect: stats.PairedT
+    p_holm: float
+    detectable: float  # the smallest true difference that has p < ALPHA / (all contrasts) with a chance of POWER
+    beside: dict[str, stats.PairedT]  # by protocol, those that both arms were measured by
+
+    @property
+    def verdict(self) -> str:
+        """"supported": a difference in the claimed direction, corrected p < 0.05; "not supported": one in the other
+        direction; else "no difference shown".
+        """
+        if self.p_holm >= ALPHA:
+            return "no difference shown"
+        return "supported" if self.effect.mean * self.contrast.sign > 0 else "not supported"
+
+
+def read(path: Path) -> list[dict]:
+    """The rows of an experiment. Raises UserError for a missing or damaged file."""
+    return read_rows(path, COLUMNS)
+
+
+def accuracy(row: Mapping, benchmark: str = "hard", how: str = "sampled") -> float | None:
+    """The accuracy of a row, 0 to 1, or pass@k for the protocol "pass"; None where it was not measured."""
+    for one in row["measurements"]:
+        if (one["benchmark"], protocol(one)) == (benchmark, how):
+            return one["pass_at_k"] if how == "pass" else one["accuracy"]
+    return None
+
+
+def by_seed(rows: Sequence[dict], names: Sequence[str]) -> dict[int, dict[str, dict]]:
+    """The rows of each seed that has all of `names`, by arm; seeds in ascending order."""
+    found: dict[int, dict[str, dict]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        found.setdefault(row["seed"], {})[row["name"]] = row
+    return {seed: arms for seed, arms in found.items() if set(names) <= set(arms)}
+
+
+def compare(rows: Sequence[dict], contrasts: Sequence[Contrast]) -> list[Tested]:
+    """Every contrast over the seeds that hold all of the arms compared, in the order given.
+
+    Raises UserError with fewer than two such seeds.
+    """
+    seeds = list(by_seed(rows, [name for one in contrasts for name in (one.name, one.against)]).values())
+    if len(seeds) < 2:
+        raise UserError(f"{len(seeds)} seeds with all arms: two are needed to compare them")
+
+    def sides(one: Contrast, how: str) -> tuple[list[float], list[float]] | None:
+        pairs = [(accuracy(arms[one.name], one.benchmark, how), accuracy(arms[one.against], one.benchmark, how))
+                 for arms in seeds]
+        both = [(a, b) for a, b in pairs if a is not None and b is not None]
+        return ([a for a, _ in both], [b for _, b in both]) if len(both) == len(pairs) else None
+
+    primary = [sides(one, "sampled") for one in contrasts]
+    for one, both in zip(contrasts, primary, strict=True):
+        if both is None:
+            raise UserError(f"{one.name} and {one.against}: not measured on {one.benchmark} at T = 0.6 on every seed")
+    effects = [stats.paired_t(*both) for both in primary if both]
+    found = []
+    for one, both, effect, p_holm in zip(
+            contrasts, primary, effects, stats.holm([each.p for each in effects]), strict=True):
+        sd = float(np.subtract(*both).std(ddof=1))
+        beside = {how: stats.paired_t(*other) for how in PROTOCOLS if (other := sides(one, how))}
+        detectable = stats.detectable_effect(sd, len(seeds), POWER, ALPHA / len(contrasts))
+        found.append(Tested(one, len(seeds), effect, p_holm, detectable, beside))
+    return found
+
+
+def points(effect: stats.PairedT) -> str:
+    """A difference of shares in points with its interval: "+1.2 [-0.3, +2.7]"."""
+    return f"{100 * effect.mean:+.1f} [{100 * effect.low:+.1f}, {100 * effect.high:+.1f}]"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of the seeds' values and the half width of its 95 % t interval; 0 for one value."""
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return float(sample.mean()), 0.0
+    return float(sample.mean()), float(stats.t_quantile(len(sample) - 1) * sample.std(ddof=1) / len(sample) ** 0.5)
+
+
+def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[Contrast]) -> str:
+    """The tables of an experiment in Markdown: its arms, means over seeds in percent, and its contrasts in points."""
+    seeds = by_seed(rows, list(arms))
+    units = ", ".join(sorted({row["unit"] for row in rows}))
+    columns = [("hard", how) for how in PROTOCOLS] + [("easy", "sampled")]
+    lines = [["arm", "is", "training tokens", *(f"{name}, {PROTOCOLS[how]}" for name, how in columns)]]
+    for name, words in arms.items():
+        of_arm = [found[name] for found in seeds.values()]
+        cells = []
+        for benchmark, how in columns:
+            values = [accuracy(row, benchmark, how) for row in of_arm]
+            there = [value for value in values if value is not None]
+            cells.append(f"{100 * sum(there) / len(there):.1f}" if there else "–")
+        tokens = f"{sum(row['compute'] for row in of_arm) / max(1, len(of_arm)):,.0f}"
+        lines.append([f"`{name}`", words, tokens, *cells])
+    tested = compare(rows, contrasts)
+    table = [["claim", "on", "points, T 0.6", "p, Holm", "verdict", "detectable (80 % power)", "greedy", "pass@8"]]
+    for one in tested:
+        above = "above" if one.contrast.sign > 0 else "below"
+        beside = [points(one.beside[how]) if how in one.beside else "–" for how in ("greedy", "pass")]
+        table.append([f"`{one.contrast.name}` {above} `{one.contrast.against}`: {one.contrast.question}",
+                      one.contrast.benchmark, points(one.effect), f"{one.p_holm:.2g}", one.verdict,
+                      f"{100 * one.detectable:.1f}", *beside])
+    head = f"{len(seeds)} seeds ({units})."
+    return "\n\n".join([head, "\n".join(markdown_table(lines)), "\n".join(markdown_table(table))])

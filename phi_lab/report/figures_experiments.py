@@ -1,0 +1,175 @@
+"""One figure an experiment: its arms on the left, in the middle what it is about, its contrasts on the right.
+
+Pure functions of the rows of an experiment; each writes its text for who cannot see it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+
+from phi_lab.report import plot_style
+from phi_lab.report.contrasts import Contrast, Tested, accuracy, by_seed, compare, mean_interval, points
+from phi_lab.report.plot_style import BLUE, GREEN, ORANGE, RED, SOFT
+
+Arms = Mapping[str, str]
+Seeds = Mapping[int, Mapping[str, dict]]  # rows by seed and arm
+MARKS = {"sampled": ("T 0.6", RED, "s"), "greedy": ("greedy", BLUE, "o"), "pass": ("pass@8", GREEN, "^")}
+SIZES = ("128", "512", "2048", "all")
+
+
+@rc_context(plot_style.RC_PARAMS)
+def mid_training(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -> plot_style.Figure:
+    """Accuracy (percent) against the size of the set, without and after mid-training, on `hard` and on `easy`; other
+    arms as marks; and the contrasts.
+    """
+    figure, grid = plot_style.panels(1, 3, (14, 5), gridspec_kw={"width_ratios": [1, 1, 1.1]})
+    seeds, words = by_seed(rows, list(arms)), []
+    for axes, benchmark in zip(grid[0, :2], ("hard", "easy"), strict=True):
+        for start, (colour, marker) in zip(("base", "mid"), ((ORANGE, "o"), (BLUE, "s")), strict=True):
+            means = _means(seeds, [start, *(f"{start}-{size}" for size in SIZES)], benchmark)
+            title = "without mid-training" if start == "base" else "after mid-training"
+            _line(axes, range(len(means)), means, color=colour, marker=marker, label=title)
+            words.append(f"{benchmark}, {title}: {_values(means)}")
+        others = [name for name in arms if name.partition("-")[0] == "base" and name.removeprefix("base-") not in SIZES
+                  and name != "base"]
+        means = _means(seeds, others, benchmark)
+        for number, (mean, half) in enumerate(means.values()):
+            axes.errorbar([5 + 0.45 * number], [mean], yerr=[half], color=SOFT, marker="D",
+                          markerfacecolor=plot_style.PAGE)
+        words.append(f"{benchmark}, others: {_values(means)}")
+        axes.set_xticks([*range(5), *(5 + 0.45 * number for number in range(len(others)))],
+                        ["none", *SIZES, *(name.removeprefix("base-") for name in others)], rotation=40, ha="right")
+        axes.set(title=f"{benchmark}, T 0.6", ylabel="right answers, %", xlabel="answers in SFT", ylim=(-2, 104))
+    grid[0, 0].legend(loc="upper left")
+    return _finish(figure, grid[0, 2], rows, contrasts, "Right answers after SFT, percent", words)
+
+
+@rc_context(plot_style.RC_PARAMS)
+def one_batch(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -> plot_style.Figure:
+    """Each use of the batch on `hard`; the log-probabilities of both sides through the training of the preference arms,
+    as differences from their first logged values; and the contrasts.
+    """
+    figure, grid = plot_style.panels(1, 3, (15, 5.4), gridspec_kw={"width_ratios": [1.1, 1, 1.1]})
+    seeds = by_seed(rows, list(arms))
+    words = _arms_panel(grid[0, 0], seeds, arms)
+    axes = grid[0, 1]
+    with_curves = [name for name in arms if all(of_seed[name]["notes"].get("curves") for of_seed in seeds.values())]
+    for name, colour in zip(with_curves, plot_style.SERIES, strict=False):
+        curves = [np.array(of_seed[name]["notes"]["curves"]) for of_seed in seeds.values()]
+        length = min(map(len, curves))  # seeds differ in pairs, and so in steps
+        mean = np.mean([curve[:length] - curve[0] * (0, 1, 1, 0) for curve in curves], axis=0)
+        axes.plot(mean[:, 0], mean[:, 1], color=colour, label=name)
+        axes.plot(mean[:, 0], mean[:, 2], color=colour, **plot_style.DASHED)
+        words.append(f"{name}: log-probability of the chosen side by {mean[-1, 1]:+.1f}, of the rejected one by "
+                     f"{mean[-1, 2]:+.1f} nats, margin {mean[-1, 3]:.2f}")
+    if not with_curves:
+        plot_style.empty(axes, "no curves")
+    else:
+        axes.axhline(0, color=SOFT, linewidth=1)
+        axes.legend(loc="lower left", fontsize=7.5)
+    axes.set(title="Log-probabilities: chosen solid, rejected broken", xlabel="step", ylabel="change, nats")
+    return _finish(figure, grid[0, 2], rows, contrasts, "Right answers on hard, percent", words)
+
+
+@rc_context(plot_style.RC_PARAMS)
+def rl_devices(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -> plot_style.Figure:
+    """Each arm on `hard`; diversity of its answers against accuracy, and the entropy of its training; the contrasts."""
+    figure, grid = plot_style.panels(1, 3, (15, 5.4), gridspec_kw={"width_ratios": [1.1, 1, 1.1]})
+    seeds = by_seed(rows, list(arms))
+    words = _arms_panel(grid[0, 0], seeds, arms)
+    axes = grid[0, 1]
+    for number, name in enumerate(arms):
+        of_arm = [of_seed[name] for of_seed in seeds.values()]
+        x = 100 * float(np.mean([row["diversity"] for row in of_arm]))
+        y = 100 * float(np.mean([accuracy(row) or 0.0 for row in of_arm]))
+        axes.plot([x], [y], color=plot_style.SERIES[number % 6], marker="osD^vPX*hd<>"[number % 12], linestyle="none")
+        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8, color=SOFT)
+        entropies = [row["notes"]["entropy"] for row in of_arm if row["notes"].get("entropy")]
+        first, last = np.mean(entropies, 0) if entropies else (0.0, 0.0)
+        entropy = f", entropy {first:.2f} to {last:.2f} nats" if entropies else ""
+        words.append(f"{name}: {x:.0f} % of a problem's answers differ{entropy}")
+    axes.set(title="Diversity and accuracy at T 0.6", xlabel="different answers to a problem, %",
+             ylabel="right answers, %")
+    return _finish(figure, grid[0, 2], rows, contrasts, "Right answers on hard, percent", words)
+
+
+FIGURES: dict[str, Callable[[Sequence[dict], Arms, Sequence[Contrast]], plot_style.Figure]] = {
+    "mid_training": mid_training, "one_batch": one_batch, "rl_devices": rl_devices}
+
+
+def save(name: str, rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast], path: Path) -> plot_style.Figure:
+    """Save an experiment's figure as SVG with its text in it: equal rows give equal bytes."""
+    figure = FIGURES[name](rows, arms, contrasts)
+    with rc_context({"svg.hashsalt": "phi-lab"}):
+        figure.savefig(path, metadata={"Date": None, "Description": figure.alt})
+    return figure
+
+
+# ------------------------------------------------------------------ panels
+
+
+def _means(
+    seeds: Seeds, names: Sequence[str], benchmark: str = "hard", how: str = "sampled"
+) -> dict[str, tuple[float, float]]:
+    """Mean and half its interval, in percent, of the arms that were measured so."""
+    found = {}
+    for name in names:
+        values = [accuracy(of_seed[name], benchmark, how) for of_seed in seeds.values()]
+        if values and None not in values:
+            found[name] = mean_interval([100 * value for value in values if value is not None])
+    return found
+
+
+def _values(means: Mapping[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{name} {mean:.1f}" for name, (mean, _) in means.items())
+
+
+def _line(axes: Axes, x: Sequence[float], means: Mapping[str, tuple[float, float]], **style: object) -> None:
+    axes.errorbar(x, [mean for mean, _ in means.values()], yerr=[half for _, half in means.values()], capsize=3,
+                  elinewidth=1.4, **style)
+
+
+def _arms_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
+    """Every arm a line, by each protocol; what it shows in words."""
+    words = []
+    for number, (how, (title, colour, marker)) in enumerate(MARKS.items()):
+        means = _means(seeds, list(arms), "hard", how)
+        y = [list(arms).index(name) + 0.2 * (number - 1) for name in means]
+        axes.errorbar([mean for mean, _ in means.values()], y, xerr=[half for _, half in means.values()], color=colour,
+                      marker=marker, linestyle="none", elinewidth=1.2, markersize=5, label=title)
+        words.append(f"{title}: {_values(means) or 'not measured'}")
+    axes.set_yticks(range(len(arms)), list(arms))
+    axes.set(title=f"hard, {len(seeds)} seeds, 95 % intervals", xlabel="right answers, %",
+             ylim=(len(arms) - 0.5, -0.5))
+    axes.legend(loc="best", fontsize=8)
+    return words
+
+
+def _finish(
+    figure: plot_style.Figure, axes: Axes, rows: Sequence[dict], contrasts: Sequence[Contrast], title: str,
+    words: Sequence[str],
+) -> plot_style.Figure:
+    """Draw the contrasts, and write the figure's text."""
+    tested = compare(rows, contrasts)
+    for y, one in enumerate(tested):
+        mean, low, high = (100 * value for value in one.effect[:3])
+        colour = SOFT if one.verdict == "no difference shown" else GREEN if one.verdict == "supported" else RED
+        axes.errorbar([mean], [y], xerr=[[mean - low], [high - mean]], color=colour, marker="s", capsize=3)
+        reach = 100 * one.detectable
+        axes.plot([-reach, reach], [y + 0.28] * 2, color=plot_style.LINE, linewidth=3, solid_capstyle="butt")
+    axes.axvline(0, color=SOFT, linewidth=1)
+    axes.set_yticks(range(len(tested)), [_label(one) for one in tested], fontsize=8)
+    axes.set(title="Differences, points", ylim=(len(tested) - 0.4, -0.6),
+             xlabel="95 % intervals; grey: effects too small to be seen with 80 % power")
+    found = "; ".join(f"{_label(one)} {points(one.effect)}, {one.verdict}, detectable {100 * one.detectable:.1f}"
+                      for one in tested)
+    figure.alt = f"{title}, means of {tested[0].seeds} seeds. {'; '.join(words)}. Differences in points: {found}."
+    return figure
+
+
+def _label(one: Tested) -> str:
+    benchmark = "" if one.contrast.benchmark == "hard" else f", {one.contrast.benchmark}"
+    return f"{one.contrast.name} − {one.contrast.against}{benchmark}"

@@ -1,0 +1,27 @@
+"""Made-up rows of an experiment, whose accuracies a test chooses."""
+
+BUDGET = 9_000  # training tokens of an arm in the tests of one_batch
+
+
+def measured(share, benchmark="hard", how="sampled"):
+    heat = {"sampled": 0.6, "greedy": 0.0, "pass": 0.6}[how]
+    return {"stage": "x", "arm": "main", "benchmark": benchmark, "protocol": how, "n": 100, "correct": 0,
+            "accuracy": share, "ci_low": share, "ci_high": share, "temperature": heat, "k": 4,
+            "pass_at_k": share if how == "pass" else None, "parts": {}}
+
+
+def row(seed, name, share, experiment="one_batch", **other):
+    """A row with the accuracy `share` by every protocol on `hard`, and half of it on `easy`."""
+    return {
+        "experiment": experiment, "seed": seed, "name": name, "unit": "stage seeds on 3 chains", "chain": seed % 3,
+        "compute": 600_000, "model": f"{name}-{seed}", "start": "s", "commit": "c0ffee", "dirty": False,
+        "code": "c0de", "config": "d1ce", "settings": {}, "device": {}, "time": "2026", "seconds": 1.0,
+        "diversity": 0.5, "notes": {},
+        "measurements": [measured(share, how=how) for how in ("sampled", "greedy", "pass")] + [
+            measured(share / 2, "easy", how) for how in ("sampled", "greedy")],
+    } | other
+
+
+def rows_of(experiment, shares, seeds):
+    """Rows of every arm for `seeds`; shares(arm, seed) -> its accuracy."""
+    return [row(seed, arm, shares(arm, seed), experiment.name) for seed in seeds for arm in experiment.arms]

@@ -1,0 +1,287 @@
+"""What each arm trains on, from which model and for how much compute."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import pytest
+import torch
+from experiment_rows import BUDGET
+
+from phi_lab import sampling
+from phi_lab.config import presets
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_rows, write_rows
+from phi_lab.core.run_folder import RunFolder, StageFolder
+from phi_lab.experiments import EXPERIMENTS, batch_uses, grpo_arms, mid_training, rl_devices
+from phi_lab.experiments.design import Trial
+from phi_lab.model import chat, checkpoints
+from phi_lab.pipeline import controls, stage_runner
+from phi_lab.problems.step_check import first_wrong_step
+from phi_lab.stages import grpo, lm_trainer, packing, sft
+
+TRAINED = [arm for arm in EXPERIMENTS["one_batch"].arms if arm not in EXPERIMENTS["one_batch"].untrained]
+
+
+# ------------------------------------------------------------------ one_batch
+
+
+def test_whose_answers_stand_on_which_side(trial):
+    own, teacher = batch_uses.sides(trial, "own"), batch_uses.sides(trial, "teacher")
+    texts = {name: {row["completion"] for row in rows} for name, rows in zip(
+        ("own right", "own wrong", "teacher right", "teacher wrong"), (*own, *teacher), strict=True)}
+    assert not texts["own wrong"] & texts["teacher wrong"]
+    for arm, chosen, rejected in (("teacher-pairs", "teacher right", "teacher wrong"),
+                                  ("teacher-over-own", "teacher right", "own wrong"),
+                                  ("own-pairs", "own right", "own wrong"),
+                                  ("random-pairs", "own right", "own wrong")):
+        pairs = batch_uses.pairs_of(trial, arm)
+        assert {row["chosen"] for row in pairs} <= texts[chosen], arm
+        other = {"own right": "teacher right", "teacher right": "own right"}[chosen]  # short ones are alike
+        assert not {row["chosen"] for row in pairs} <= texts[other], arm
+        assert {row["rejected"] for row in pairs} <= texts[rejected], arm
+
+
+def test_a_random_wrong_side_is_always_of_another_question(trial):
+    pairs, plain = batch_uses.pairs_of(trial, "random-pairs"), batch_uses.pairs_of(trial, "own-pairs")
+    asked = {row["completion"]: row["prompt"] for row in batch_uses.sides(trial, "own")[1]}
+    assert [row["chosen"] for row in pairs] == [row["chosen"] for row in plain]
+    assert all(asked[row["rejected"]] != row["prompt"] for row in pairs)
+    many = [{"prompt": str(number % 2), "rejected": str(number)} for number in range(40)]
+    assert all((int(row["rejected"]) - int(row["prompt"])) % 2 for row in batch_uses.with_strangers(many, 0))
+    with pytest.raises(UserError, match="all pairs are of one question"):
+        batch_uses.with_strangers([{"prompt": "a", "rejected": "b"}] * 2, 0)
+
+
+def test_cut_pairs_part_at_the_first_wrong_step(trial):
+    problems = {problem.prompt: problem for problem in batch_uses.questions(trial)}
+    pairs = batch_uses.pairs_of(trial, "cut-pairs")
+    assert pairs
+    for row in pairs:
+        whole = row["prefix"] + row["rejected"]
+        assert first_wrong_step(problems[row["prompt"]], whole) == len(row["prefix"])
+
+
+@pytest.mark.parametrize("count", [3, 40, 200])
+def test_pairs_are_used_as_often_as_the_compute_pays_for(count):
+    rows, lengths = [{"n": number} for number in range(count)], [50 + number % 7 for number in range(count)]
+    for compute in (3_000, 20_000, 100_000):
+        used, epochs = batch_uses.as_often_as_paid(rows, lengths, compute, 8)
+        tokens = sum(lengths[row["n"]] for row in used)
+        cost = tokens * (epochs + 1 / 3)
+        assert abs(cost - compute) <= (epochs + 1 / 3) * 8 * 56, (count, compute)
+        assert len(used) % 8 == 0 and used
+        often = Counter(row["n"] for row in used)
+        assert max(often.values()) - min(often.get(number, 0) for number in range(count)) <= 1
+
+
+@pytest.mark.slow
+def test_every_use_takes_the_same_compute_from_the_same_student(trial, tmp_path):
+    """Within a step of its own, as none can take half a step; and each ends with other weights."""
+    made = {}
+    for arm in TRAINED:
+        result = batch_uses.USES[arm](trial, arm, tmp_path / arm)
+        steps = result.metrics[-1]["step"]
+        assert abs(result.compute - BUDGET) <= max(2.5 * result.compute / steps, 0.1 * BUDGET), arm
+        assert StageFolder(tmp_path / arm).finished and result.forward_tokens >= (arm != "rejection")
+        made[arm] = checkpoints.fingerprint(result.model)
+    assert len({*made.values(), checkpoints.fingerprint(trial.model("sft"))}) == len(TRAINED) + 1
+
+
+def test_rejection_trains_on_right_answers_to_what_is_at_most_half_right(trial, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(lm_trainer, "fit_rollouts", lambda *given, **rest: seen.append((given, rest)))
+    batch_uses.train_rejection(trial, "rejection", tmp_path)
+    (student, rows, validation, _, plan), rest = seen[0]
+    assert student == trial.model("sft") and rest["pack"] is packing.one_per_row and not validation
+    assert all(row["verdict"] == "right" and row["pass_rate"] <= 0.5 for row in rows) and rows
+    assert max(Counter(row["id"] for row in rows).values()) <= 4 and plan.replay_share == 0
+
+
+def test_grpo_trains_on_balanced_answers_and_the_coin_on_others(trial, monkeypatch, tmp_path):
+    seen = {}
+    monkeypatch.setattr(batch_uses.fixed_batch, "scored", lambda model, flat, heat: [(0.0,) * len(one.completion)
+                                                                                     for one in flat])
+    monkeypatch.setattr(batch_uses.fixed_batch, "train", lambda student, steps, loss, out, **rest: seen.setdefault(
+        out.name, {id(one): one for step in steps for one in step}.values()))
+    big = replace(trial, settings=replace(trial.settings, budget=80_000))
+    for arm in ("grpo", "coin"):
+        batch_uses.train_grpo(big, arm, tmp_path / arm)
+    right = {row["completion"] for row in batch_uses.sides(trial, "own")[0]}
+    tokenizer, by_prompt = checkpoints.load_tokenizer(trial.model("sft")), defaultdict(list)
+    for one in seen["grpo"]:
+        by_prompt[tuple(one.prompt)].append(one.advantage)
+        assert (one.advantage == 1.0) == (tokenizer.decode(one.completion[:-1]) in right)
+    assert all(sum(values) == 0 for values in by_prompt.values()) and by_prompt
+    assert len(by_prompt) == 8  # of twelve; four are more than half right
+    assert sorted(one.completion for one in seen["coin"]) != sorted(one.completion for one in seen["grpo"])
+
+
+def test_an_answer_that_was_cut_has_no_end(trial, monkeypatch):
+    whole = [one for group in batch_uses.own_examples(trial) for one in group]
+    real = batch_uses.shards.rows
+    monkeypatch.setattr(batch_uses.shards, "rows", lambda folder: (
+        {**row, "finish_reason": "length"} for row in real(folder)))
+    cut = [one for group in batch_uses.own_examples(trial) for one in group]
+    assert [one.completion[:-1] for one in whole] == [one.completion for one in cut]
+
+
+@pytest.mark.slow
+def test_the_notes_of_an_untrained_arm_are_those_of_the_student(trial):
+    found = batch_uses.notes(trial, "start")
+    assert found["curves"] == [] and set(found["probe"]) == {"own right", "own wrong", "teacher right", "teacher wrong"}
+    assert all(value < 0 for value in found["probe"].values())
+
+
+# ------------------------------------------------------------------ rl_devices
+
+
+def test_dapos_filter_trains_on_the_first_mixed_groups():
+    rewards = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]])
+    values = grpo_arms.first_mixed(2)(rewards, None)
+    assert (values != 0).any(1).tolist() == [False, True, False, True, False]
+    assert torch.equal(values[[1, 3]], grpo.group_normalised(rewards, None)[[1, 3]])
+
+
+def test_dr_grpo_does_not_divide_by_the_deviation():
+    values = grpo_arms.without_std(torch.tensor([[1.0, -1.0, -1.0, -1.0], [1.0] * 4]), None)
+    assert values.tolist() == [[1.5, -0.5, -0.5, -0.5], [0.0] * 4]
+
+
+def test_each_arm_differs_from_the_devices_in_what_it_says(of_lab):
+    trial = of_lab(EXPERIMENTS["rl_devices"])
+    base, plan = rl_devices.DEVICES["devices"], trial.config.grpo
+    heats = {arm: [grpo.anneal(grpo_arms.config(trial, device))(step, 20) for step in (0, 5, 10, 19)]
+             for arm, device in rl_devices.DEVICES.items()}
+    assert heats["devices"] == pytest.approx([1.0, 0.8, 0.6, 0.6]) and heats["hot"] == heats["plain"] == [1.0] * 4
+    assert heats["cold"] == [0.6] * 4 and heats["reverse"] == pytest.approx([0.6, 0.8, 1.0, 1.0])
+    changed = {"hot": {"temperatures"}, "cold": {"temperatures"}, "reverse": {"temperatures"},
+               "unbalanced": {"advantage"}, "all-prompts": {"uniform"}, "coin": {"coin"}}
+    for arm, names in changed.items():
+        device = rl_devices.DEVICES[arm]
+        assert {name for name in vars(base) if getattr(base, name) != getattr(device, name)} == names
+    assert grpo_arms.config(trial, rl_devices.DEVICES["dapo"]).prompts_per_step == 2 * plan.prompts_per_step
+    assert grpo_arms.advantage(trial, base) is grpo.rebalance
+    assert grpo_arms.advantage(trial, rl_devices.DEVICES["plain"]) is grpo.group_normalised
+    assert set(rl_devices.DEVICES) | set(EXPERIMENTS["rl_devices"].untrained) == set(rl_devices.ARMS)
+
+
+def test_steps_are_what_the_budget_pays_for(trial, tokenizer, monkeypatch):
+    """Answers of 20 tokens, the first half of each group right. A trial step of 4 prompts x 8 answers is sampled, and
+    what choosing and trying has cost is deducted.
+    """
+    asked = []
+
+    def sample(model, tokenizer, prompts, params, **_):
+        asked.append((len(prompts), params.n, params.temperature))
+        return [[sampling.Sample([1] * 20, [], str(number < params.n / 2), "stop") for number in range(params.n)]
+                for _ in prompts]
+
+    monkeypatch.setattr(sampling, "sample", sample)
+    monkeypatch.setattr(grpo_arms.grpo, "verified", lambda texts, answers: [
+        1.0 if text == "True" else -1.0 for text in texts])
+    monkeypatch.setattr(chat, "prompt_ids", lambda tokenizer, prompt: [0] * 10)
+    one = replace(trial, settings=rl_devices.Settings(30_000, 16, 1), config=replace(
+        trial.config, grpo=replace(trial.config.grpo, prompts_per_step=4)))
+    sampled = 4 * 8 * 30
+    for arm, groups in (("all-prompts", 4), ("plain", 4), ("dapo", 8)):
+        choice = grpo_arms.choose(one, rl_devices.DEVICES[arm])
+        step = groups * 8 * 30 / 3 + 4 * 8 * 30  # sampled at a third; all of the first four groups are trained on
+        assert choice["forward_tokens"] == groups * 8 * 30
+        assert choice["steps"] == round((30_000 - groups * 8 * 30 / 3) / step), arm
+        assert len(choice["problems"]) == 16
+    assert asked == [(4, 8, pytest.approx(0.7, abs=0.005)), (4, 8, 1.0), (8, 8, 1.0)]
+    asked.clear()
+    monkeypatch.setattr(grpo_arms.grpo, "select_uniform_length", lambda ask, problems, config, seed, reward: [
+        ask(problems, config.probe_rollouts, seed), problems[:3]][1])
+    choice = grpo_arms.choose(one, rl_devices.DEVICES["devices"])
+    assert asked[0] == (16, 4, 1.0) and len(choice["problems"]) == 3
+    assert choice["forward_tokens"] == 16 * 4 * 30 + sampled
+
+
+@pytest.mark.slow
+def test_a_stopped_arm_keeps_its_choice(trial, tmp_path, monkeypatch):
+    tiny = replace(trial, run=RunFolder(tmp_path), settings=rl_devices.Settings(3_000, 6, 1), config=replace(
+        trial.config, grpo=replace(presets.SMOKE.grpo, prompts_per_step=2, group_size=4, max_new_tokens=40)))
+    real, trained = grpo.train, []
+    monkeypatch.setattr(grpo, "train", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    folder = tiny.folder("dapo").path
+    with pytest.raises(KeyboardInterrupt):
+        rl_devices.train(tiny, "dapo", folder)
+    before = (folder / "choice.json").read_bytes()
+    monkeypatch.setattr(grpo_arms, "choose", lambda *_: pytest.fail("chose again"))
+    monkeypatch.setattr(grpo, "train", lambda *given, **rest: trained.append((given, rest)) or real(*given, **rest))
+    result = rl_devices.train(tiny, "dapo", folder)
+    assert (folder / "choice.json").read_bytes() == before
+    (student, problems, _, config), _ = trained[0]
+    assert student == trial.model("dpo") and len(problems) == 6 and problems[0].steps
+    assert result.metrics[-1]["step"] == config.steps and rl_devices.extra_forward(tiny, "dapo") > 0
+    assert rl_devices.notes(tiny, "dapo")["steps"] == config.steps and "entropy" in rl_devices.notes(tiny, "dapo")
+
+
+# ------------------------------------------------------------------ mid_training
+
+MID_TOKENS = 50_000
+
+
+@pytest.fixture
+def chain(data, tmp_path, shipped, monkeypatch):
+    """A trial whose chain has the script's answers and has mid-trained for `MID_TOKENS`."""
+    rows = read_rows(data / "train-right.jsonl")
+    for number, row in enumerate(rows):
+        row["pass_rate"] = number % 5 / 5
+    source = RunFolder(tmp_path / "seed-3")
+    write_rows(source.data.right, rows)
+    write_rows(source.data.validation, rows[:4])
+    result = stage_runner.finished_result
+    monkeypatch.setattr(stage_runner, "finished_result", lambda folder: controls.TrainingResult(
+        folder.model, [], 1.0, MID_TOKENS) if folder.path.name == "mid" else result(folder))
+    config = replace(presets.LAB, sft=replace(presets.LAB.sft, documents=30))
+    return Trial(RunFolder(tmp_path / "out"), 3, config, mid_training.Settings((6, 12, 24)), 3, source)
+
+
+def test_sets_schedules_and_starts(chain, monkeypatch, tmp_path):
+    """What the language-model trainer is given, arm by arm; all but three arms take SFT's compute."""
+    seen = []
+    monkeypatch.setattr(lm_trainer, "fit_rollouts", lambda *given, **rest: seen.append(given))
+    compute, tokenizer = mid_training.sft_compute(chain), checkpoints.load_tokenizer(chain.model("base"))
+    every = read_rows(chain.source.data.right)
+    sizes = {"128": 6, "512": 12, "2048": 24, "all": len(every)}
+    for arm in mid_training.ARMS:
+        begins = chain.source.stage("mid").model if arm.startswith("mid") else chain.model("base")
+        assert mid_training.start(chain, arm) == begins
+    monkeypatch.setattr(mid_training, "start", lambda trial, arm: chain.model("base"))  # which has a tokenizer
+    for arm in mid_training.ARMS:
+        if arm in EXPERIMENTS["mid_training"].untrained:
+            continue
+        seen.clear()
+        mid_training.train(chain, arm, tmp_path / arm)
+        ((_, rows, _, _, config),) = seen
+        _, size, *how = arm.split("-")
+        tokens = sum(len(packing.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
+        wanted = compute * (controls.LONGER if how == ["best"] else 1) + MID_TOKENS * (how == ["long"])
+        assert config.epochs * tokens / (1 - config.replay_share) == pytest.approx(wanted), arm
+        assert config.learning_rate == chain.config.sft.learning_rate / (4 if how == ["slow"] else 1)
+        assert config.keep_best == (how == ["best"])
+        if size in sizes:
+            chosen = every if size == "all" else sft.choose(every, sizes[size], 3)
+            assert [row["id"] for row in rows] == [row["id"] for row in chosen], arm
+        else:
+            assert max(row["tokens"] for row in rows) < max(row["tokens"] for row in every)
+
+
+def test_sft_compute_is_that_of_its_epochs(chain):
+    rows = sft.choose(read_rows(chain.source.data.right), 30, 3)
+    tokenizer = checkpoints.load_tokenizer(chain.model("base"))
+    tokens = sum(len(packing.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
+    steps = -(-3 * len(rows) // 32)
+    assert mid_training.sft_compute(chain) == pytest.approx(steps * 32 / len(rows) * tokens / 0.9, rel=1e-3)
+
+
+def test_without_chains_a_seed_makes_its_own(chain, monkeypatch):
+    made = []
+    monkeypatch.setattr(stage_runner, "run_stage", lambda *given: made.append(given[0]))
+    mid_training.prepare(chain, print)
+    assert not made
+    mid_training.prepare(replace(chain, source=None), print)
+    assert made == ["mid"]
+    assert mid_training.start(replace(chain, source=None), "mid-512") == chain.run.stage("mid").model
