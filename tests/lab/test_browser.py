@@ -1,4 +1,4 @@
-"""Notebooks 01 and 05 in a real browser: JupyterLab on loopback, headless Chromium driven by Playwright.
+"""Notebooks 01, 05 and 06 in a real browser: JupyterLab on loopback, headless Chromium driven by Playwright.
 
 Where there is no Chromium these tests are not run, and pytest says so; with PHI_LAB_BROWSER=required, as in CI, that is
 an error.
@@ -206,14 +206,56 @@ def moved(page, widget):
     wait_until(page, lambda: picture.get_attribute("src") != before)
 
 
-def test_grpo_with_its_ticks_and_its_slider(server, chromium):
+def changed(page, view, act):
+    """Does something, after which a view has to say something else; returns what it says."""
+    before = view.inner_html()
+    act()
+    wait_until(page, lambda: view.inner_html() != before)
+    return view.inner_text()
+
+
+def test_grpo_with_its_widgets_alive_again_after_a_reload(server, chromium):
     address, folder = server
-    with opened(chromium, address, "05_grpo.ipynb") as page:
+    path = folder / "05_grpo.ipynb"
+    with opened(chromium, address, path.name) as page:
         run_all(page, minutes=12)
         moved(page, cell(page, "widgets.schedule()"))
         ticks = cell(page, "widgets.rebalancing()")
-        table = ticks.locator(".widget-html table")
-        before = table.inner_text()
-        ticks.locator("input[type=checkbox]").nth(5).click()
-        wait_until(page, lambda: table.inner_text() != before)
-        assert "3 of 8 right" in table.inner_text()
+        first = ticks.locator("input[type=checkbox]").nth(5)
+        assert "3 of 8 right" in changed(page, ticks.locator(".widget-html table"), first.click)
+
+        save(page, path)
+        page.reload()
+        group = cell(page, "group_live.widget")
+        group.locator(".widget-html table").wait_for()
+        step = group.get_by_role("button", name="another step")
+        assert "After 2 steps" in changed(page, group.locator(".widget-html-content"), step.click)
+
+        broken = cell(page, "break_it.widget(causes)")
+        assert broken.get_by_role("button", name="predict first").is_disabled()
+        for guess in broken.locator(".widget-radio").all():
+            guess.locator("input").first.check()
+        run = broken.get_by_role("button", name="run it")
+        run.click()
+        wait_until(page, lambda: "predictions held" in broken.inner_text())
+        assert "The doctor finds" in broken.inner_text()
+        wait_until(page, run.is_enabled)
+
+
+def test_the_report_card_with_its_ladder_and_two_stages(server, chromium):
+    address, _ = server
+    with opened(chromium, address, "06_report_card.ipynb") as page:
+        run_all(page, minutes=12)
+        ladder = cell(page, "ladder_explorer.widget")
+        view = ladder.locator(".widget-html-content")
+        arm = ladder.get_by_label("dpo-control")
+        assert "dpo-control" not in view.locator("img").get_attribute("alt")
+        changed(page, view, arm.check)
+        assert "dpo-control" in view.locator("img").get_attribute("alt")
+        assert "Percent right on easy" in changed(
+            page, view, lambda: ladder.get_by_label("benchmark").select_option("easy"))
+
+        stages = cell(page, "two_stages.widget")
+        answers = stages.locator(".widget-html-content")
+        left = stages.get_by_label("left")
+        assert "Rollout DPO" in changed(page, answers, lambda: left.select_option("Rollout DPO"))

@@ -108,17 +108,19 @@ def test_the_published_experiment_with_a_sloppy_verifier_is_recognised(row):
     assert named(doctor.check_metrics(rows)) == (["reward-hacking"] if row["arm"] == "sloppy" else [])
 
 
-def test_gradients_may_be_large_twice_but_not_three_times():
-    norms = [0.5] * 40
-    norms[20] = norms[30] = 10.0
-    assert doctor.check_metrics([{"step": step, "grad_norm": norm} for step, norm in enumerate(norms)]) == []
-    norms[35] = 10.0
+@pytest.mark.parametrize(("steps", "large", "finds"), [(40, 2, []), (40, 3, ["gradient-spike"]), (200, 8, []),
+                                                        (200, 9, ["gradient-spike"])])
+def test_gradients_may_be_large_twice_or_in_less_than_a_twentieth_of_the_steps(steps, large, finds):
+    norms = [0.5] * steps
+    norms[steps // 2 : steps // 2 + large] = [10.0] * large
     rows = [{"step": step, "grad_norm": norm} for step, norm in enumerate(norms)]
-    assert named(doctor.check_metrics(rows)) == ["gradient-spike"]
+    assert named(doctor.check_metrics(rows)) == finds
 
 
 def test_the_cause_of_groups_without_variance_is_read_from_the_reward():
-    for reward, cause in ((1.0, "too easy"), (-0.97, "No answer is rewarded"), (0.5, "equally good or bad")):
+    causes = {1.0: "too easy", 0.75: "every answer of their group", -0.97: "No answer is rewarded",
+              0.5: "equally good or bad"}
+    for reward, cause in causes.items():
         rows = [{"step": step, "reward": reward, "zero_variance_share": 0.9} for step in range(6)]
         assert cause in doctor.check_metrics(rows)[0].cause
 

@@ -48,6 +48,9 @@ def zero_variance(rows: Sequence[dict]) -> Finding | None:
     cause += "that reads nothing from these answers (a format that the model does not write)."
     if reward > 0.8:
         cause = "The questions are too easy: the model solves nearly all of them."
+    elif reward > 0.5:
+        cause = "Most questions are solved by every answer of their group, and the others by none: little is left to "
+        cause += "learn from these questions."
     elif reward < -0.8 or abs(reward) < 0.02:
         cause = "No answer is rewarded: the questions are too hard, or the reward cannot read the answers (its format, "
         cause += "or answers that are cut off)."

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from phi_lab.report.doctor.finding import MIN_ROWS, Finding, first_third, is_number, last_third, series
 
 LN2 = math.log(2)  # DPO's loss, -log sigmoid(margin), at a margin of 0
-SPIKE, OFTEN = 100, 10  # times the median: once, or three times. Healthy runs have up to 56 once (docs/doctor.md)
+SPIKE, OFTEN = 100, 10  # times the median: once; or in a twentieth of the steps, and three times
+SPIKES = 1 / 20  # Healthy runs have up to 56 times the median once, and ten times in up to 1 of 28 (docs/doctor.md)
 OVERFIT = 0.05  # of the best evaluation loss. Convention; early stopping's own thresholds are smaller
 STUCK = 0.003  # nats from ln 2: a mean margin of 0.006, 0.06 nats at beta 0.1. Convention
 MOVED = 0.1  # a mean margin, at which the loss of DPO alone is 0.64
@@ -65,8 +66,8 @@ def no_gradient(rows: Sequence[dict]) -> Finding | None:
 
 
 def gradient_spike(rows: Sequence[dict]) -> Finding | None:
-    """A gradient norm above a hundred times its median, or three above ten times, the first tenth of a run aside.
-    Loggers write it before clipping.
+    """A gradient norm above a hundred times its median, or above ten times in a twentieth of the logged steps and at
+    least three, the first tenth of a run aside. Loggers write it before clipping.
     """
     named = [(row.get("step"), norm) for row in rows for norm in series([row], "grad_norm")]
     if len(named) < 10:
@@ -74,7 +75,8 @@ def gradient_spike(rows: Sequence[dict]) -> Finding | None:
     median = statistics.median(norm for _, norm in named if norm > 0) if any(norm for _, norm in named) else 0.0
     later = named[max(2, len(named) // 10) :]
     step, most = max(later, key=lambda pair: pair[1])
-    if not median or most <= SPIKE * median and sum(norm > OFTEN * median for _, norm in later) < 3:
+    often = sum(norm > OFTEN * median for _, norm in later)
+    if not median or most <= SPIKE * median and often < max(3, SPIKES * len(later)):
         return None
     return Finding(
         "gradient-spike", f"gradient norm {most:.3g} at step {step}, {most / median:.0f} times its median {median:.3g}",
