@@ -30,7 +30,8 @@ from phi_lab.lab.tables import show
 from phi_lab.model import checkpoints, shapes
 from phi_lab.problems import benchmarks
 
-question = "Compute 47+38-12."  # every number from 1 to 99, the results of the steps too: it has never seen others
+# Every number is from 1 to 99, results of steps too: the model has never seen others.
+question = "Compute 47+38-12."
 model, tokenizer = checkpoints.load(SHIPPED / "grpo"), checkpoints.load_tokenizer()
 show(answer(model, tokenizer, question))
 
@@ -49,7 +50,8 @@ show(answer(model, tokenizer, question))
 # %%
 styles = {
     "terse": "<think>47+38:15,8;85.85-12:3,7;73.</think>\\boxed{73}",
-    "checking": "<think>47+38:7+8=15,4+3+1=8;85.check 85-38:15-8=7,8-3-1=4;47 ok.85.</think>\\boxed{85}",
+    "checking": "<think>47+38:7+8=15,4+3+1=8;85.check 85-38:15-8=7,8-3-1=4;47 ok.85."
+    "</think>\\boxed{85}",
     "backtracking": "<think>47+38:7+8=14 no 7+8=15,4+3+1=8;85.</think>\\boxed{85}",
 }
 for name, thought in styles.items():
@@ -68,7 +70,10 @@ checks.FIRST_SLIP.card()
 
 # %% tags=["exercise"]
 def first_slip(columns):
-    """Columns such as ["7+8=15", "4+3+1=9"] -> the index of the first wrong one (here 1), or None. Only + and -."""
+    """The index of the first wrong column, or None.
+
+    ["7+8=15", "4+3+1=9"] -> 1, since 4+3+1 is 8. Columns have only + and -.
+    """
     return NotImplemented  # your lines
 
 
@@ -81,11 +86,12 @@ find_slip = checks.FIRST_SLIP.use(first_slip)
 
 # %%
 wrong_answers = (
-    "<think>47+38,-12.47+38:7+8=16,4+3+1=8;86,-12.86-12:6-2=4,8-1=7;74.</think>\\boxed{74}",
-    "<think>85-37,+6.85-37:15-7=8,8-3-1=5;58,+6.58+6:8+6=14,5+1=6;64.</think>\\boxed{64}",
-    "<think>47+38,-12.47+38:7+8=15,4+3=7;75,-12.75-12:5-2=3,7-1=6;63.</think>\\boxed{63}",
+    ("47+38,-12.47+38:7+8=16,4+3+1=8;86,-12.86-12:6-2=4,8-1=7;74.", 74),
+    ("85-37,+6.85-37:15-7=8,8-3-1=5;58,+6.58+6:8+6=14,5+1=6;64.", 64),
+    ("47+38,-12.47+38:7+8=15,4+3=7;75,-12.75-12:5-2=3,7-1=6;63.", 63),
 )
-for thought in wrong_answers:
+for steps, result in wrong_answers:
+    thought = f"<think>{steps}</think>\\boxed{{{result}}}"
     display(show(thought, find_slip=find_slip))
 
 # %% [markdown]
@@ -116,7 +122,7 @@ for thought in wrong_answers:
 # train Phi-4-mini itself (notebook 07) with the same cells; the later notebooks use the folder that this one opens.
 
 # %%
-SCALE = None  # "cpu", "lora", "qlora" or "full"; None: what PHI_LAB_SCALE says, or "cpu"
+SCALE = None  # "cpu", "lora", "qlora", "full"; None: what PHI_LAB_SCALE says, or "cpu"
 lab = Lab(SCALE)
 lab
 
@@ -184,7 +190,8 @@ lab.ladder("base")
 # %%
 _, tokenizer = lab.model("base")
 answers = answer_ten_problems(shapes.build("phi-nano", len(tokenizer), 0), tokenizer)
-print(f"random weights: {sum(row['verdict'] == 'right' for row in answers)} of {len(answers)} right")
+hits = sum(row["verdict"] == "right" for row in answers)
+print(f"random weights: {hits} of {len(answers)} right")
 print("it writes:", answers[0]["completion"][:60])
 
 # %% [markdown]
@@ -207,14 +214,18 @@ checks.SHARE_RIGHT.card()
 
 # %% tags=["exercise"]
 def share_right(verdicts):
-    """The share of verdicts that are "right", 0 to 1. The others are "wrong", "unfinished", "unparsed", "timeout"."""
+    """The share of verdicts that are "right", 0 to 1.
+
+    The others are "wrong", "unfinished", "unparsed" and "timeout".
+    """
     return NotImplemented  # your line
 
 
 # %%
 right_share = checks.SHARE_RIGHT.use(share_right)
 verdicts = [row["verdict"] for row in lab.answers("base", "hard", temperature=0.6)]
-print(f"{len(verdicts):,} sampled answers to hard problems, {percent(right_share(verdicts))} of them right")
+print(f"{len(verdicts):,} sampled answers to hard problems")
+print(f"{percent(right_share(verdicts))} of them right")
 
 # %% [markdown]
 # ## Vary this next
