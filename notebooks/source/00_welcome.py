@@ -43,9 +43,9 @@ show(answer(model, tokenizer, question))
 # what follows the result is left to do. All that a step needs stands just before it: that is how so small a model can
 # follow.
 #
-# There are three other ways to write, and you will meet them all. *Terse* answers leave out plan and columns.
-# *Checking* ones undo a step to see whether it was right. *Backtracking* ones notice a slip and mend it; it is struck
-# out below.
+# There are three other ways to write, and you will meet them all. *Terse* answers leave out the plan, and the sums of
+# the columns: `15,8` is what each column gives. *Checking* ones undo a step to see whether it was right. *Backtracking*
+# ones notice a slip and mend it; it is struck out below.
 
 # %%
 styles = {
@@ -60,9 +60,9 @@ for name, thought in styles.items():
 # %% [markdown]
 # ## Exercise: find the slip
 #
-# How exercises work here: a card with three hints and the solution, folded; a stub; a check. Fill in the stub, run it
-# and the check. If you leave it as it is, the notebook says so and goes on with the reference solution. If your
-# solution is right, the notebook uses yours.
+# How exercises work here: a card with three hints and the solution, folded; a *stub*, which is a function without its
+# lines; a check. Fill in the stub, run it and the check. If you leave it as it is, the notebook says so and goes on
+# with the reference solution. If your solution is right, the notebook uses yours.
 
 # %%
 checks.FIRST_SLIP.card()
@@ -108,14 +108,15 @@ for steps, result in wrong_answers:
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
 # 4,500 times smaller. Every number about a model is measured by its cell, or marked as shipped with the course, and
-# accuracies come with a 95 % interval. The output that a cell shows before you run it is that of the published run;
-# yours will differ.
+# accuracies come with a 95 % interval: the range in which the true accuracy plausibly lies. The output that a cell
+# shows before you run it is that of the published run; yours will differ.
 #
 # **Three profiles.** `make lab` opens a `lesson`: a page is made to take two to three minutes, and each stage starts
-# from the checkpoint of the stage before that ships with the course, so it shows what one stage does and no chain of
-# stages. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model. `smoke` takes a few
-# steps per stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function
-# in the meantime: `lab.reset("mid")` deletes it and every stage after it.
+# from the *checkpoint* (the saved weights) of the stage before that ships with the course, so it shows what one stage
+# does and no chain of stages. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model.
+# `smoke` takes a few steps per stage, to try a cell. A stage that is finished is not trained again, even if you have
+# changed your function in the meantime: `lab.reset("mid")` deletes it and every stage after it (`lab` is made by the
+# next cell).
 #
 # **One setting for the hardware.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small
 # world on two cores, and the text of these pages is about it unless it names another scale. "lora", "qlora" and "full"
@@ -128,6 +129,8 @@ lab
 
 # %% [markdown]
 # ## The recipe
+#
+# A map of what is to come; the notebook in the last column explains the words of its row.
 #
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
@@ -176,16 +179,18 @@ lab.before_after("base", "grpo")
 #
 # Phi-4-Mini began with easy problems mostly right and hard ones mostly wrong (71.8 % on MATH-500, 10.0 % on AIME 2024
 # [P]), and our base was pretrained to be in that state. Here and in all later notebooks we sample at temperature 0.6,
-# several answers to each hard problem, and save every answer, right or wrong, in the run folder. Beside that stand
-# greedy answers and cooler sampling (T = 0.3): a gain that a cooler sampler gives as well is none of knowledge.
+# several answers to each hard problem, and save every answer, right or wrong, in the run folder. The *temperature* (T)
+# says how much chance there is in the choice of a token: at 0 it is always the likeliest one (*greedy* answers). These
+# and cooler sampling (T = 0.3) stand beside: a gain that a cooler sampler gives as well is none of knowledge. The left
+# panel of the figure is ours, with 95 % intervals, the right one the paper's.
 
 # %%
 lab.measure("base")
 lab.ladder("base")
 
 # %% [markdown]
-# **Negative control.** The same network with random weights, on the ten problems. What it gets right, a model
-# gets right without having learned anything.
+# **Negative control.** That is a measurement that must show no effect. Here it is the same network with random weights,
+# on the ten problems: what it gets right, a model gets right without having learned anything.
 
 # %%
 _, tokenizer = lab.model("base")
@@ -206,7 +211,8 @@ print("it writes:", answers[0]["completion"][:60])
 #
 # ## Exercise: the share of right answers
 #
-# The number that everything else is measured by.
+# The number that everything else is measured by. A *verdict* is what the verifier says of one answer; notebook 01
+# explains the five words.
 
 # %%
 checks.SHARE_RIGHT.card()

@@ -45,10 +45,10 @@ lab.before_after("base", "teacher")
 # ## The verifier
 #
 # No model judges these answers. A program extracts the content of `\boxed{}`, or where there is none the last phrase
-# such as "The answer is", and compares it as mathematics: 38/24 *is* 19/12. A box between `<think>` and `</think>` does
-# *not* count. The verdict `unfinished` means that `</think>` is missing, or that nothing follows it; `unparsed` means
-# that there is an answer which the program cannot read. The paper uses Math-Verify and GPT-4o-mini as a second judge
-# [S].
+# such as "The answer is", and compares it with the *gold* answer, the known right one, as mathematics: 38/24 *is*
+# 19/12. A box between `<think>` and `</think>` does *not* count. The verdict `unfinished` means that `</think>` is
+# missing, or that nothing follows it; `unparsed` means that there is an answer which the program cannot read. The paper
+# uses Math-Verify and GPT-4o-mini as a second judge [S].
 
 # %%
 HTML(widgets.verdict_table())
@@ -89,6 +89,7 @@ writer = "base" if lab.has_no_model("teacher") else "teacher"
 model, tokenizer = lab.model(writer)
 prompt = chat.prompt_ids(tokenizer, rollouts[0]["prompt"])
 drawn = torch.Generator().manual_seed(0)
+# As in distillation: the temperature, and the most tokens that an answer may have.
 temperature, limit, stop = 0.8, 384, tokenizer.eos_token_id
 cache, unread, completion = DynamicCache(config=model.config), list(prompt), []
 with torch.inference_mode():
@@ -190,8 +191,8 @@ print(f"in the cache: {len(so_far)} heads, keys of {len(keys)} tokens in each")
 #
 # ## The funnel
 #
-# The paper sampled about 10 M rollouts to 1.6 M questions [S2]. A series of filters removes rollouts; stages 1 and 2
-# are trained on what is left.
+# The paper sampled about 10 M rollouts to 1.6 M questions [S2]. A series of filters, the *funnel*, removes rollouts;
+# stages 1 and 2 are trained on what is left. A bar is what one filter leaves, and pale what it takes.
 
 # %%
 figures.funnel(lab.funnel())
@@ -362,7 +363,8 @@ HTML(tables.table("", head, lines))
 # The teacher writes in three styles: *terse* (results without the columns of digits), *checking* (columns, and a check
 # of the result), and *backtracking* (columns, with a slip that is noticed and repaired). A solution with columns that
 # shows neither a check nor a slip is called *plain*. So right answers to one question differ in length. Notebook 05
-# needs that: answers of uneven length are the first of the paper's three reasons why plain RL failed [S].
+# needs that: answers of uneven length are the first of the paper's three reasons why plain RL failed [S]. The figures
+# show lengths by verdict, then those of the right answers by style.
 
 # %%
 figures.lengths(rollouts, by="verdict")

@@ -46,7 +46,8 @@ HTML(tables.rollout(right[0]))
 #
 # A document here is a question with its answer. Documents differ in length, rows do not: with one document per row of
 # 384 tokens, most tokens are padding. *Packing* puts several documents into one row. Position ids restart at 0 in each
-# document, and a block-diagonal attention mask keeps documents from attending to each other.
+# document, and a block-diagonal attention mask keeps documents from attending to each other; you will write both. Each
+# bar below is a row: first with one document in each, then packed.
 
 # %%
 all_lengths, room = lab.lengths(right), config.row_length
@@ -185,10 +186,11 @@ factor = checks.RATE_FACTOR.use(rate_factor)
 # %% [markdown]
 # ## The loop
 #
-# Ten lines train a model: a batch of rows, its logits, the loss, the gradient, a step. The loss is the mean of −log of
+# A few lines train a model: a batch of rows, logits, the loss, the gradient, a step. The loss is the mean of −log of
 # the probability that the model gave to each next token, in nats: 0.05 nats is a probability of 95 %. The labels say
-# which tokens have a loss (notebook 03); those of the questions have none. Change what you like and run it again: it
-# trains a copy of the shipped base, for less than a minute.
+# which tokens have a loss (notebook 03); those of the questions have none. `together` makes one batch of several rows,
+# and `masked_logits` are the model's logits where each token sees what your mask allows; both are short functions of
+# the package. Change what you like and run it again: it trains a copy of the shipped base, for less than a minute.
 
 
 # %%
@@ -211,19 +213,20 @@ def train_here(model, table, steps, mask=may_see, batch_size=8, rate=1e-3):
         loss = -(logprobs * has_loss[:, 1:]).sum() / has_loss[:, 1:].sum()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # no step is too long
         optimizer.step()  # the model changes here, and nowhere else
         losses.append(loss.item())
     return losses
 
 
 # %%
-together = collate(tokenizer.pad_token_id)
+together = collate(tokenizer.pad_token_id)  # rows -> a batch of tensors
 few = [
     row
     for row, length in zip(right[:400], all_lengths[:400], strict=True)
     if length <= room
 ]
+# Token ids and labels of each answer, then the packed rows of them.
 documents = [document(tokenizer, row["prompt"], row["completion"]) for row in few]
 packed = packer([len(ids) for ids, _ in documents], room)
 table = rows_dataset(documents, packed, tokenizer.pad_token_id, room)
@@ -280,8 +283,8 @@ packing_leak.widget(mid, tokenizer, shelf, second, may_see)
 # never had a neighbour, and two documents that both begin at position 0 are mixed up. A model that is trained with the
 # leak may learn to use it. Then its loss is lower, and the help is gone when a question stands alone.
 #
-# **Is the fast path the same?** The stage writes no mask: transformers builds it from the position ids that restart,
-# and the loss is the model's own. On the same two rows:
+# **Is the fast path the same?** That is the code of the stage, which you do not see here. It writes no mask:
+# transformers builds it from the position ids that restart, and the loss is the model's own. On the same two rows:
 
 # %%
 with torch.no_grad():
@@ -298,14 +301,15 @@ print(f"difference {abs(here - fast):.1e}")
 # From here `lab.stage("mid")` is that loop on *all* right answers, five times over, as in the paper (in a `lesson`: a
 # part of one), with three additions. Its code: `phi_lab/stages/mid_training.py`, then `lm_trainer.py` beside it.
 #
-# *A schedule.* The rate is that of the loop, after a short warm-up. Training ends where the schedule ends, so it
-# ends at the same place on every seed. (An earlier version of this course stopped when the validation loss had not
-# improved twice. That loss is noisy, so chance decided where training ended: docs/log.md.)
+# *A schedule.* The rate is that of the loop, after a short warm-up, in which it rises from 0. Training ends where the
+# schedule ends, so it ends at the same place on every seed. (An earlier version of this course stopped when the
+# validation loss had not improved twice. That loss is noisy, so chance decided where training ended: docs/log.md.)
 #
 # *Replay.* A fifth of the tokens is fresh text like that of pretraining. It is there against forgetting;
 # `transfer` below says whether it was enough.
 #
-# *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`).
+# *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`). Muon makes all
+# directions of a matrix's step equally long.
 #
 # The paper, with marks of certainty as in notebook 00: five epochs, learning rate 1e-5, batch 128 [S], diverse data
 # [S]; its schedule and its optimizer are unknown [U].

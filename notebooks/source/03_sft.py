@@ -119,9 +119,9 @@ figures.packing([[lengths[index] for index in row] for row in rows], room)
 # ## Exercise: the labels
 #
 # The model reads question and answer; it shall learn to *write* only the answer. So each token has a label: its own id
-# where it has a loss, else −100, which PyTorch's cross-entropy leaves out. (`mean_loss` compares each label with what
-# the model said one token before, so nothing is shifted here.) Without a loss on the stop token
-# nothing would ever tell the model to end.
+# where it has a loss, else −100, which PyTorch's cross-entropy leaves out. (Nothing has to be shifted: the loss in the
+# loop below compares each label with what the model said one token before.) Without a loss on the stop token nothing
+# would ever tell the model to end.
 
 # %%
 checks.LABELS.card()
@@ -197,7 +197,7 @@ def train_here(model, rows, steps, targets_of=labels_of, batch_size=16, rate=2e-
         loss = mean_loss(logits, targets)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # no step is too long
         optimizer.step()  # the model changes here, and nowhere else
         losses.append(loss.item())
     return losses
@@ -278,10 +278,10 @@ lab.before_after("mid", "sft")
 
 # %%
 # In `lesson` and `smoke` SFT starts from the shipped mid-training, not from yours.
-steps = (lab.start("sft"), "sft")
+models = (lab.start("sft"), "sft")
 verdicts = {
     model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)]
-    for stage in steps
+    for stage in models
 }
 for name, values in verdicts.items():
     share = 100 * values.count("unfinished") / len(values)
@@ -298,7 +298,7 @@ halves = [
     {**row, "completion": row["completion"][: len(row["completion"]) // 2]}
     for row in whole
 ]
-for stage in steps:
+for stage in models:
     for name, rows in (("a whole answer", whole), ("half of one", halves)):
         nats = sum(log_probabilities(*lab.model(stage), rows)) / len(rows)
         print(f"{model_title(stage)}: {name} and stop, {nats:.1f} nats")
@@ -331,19 +331,20 @@ def paired_gain(before, after):
 gain_of = checks.PAIRED_GAIN.use(paired_gain)
 lab.control("sft-control")
 shares = {}
-for model in (steps[0], "sft-control", "sft"):
+for model in (models[0], "sft-control", "sft"):
     hits = {}
     for row in lab.answers(model, "hard", 0.6):
         hits.setdefault(row["id"], []).append(row["verdict"] == "right")
     shares[model] = [sum(of_problem) / len(of_problem) for of_problem in hits.values()]
-for before, name in ((steps[0], model_title(steps[0])), ("sft-control", "its control")):
+beginnings = {models[0]: model_title(models[0]), "sft-control": "its control"}
+for before, name in beginnings.items():
     mean, low, high = (100 * value for value in gain_of(shares[before], shares["sft"]))
     word = "shown" if low > 0 else "a loss" if high < 0 else "not shown here"
     shown = f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
     print(f"hard, SFT over {name}: {shown}, {word}")
 
 # %%
-before = steps[0]
+before = models[0]
 titles = {before: model_title(before), "sft-control": "its control", "sft": "SFT"}
 shown, lines = (("easy", "sampled"), ("hard", "sampled"), ("hard", "greedy")), []
 for model, title in titles.items():

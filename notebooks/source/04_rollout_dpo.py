@@ -14,6 +14,7 @@
 
 # %%
 import copy
+import math
 import random
 from collections import defaultdict
 
@@ -59,10 +60,11 @@ print(f"questions with a right and a wrong answer: {len(sides)}")
 # $$-\log \sigma\Big(\beta\big[\log\tfrac{\pi(y^+)}{\pi_{\rm ref}(y^+)} -
 # \log\tfrac{\pi(y^-)}{\pi_{\rm ref}(y^-)}\big]\Big)$$
 #
-# π is the model in training (the *policy*), π_ref a frozen copy of the model after stage 2, σ the logistic function. β
-# sets how large the margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The
-# paper: both answers by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, and both answers
-# are the *student's*, sampled from the model after stage 2. Only the verifier says which are right.
+# π is the model in training (the *policy*), π_ref a frozen copy of the model after stage 2, σ the logistic function,
+# and the bracket is the *margin*: by how much more the right answer has risen than the wrong one. β sets how large the
+# margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The paper: both answers
+# by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, and both answers are the
+# *student's*, sampled from the model after stage 2. Only the verifier says which are right.
 
 # %%
 rights, wrongs = max(sides, key=lambda pair: min(map(len, pair)))
@@ -112,8 +114,8 @@ HTML(tables.wrong_steps(lines))
 #
 # DPO cannot make a model avoid what it would never write. How probable is each wrong answer *under the student*? Its
 # own are answers that it did write. The teacher's need not be: the student may prefer the right answer of such a pair
-# long before training starts. How many of the teacher's are to the right of the line in the picture, likely enough
-# that there is something to unlearn?
+# long before training starts. How many of the teacher's are to the right of the line in the picture below, likely
+# enough that there is something to unlearn?
 
 # %%
 checks.PLAUSIBLE.card()
@@ -144,6 +146,7 @@ logprobs = {
     )
 }
 limit = lab.config.dpo.max_student_nll
+print(f"likely enough: at least exp(-{limit:g}) = {math.exp(-limit):.4f}")
 wrong_ones = {"the teacher's": teachers_wrong_to_both, "the student's": own_wrong}
 for name, rows in wrong_ones.items():
     kept = likely(rows, logprobs[f"{name} wrong answers"], limit)
@@ -296,8 +299,8 @@ pictures.curves(rows, names, "Against the model before", "nats")
 # gradient, since the copy is a constant and the model is not.
 #
 # **What does β do?** Here is the pair from the top of the page again, now as what training *changed*: log π/π_ref of
-# each token, blue where it became likelier. The table has the loss of this one pair. A small β pushes on although the
-# margin is there; a large one soon stops.
+# each token, blue where it became likelier. The table has the loss of this one pair, and by how much the loss falls
+# with each nat of margin (its gradient). A small β pushes on although the margin is there; a large one soon stops.
 
 # %%
 tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)

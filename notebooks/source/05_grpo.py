@@ -47,16 +47,17 @@ print(f"learning rate {config.learning_rate}")
 # \qquad r_{it}=\frac{\pi(y_{it})}{\pi_{\rm old}(y_{it})}$$
 #
 # $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens: in plain GRPO (reward − mean of its group)
-# / standard deviation of its group; the loop below uses ±1 or 0 (`balanced`). The sums run over the answers with an
-# advantage. Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term
-# (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
+# / standard deviation of its group; the loop below uses ±1 or 0 (`balanced`). $|y_i|$ is the number of tokens of an
+# answer, and ε how far r may move from 1 before it is clipped. The sums run over the answers with an advantage. Here
+# every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term, which would hold
+# the model near its start (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
 #
 # The questions have one to seven operations. Six and seven are beyond what any answer of the teacher covers: what
 # improves there was not imitated.
 #
 # The paper's first attempt failed for three reasons [S], and the authors added a device against each [S2]:
 #
-# | what went wrong | device | here |
+# | what went wrong | device | in `phi_lab/stages/grpo.py` |
 # |---|---|---|
 # | answers to one prompt differ in length | keep prompts whose answers are alike in length | `select_uniform_length` |
 # | all right or all wrong: no difference, no gradient | oversample hard prompts, then balance | `rebalance` |
@@ -65,7 +66,8 @@ print(f"learning rate {config.learning_rate}")
 # ## Temperature: high, then low
 #
 # A high temperature makes sampled answers more diverse. Here the model before RL answers the same questions, eight
-# times each, at four temperatures. Look at the middle: only groups with right *and* wrong answers will teach anything.
+# times each, at four temperatures. Look at the middle panel: only groups with right *and* wrong answers will teach
+# anything.
 
 # %%
 # In `lesson` and `smoke` GRPO starts from the shipped Rollout DPO, not from yours.
@@ -224,7 +226,7 @@ gradient_loss = checks.POLICY_GRADIENT.use(policy_gradient_loss)
 # %%
 small = checkpoints.load(SHIPPED / "mid")  # the tiny model, at every scale
 tokenizer = checkpoints.load_tokenizer()
-problems = arithmetic.sample_problems(
+problems = arithmetic.sample_problems(  # by a seed that nothing else uses
     256, seed=lab.seed + 71_000, levels=arithmetic.HARD_LEVELS
 )
 limit = config.max_new_tokens
@@ -376,7 +378,7 @@ def train_here(model, problems, steps, prompts=16, size=8, heat=1.0, rate=3e-4):
         loss = loss_here(model, used, heat)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # no step is too long
         optimizer.step()  # the policy changes here, and nowhere else
     return rows
 
@@ -444,7 +446,8 @@ for name, title in names.items():
 #
 # "My reward is flat" has many causes. Before one blames the model, one gives the loop rewards whose effect is known:
 # each probe trains a copy of the base for a moment to answer one question with random digits, and then rewards
-# something simple. What each must show stands in the table; a loop that fails one is wrong.
+# something simple. What each must show stands in the table; a loop that fails one is wrong. With credit for the last
+# digit only, the digit before it, the carry, has no advantage and is not learned.
 
 # %%
 base, few = checkpoints.load(SHIPPED / "base"), {} if in_lab else {"steps": 2}

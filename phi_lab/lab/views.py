@@ -214,7 +214,11 @@ class RunViews:
         """What the named stages and their arms, or all, gain on `hard` over the published chains, and over rivals."""
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
-        caption = f"{len(chains(rows))} independent chains, 95 % intervals, paired t-tests corrected by Holm."
+        caption = (
+            f"{len(chains(rows))} independent chains, 95 % intervals. p, Holm: how often chance alone would give such "
+            "a difference, by a paired t-test corrected for the number of comparisons (notebook 06). Detectable: the "
+            "smallest true difference that so many chains would show four times in five."
+        )
         return HTML(gains_tables(rows, stages or STAGES, caption))
 
     def means(self) -> HTML:
