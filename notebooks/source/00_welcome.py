@@ -30,7 +30,8 @@ from phi_lab.lab.tables import show
 from phi_lab.model import checkpoints, shapes
 from phi_lab.problems import benchmarks
 
-question = "Compute 47+38-12."  # every number from 1 to 99, the results of the steps too: it has never seen others
+# Every number is from 1 to 99, results of steps too: the model has never seen others.
+question = "Compute 47+38-12."
 model, tokenizer = checkpoints.load(SHIPPED / "grpo"), checkpoints.load_tokenizer()
 show(answer(model, tokenizer, question))
 
@@ -42,14 +43,15 @@ show(answer(model, tokenizer, question))
 # what follows the result is left to do. All that a step needs stands just before it: that is how so small a model can
 # follow.
 #
-# There are three other ways to write, and you will meet them all. *Terse* answers leave out plan and columns.
-# *Checking* ones undo a step to see whether it was right. *Backtracking* ones notice a slip and mend it; it is struck
-# out below.
+# There are three other ways to write, and you will meet them all. *Terse* answers leave out the plan, and the sums of
+# the columns: `15,8` is what each column gives. *Checking* ones undo a step to see whether it was right. *Backtracking*
+# ones notice a slip and mend it; it is struck out below.
 
 # %%
 styles = {
     "terse": "<think>47+38:15,8;85.85-12:3,7;73.</think>\\boxed{73}",
-    "checking": "<think>47+38:7+8=15,4+3+1=8;85.check 85-38:15-8=7,8-3-1=4;47 ok.85.</think>\\boxed{85}",
+    "checking": "<think>47+38:7+8=15,4+3+1=8;85.check 85-38:15-8=7,8-3-1=4;47 ok.85."
+    "</think>\\boxed{85}",
     "backtracking": "<think>47+38:7+8=14 no 7+8=15,4+3+1=8;85.</think>\\boxed{85}",
 }
 for name, thought in styles.items():
@@ -58,9 +60,9 @@ for name, thought in styles.items():
 # %% [markdown]
 # ## Exercise: find the slip
 #
-# How exercises work here: a card with three hints and the solution, folded; a stub; a check. Fill in the stub, run it
-# and the check. If you leave it as it is, the notebook says so and goes on with the reference solution. If your
-# solution is right, the notebook uses yours.
+# How exercises work here: a card with three hints and the solution, folded; a *stub*, which is a function without its
+# lines; a check. Fill in the stub, run it and the check. If you leave it as it is, the notebook says so and goes on
+# with the reference solution. If your solution is right, the notebook uses yours.
 
 # %%
 checks.FIRST_SLIP.card()
@@ -68,7 +70,10 @@ checks.FIRST_SLIP.card()
 
 # %% tags=["exercise"]
 def first_slip(columns):
-    """Columns such as ["7+8=15", "4+3+1=9"] -> the index of the first wrong one (here 1), or None. Only + and -."""
+    """The index of the first wrong column, or None.
+
+    ["7+8=15", "4+3+1=9"] -> 1, since 4+3+1 is 8. Columns have only + and -.
+    """
     return NotImplemented  # your lines
 
 
@@ -81,11 +86,12 @@ find_slip = checks.FIRST_SLIP.use(first_slip)
 
 # %%
 wrong_answers = (
-    "<think>47+38,-12.47+38:7+8=16,4+3+1=8;86,-12.86-12:6-2=4,8-1=7;74.</think>\\boxed{74}",
-    "<think>85-37,+6.85-37:15-7=8,8-3-1=5;58,+6.58+6:8+6=14,5+1=6;64.</think>\\boxed{64}",
-    "<think>47+38,-12.47+38:7+8=15,4+3=7;75,-12.75-12:5-2=3,7-1=6;63.</think>\\boxed{63}",
+    ("47+38,-12.47+38:7+8=16,4+3+1=8;86,-12.86-12:6-2=4,8-1=7;74.", 74),
+    ("85-37,+6.85-37:15-7=8,8-3-1=5;58,+6.58+6:8+6=14,5+1=6;64.", 64),
+    ("47+38,-12.47+38:7+8=15,4+3=7;75,-12.75-12:5-2=3,7-1=6;63.", 63),
 )
-for thought in wrong_answers:
+for steps, result in wrong_answers:
+    thought = f"<think>{steps}</think>\\boxed{{{result}}}"
     display(show(thought, find_slip=find_slip))
 
 # %% [markdown]
@@ -102,26 +108,29 @@ for thought in wrong_answers:
 # These nine notebooks follow the recipe of *Phi-4-Mini-Reasoning* (Microsoft, arXiv 2504.21233), which turned a
 # 3.8-billion-parameter model that guesses into one that reasons. You will run every stage of it yourself, on a model
 # 4,500 times smaller. Every number about a model is measured by its cell, or marked as shipped with the course, and
-# accuracies come with a 95 % interval. The output that a cell shows before you run it is that of the published run;
-# yours will differ.
+# accuracies come with a 95 % interval: the range in which the true accuracy plausibly lies. The output that a cell
+# shows before you run it is that of the published run; yours will differ.
 #
 # **Three profiles.** `make lab` opens a `lesson`: a page is made to take two to three minutes, and each stage starts
-# from the checkpoint of the stage before that ships with the course, so it shows what one stage does and no chain of
-# stages. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model. `smoke` takes a few
-# steps per stage, to try a cell. A stage that is finished is not trained again, even if you have changed your function
-# in the meantime: `lab.reset("mid")` deletes it and every stage after it.
+# from the *checkpoint* (the saved weights) of the stage before that ships with the course, so it shows what one stage
+# does and no chain of stages. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model.
+# `smoke` takes a few steps per stage, to try a cell. A stage that is finished is not trained again, even if you have
+# changed your function in the meantime: `lab.reset("mid")` deletes it and every stage after it (`lab` is made by the
+# next cell).
 #
 # **One setting for the hardware.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small
 # world on two cores, and the text of these pages is about it unless it names another scale. "lora", "qlora" and "full"
 # train Phi-4-mini itself (notebook 07) with the same cells; the later notebooks use the folder that this one opens.
 
 # %%
-SCALE = None  # "cpu", "lora", "qlora" or "full"; None: what PHI_LAB_SCALE says, or "cpu"
+SCALE = None  # "cpu", "lora", "qlora", "full"; None: what PHI_LAB_SCALE says, or "cpu"
 lab = Lab(SCALE)
 lab
 
 # %% [markdown]
 # ## The recipe
+#
+# A map of what is to come; the notebook in the last column explains the words of its row.
 #
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
@@ -170,21 +179,24 @@ lab.before_after("base", "grpo")
 #
 # Phi-4-Mini began with easy problems mostly right and hard ones mostly wrong (71.8 % on MATH-500, 10.0 % on AIME 2024
 # [P]), and our base was pretrained to be in that state. Here and in all later notebooks we sample at temperature 0.6,
-# several answers to each hard problem, and save every answer, right or wrong, in the run folder. Beside that stand
-# greedy answers and cooler sampling (T = 0.3): a gain that a cooler sampler gives as well is none of knowledge.
+# several answers to each hard problem, and save every answer, right or wrong, in the run folder. The *temperature* (T)
+# says how much chance there is in the choice of a token: at 0 it is always the likeliest one (*greedy* answers). These
+# and cooler sampling (T = 0.3) stand beside: a gain that a cooler sampler gives as well is none of knowledge. The left
+# panel of the figure is ours, with 95 % intervals, the right one the paper's.
 
 # %%
 lab.measure("base")
 lab.ladder("base")
 
 # %% [markdown]
-# **Negative control.** The same network with random weights, on the ten problems. What it gets right, a model
-# gets right without having learned anything.
+# **Negative control.** That is a measurement that must show no effect. Here it is the same network with random weights,
+# on the ten problems: what it gets right, a model gets right without having learned anything.
 
 # %%
 _, tokenizer = lab.model("base")
 answers = answer_ten_problems(shapes.build("phi-nano", len(tokenizer), 0), tokenizer)
-print(f"random weights: {sum(row['verdict'] == 'right' for row in answers)} of {len(answers)} right")
+hits = sum(row["verdict"] == "right" for row in answers)
+print(f"random weights: {hits} of {len(answers)} right")
 print("it writes:", answers[0]["completion"][:60])
 
 # %% [markdown]
@@ -199,7 +211,8 @@ print("it writes:", answers[0]["completion"][:60])
 #
 # ## Exercise: the share of right answers
 #
-# The number that everything else is measured by.
+# The number that everything else is measured by. A *verdict* is what the verifier says of one answer; notebook 01
+# explains the five words.
 
 # %%
 checks.SHARE_RIGHT.card()
@@ -207,14 +220,18 @@ checks.SHARE_RIGHT.card()
 
 # %% tags=["exercise"]
 def share_right(verdicts):
-    """The share of verdicts that are "right", 0 to 1. The others are "wrong", "unfinished", "unparsed", "timeout"."""
+    """The share of verdicts that are "right", 0 to 1.
+
+    The others are "wrong", "unfinished", "unparsed" and "timeout".
+    """
     return NotImplemented  # your line
 
 
 # %%
 right_share = checks.SHARE_RIGHT.use(share_right)
 verdicts = [row["verdict"] for row in lab.answers("base", "hard", temperature=0.6)]
-print(f"{len(verdicts):,} sampled answers to hard problems, {percent(right_share(verdicts))} of them right")
+print(f"{len(verdicts):,} sampled answers to hard problems")
+print(f"{percent(right_share(verdicts))} of them right")
 
 # %% [markdown]
 # ## Vary this next

@@ -45,16 +45,17 @@ lab.before_after("base", "teacher")
 # ## The verifier
 #
 # No model judges these answers. A program extracts the content of `\boxed{}`, or where there is none the last phrase
-# such as "The answer is", and compares it as mathematics: 38/24 *is* 19/12. A box between `<think>` and `</think>` does
-# *not* count. The verdict `unfinished` means that `</think>` is missing, or that nothing follows it; `unparsed` means
-# that there is an answer which the program cannot read. The paper uses Math-Verify and GPT-4o-mini as a second judge
-# [S].
+# such as "The answer is", and compares it with the *gold* answer, the known right one, as mathematics: 38/24 *is*
+# 19/12. A box between `<think>` and `</think>` does *not* count. The verdict `unfinished` means that `</think>` is
+# missing, or that nothing follows it; `unparsed` means that there is an answer which the program cannot read. The paper
+# uses Math-Verify and GPT-4o-mini as a second judge [S].
 
 # %%
 HTML(widgets.verdict_table())
 
 # %%
-widgets.verifier()  # with a running kernel: write an answer yourself and try to fool the verifier
+# With a running kernel: write an answer yourself and try to fool the verifier.
+widgets.verifier()
 
 # %% [markdown]
 # ## Sampling from the teacher
@@ -71,7 +72,8 @@ for row in rollouts:
 lines = []
 for name, rows in sources.items():
     share = sum(row["verdict"] == "right" for row in rows) / len(rows)
-    lines.append((name, f"{len(rows):,}", f"{len({row['id'] for row in rows}):,}", percent(share)))
+    questions = {row["id"] for row in rows}
+    lines.append((name, f"{len(rows):,}", f"{len(questions):,}", percent(share)))
 HTML(tables.table("", ("where", "rollouts", "questions", "right"), lines))
 
 # %% [markdown]
@@ -85,7 +87,9 @@ HTML(tables.table("", ("where", "rollouts", "questions", "right"), lines))
 # %%
 writer = "base" if lab.has_no_model("teacher") else "teacher"
 model, tokenizer = lab.model(writer)
-prompt, drawn = chat.prompt_ids(tokenizer, rollouts[0]["prompt"]), torch.Generator().manual_seed(0)
+prompt = chat.prompt_ids(tokenizer, rollouts[0]["prompt"])
+drawn = torch.Generator().manual_seed(0)
+# As in distillation: the temperature, and the most tokens that an answer may have.
 temperature, limit, stop = 0.8, 384, tokenizer.eos_token_id
 cache, unread, completion = DynamicCache(config=model.config), list(prompt), []
 with torch.inference_mode():
@@ -93,7 +97,8 @@ with torch.inference_mode():
         place = cache.get_seq_length()  # tokens whose keys and values are in the cache
         positions = torch.arange(place, place + len(unread))[None]
         logits = model(
-            input_ids=torch.tensor([unread], device=model.device), position_ids=positions.to(model.device),
+            input_ids=torch.tensor([unread], device=model.device),
+            position_ids=positions.to(model.device),
             past_key_values=cache,
         ).logits[0, -1].float().cpu()
         probabilities = (logits / temperature).softmax(-1)
@@ -109,10 +114,13 @@ print(rollouts[0]["prompt"], tokenizer.decode(completion), sep="\n")
 seconds, written = {}, {}
 for name, use_cache in (("with the cache", True), ("without it", False)):
     started = time.perf_counter()
-    written[name] = minimal_decode.decode(model.cpu(), prompt, 120, {stop}, use_cache=use_cache)
+    written[name] = minimal_decode.decode(
+        model.cpu(), prompt, 120, {stop}, use_cache=use_cache
+    )
     seconds[name] = time.perf_counter() - started
 print("the same tokens:", written["with the cache"] == written["without it"])
-print(f"time without the cache: {seconds['without it'] / seconds['with the cache']:.1f} times that with it")
+ratio = seconds["without it"] / seconds["with the cache"]
+print(f"time without the cache: {ratio:.1f} times that with it")
 
 # %% [markdown]
 # ## Exercise: one step with a cache
@@ -127,8 +135,11 @@ checks.CACHE_STEP.card()
 
 # %% tags=["exercise"]
 def cache_step(query, key, value, keys, values):
-    """query, key, value: of the new token, each (width,). keys, values: of all before it, (tokens, width).
-    Returns (what the new token reads, the longer keys, the longer values)."""
+    """(What the new token reads, the longer keys, the longer values).
+
+    query, key, value: those of the new token, each (width,).
+    keys, values: those of all tokens before it, each (tokens, width).
+    """
     return NotImplemented  # your lines
 
 
@@ -142,29 +153,37 @@ one_step = checks.CACHE_STEP.use(cache_step)
 
 # %%
 def by_hand(layer, query, key, value, mask, **settings):
-    """Attention of one layer for one new token; query, key, value: (1, heads, 1, width)."""
+    """Attention of one layer for one new token.
+
+    query, key, value: (1, heads, 1, width).
+    """
     heads, read = query.shape[1], []
     for head in range(heads):
         group = head * key.shape[1] // heads  # of heads that share keys and values
-        keys, values = so_far.get((layer.layer_idx, head), (key[0, group, :0], value[0, group, :0]))
-        one, keys, values = one_step(query[0, head, 0], key[0, group, 0], value[0, group, 0], keys, values)
+        nothing = key[0, group, :0], value[0, group, :0]  # before the first token
+        keys, values = so_far.get((layer.layer_idx, head), nothing)
+        one, keys, values = one_step(
+            query[0, head, 0], key[0, group, 0], value[0, group, 0], keys, values
+        )
         so_far[layer.layer_idx, head] = keys, values
         read.append(one)
     return torch.stack(read)[None, None], None
 
 
+# %%
 so_far, text, wanted = {}, list(prompt), written["with the cache"][:40]
 AttentionInterface.register("by hand", by_hand)
 model.set_attn_implementation("by hand")
 with torch.inference_mode():
     for place in range(len(prompt) + len(wanted) - 1):
         token, position = torch.tensor([[text[place]]]), torch.tensor([[place]])
-        logits = model(input_ids=token, position_ids=position, use_cache=False).logits[0, -1]
+        output = model(input_ids=token, position_ids=position, use_cache=False)
         if place == len(text) - 1:  # the question is read: write
-            text.append(int(logits.argmax()))
+            text.append(int(output.logits[0, -1].argmax()))
 print(tokenizer.decode(text[len(prompt) :]))
 print("the same tokens:", text[len(prompt) :] == wanted)
-print(f"in the cache: {len(so_far)} heads, keys of {len(so_far[0, 0][0])} tokens in each")
+keys, _ = so_far[0, 0]
+print(f"in the cache: {len(so_far)} heads, keys of {len(keys)} tokens in each")
 
 # %% [markdown]
 # The course's sampler does the same for many answers at once, each row of a batch with its own cache: that is the fast
@@ -172,8 +191,8 @@ print(f"in the cache: {len(so_far)} heads, keys of {len(so_far[0, 0][0])} tokens
 #
 # ## The funnel
 #
-# The paper sampled about 10 M rollouts to 1.6 M questions [S2]. A series of filters removes rollouts; stages 1 and 2
-# are trained on what is left.
+# The paper sampled about 10 M rollouts to 1.6 M questions [S2]. A series of filters, the *funnel*, removes rollouts;
+# stages 1 and 2 are trained on what is left. A bar is what one filter leaves, and pale what it takes.
 
 # %%
 figures.funnel(lab.funnel())
@@ -209,14 +228,18 @@ widgets.filters(rollouts)  # with a running kernel: move a limit, watch the funn
 HTML(widgets.gallery(rollouts, seed=1))
 
 # %%
-widgets.browse(rollouts)  # with a running kernel: choose a verdict, page through its rollouts
+# With a running kernel: choose a verdict, page through its rollouts.
+widgets.browse(rollouts)
 
 # %% [markdown]
 # Nobody can read ten million rollouts. Those that were sampled here are in Parquet files, and DuckDB runs SQL queries
 # on them, however many there are (so does `phi-lab query` in a terminal). Are wrong answers longer?
 
 # %%
-sql = "select verdict, count(*) as rollouts, median(tokens)::int as tokens from rollouts group by all order by 2 desc"
+sql = (
+    "select verdict, count(*) as rollouts, median(tokens)::int as tokens from rollouts "
+    "group by all order by 2 desc"
+)
 result = shards.query(lab.data().rollouts, sql)
 HTML(tables.table("", result[0], [row.values() for row in result]))
 
@@ -232,7 +255,10 @@ checks.KEEP_QUESTIONS.card()
 
 # %% tags=["exercise"]
 def keep_questions(rollouts, low, high):
-    """Rollouts, each a pair (question, verdict) -> the set of questions whose share of "right" is from low to high."""
+    """The set of questions whose share of "right" is from low to high.
+
+    rollouts: pairs (question, verdict).
+    """
     return NotImplemented  # your lines
 
 
@@ -241,9 +267,16 @@ keep = checks.KEEP_QUESTIONS.use(keep_questions)
 verdicts = [(row["id"], row["verdict"]) for row in rollouts]
 operations = {row["id"]: row["level"] for row in rollouts}
 lines = []
-for name, low, high in (("all", 0, 1), ("never right", 0, 0), ("at most half right", 0, 1 / 2), ("always right", 1, 1)):
+limits = {
+    "all": (0, 1),
+    "never right": (0, 0),
+    "at most half right": (0, 1 / 2),
+    "always right": (1, 1),
+}
+for name, (low, high) in limits.items():
     kept = set(keep(verdicts, low, high))
-    mean = f"{sum(operations[question] for question in kept) / len(kept):.2f}" if kept else "–"
+    levels = [operations[question] for question in kept]
+    mean = f"{sum(levels) / len(levels):.2f}" if levels else "–"
     lines.append((name, f"{len(kept):,}", mean))
 HTML(tables.table("", ("questions", "how many", "operations, mean"), lines))
 
@@ -259,14 +292,15 @@ checks.WILSON.card()
 
 # %% tags=["exercise"]
 def wilson(right, n):
-    """How many of n answers are right -> (low, high), both from 0 to 1: the share's 95 % interval."""
+    """How many of n answers are right -> the share's 95 % interval, (low, high)."""
     return NotImplemented  # your lines
 
 
 # %%
 interval = checks.WILSON.use(wilson)
 for correct, count in ((0, 20), (10, 20), (100, 200)):
-    print(f"{correct} of {count} right:", percent_interval(correct / count, *interval(correct, count)))
+    shown = percent_interval(correct / count, *interval(correct, count))
+    print(f"{correct} of {count} right: {shown}")
 
 # %% [markdown]
 # ## Where the teacher fails
@@ -283,14 +317,16 @@ for row in rollouts:
 lines = []
 for level, questions in sorted(by_level.items()):
     groups = {question: hits for question, hits in questions.items() if len(hits) == 8}
-    if not groups:  # a public set of traces may hold another number of answers to each question
+    if not groups:  # a public set may hold another number of answers to each question
         continue
     share = sum(map(sum, groups.values())) / (8 * len(groups))
     effective = stats.effective_samples([sum(hits) for hits in groups.values()], 8)
     low, high = interval(share * effective, effective)
     mixed = len(mixed_questions & groups.keys()) / len(groups)
-    lines.append((level, len(groups), percent_interval(share, low, high), percent(mixed)))
-HTML(tables.table("", ("operations", "questions", "right, with interval", "right and wrong answers"), lines))
+    with_interval = percent_interval(share, low, high)
+    lines.append((level, len(groups), with_interval, percent(mixed)))
+head = ("operations", "questions", "right, with interval", "right and wrong answers")
+HTML(tables.table("", head, lines))
 
 # %% [markdown]
 # The last column is your filter's: questions with a right *and* a wrong answer, one to seven of eight right. A pair of
@@ -304,16 +340,19 @@ HTML(tables.table("", ("operations", "questions", "right, with interval", "right
 # %%
 first_ids = set(list(dict.fromkeys(row["id"] for row in rollouts))[:200])
 by_model = [row for row in rollouts if row["id"] in first_ids]
+by_script = lab.script_rollouts(200)
 lines = []
-for name, rows in (("the teacher model", by_model), ("the script", lab.script_rollouts(200))):
+for name, rows in (("the teacher model", by_model), ("the script", by_script)):
     answers = defaultdict(set)
     for row in rows:
         answers[row["id"]].add((row["completion"], row["verdict"] == "right"))
     share = sum(row["verdict"] == "right" for row in rows) / len(rows)
     distinct = sum(map(len, answers.values())) / len(answers)
-    mixed = sum(len({right for _, right in group}) == 2 for group in answers.values()) / len(answers)
-    lines.append((name, len(answers), percent(share), f"{distinct:.1f}", percent(mixed)))
-HTML(tables.table("", ("teacher", "questions", "right", "different answers of 8", "right and wrong answers"), lines))
+    both = sum(len({right for _, right in group}) == 2 for group in answers.values())
+    mixed = percent(both / len(answers))
+    lines.append((name, len(answers), percent(share), f"{distinct:.1f}", mixed))
+head = ("teacher", "questions", "right", "different of 8", "right and wrong")
+HTML(tables.table("", head, lines))
 
 # %% [markdown]
 # The script is never wrong. That is its weakness: without wrong answers there are no preference pairs and no pass rates
@@ -324,13 +363,18 @@ HTML(tables.table("", ("teacher", "questions", "right", "different answers of 8"
 # The teacher writes in three styles: *terse* (results without the columns of digits), *checking* (columns, and a check
 # of the result), and *backtracking* (columns, with a slip that is noticed and repaired). A solution with columns that
 # shows neither a check nor a slip is called *plain*. So right answers to one question differ in length. Notebook 05
-# needs that: answers of uneven length are the first of the paper's three reasons why plain RL failed [S].
+# needs that: answers of uneven length are the first of the paper's three reasons why plain RL failed [S]. The figures
+# show lengths by verdict, then those of the right answers by style.
 
 # %%
 figures.lengths(rollouts, by="verdict")
 
 # %%
-styled = [{**row, "style": answer_style(row["completion"])} for row in rollouts if row["verdict"] == "right"]
+styled = [
+    {**row, "style": answer_style(row["completion"])}
+    for row in rollouts
+    if row["verdict"] == "right"
+]
 figures.lengths(styled, by="style")
 
 # %%
@@ -338,7 +382,8 @@ spread = defaultdict(list)
 for row in styled:
     spread[row["id"]].append(row["tokens"])
 ratios = [max(tokens) / min(tokens) for tokens in spread.values() if len(tokens) > 1]
-print(f"longest over shortest right answer: median {median(ratios):.2f}, over {len(ratios):,} questions")
+print(f"questions with several right answers: {len(ratios):,}")
+print(f"their longest over their shortest: median {median(ratios):.2f}")
 
 # %% [markdown]
 # ## Exercise: the reward
@@ -351,7 +396,7 @@ checks.REWARD.card()
 
 # %% tags=["exercise"]
 def reward(completions, answers):
-    """Two lists of equal length, completions and gold answers -> a list of +1.0 and -1.0."""
+    """Completions and their gold answers, two lists -> a list of +1.0 and -1.0."""
     return NotImplemented  # your line
 
 
@@ -360,7 +405,8 @@ score = checks.REWARD.use(reward)
 sample = random.Random(0).sample(rollouts, min(400, len(rollouts)))
 values = score([row["completion"] for row in sample], [row["answer"] for row in sample])
 verdicts = Counter(row["verdict"] for row in sample)
-print("reward of 400 rollouts:", dict(Counter(values)), "and by verdict:", dict(verdicts))
+print(f"reward of {len(sample)} rollouts:", dict(Counter(values)))
+print("and by verdict:", dict(verdicts))
 
 # %% [markdown]
 # **Negative control.** Verify every answer against the gold answer of *another* question. If the verifier still
@@ -369,7 +415,8 @@ print("reward of 400 rollouts:", dict(Counter(values)), "and by verdict:", dict(
 # %%
 shuffled_gold = [row["answer"] for row in sample[1:] + sample[:1]]
 accepted = sum(
-    verify.verify(row["completion"], gold).verdict == "right" for row, gold in zip(sample, shuffled_gold, strict=True)
+    verify.verify(row["completion"], gold).verdict == "right"
+    for row, gold in zip(sample, shuffled_gold, strict=True)
 )
 share = percent_interval(accepted / len(sample), *interval(accepted, len(sample)))
 print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {share}")

@@ -24,13 +24,21 @@ from phi_lab.model import checkpoints
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import STAGE_TITLES, protocol
 from phi_lab.stages import minimal_lm
-from phi_lab.stages.packing import IGNORE, collate, document, one_per_row, pack_best_fit, rows_dataset
+from phi_lab.stages.packing import (
+    IGNORE,
+    collate,
+    document,
+    one_per_row,
+    pack_best_fit,
+    rows_dataset,
+)
 from phi_lab.stages.preference_pairs import log_probabilities
 
 lab = Lab()
 right = lab.right()
 config = lab.config.mid
-print(f"{len(right):,} right answers to {len({row['id'] for row in right}):,} questions")
+questions = {row["id"] for row in right}
+print(f"{len(right):,} right answers to {len(questions):,} questions")
 HTML(tables.rollout(right[0]))
 
 # %% [markdown]
@@ -38,15 +46,18 @@ HTML(tables.rollout(right[0]))
 #
 # A document here is a question with its answer. Documents differ in length, rows do not: with one document per row of
 # 384 tokens, most tokens are padding. *Packing* puts several documents into one row. Position ids restart at 0 in each
-# document, and a block-diagonal attention mask keeps documents from attending to each other.
+# document, and a block-diagonal attention mask keeps documents from attending to each other; you will write both. Each
+# bar below is a row: first with one document in each, then packed.
 
 # %%
 all_lengths, room = lab.lengths(right), config.row_length
 lengths = all_lengths[:120]
-figures.packing([[lengths[index] for index in row] for row in one_per_row(lengths, room)], room)
+alone = one_per_row(lengths, room)
+figures.packing([[lengths[index] for index in row] for row in alone], room)
 
 # %%
-figures.packing([[lengths[index] for index in row] for row in pack_best_fit(lengths, room)], room)
+packed = pack_best_fit(lengths, room)
+figures.packing([[lengths[index] for index in row] for row in packed], room)
 
 # %% [markdown]
 # ## Exercise: pack
@@ -59,14 +70,18 @@ checks.PACK.card()
 
 # %% tags=["exercise"]
 def pack(lengths, row_length):
-    """Lengths in tokens -> rows, each a list of indices into `lengths`. Each index once, longer ones left out."""
+    """Lengths in tokens -> rows, each a list of indices into `lengths`.
+
+    Each index comes once; what is longer than a row is left out.
+    """
     return NotImplemented  # your lines
 
 
 # %%
 packer = checks.PACK.use(pack)
 rows = packer(all_lengths, room)
-print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens: {len(right) / len(rows):.1f} answers per row")
+print(f"{len(right):,} answers in {len(rows):,} rows of {room} tokens")
+print(f"answers per row: {len(right) / len(rows):.1f}")
 
 # %% [markdown]
 # ## Exercise: the positions
@@ -80,14 +95,15 @@ checks.POSITION_IDS.card()
 
 # %% tags=["exercise"]
 def position_ids(lengths):
-    """The lengths of a row's documents, in tokens -> the position of each token of the row, a list."""
+    """Lengths of a row's documents -> the position of each of its tokens, a list."""
     return NotImplemented  # your line
 
 
 # %%
 positions_of = checks.POSITION_IDS.use(position_ids)
 first_row = [all_lengths[index] for index in rows[0]]
-print(f"documents of {first_row} tokens; the positions of the row end with {positions_of(first_row)[-3:]}")
+print(f"the first row: documents of {first_row} tokens")
+print(f"its positions end with {positions_of(first_row)[-3:]}")
 
 # %% [markdown]
 # ## Exercise: the mask
@@ -102,7 +118,10 @@ checks.DOCUMENT_MASK.card()
 
 # %% tags=["exercise"]
 def document_mask(position_ids):
-    """Positions, (rows, tokens) -> True where token i may look at token j, (rows, tokens, tokens)."""
+    """True where token i may look at token j, (rows, tokens, tokens).
+
+    position_ids: (rows, tokens).
+    """
     return NotImplemented  # your lines
 
 
@@ -125,17 +144,22 @@ print(may_see(torch.tensor([positions_of([3, 2])]))[0].int().numpy())
 # `7+8=15,4+3+1=8;85`. Does the base, which has seen columns of digits, have such a head, too?
 
 # %%
-question, thought = "Compute 47+38.", "<think>47+38:7+8=15,4+3+1=8;85.</think>\\boxed{85}"
+question = "Compute 47+38."
+thought = "<think>47+38:7+8=15,4+3+1=8;85.</think>\\boxed{85}"
 tokenizer = checkpoints.load_tokenizer()
 for stage in ("base", "mid"):
-    words, heads = looks.attention(checkpoints.load(SHIPPED / stage), tokenizer, question, thought)
-    written = [words.index(":") + step for step in (1, 3, 8, 10, 17)]  # the columns' digits, and the 5 of the result
+    model = checkpoints.load(SHIPPED / stage)
+    words, heads = looks.attention(model, tokenizer, question, thought)
+    # The places of the columns' digits, and of the 5 of the result.
+    written = [words.index(":") + step for step in (1, 3, 8, 10, 17)]
     head = looks.copying_head(words, heads, written)
-    print(f"{stage}, head {head}: {looks.copied(words, heads[head], written):.2f} of its attention is on equal tokens")
+    share = looks.copied(words, heads[head], written)
+    print(f"{stage}, head {head}: {share:.2f} of its attention is on equal tokens")
 pictures.attention(words, heads[head], written)
 
 # %%
-looks.attention_slider(words, heads, written[0], head)  # with a running kernel: move along the answer, change the head
+# With a running kernel: move along the answer, change the head.
+looks.attention_slider(words, heads, written[0], head)
 
 # %% [markdown]
 # ## Exercise: a rate that falls
@@ -149,7 +173,10 @@ checks.RATE_FACTOR.card()
 
 # %% tags=["exercise"]
 def rate_factor(step, steps):
-    """`step` is 0 to steps - 1 -> the factor on the learning rate: 1, and falling linearly in the last fifth."""
+    """The factor on the learning rate: 1, and falling linearly in the last fifth.
+
+    step: 0 to steps - 1.
+    """
     return NotImplemented  # your line
 
 
@@ -159,40 +186,54 @@ factor = checks.RATE_FACTOR.use(rate_factor)
 # %% [markdown]
 # ## The loop
 #
-# Ten lines train a model: a batch of rows, its logits, the loss, the gradient, a step. The loss is the mean of −log of
+# A few lines train a model: a batch of rows, logits, the loss, the gradient, a step. The loss is the mean of −log of
 # the probability that the model gave to each next token, in nats: 0.05 nats is a probability of 95 %. The labels say
-# which tokens have a loss (notebook 03); those of the questions have none. Change what you like and run it again: it
-# trains a copy of the shipped base, for less than a minute.
+# which tokens have a loss (notebook 03); those of the questions have none. `together` makes one batch of several rows,
+# and `masked_logits` are the model's logits where each token sees what your mask allows; both are short functions of
+# the package. Change what you like and run it again: it trains a copy of the shipped base, for less than a minute.
 
 
 # %%
 def train_here(model, table, steps, mask=may_see, batch_size=8, rate=1e-3):
-    """Train `model` in place on `table`, rows of documents; returns the loss of each step, in nats a token."""
-    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
+    """Train `model` in place on `table`, rows of documents.
+
+    Returns the loss of each step, in nats a token.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    losses = []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * factor(step, steps)
-        batch = together([table[(step * batch_size + i) % len(table)] for i in range(batch_size)])
-        ids, positions, has_loss = batch["input_ids"], batch["position_ids"], batch["labels"] != IGNORE
+        places = range(step * batch_size, (step + 1) * batch_size)
+        batch = together([table[place % len(table)] for place in places])
+        ids, positions = batch["input_ids"], batch["position_ids"]
+        has_loss = batch["labels"] != IGNORE
         logits = minimal_lm.masked_logits(model, ids, positions, mask(positions).bool())
-        logprobs = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]  # logits at t: about token t + 1
+        logprobs = logits[:, :-1].log_softmax(-1)  # the logits at t: about token t + 1
+        logprobs = logprobs.gather(2, ids[:, 1:, None])[..., 0]  # of that token itself
         loss = -(logprobs * has_loss[:, 1:]).sum() / has_loss[:, 1:].sum()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # no step is too long
         optimizer.step()  # the model changes here, and nowhere else
         losses.append(loss.item())
     return losses
 
 
 # %%
-together = collate(tokenizer.pad_token_id)
-few = [row for row, length in zip(right[:400], all_lengths[:400], strict=True) if length <= room]
+together = collate(tokenizer.pad_token_id)  # rows -> a batch of tensors
+few = [
+    row
+    for row, length in zip(right[:400], all_lengths[:400], strict=True)
+    if length <= room
+]
+# Token ids and labels of each answer, then the packed rows of them.
 documents = [document(tokenizer, row["prompt"], row["completion"]) for row in few]
 packed = packer([len(ids) for ids, _ in documents], room)
 table = rows_dataset(documents, packed, tokenizer.pad_token_id, room)
 small = checkpoints.load(SHIPPED / "base")  # the tiny model, at every scale
 losses = train_here(small, table, steps=3 if lab.config.profile == "smoke" else 40)
-print(f"{len(few)} answers in {len(packed)} rows; loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last")
+print(f"{len(few)} answers in {len(packed)} rows")
+print(f"loss {losses[0]:.2f} at the first step, {losses[-1]:.2f} at the last")
 print("it now writes:", answer_ten_problems(small, tokenizer)[0]["completion"][:100])
 
 # %% [markdown]
@@ -201,7 +242,8 @@ print("it now writes:", answer_ten_problems(small, tokenizer)[0]["completion"][:
 # %%
 second = packing_leak.answered_twice(few)  # its question has another answer, too
 near = packing_leak.neighbours_of(second, few)
-packing_leak.figure(packing_leak.packed_row(tokenizer, [near[0][1], second, near[1 % len(near)][1]]), may_see)
+three = [near[0][1], second, near[1 % len(near)][1]]
+packing_leak.figure(packing_leak.packed_row(tokenizer, three), may_see)
 
 # %% [markdown]
 # Orange is the leak. By how much do the logits of each document change on the rows above? The first of a row has nobody
@@ -216,8 +258,9 @@ with torch.no_grad():
     leaking = minimal_lm.masked_logits(small, ids, positions, causal)
 change = (apart - leaking).abs().amax(-1)[0]
 number = minimal_lm.documents_of(positions)[0]
-for one in number[labels[0] != IGNORE].unique().tolist():  # so without the padding, which counts as a document
-    print(f"document {one} of the first row: logits differ by up to {change[number == one].max():.2g}")
+for one in number[labels[0] != IGNORE].unique().tolist():  # so without the padding
+    most = change[number == one].max()
+    print(f"document {one} of the first row: logits differ by up to {most:.2g}")
 
 # %% [markdown]
 # And the loss? The shipped mid-trained model reads the answer to one question behind several others. **Predict first.**
@@ -229,8 +272,10 @@ mid = checkpoints.load(SHIPPED / "mid")
 HTML(packing_leak.leak_table(mid, tokenizer, near, second, may_see))
 
 # %%
-shelf = [second, *{row["prompt"]: row for row in few if row["prompt"] != second["prompt"]}.values()][:30]
-packing_leak.widget(mid, tokenizer, shelf, second, may_see)  # with a running kernel: choose both documents
+others = {row["prompt"]: row for row in few if row["prompt"] != second["prompt"]}
+shelf = [second, *others.values()][:30]
+# With a running kernel: choose both documents.
+packing_leak.widget(mid, tokenizer, shelf, second, may_see)
 
 # %% [markdown]
 # With the mask a document has the loss that it has alone, to the last digit: packing saves compute and changes nothing.
@@ -238,14 +283,17 @@ packing_leak.widget(mid, tokenizer, shelf, second, may_see)  # with a running ke
 # never had a neighbour, and two documents that both begin at position 0 are mixed up. A model that is trained with the
 # leak may learn to use it. Then its loss is lower, and the help is gone when a question stands alone.
 #
-# **Is the fast path the same?** The stage writes no mask: transformers builds it from the position ids that restart,
-# and the loss is the model's own. On the same two rows:
+# **Is the fast path the same?** That is the code of the stage, which you do not see here. It writes no mask:
+# transformers builds it from the position ids that restart, and the loss is the model's own. On the same two rows:
 
 # %%
 with torch.no_grad():
     here = minimal_lm.next_token_loss(apart, ids, labels != IGNORE).item()
-    fast = small(input_ids=ids, position_ids=positions, labels=labels, use_cache=False).loss.item()
-print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, difference {abs(here - fast):.1e}")
+    fast = small(
+        input_ids=ids, position_ids=positions, labels=labels, use_cache=False
+    ).loss.item()
+print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token")
+print(f"difference {abs(here - fast):.1e}")
 
 # %% [markdown]
 # ## Training: the same, longer
@@ -253,14 +301,15 @@ print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, 
 # From here `lab.stage("mid")` is that loop on *all* right answers, five times over, as in the paper (in a `lesson`: a
 # part of one), with three additions. Its code: `phi_lab/stages/mid_training.py`, then `lm_trainer.py` beside it.
 #
-# *A schedule.* The rate is that of the loop, after a short warm-up. Training ends where the schedule ends, so it
-# ends at the same place on every seed. (An earlier version of this course stopped when the validation loss had not
-# improved twice. That loss is noisy, so chance decided where training ended: docs/log.md.)
+# *A schedule.* The rate is that of the loop, after a short warm-up, in which it rises from 0. Training ends where the
+# schedule ends, so it ends at the same place on every seed. (An earlier version of this course stopped when the
+# validation loss had not improved twice. That loss is noisy, so chance decided where training ended: docs/log.md.)
 #
 # *Replay.* A fifth of the tokens is fresh text like that of pretraining. It is there against forgetting;
 # `transfer` below says whether it was enough.
 #
-# *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`).
+# *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`). Muon makes all
+# directions of a matrix's step equally long.
 #
 # The paper, with marks of certainty as in notebook 00: five epochs, learning rate 1e-5, batch 128 [S], diverse data
 # [S]; its schedule and its optimizer are unknown [U].
@@ -275,8 +324,10 @@ figures.loss_curve(result.metrics, "Mid-training")
 evaluations = [row for row in result.metrics if "eval_loss" in row]
 if evaluations:
     best, last = min(evaluations, key=lambda row: row["eval_loss"]), evaluations[-1]
-    print(f"validation loss at the end {last['eval_loss']:.3f}, lowest {best['eval_loss']:.3f} at step {best['step']}")
-print(f"{result.metrics[-1]['step']} steps, {result.train_tokens:,} tokens in {result.seconds:.0f} s")
+    print(f"validation loss at the end: {last['eval_loss']:.3f}")
+    print(f"the lowest: {best['eval_loss']:.3f}, at step {best['step']}")
+steps = result.metrics[-1]["step"]
+print(f"{steps} steps, {result.train_tokens:,} tokens in {result.seconds:.0f} s")
 
 # %% [markdown]
 # **The doctor.** After every stage it reads the files that training left and looks for what commonly goes wrong, from a
@@ -290,9 +341,13 @@ lab.doctor("mid")
 # ignores the question would have the same loss; one that reads it must have a higher one.
 
 # %%
-one_per_question = {row["id"]: row for row in right}  # else the next answer might be to the same question
+# One answer a question: else the next answer might be to the same question.
+one_per_question = {row["id"]: row for row in right}
 paired = sorted(list(one_per_question.values())[:400], key=lambda row: row["level"])
-shuffled = [{**row, "prompt": other["prompt"]} for row, other in zip(paired, paired[1:] + paired[:1], strict=True)]
+shuffled = [
+    {**row, "prompt": other["prompt"]}
+    for row, other in zip(paired, paired[1:] + paired[:1], strict=True)
+]
 tokens = sum(row["tokens"] for row in paired)
 for name, rows in (("the original", paired), ("a mismatched", shuffled)):
     loss = -sum(log_probabilities(*lab.model("mid"), rows)) / tokens
@@ -316,8 +371,12 @@ lab.before_after("base", "mid")
 # from 36.9 to 42.6 [S2]. The rows below are from this run; compare the intervals of base and mid-training.
 
 # %%
-main = [row for row in lab.ladder_rows() if protocol(row) == "sampled" and row["arm"] == "main"]
-rows = [row for row in main if row["stage"] in ("base", "mid")]
+rows = [
+    row
+    for row in lab.ladder_rows()
+    if (protocol(row), row["arm"]) == ("sampled", "main")
+    and row["stage"] in ("base", "mid")
+]
 lines = [
     (
         row["benchmark"],
@@ -327,7 +386,8 @@ lines = [
     )
     for row in sorted(rows, key=lambda row: row["benchmark"])
 ]
-HTML(tables.table("Temperature 0.6, 95 % intervals.", ("benchmark", "stage", "right", "samples"), lines))
+head = ("benchmark", "stage", "right", "samples")
+HTML(tables.table("Temperature 0.6, 95 % intervals.", head, lines))
 
 # %% [markdown]
 # ## On other seeds

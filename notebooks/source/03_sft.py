@@ -53,15 +53,18 @@ def row_of(name, rows):
     counts, count = Counter(row["level"] for row in rows), len(rows)
     shares = [f"{100 * counts[level] / count:.0f} %" for level in levels]
     rate = sum(row["pass_rate"] for row in rows) / count
-    return name, f"{count:,}", *shares, f"{100 * rate:.0f} %", f"{sum(row['tokens'] for row in rows) / count:.0f}"
+    tokens = sum(row["tokens"] for row in rows) / count
+    return name, f"{count:,}", *shares, f"{100 * rate:.0f} %", f"{tokens:.0f}"
 
 
 terse = [row for row in right if not worked_solutions.shows_columns(row["completion"])]
 print(f"{100 * len(terse) / len(right):.0f} % of the right answers are terse", end="")
 print(f", such as: {terse[-1]['completion']}" if terse else "")
-head = ("", "answers", *(f"level {level}" for level in levels), "teacher's pass rate", "mean tokens")
+places = (f"level {level}" for level in levels)
+head = ("", "answers", *places, "teacher's pass rate", "mean tokens")
 caption = "A level is the number of operations."
-HTML(tables.table(caption, head, [row_of("mid-training", right), row_of("fine-tuning", subset)]))
+lines = [row_of("mid-training", right), row_of("fine-tuning", subset)]
+HTML(tables.table(caption, head, lines))
 
 # %% [markdown]
 # ## Exercise: another choice
@@ -75,14 +78,18 @@ checks.HARDEST_FIRST.card()
 
 # %% tags=["exercise"]
 def hardest_first(rows, count):
-    """Right answers, dictionaries with "id" (the question) and "pass_rate" (0 to 1) -> at most `count` of them."""
+    """At most `count` of the right answers.
+
+    rows: dictionaries with "id" (the question) and "pass_rate" (0 to 1).
+    """
     return NotImplemented  # your lines
 
 
 # %%
 choose_hardest = checks.HARDEST_FIRST.use(hardest_first)
 hardest = choose_hardest(right, len(subset))
-HTML(tables.table(caption, head, [row_of("fine-tuning", subset), row_of("hardest first", hardest)]))
+lines = [row_of("fine-tuning", subset), row_of("hardest first", hardest)]
+HTML(tables.table(caption, head, lines))
 
 # %% [markdown]
 # Look at the columns of levels. What might a model forget that is trained on your set? "Vary this next", at the end of
@@ -98,25 +105,23 @@ checks.UNPACKED.card()
 
 # %% tags=["exercise"]
 def my_one_per_row(lengths, row_length):
-    """Lengths in tokens -> rows with a single index each; what is longer than a row is left out."""
+    """Lengths in tokens -> rows with a single index each, without what is too long."""
     return NotImplemented  # your line
 
 
 # %%
 unpacked = checks.UNPACKED.use(my_one_per_row)
-lengths = lab.lengths(subset)[:12]
-figures.packing(
-    [[lengths[index] for index in row] for row in unpacked(lengths, lab.config.sft.row_length)],
-    lab.config.sft.row_length,
-)
+lengths, room = lab.lengths(subset)[:12], lab.config.sft.row_length
+rows = unpacked(lengths, room)
+figures.packing([[lengths[index] for index in row] for row in rows], room)
 
 # %% [markdown]
 # ## Exercise: the labels
 #
 # The model reads question and answer; it shall learn to *write* only the answer. So each token has a label: its own id
-# where it has a loss, else −100, which PyTorch's cross-entropy leaves out. (`mean_loss` compares each label with what
-# the model said one token before, so nothing is shifted here.) Without a loss on the stop token
-# nothing would ever tell the model to end.
+# where it has a loss, else −100, which PyTorch's cross-entropy leaves out. (Nothing has to be shifted: the loss in the
+# loop below compares each label with what the model said one token before.) Without a loss on the stop token nothing
+# would ever tell the model to end.
 
 # %%
 checks.LABELS.card()
@@ -124,7 +129,10 @@ checks.LABELS.card()
 
 # %% tags=["exercise"]
 def labels(prompt, completion, width):
-    """Token ids of a question and of an answer with its stop token -> `width` labels, -100 where there is no loss."""
+    """The `width` labels of a row, -100 where there is no loss.
+
+    prompt, completion: token ids of a question, and of an answer with its stop token.
+    """
     return NotImplemented  # your line
 
 
@@ -138,10 +146,12 @@ labels_of = checks.LABELS.use(labels)
 tokenizer = checkpoints.load_tokenizer()
 shortest = min(subset, key=lambda row: row["tokens"])
 question = chat.prompt_ids(tokenizer, shortest["prompt"])
-answer = chat.completion_ids(tokenizer, shortest["completion"]) + [tokenizer.eos_token_id]
+answer = chat.completion_ids(tokenizer, shortest["completion"])
+answer += [tokenizer.eos_token_id]
 row = question + answer + [tokenizer.pad_token_id] * 2
 for token, label in zip(row, labels_of(question, answer, len(row)), strict=True):
-    print(f" {tokenizer.decode([token])}" if label == IGNORE else f" [{tokenizer.decode([token])}]", end="")
+    word = tokenizer.decode([token])
+    print(f" {word}" if label == IGNORE else f" [{word}]", end="")
 
 # %% [markdown]
 # ## The loop, unpacked
@@ -159,25 +169,35 @@ def rows_of(rows, targets_of):
          chat.completion_ids(tokenizer, row["completion"]) + [tokenizer.eos_token_id])
         for row in rows
     ]
-    width = max(len(question) + len(answer) for question, answer in pairs)
-    ids = [question + answer + [0] * (width - len(question) - len(answer)) for question, answer in pairs]
-    return torch.tensor(ids), torch.tensor([list(targets_of(*pair, width)) for pair in pairs])
+    width = max(len(question + answer) for question, answer in pairs)
+    ids = [question + answer for question, answer in pairs]
+    ids = [row + [0] * (width - len(row)) for row in ids]
+    targets = [list(targets_of(*pair, width)) for pair in pairs]
+    return torch.tensor(ids), torch.tensor(targets)
 
 
 def mean_loss(logits, targets):
-    """The mean of -log π over the tokens with a label, in nats. The logits at t are about token t + 1."""
-    return F.cross_entropy(logits[:, :-1].transpose(1, 2), targets[:, 1:], ignore_index=IGNORE)
+    """The mean of -log π over the tokens with a label, in nats."""
+    about_next = logits[:, :-1].transpose(1, 2)  # the logits at t: about token t + 1
+    return F.cross_entropy(about_next, targets[:, 1:], ignore_index=IGNORE)
+
+
+# %%
 
 
 def train_here(model, rows, steps, targets_of=labels_of, batch_size=16, rate=2e-4):
     """Train `model` in place; returns the loss of each step, in nats a token."""
-    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    losses = []
     for step in range(steps):
-        ids, targets = rows_of([rows[(step * batch_size + i) % len(rows)] for i in range(batch_size)], targets_of)
-        loss = mean_loss(model(input_ids=ids).logits, targets)  # causal: no token sees the padding after it
+        places = range(step * batch_size, (step + 1) * batch_size)
+        batch = [rows[place % len(rows)] for place in places]
+        ids, targets = rows_of(batch, targets_of)
+        logits = model(input_ids=ids).logits  # causal: no token sees padding after it
+        loss = mean_loss(logits, targets)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # no step is too long
         optimizer.step()  # the model changes here, and nowhere else
         losses.append(loss.item())
     return losses
@@ -187,7 +207,8 @@ def train_here(model, rows, steps, targets_of=labels_of, batch_size=16, rate=2e-
 small = checkpoints.load(SHIPPED / "mid")  # the tiny model, at every scale
 few = [row for row in subset if row["tokens"] <= 300]
 losses = train_here(small, few, steps=3 if lab.config.profile == "smoke" else 30)
-print(f"loss of the first steps {sum(losses[:3]) / 3:.3f}, of the last {sum(losses[-3:]) / 3:.3f} nats a token")
+first, last = sum(losses[:3]) / 3, sum(losses[-3:]) / 3
+print(f"loss of the first steps {first:.3f}, of the last {last:.3f} nats a token")
 
 # %% [markdown]
 # **Why no loss on the question?** Its numbers were drawn at random, so nobody can predict them. The same model's loss
@@ -202,8 +223,10 @@ def only_questions(question, answer, width):
 ids, targets = rows_of(few[:32], labels_of)
 with torch.no_grad():
     logits = small(input_ids=ids).logits
-for name, part in (("answers", targets), ("questions", rows_of(few[:32], only_questions)[1])):
-    print(f"{name}: {mean_loss(logits, part):.2f} nats a token, {int((part[:, 1:] != IGNORE).sum()):,} tokens")
+_, of_questions = rows_of(few[:32], only_questions)
+for name, part in (("answers", targets), ("questions", of_questions)):
+    tokens = int((part[:, 1:] != IGNORE).sum())
+    print(f"{name}: {mean_loss(logits, part):.2f} nats a token, {tokens:,} tokens")
 
 # %% [markdown]
 # **Is the fast path the same?** The stage makes labels when it makes documents, and takes the model's own loss. On the
@@ -211,14 +234,16 @@ for name, part in (("answers", targets), ("questions", rows_of(few[:32], only_qu
 
 # %%
 documents = [document(tokenizer, row["prompt"], row["completion"]) for row in few[:32]]
-table = rows_dataset(documents, [[index] for index in range(len(documents))], tokenizer.pad_token_id, None)
+alone = [[index] for index in range(len(documents))]
+table = rows_dataset(documents, alone, tokenizer.pad_token_id, None)
 batch = collate(tokenizer.pad_token_id)(list(table))
 with torch.no_grad():
     here = mean_loss(logits, targets).item()
     fast = small(**batch, use_cache=False).loss.item()
 for name, one in (("on this page", targets), ("in the stage", batch["labels"])):
     print(f"tokens with a loss {name}: {int((one != IGNORE).sum()):,}")
-print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token, difference {abs(here - fast):.1e}")
+print(f"loss of this page {here:.6f}, of the fast path {fast:.6f} nats a token")
+print(f"difference {abs(here - fast):.1e}")
 
 # %% [markdown]
 # ## Training: the same, longer
@@ -252,10 +277,15 @@ lab.before_after("mid", "sft")
 # shown.)
 
 # %%
-steps = (lab.start("sft"), "sft")  # in `smoke` SFT starts from the shipped model of mid-training, not from this page's
-verdicts = {model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in steps}
+# In `lesson` and `smoke` SFT starts from the shipped mid-training, not from yours.
+models = (lab.start("sft"), "sft")
+verdicts = {
+    model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)]
+    for stage in models
+}
 for name, values in verdicts.items():
-    print(f"{name}: {100 * values.count('unfinished') / len(values):.2f} % of {len(values):,} answers unfinished")
+    share = 100 * values.count("unfinished") / len(values)
+    print(f"{name}: {share:.2f} % of {len(values):,} answers unfinished")
 pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
@@ -264,10 +294,14 @@ pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 
 # %%
 whole = subset[:200]
-halves = [{**row, "completion": row["completion"][: len(row["completion"]) // 2]} for row in whole]
-for stage in steps:
-    full, cut = (sum(log_probabilities(*lab.model(stage), rows)) / len(rows) for rows in (whole, halves))
-    print(f"{model_title(stage)}: a whole answer and stop {full:.1f} nats, half of one and stop {cut:.1f} nats")
+halves = [
+    {**row, "completion": row["completion"][: len(row["completion"]) // 2]}
+    for row in whole
+]
+for stage in models:
+    for name, rows in (("a whole answer", whole), ("half of one", halves)):
+        nats = sum(log_probabilities(*lab.model(stage), rows)) / len(rows)
+        print(f"{model_title(stage)}: {name} and stop, {nats:.1f} nats")
 
 # %% [markdown]
 # ## Is it the choice, or only more training?
@@ -286,7 +320,10 @@ checks.PAIRED_GAIN.card()
 
 # %% tags=["exercise"]
 def paired_gain(before, after):
-    """Two lists, the share of right answers (0 to 1) to each problem, in the same order -> (mean, low, high)."""
+    """The mean gain with its interval, (mean, low, high).
+
+    before, after: the share of right answers (0 to 1) to each problem, in one order.
+    """
     return NotImplemented  # your lines
 
 
@@ -294,24 +331,31 @@ def paired_gain(before, after):
 gain_of = checks.PAIRED_GAIN.use(paired_gain)
 lab.control("sft-control")
 shares = {}
-for model in (steps[0], "sft-control", "sft"):
+for model in (models[0], "sft-control", "sft"):
     hits = {}
     for row in lab.answers(model, "hard", 0.6):
         hits.setdefault(row["id"], []).append(row["verdict"] == "right")
     shares[model] = [sum(of_problem) / len(of_problem) for of_problem in hits.values()]
-for before, name in ((steps[0], model_title(steps[0])), ("sft-control", "its control")):
+beginnings = {models[0]: model_title(models[0]), "sft-control": "its control"}
+for before, name in beginnings.items():
     mean, low, high = (100 * value for value in gain_of(shares[before], shares["sft"]))
-    word = "shown" if low > 0 else "a loss" if high < 0 else "not shown on these problems"
-    print(f"hard, SFT over {name}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}], {word}")
+    word = "shown" if low > 0 else "a loss" if high < 0 else "not shown here"
+    shown = f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    print(f"hard, SFT over {name}: {shown}, {word}")
 
 # %%
-lines = []
-for model, title in ((steps[0], model_title(steps[0])), ("sft-control", "its control"), ("sft", "SFT")):
-    cells = [
-        percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
-        for benchmark, how in (("easy", "sampled"), ("hard", "sampled"), ("hard", "greedy"))
+before = models[0]
+titles = {before: model_title(before), "sft-control": "its control", "sft": "SFT"}
+shown, lines = (("easy", "sampled"), ("hard", "sampled"), ("hard", "greedy")), []
+for model, title in titles.items():
+    found = {
+        (row["benchmark"], protocol(row)): row
         for row in lab.ladder_rows()
-        if (row["benchmark"], protocol(row)) == (benchmark, how) and arm_name(row["stage"], row["arm"]) == model
+        if arm_name(row["stage"], row["arm"]) == model
+    }
+    rows = [found[key] for key in shown if key in found]
+    cells = [
+        percent_interval(row["accuracy"], row["ci_low"], row["ci_high"]) for row in rows
     ]
     lines.append((title, *cells))
 head = ("model", "easy, T = 0.6", "hard, T = 0.6", "hard, greedy")

@@ -14,6 +14,7 @@
 
 # %%
 import copy
+import math
 import random
 from collections import defaultdict
 
@@ -34,11 +35,20 @@ from phi_lab.stages import minimal_dpo, preference_pairs
 
 lab = Lab()
 in_lab, on_cpu = lab.config.profile != "smoke", lab.config.scale == "cpu"
-start = lab.start("dpo")  # in `lesson` and `smoke` the shipped model of SFT, not this folder's
+# In `lesson` and `smoke` DPO starts from the shipped model of SFT, not from yours.
+start = lab.start("dpo")
 groups = lab.sample_groups(start, prompts=80 if in_lab else 24, temperature=0.8)
-sides = [[[row for row in group if row["verdict"] == verdict] for verdict in ("right", "wrong")] for group in groups]
-sides = [(rights, wrongs) for rights, wrongs in sides if rights and wrongs]
-print(f"{len(groups)} questions, 8 answers each by the student; {len(sides)} have a right and a wrong one")
+
+# %%
+sides = []  # of each question with both kinds of answers: its right and its wrong ones
+for group in groups:
+    rights, wrongs = (
+        [row for row in group if row["verdict"] == kind] for kind in ("right", "wrong")
+    )
+    if rights and wrongs:
+        sides.append((rights, wrongs))
+print(f"{len(groups)} questions, 8 answers each by the student")
+print(f"questions with a right and a wrong answer: {len(sides)}")
 
 # %% [markdown]
 # ## A pair
@@ -50,14 +60,16 @@ print(f"{len(groups)} questions, 8 answers each by the student; {len(sides)} hav
 # $$-\log \sigma\Big(\beta\big[\log\tfrac{\pi(y^+)}{\pi_{\rm ref}(y^+)} -
 # \log\tfrac{\pi(y^-)}{\pi_{\rm ref}(y^-)}\big]\Big)$$
 #
-# π is the model in training (the *policy*), π_ref a frozen copy of the model after stage 2, σ the logistic function. β
-# sets how large the margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The
-# paper: both answers by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, and both answers
-# are the *student's*, sampled from the model after stage 2. Only the verifier says which are right.
+# π is the model in training (the *policy*), π_ref a frozen copy of the model after stage 2, σ the logistic function,
+# and the bracket is the *margin*: by how much more the right answer has risen than the wrong one. β sets how large the
+# margin has to be before the loss is close to zero: a small β lets π move further from π_ref. The paper: both answers
+# by the teacher, learning rate 5e-7, one epoch [S2]; β unknown [U]. Here β is 0.1, and both answers are the
+# *student's*, sampled from the model after stage 2. Only the verifier says which are right.
 
 # %%
 rights, wrongs = max(sides, key=lambda pair: min(map(len, pair)))
-(chosen, rejected), *_ = preference_pairs.pair_closest_length(rights, wrongs, 1, random.Random(0))
+pairs = preference_pairs.pair_closest_length(rights, wrongs, 1, random.Random(0))
+chosen, rejected = pairs[0]
 HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 
 # %% [markdown]
@@ -66,18 +78,27 @@ HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 # follows may be right given that slip. DPO's loss holds the *sum* over all of them.
 
 # %%
-folder = lab.folder(start) if on_cpu else SHIPPED / "sft"  # the tiny model, at every scale
-small, reference, tokenizer = checkpoints.load(folder), checkpoints.load(folder), checkpoints.load_tokenizer(folder)
-one_pair = {"prompt": chosen["prompt"], "chosen": chosen["completion"], "rejected": rejected["completion"]}
+folder = lab.folder(start) if on_cpu else SHIPPED / "sft"  # tiny, at every scale
+small, reference = checkpoints.load(folder), checkpoints.load(folder)
+tokenizer = checkpoints.load_tokenizer(folder)
+one_pair = {
+    "prompt": chosen["prompt"],
+    "chosen": chosen["completion"],
+    "rejected": rejected["completion"],
+}
 tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)
-pictures.token_heat({side: [(word, now) for word, now, _ in row[:300]] for side, row in tokens.items()}, "log π, nats")
+heat = {
+    side: [(word, logprob) for word, logprob, _ in row[:300]]
+    for side, row in tokens.items()
+}
+pictures.token_heat(heat, "log π, nats")
 
 # %% [markdown]
 # ## Where does an answer go wrong?
 #
 # In this small world that can be known: what each step has to say follows from the question and the steps before it.
-# Below are wrong answers of the student, cut at their first wrong step. Everything to the left of it is right, and
-# DPO's rejected side lowers the probability of that, too; the chosen side has to make up for it.
+# Below are wrong answers of the student, cut after their first wrong step, which has a ✗. Everything before it is
+# right, and DPO's rejected side lowers the probability of that, too; the chosen side has to make up for it.
 
 # %%
 lines = []
@@ -85,17 +106,16 @@ for row in [wrongs[0] for _, wrongs in sides if wrongs[0]["problem"].steps][:6]:
     text = row["completion"]
     place = step_check.first_wrong_step(row["problem"], text)
     place = len(text) if place is None else place
-    lines.append((row["prompt"], "…" + text[max(0, place - 40) : place], step_check.step_at(text, place)[:60],
-                  f"{100 * place / len(text):.0f} %"))
-HTML(tables.table("", ("question", "right up to here", "the first wrong step", "of the answer before it"), lines))
+    lines.append((row["prompt"], text, place, step_check.step_at(text, place)))
+HTML(tables.wrong_steps(lines))
 
 # %% [markdown]
 # ## Exercise: which mistakes?
 #
 # DPO cannot make a model avoid what it would never write. How probable is each wrong answer *under the student*? Its
 # own are answers that it did write. The teacher's need not be: the student may prefer the right answer of such a pair
-# long before training starts. How many of the teacher's are to the right of the line in the picture, likely enough
-# that there is something to unlearn?
+# long before training starts. How many of the teacher's are to the right of the line in the picture below, likely
+# enough that there is something to unlearn?
 
 # %%
 checks.PLAUSIBLE.card()
@@ -103,7 +123,10 @@ checks.PLAUSIBLE.card()
 
 # %% tags=["exercise"]
 def plausible(wrong, logprobs, max_nll):
-    """Wrong answers, log pi(answer) of each in nats, a limit in nats -> the answers that are likely enough."""
+    """Those of the wrong answers that are likely enough.
+
+    logprobs: log pi(answer) of each, in nats; max_nll: the limit, in nats.
+    """
     return NotImplemented  # your line
 
 
@@ -122,10 +145,13 @@ logprobs = {
         ("the student's wrong answers", own_wrong),
     )
 }
-for name, rows in (("the teacher's", teachers_wrong_to_both), ("the student's", own_wrong)):
-    kept = likely(rows, logprobs[f"{name} wrong answers"], lab.config.dpo.max_student_nll)
-    print(f"of {name} {len(rows):,} wrong answers {len(kept):,} are likely enough under the student")
-pictures.student_likelihood(logprobs, -lab.config.dpo.max_student_nll)
+limit = lab.config.dpo.max_student_nll
+print(f"likely enough: at least exp(-{limit:g}) = {math.exp(-limit):.4f}")
+wrong_ones = {"the teacher's": teachers_wrong_to_both, "the student's": own_wrong}
+for name, rows in wrong_ones.items():
+    kept = likely(rows, logprobs[f"{name} wrong answers"], limit)
+    print(f"{name} wrong answers: {len(rows):,}, likely enough: {len(kept):,}")
+pictures.student_likelihood(logprobs, -limit)
 
 # %% [markdown]
 # ## Exercise: which right answer?
@@ -139,20 +165,26 @@ checks.PAIR.card()
 
 # %% tags=["exercise"]
 def pair(right, wrong, count, rng):
-    """Rollouts of one question (with "tokens") -> at most `count` pairs (right, wrong), closest in length, no reuse."""
+    """At most `count` pairs (right, wrong), closest in length, no answer twice.
+
+    right, wrong: rollouts of one question, dictionaries with "tokens".
+    """
     return NotImplemented  # your lines
 
 
 # %%
 pairing = checks.PAIR.use(pair)
-rng, gaps = random.Random(0), {"closest in length": [], "at random": []}
+rng, gaps = random.Random(0), []  # the differences of two lengths
 for rights, wrongs in sides:
-    gaps["closest in length"] += [abs(a["tokens"] - b["tokens"]) for a, b in pairing(rights, wrongs, 2, rng)]
-    gaps["at random"] += [abs(rng.choice(rights)["tokens"] - rng.choice(wrongs)["tokens"]) for _ in range(2)]
-figures.lengths(  # the difference of the two lengths
-    [{"tokens": gap, "pairing": name} for name, values in gaps.items() for gap in values], by="pairing", things="pairs",
-    label="difference in length between the two answers of a pair, tokens",
-)
+    closest = pairing(rights, wrongs, 2, rng)
+    by_chance = [(rng.choice(rights), rng.choice(wrongs)) for _ in range(2)]
+    for name, chosen_ones in (("closest in length", closest), ("at random", by_chance)):
+        gaps += [
+            {"tokens": abs(a["tokens"] - b["tokens"]), "pairing": name}
+            for a, b in chosen_ones
+        ]
+label = "difference in length between the two answers of a pair, tokens"
+figures.lengths(gaps, by="pairing", things="pairs", label=label)
 
 # %% [markdown]
 # ## Exercise: the log-probability of an answer
@@ -166,8 +198,11 @@ checks.SEQUENCE_LOGPROB.card()
 
 # %% tags=["exercise"]
 def sequence_logprob(logits, ids, mask):
-    """logits: (rows, tokens, vocabulary); ids, mask (1 on the answer, 0 on question and padding): (rows, tokens)
-    -> log-probabilities, (rows,), in nats."""
+    """The log-probability of each row's answer, (rows,), in nats.
+
+    logits: (rows, tokens, vocabulary). ids, mask: (rows, tokens); the mask is 1 on
+    the answer, 0 on question and padding.
+    """
     return NotImplemented  # your lines
 
 
@@ -176,7 +211,7 @@ logprob_of_rows = checks.SEQUENCE_LOGPROB.use(sequence_logprob)
 
 
 def answer_logprobs(model, ids, mask):
-    """Token ids and mask, (rows, tokens) -> log π(answer | question) of each row, in nats."""
+    """log π(answer | question) of each row, in nats; ids, mask: (rows, tokens)."""
     return logprob_of_rows(model(input_ids=ids).logits, ids, mask)
 
 
@@ -191,8 +226,11 @@ checks.DPO_LOSS.card()
 
 # %% tags=["exercise"]
 def dpo_loss(policy, reference, beta):
-    """policy, reference: each a pair of tensors (chosen, rejected) of log-probabilities, shape (pairs,) -> the loss,
-    one number."""
+    """The loss of all pairs, one number.
+
+    policy, reference: log-probabilities, each a pair of tensors (chosen, rejected) of
+    shape (pairs,).
+    """
     return NotImplemented  # your lines
 
 
@@ -207,49 +245,69 @@ loss_of_pairs = checks.DPO_LOSS.use(dpo_loss)
 
 # %%
 def preference_loss(policy, reference, beta=0.1):
-    """Log-probabilities of all chosen, then of all rejected answers, (2 x pairs,) -> the mean loss of the pairs."""
+    """The mean loss of the pairs.
+
+    policy, reference: log-probabilities of all chosen answers, then of all rejected
+    ones, (2 x pairs,).
+    """
     return loss_of_pairs(policy.chunk(2), reference.chunk(2), beta)
 
 
 def train_here(model, pairs, steps, batch_size=16, rate=3e-5):
-    """Train `model` in place on pairs; returns a row a step. chosen, rejected: mean log π / π_ref, in nats."""
+    """Train `model` in place on pairs; returns a row a step.
+
+    chosen, rejected: the mean of log π / π_ref, in nats.
+    """
     reference = copy.deepcopy(model).requires_grad_(False)  # the frozen copy
-    optimizer, rows = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    rows = []
     for step in range(steps):
         few = [pairs[(step * batch_size + i) % len(pairs)] for i in range(batch_size)]
-        ids, mask = minimal_dpo.to_rows(tokenizer, few)  # all chosen answers, then all rejected ones
-        policy, before = answer_logprobs(model, ids, mask), answer_logprobs(reference, ids, mask)
+        ids, mask = minimal_dpo.to_rows(tokenizer, few)  # chosen answers, then rejected
+        policy = answer_logprobs(model, ids, mask)
+        before = answer_logprobs(reference, ids, mask)
         loss = preference_loss(policy, before)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()  # the policy changes here, and nowhere else
-        chosen, rejected = (policy - before).detach().chunk(2)
-        rows.append({"step": step + 1, "loss": loss.item(), "chosen": chosen.mean().item(),
-                     "rejected": rejected.mean().item()})
+        chosen, rejected = (side.mean().item() for side in (policy - before).chunk(2))
+        row = {"step": step + 1, "loss": loss.item()}
+        rows.append({**row, "chosen": chosen, "rejected": rejected})
     return rows
 
 
 # %%
 tokenizer = checkpoints.load_tokenizer(folder)
 pairs = [
-    {"prompt": good["prompt"], "chosen": good["completion"], "rejected": bad["completion"]}
-    for rights, wrongs in sides for good, bad in pairing(rights, wrongs, 4, rng)
+    {
+        "prompt": good["prompt"],
+        "chosen": good["completion"],
+        "rejected": bad["completion"],
+    }
+    for rights, wrongs in sides
+    for good, bad in pairing(rights, wrongs, 4, rng)
 ]
 rows = train_here(small, pairs, steps=15 if in_lab else 2)
-print(f"{len(pairs)} pairs; loss {rows[0]['loss']:.4f} at the first step (ln 2 = 0.6931), {rows[-1]['loss']:.4f} after")
-pictures.curves(rows, {"chosen": "right answers", "rejected": "wrong answers"}, "Against the model before", "nats")
+first, last = rows[0]["loss"], rows[-1]["loss"]
+print(f"{len(pairs)} pairs; loss {first:.4f} at the first step (ln 2 = 0.6931)")
+print(f"loss {last:.4f} at the last step")
+names = {"chosen": "right answers", "rejected": "wrong answers"}
+pictures.curves(rows, names, "Against the model before", "nats")
 
 # %% [markdown]
 # At the first step model and copy are the same, so every ratio is 1, the margin 0, and the loss ln 2; yet there is a
 # gradient, since the copy is a constant and the model is not.
 #
 # **What does β do?** Here is the pair from the top of the page again, now as what training *changed*: log π/π_ref of
-# each token, blue where it became likelier. The table has the loss of this one pair. A small β pushes on although the
-# margin is there; a large one soon stops.
+# each token, blue where it became likelier. The table has the loss of this one pair, and by how much the loss falls
+# with each nat of margin (its gradient). A small β pushes on although the margin is there; a large one soon stops.
 
 # %%
 tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)
-changes = {side: [(word, now - before) for word, now, before in row[:300]] for side, row in tokens.items()}
+changes = {
+    side: [(word, now - before) for word, now, before in row[:300]]
+    for side, row in tokens.items()
+}
 pictures.token_heat(changes, "log π/π_ref after the loop, nats")
 
 # %%
@@ -265,9 +323,11 @@ looks.beta_slider(tokens)  # with a running kernel: move β
 # %%
 ids, mask = minimal_dpo.to_rows(tokenizer, pairs[:4])
 with torch.no_grad():
-    here = preference_loss(answer_logprobs(small, ids, mask), answer_logprobs(reference, ids, mask)).item()
+    policy = answer_logprobs(small, ids, mask)
+    here = preference_loss(policy, answer_logprobs(reference, ids, mask)).item()
 fast = fast_path.dpo_loss(small, reference, tokenizer, pairs[:4], beta=0.1)
-print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - fast):.1e}")
+print(f"loss of this page {here:.6f}, of TRL {fast:.6f}")
+print(f"difference {abs(here - fast):.1e}")
 
 # %% [markdown]
 # ## Training: the same, longer
@@ -294,18 +354,19 @@ lab.doctor("dpo")
 logged = [row for row in result.metrics if "rewards/chosen" in row]
 late = logged[-max(1, len(logged) // 5) :]
 chosen_gain, rejected_gain = (
-    sum(row[f"rewards/{side}"] for row in late) / len(late) / lab.config.dpo.beta for side in ("chosen", "rejected")
+    sum(row[f"rewards/{side}"] for row in late) / len(late) / lab.config.dpo.beta
+    for side in ("chosen", "rejected")
 )
-print(f"last fifth of training, against the model before it: right answers {chosen_gain:+.2f} nats, "
-      f"wrong ones {rejected_gain:+.2f} nats")
+print("last fifth of training, against the model before it:")
+print(f"right answers {chosen_gain:+.2f} nats, wrong ones {rejected_gain:+.2f} nats")
 if chosen_gain <= rejected_gain:
-    print("the margin did not grow: too few steps, or nothing to learn from these pairs")
+    print("the margin did not grow: too few steps, or nothing to learn from the pairs")
 elif abs(chosen_gain) < 0.1 and rejected_gain < 0:
-    print("the right answers kept their probability and the wrong ones lost some: so the margin grew")
+    print("right answers kept their probability, wrong ones lost some: the margin grew")
 elif chosen_gain < 0:
-    print("both lost probability, the wrong answers more: the margin grew, but right answers became less likely too")
+    print("both lost probability, wrong answers more: the margin grew all the same")
 elif rejected_gain < 0:
-    print("the right answers gained probability and the wrong ones lost some: the margin grew on both sides")
+    print("right answers gained probability, wrong ones lost some: the margin grew")
 else:
     print("both gained probability, the right answers more")
 
@@ -319,24 +380,27 @@ else:
 
 # %%
 def gain(rows):
-    before, after = (preference_pairs.log_probabilities(*lab.model(stage), rows) for stage in (start, "dpo"))
+    before, after = (
+        preference_pairs.log_probabilities(*lab.model(stage), rows)
+        for stage in (start, "dpo")
+    )
     return [new - old for old, new in zip(before, after, strict=True)]
 
 
+all_rights = [[row for row in group if row["verdict"] == "right"] for group in groups]
 kinds = {
-    "right and wrong": [(rng.choice(rights), rng.choice(wrongs)) for rights, wrongs in sides],
-    "two right ones": [
-        rng.sample(rights, 2) for group in groups
-        if len(rights := [row for row in group if row["verdict"] == "right"]) > 1
-    ],
+    "right and wrong": [(rng.choice(rights), rng.choice(bad)) for rights, bad in sides],
+    "two right ones": [rng.sample(one, 2) for one in all_rights if len(one) > 1],
 }
 for name, kind in kinds.items():
     if not kind:
         continue
     firsts, seconds = (gain(rows) for rows in zip(*kind, strict=True))
-    moved = [first > second for first, second in zip(firsts, seconds, strict=True) if first != second]
-    share = percent_interval(sum(moved) / max(1, len(moved)), *stats.wilson(sum(moved), max(1, len(moved))))
-    print(f"{name}, {len(moved)} pairs of different answers: the first gained more in {share}")
+    both = zip(firsts, seconds, strict=True)
+    moved = [first > second for first, second in both if first != second]
+    hits, count = sum(moved), max(1, len(moved))
+    share = percent_interval(hits / count, *stats.wilson(hits, count))
+    print(f"{name}: the first gained more in {share} of {len(moved)} pairs")
 
 # %% [markdown]
 # ## Before and after
@@ -350,7 +414,8 @@ lab.before_after("sft", "dpo")
 
 # %%
 verdicts = {
-    model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in (start, "dpo")
+    model_title(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)]
+    for stage in (start, "dpo")
 }
 pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 
@@ -381,15 +446,25 @@ HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 lab.paper_dpo(pair=pairing)
 
 # %%
-names = {start: model_title(start), "dpo": "Rollout DPO, the student's pairs", "dpo-paper": "the teacher's pairs",
-         "dpo-control": "SFT on the chosen side"}
+names = {
+    start: model_title(start),
+    "dpo": "Rollout DPO, the student's pairs",
+    "dpo-paper": "the teacher's pairs",
+    "dpo-control": "SFT on the chosen side",
+}
 found = defaultdict(dict)
 for row in lab.ladder_rows():
-    if row["benchmark"] == "hard" and (name := arm_name(row["stage"], row["arm"])) in names:
-        found[name][protocol(row)] = percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
+    if row["benchmark"] == "hard":
+        shown = percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
+        found[arm_name(row["stage"], row["arm"])][protocol(row)] = shown
 kinds = {"sampled": "T = 0.6", "cool": "T = 0.3", "greedy": "greedy"}
-lines = [(names[name], *(found[name].get(kind, "–") for kind in kinds)) for name in names if name in found]
-HTML(tables.table("hard, right answers with 95 % intervals.", ("model", *kinds.values()), lines))
+lines = [
+    (title, *(found[name].get(kind, "–") for kind in kinds))
+    for name, title in names.items()
+    if name in found
+]
+head = ("model", *kinds.values())
+HTML(tables.table("hard, right answers with 95 % intervals.", head, lines))
 
 # %% [markdown]
 # ## On other seeds

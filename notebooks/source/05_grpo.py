@@ -14,6 +14,7 @@
 
 # %%
 import inspect
+from functools import partial
 
 import torch
 from IPython.display import HTML
@@ -33,7 +34,8 @@ from phi_lab.stages import grpo, minimal_grpo, minimal_ppo
 
 lab = Lab()
 config, in_lab = lab.config.grpo, lab.config.profile != "smoke"
-print(f"{config.steps} steps of {config.prompts_per_step} questions x {config.group_size} answers")
+print(f"{config.steps} steps of {config.prompts_per_step} questions")
+print(f"{config.group_size} answers to each question")
 print(f"learning rate {config.learning_rate}")
 
 # %% [markdown]
@@ -45,16 +47,17 @@ print(f"learning rate {config.learning_rate}")
 # \qquad r_{it}=\frac{\pi(y_{it})}{\pi_{\rm old}(y_{it})}$$
 #
 # $A_i$ is the *advantage* of answer $y_i$, the same for each of its tokens: in plain GRPO (reward − mean of its group)
-# / standard deviation of its group; the loop below uses ±1 or 0 (`balanced`). The sums run over the answers with an
-# advantage. Here every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term
-# (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
+# / standard deviation of its group; the loop below uses ±1 or 0 (`balanced`). $|y_i|$ is the number of tokens of an
+# answer, and ε how far r may move from 1 before it is clipped. The sums run over the answers with an advantage. Here
+# every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term, which would hold
+# the model near its start (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
 #
 # The questions have one to seven operations. Six and seven are beyond what any answer of the teacher covers: what
 # improves there was not imitated.
 #
 # The paper's first attempt failed for three reasons [S], and the authors added a device against each [S2]:
 #
-# | what went wrong | device | here |
+# | what went wrong | device | in `phi_lab/stages/grpo.py` |
 # |---|---|---|
 # | answers to one prompt differ in length | keep prompts whose answers are alike in length | `select_uniform_length` |
 # | all right or all wrong: no difference, no gradient | oversample hard prompts, then balance | `rebalance` |
@@ -63,16 +66,22 @@ print(f"learning rate {config.learning_rate}")
 # ## Temperature: high, then low
 #
 # A high temperature makes sampled answers more diverse. Here the model before RL answers the same questions, eight
-# times each, at four temperatures. Look at the middle: only groups with right *and* wrong answers will teach anything.
+# times each, at four temperatures. Look at the middle panel: only groups with right *and* wrong answers will teach
+# anything.
 
 # %%
-start = lab.start("grpo")  # in `lesson` and `smoke` the shipped model of Rollout DPO, not this folder's
+# In `lesson` and `smoke` GRPO starts from the shipped Rollout DPO, not from yours.
+start = lab.start("grpo")
 questions = 16 if in_lab else 4
-sampled = {heat: lab.sample_groups(start, prompts=questions, temperature=heat) for heat in (0.3, 0.6, 1.0, 1.4)}
+sampled = {
+    heat: lab.sample_groups(start, prompts=questions, temperature=heat)
+    for heat in (0.3, 0.6, 1.0, 1.4)
+}
 pictures.temperatures({heat: looks.outcome(groups) for heat, groups in sampled.items()})
 
 # %%
-looks.temperature_slider(sampled)  # with a running kernel: read the answers of each temperature
+# With a running kernel: read the answers of each temperature.
+looks.temperature_slider(sampled)
 
 # %% [markdown]
 # Where does the difference come from? The table takes one of the answers at the place where the model was least certain
@@ -80,8 +89,8 @@ looks.temperature_slider(sampled)  # with a running kernel: read the answers of 
 # the distribution, high ones flatten it.
 
 # %%
-rollout = sampled[1.0][0][0]
-HTML(widgets.temperature_table(*lab.model(start), rollout["prompt"], rollout["completion"]))
+one = sampled[1.0][0][0]
+HTML(widgets.temperature_table(*lab.model(start), one["prompt"], one["completion"]))
 
 # %% [markdown]
 # ## Exercise: the schedule
@@ -92,7 +101,10 @@ checks.TEMPERATURE.card()
 
 # %% tags=["exercise"]
 def temperature(step, steps):
-    """Sampling temperature at `step` (0 to steps - 1): 1.0 at 0, linearly down to 0.6 at steps / 2, then 0.6."""
+    """Sampling temperature at `step`, 0 to steps - 1.
+
+    1.0 at step 0, linearly down to 0.6 at steps / 2, then 0.6.
+    """
     return NotImplemented  # your line
 
 
@@ -135,7 +147,8 @@ for group in ("--------", "+-------", "++++----", "+++++++-"):
 # measurement of this part alone; nor do we.
 
 # %%
-HTML(widgets.rebalancing_table(("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")))
+kinds = ("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")
+HTML(widgets.rebalancing_table(kinds))
 
 # %%
 widgets.rebalancing()  # with a running kernel: tick the right ones
@@ -149,9 +162,12 @@ checks.ADVANTAGE.card()
 
 # %% tags=["exercise"]
 def advantage(rewards, random):
-    """Rewards of +1 and -1, shape (prompts, group) -> advantages, same shape. A prompt with no right answer, or more
-    than half right: all 0. Else +1 for each right answer, -1 for as many wrong ones, drawn by
-    torch.randperm(number of wrong, generator=random), and 0 for the rest."""
+    """Rewards of +1 and -1, shape (prompts, group) -> advantages, same shape.
+
+    A prompt with no right answer, or more than half right: all 0. Else +1 for each
+    right answer, -1 for as many wrong ones, and 0 for the rest. The wrong ones are
+    drawn by torch.randperm(number of wrong, generator=random).
+    """
     return NotImplemented  # your lines
 
 
@@ -164,8 +180,11 @@ balanced = checks.ADVANTAGE.use(advantage)
 
 # %%
 groups = sampled[1.0]
-signs = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
-pictures.groups(signs.tolist(), balanced(signs, torch.Generator().manual_seed(0)).tolist())
+signs = torch.tensor(
+    [[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups]
+)
+advantages = balanced(signs, torch.Generator().manual_seed(0))
+pictures.groups(signs.tolist(), advantages.tolist())
 
 # %% [markdown]
 # **Negative control.** Groups without a difference must give no gradient, whichever function computes the
@@ -173,7 +192,8 @@ pictures.groups(signs.tolist(), balanced(signs, torch.Generator().manual_seed(0)
 
 # %%
 same = torch.tensor([[1.0] * 8, [-1.0] * 8])
-for name, values in (("plain GRPO", plain(same)), ("rebalanced", balanced(same, torch.Generator()))):
+rebalanced = balanced(same, torch.Generator())
+for name, values in (("plain GRPO", plain(same)), ("rebalanced", rebalanced)):
     print(f"{name}, sum of |advantage| without a difference: {values.abs().sum():.1f}")
 
 # %% [markdown]
@@ -187,8 +207,11 @@ checks.POLICY_GRADIENT.card()
 
 # %% tags=["exercise"]
 def policy_gradient_loss(new, old, advantages):
-    """new, old: log-probabilities of the sampled tokens under the model now and the one that sampled; all (tokens,)
-    -> the loss, one number."""
+    """The loss, one number.
+
+    new, old: log-probabilities of the sampled tokens under the model now, and under
+    the one that sampled them. They and the advantages have the shape (tokens,).
+    """
     return NotImplemented  # your line
 
 
@@ -201,20 +224,26 @@ gradient_loss = checks.POLICY_GRADIENT.use(policy_gradient_loss)
 # and new model are the same, so every ratio is 1, and the loss is minus the mean advantage, whatever the tokens are:
 
 # %%
-small, tokenizer = checkpoints.load(SHIPPED / "mid"), checkpoints.load_tokenizer()  # the tiny model, at every scale
-problems = arithmetic.sample_problems(256, seed=lab.seed + 71_000, levels=arithmetic.HARD_LEVELS)
-params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=config.max_new_tokens, seed=99)
+small = checkpoints.load(SHIPPED / "mid")  # the tiny model, at every scale
+tokenizer = checkpoints.load_tokenizer()
+problems = arithmetic.sample_problems(  # by a seed that nothing else uses
+    256, seed=lab.seed + 71_000, levels=arithmetic.HARD_LEVELS
+)
+limit = config.max_new_tokens
+params = sampling.SamplingParams(n=8, temperature=1.0, max_tokens=limit, seed=99)
 batch, rewards = minimal_grpo.collect(
-    small, tokenizer, problems[-8:], params, grpo.verified, lambda rewards, random: plain(rewards)
+    small, tokenizer, problems[-8:], params, grpo.verified,
+    lambda rewards, random: plain(rewards),
 )
 new, is_sampled = minimal_grpo.token_logprobs(small, batch.ids, 1.0), batch.mask == 1
-of_tokens = batch.advantages.expand_as(new)  # an answer's advantage is that of each of its tokens
+of_tokens = batch.advantages.expand_as(new)  # each token has its answer's advantage
 ratios = (new - batch.old).exp()[is_sampled]
 loss = gradient_loss(new[is_sampled], batch.old[is_sampled], of_tokens[is_sampled])
 loss.backward()
 norm = sum(weight.grad.square().sum() for weight in small.parameters()).sqrt()
-print(f"ratios from {ratios.min():.4f} to {ratios.max():.4f}; norm of the gradient {norm:.2f}")
-print(f"loss {loss.item():.4f}, minus the mean advantage {-of_tokens[is_sampled].mean():.4f}")
+print(f"ratios from {ratios.min():.4f} to {ratios.max():.4f}")
+print(f"loss {loss.item():.4f}; norm of the gradient {norm:.2f}")
+print(f"minus the mean advantage: {-of_tokens[is_sampled].mean():.4f}")
 
 # %% [markdown]
 # `old` is a constant and `new` is not: at ratio 1 the derivative of the ratio is the gradient of log π itself. A loss
@@ -238,11 +267,12 @@ def clipped(ratio, advantages, epsilon):
 # %%
 objective = checks.CLIPPED.use(clipped)
 moved = torch.tensor([0.2, 0.5, 0.9, 1.0, 1.1, 1.5, 3.0])
-lines = [
-    (name, *(f"{value:+.1f}" for value in objective(moved, sign * torch.ones_like(moved), 0.2)))
-    for name, sign in (("a right token, advantage +1", 1), ("a wrong token, advantage −1", -1))
-]
-HTML(tables.table("The objective with ε = 0.2.", ("ratio", *(f"{ratio:.1f}" for ratio in moved)), lines))
+lines = []
+for name, sign in (("right token, A = +1", 1), ("wrong token, A = −1", -1)):
+    values = objective(moved, sign * torch.ones_like(moved), 0.2)
+    lines.append((name, *(f"{value:+.1f}" for value in values)))
+head = ("ratio", *(f"{ratio:.1f}" for ratio in moved))
+HTML(tables.table("The objective with ε = 0.2; A is the advantage.", head, lines))
 
 # %% [markdown]
 # Where the objective does not change with the ratio there is no gradient. A right token is pushed up to 1.2 times its
@@ -259,16 +289,21 @@ checks.TWO_MEANS.card()
 
 # %% tags=["exercise"]
 def two_means(losses, mask):
-    """losses, mask (1 on an answer's tokens, 0 elsewhere): (answers, tokens) -> (mean of tokens, mean of answers)."""
+    """(The mean over tokens, the mean over answers).
+
+    losses, mask: (answers, tokens); the mask is 1 on an answer's tokens, 0 elsewhere.
+    """
     return NotImplemented  # your lines
 
 
 # %%
 means = checks.TWO_MEANS.use(two_means)
-right = (rewards.view(-1, 1) > 0).float().expand_as(batch.mask)  # 1 on the tokens of right answers
+# 1 on the tokens of right answers:
+right = (rewards.view(-1, 1) > 0).float().expand_as(batch.mask)
 by_tokens, by_answers = means(right, batch.mask)
 print(f"of these answers' tokens {percent(float(by_tokens))} belong to right answers")
-print(f"of the answers {percent(float(by_answers))} are right; the difference is that of their lengths")
+print(f"of the answers {percent(float(by_answers))} are right")
+print("the difference is that of their lengths")
 
 # %% [markdown]
 # ## A group, live
@@ -281,15 +316,18 @@ from phi_lab.lab import group_live
 
 asked = problems[:8] if in_lab else problems[:3]
 live_groups = [
-    group_live.sample_group(small, tokenizer, problem, max_new_tokens=config.max_new_tokens,
-                            advantage=lambda rewards, random: plain(rewards))
+    group_live.sample_group(
+        small, tokenizer, problem, max_new_tokens=config.max_new_tokens,
+        advantage=lambda rewards, random: plain(rewards),
+    )
     for problem in asked
 ]
 mixed = next((one for one in live_groups if any(one.advantages)), live_groups[0])
 HTML(group_live.shown(mixed, group_live.take_steps(small, mixed)))
 
 # %%
-group_live.widget(small, live_groups, mixed)  # with a running kernel: another step, other questions
+# With a running kernel: another step, other questions.
+group_live.widget(small, live_groups, mixed)
 
 # %% [markdown]
 # Improbable wrong answers move furthest, and a change in nats is a factor on the probability. Answers share their
@@ -307,7 +345,8 @@ group_live.widget(small, live_groups, mixed)  # with a running kernel: another s
 # %%
 def loss_here(model, batch, heat, epsilon=0.2):
     """GRPO's loss of a batch of answers that were sampled at temperature `heat`."""
-    new, is_sampled = minimal_grpo.token_logprobs(model, batch.ids, heat), batch.mask == 1
+    new = minimal_grpo.token_logprobs(model, batch.ids, heat)
+    is_sampled = batch.mask == 1
     ratio, of_tokens = (new - batch.old).exp(), batch.advantages.expand_as(new)
     each = -objective(ratio[is_sampled], of_tokens[is_sampled], epsilon)
     losses = torch.zeros_like(new).masked_scatter(is_sampled, each)
@@ -315,29 +354,40 @@ def loss_here(model, batch, heat, epsilon=0.2):
     return by_tokens  # or by_answers
 
 
+# %%
 def train_here(model, problems, steps, prompts=16, size=8, heat=1.0, rate=3e-4):
     """Train `model` in place on its own answers; returns a row a step."""
-    optimizer, rows = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+    rows, limit = [], config.max_new_tokens
     for step in range(steps):
         asked = [problems[(step * prompts + i) % len(problems)] for i in range(prompts)]
-        params = sampling.SamplingParams(n=size, temperature=heat, max_tokens=config.max_new_tokens, seed=step)
-        batch, rewards = minimal_grpo.collect(model, tokenizer, asked, params, grpo.verified, balanced)
-        kept = batch.advantages[:, 0] != 0  # the other answers have no gradient, only cost
-        rows.append({"step": step + 1, "reward": rewards.mean().item(), "kept": kept.float().mean().item()})
+        params = sampling.SamplingParams(
+            n=size, temperature=heat, max_tokens=limit, seed=step
+        )
+        batch, rewards = minimal_grpo.collect(
+            model, tokenizer, asked, params, grpo.verified, balanced
+        )
+        kept = batch.advantages[:, 0] != 0  # the other answers have no gradient
+        row = {"step": step + 1, "reward": rewards.mean().item()}
+        rows.append({**row, "kept": kept.float().mean().item()})
         if not kept.any():
             continue
-        used = minimal_grpo.Batch(batch.ids[kept], batch.mask[kept], batch.old[kept], batch.advantages[kept])
+        used = minimal_grpo.Batch(
+            batch.ids[kept], batch.mask[kept], batch.old[kept], batch.advantages[kept]
+        )
         loss = loss_here(model, used, heat)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # no step is too long
         optimizer.step()  # the policy changes here, and nowhere else
     return rows
 
 
 # %%
-rows = train_here(small, problems, steps=8, prompts=16) if in_lab else train_here(small, problems, steps=2, prompts=4)
-pictures.curves(rows, {"reward": "mean reward", "kept": "share with an advantage"}, "GRPO on this page", "")
+size = {"steps": 8, "prompts": 16} if in_lab else {"steps": 2, "prompts": 4}
+rows = train_here(small, problems, **size)
+names = {"reward": "mean reward", "kept": "share with an advantage"}
+pictures.curves(rows, names, "GRPO on this page", "")
 
 # %% [markdown]
 # So few steps of other questions each jump by chance; the stage below trains longer.
@@ -347,11 +397,13 @@ pictures.curves(rows, {"reward": "mean reward", "kept": "share with an advantage
 
 # %%
 with torch.no_grad():
-    now = (minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old).exp()[is_sampled]
+    moved = minimal_grpo.token_logprobs(small, batch.ids, 1.0) - batch.old
+    now = moved.exp()[is_sampled]
     here = loss_here(small, batch, 1.0).item()
 fast = fast_path.grpo_loss(small, tokenizer, batch, 1.0)
 print(f"ratios from {now.min():.2f} to {now.max():.2f}")
-print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - fast):.1e}")
+print(f"loss of this page {here:.6f}, of TRL {fast:.6f}")
+print(f"difference {abs(here - fast):.1e}")
 
 # %% [markdown]
 # ## PPO's critic beside GRPO's group
@@ -363,18 +415,28 @@ print(f"loss of this page {here:.6f}, of TRL {fast:.6f}, difference {abs(here - 
 # on the same answers, while the critic learns and the policy stays as it is:
 
 # %%
-size = {"steps": 8, "prompts_per_step": 12} if in_lab else {"steps": 2, "prompts_per_step": 4}
+steps, prompts = (8, 12) if in_lab else (2, 4)
 compared = minimal_ppo.compare(
-    checkpoints.load(SHIPPED / "mid"), tokenizer, problems, **size, max_new_tokens=config.max_new_tokens,
+    checkpoints.load(SHIPPED / "mid"), tokenizer, problems, steps=steps,
+    prompts_per_step=prompts, max_new_tokens=config.max_new_tokens,
     on_step=lambda row: None,
 )
-names = {"reward_variance": "reward", "group_variance": "reward − the group's mean", "critic_variance": "− the critic"}
+names = {
+    "reward_variance": "reward",
+    "group_variance": "reward − the group's mean",
+    "critic_variance": "reward − the critic's value",
+}
 pictures.curves(compared, names, "Variance of the advantage over sampled tokens", "")
 
 # %%
-seconds = {name: sum(row[f"{name}_seconds"] for row in compared) for name in ("sampling", "group", "critic")}
-for name, title in (("group", "the means of the groups"), ("critic", "asking and training the critic")):
-    print(f"{title}: {percent(seconds[name] / seconds['sampling'])} of the time of sampling")
+seconds = {
+    name: sum(row[f"{name}_seconds"] for row in compared)
+    for name in ("sampling", "group", "critic")
+}
+names = {"group": "the means of the groups", "critic": "asking and training the critic"}
+for name, title in names.items():
+    share = percent(seconds[name] / seconds["sampling"])
+    print(f"{title}: {share} of the time of sampling")
 
 # %% [markdown]
 # A group knows at once how hard a question is, and that costs eight samples of it. A critic has to learn that,
@@ -384,7 +446,8 @@ for name, title in (("group", "the means of the groups"), ("critic", "asking and
 #
 # "My reward is flat" has many causes. Before one blames the model, one gives the loop rewards whose effect is known:
 # each probe trains a copy of the base for a moment to answer one question with random digits, and then rewards
-# something simple. What each must show stands in the table; a loop that fails one is wrong.
+# something simple. What each must show stands in the table; a loop that fails one is wrong. With credit for the last
+# digit only, the digit before it, the carry, has no advantage and is not learned.
 
 # %%
 base, few = checkpoints.load(SHIPPED / "base"), {} if in_lab else {"steps": 2}
@@ -392,20 +455,31 @@ norms = probes.constant_reward(base, tokenizer)
 one = probes.one_token(base, tokenizer, **few)
 long = probes.length(base, tokenizer, **few)
 carry = probes.carry(base, tokenizer, **few)
-coin = probes.coin(base, tokenizer, **({} if in_lab else {"seeds": range(2), "steps": 2}))
-changes = [after - before for before, after in coin]
+seeds = {} if in_lab else {"seeds": range(2), **few}
+coin = probes.coin(base, tokenizer, **seeds)
+
+
+# %%
+def from_to(rows, key, unit):
+    first, last = rows[0][key], rows[-1][key]
+    return f"{first:.2f} {unit}, then {last:.2f}"
+
+
+changes = [100 * (after - before) for before, after in coin]
+mean = sum(changes) / len(changes)
+before, both, last = (percent(share) for share in carry.values())
 lines = [
-    ("the same for all", "no gradient", f"norm {norms['with baseline']:.2f}; without baseline "
-     f"{norms['without baseline']:.2f}"),
-    ("for a 7 in the answer", "learned", f"reward {one[0]['reward']:+.2f}, then {one[-1]['reward']:+.2f}"),
-    ("for length", "length moves", f"{long[0]['mean_length']:.1f} tokens, then {long[-1]['mean_length']:.1f}"),
-    ("for 15 = 7+8, both digits", "learned", f"{percent(carry['before'])} right, then "
-     f"{percent(carry['credit for all tokens'])}"),
-    ("the same, credit for the last digit only", "the carry is not", percent(carry["credit for the last token"])),
-    (f"a coin, {len(coin)} seeds", "no gain in the mean", f"{100 * sum(changes) / len(changes):+.0f} points; "
-     f"from {100 * min(changes):+.0f} to {100 * max(changes):+.0f}"),
+    ("the same for all", "no gradient", f"norm {norms['with baseline']:.2f}"),
+    ("the same, no baseline", "a gradient", f"norm {norms['without baseline']:.2f}"),
+    ("for a 7 in the answer", "learned", from_to(one, "reward", "reward")),
+    ("for length", "length moves", from_to(long, "mean_length", "tokens")),
+    ("for 15 = 7+8, both digits", "learned", f"{before} right, then {both}"),
+    ("the same, credit for the last digit only", "no carry", f"{last} right"),
+    (f"a coin, {len(coin)} seeds", "no gain in the mean", f"{mean:+.0f} points"),
+    ("of these seeds", "spread", f"{min(changes):+.0f} to {max(changes):+.0f} points"),
 ]
-HTML(tables.table("In `smoke` probes train for two steps only.", ("reward", "must be", "seen"), lines))
+head = ("reward", "must be", "seen")
+HTML(tables.table("In `smoke` probes train for two steps only.", head, lines))
 
 # %% [markdown]
 # The coin says nothing, and yet single seeds can move far: noise pushes the policy about, and some may be pushed to the
@@ -424,16 +498,20 @@ from phi_lab.lab import break_it, failures
 sft, examples = checkpoints.load(SHIPPED / "sft"), problems[:54]
 short = {} if in_lab else {"steps": 3}
 causes = {
-    "a rate 100 times too high": lambda: failures.collapse(sft, tokenizer, examples, **short),
-    "reward for length": lambda: failures.paid_by_length(sft, tokenizer, examples, **short),
-    "a coin's reward": lambda: failures.by_coin(sft, tokenizer, examples, **short),
-    "24 tokens an answer": lambda: failures.cut_short(sft, tokenizer, examples, **short),
-    "questions that are too hard": lambda: failures.too_hard(base, tokenizer, examples, **short),
+    "a rate 100 times too high": (failures.collapse, sft),
+    "reward for length": (failures.paid_by_length, sft),
+    "a coin's reward": (failures.by_coin, sft),
+    "24 tokens an answer": (failures.cut_short, sft),
+    "questions that are too hard": (failures.too_hard, base),
 }
-break_it.widget(causes)
+runs = {
+    name: partial(fail, model, tokenizer, examples, **short)
+    for name, (fail, model) in causes.items()
+}
+break_it.widget(runs)
 
 # %%
-gallery = {name: run() for name, run in causes.items()}
+gallery = {name: run() for name, run in runs.items()}
 HTML(break_it.gallery_table(gallery))
 
 # %% [markdown]
@@ -465,8 +543,13 @@ lab.doctor("grpo")
 # %%
 steps = [row for row in result.metrics if "zero_variance_share" in row]
 first, last = steps[0], steps[-1]
-for key, name in (("reward", "mean reward"), ("zero_variance_share", "share of groups without a difference"),
-                  ("kept_share", "share of answers with an advantage"), ("mean_length", "tokens per answer")):
+names = {
+    "reward": "mean reward",
+    "zero_variance_share": "share of groups without a difference",
+    "kept_share": "share of answers with an advantage",
+    "mean_length": "tokens per answer",
+}
+for key, name in names.items():
     print(f"{name}: {first[key]:.2f} at the first step, {last[key]:.2f} at the last")
 
 # %% [markdown]
@@ -483,10 +566,14 @@ lab.ladder("grpo")
 lab.before_after("dpo", "grpo")
 
 # %%
-before, after = ([row["verdict"] == "right" for row in lab.answers(stage)] for stage in (start, "grpo"))
+before, after = (
+    [row["verdict"] == "right" for row in lab.answers(stage)]
+    for stage in (start, "grpo")
+)
 gained = sum(b > a for a, b in zip(before, after, strict=True))
 lost = sum(a > b for a, b in zip(before, after, strict=True))
-print(f"greedy on hard: {gained} gained, {lost} lost of {len(before)}; McNemar p = {stats.mcnemar(before, after):.3f}")
+print(f"greedy on hard: {gained} gained, {lost} lost of {len(before)}")
+print(f"McNemar's test: p = {stats.mcnemar(before, after):.3f}")
 print("this is one seed: it describes two models and does not prove a recipe")
 
 # %% [markdown]
@@ -520,7 +607,8 @@ print(inspect.getsource(reward_hacking.sloppy))
 
 # %%
 hacking = reward_hacking.CONFIGS[lab.config.profile]
-live = reward_hacking.run(lab.run.path / "hacking", range(lab.seed, lab.seed + 1), hacking)
+seeds = range(lab.seed, lab.seed + 1)
+live = reward_hacking.run(lab.run.path / "hacking", seeds, hacking)
 pages.curves(live)
 
 # %% [markdown]
@@ -529,7 +617,10 @@ pages.curves(live)
 
 # %%
 pairs = zip(*(row["examples"] for row in live), strict=True)
-lines = [(one["prompt"], one["answer"], one["completion"], other["completion"]) for one, other in pairs]
+lines = [
+    (one["prompt"], one["answer"], one["completion"], other["completion"])
+    for one, other in pairs
+]
 HTML(tables.table("", ("question", "answer", "sloppy arm", "strict arm"), lines))
 
 # %% [markdown]

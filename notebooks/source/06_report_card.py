@@ -24,7 +24,13 @@ from phi_lab.lab import Lab, checks, ladder_explorer, pictures, tables, two_stag
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
 from phi_lab.report import replications
-from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, model_title, protocol, shipped_starts_in
+from phi_lab.report.ladder_rows import (
+    SHIPPED_START,
+    STAGE_TITLES,
+    model_title,
+    protocol,
+    shipped_starts_in,
+)
 from phi_lab.report.plot_style import BENCHMARKS
 
 lab = Lab()
@@ -46,7 +52,10 @@ lab.ladder()
 
 # %%
 rows = [row for row in lab.ladder_rows() if row["arm"] in ("main", SHIPPED_START)]
-ladder = {(arm_name(row["stage"], row["arm"]), row["benchmark"], protocol(row)): row for row in rows}
+ladder = {
+    (arm_name(row["stage"], row["arm"]), row["benchmark"], protocol(row)): row
+    for row in rows
+}
 
 
 def cell(stage, benchmark, kind="sampled"):
@@ -54,13 +63,15 @@ def cell(stage, benchmark, kind="sampled"):
     return percent_interval(row["accuracy"], row["ci_low"], row["ci_high"])
 
 
-lines = [
-    (lab.name(stage), *(cell(stage, name) for name in BENCHMARKS), cell(stage, "hard", "cool"),
-     cell(stage, "hard", "greedy"), percent(ladder[stage, "hard", "pass"]["pass_at_k"]))
-    for stage in dict.fromkeys(name for name, *_ in ladder)
-]
+lines = []
+for stage in dict.fromkeys(name for name, *_ in ladder):
+    cells = [cell(stage, name) for name in BENCHMARKS]
+    cells += [cell(stage, "hard", kind) for kind in ("cool", "greedy")]
+    pass_at_k = percent(ladder[stage, "hard", "pass"]["pass_at_k"])
+    lines.append((lab.name(stage), *cells, pass_at_k))
 k = ladder["base", "hard", "pass"]["k"]
-HTML(tables.table("", ("stage", *BENCHMARKS, "hard, T = 0.3", "hard, greedy", f"hard, pass@{k}"), lines))
+head = ("stage", *BENCHMARKS, "hard, T = 0.3", "hard, greedy", f"hard, pass@{k}")
+HTML(tables.table("", head, lines))
 
 # %% [markdown]
 # Four tests follow, each for one question. *Wilson's interval*: how precise is this share? *McNemar's test*: of the
@@ -78,7 +89,10 @@ checks.FLIPS.card()
 
 # %% tags=["exercise"]
 def flips(before, after):
-    """Two lists of verdicts on the same problems -> (gained, lost): became "right", stopped being "right"."""
+    """(Gained, lost): how many became "right", how many stopped being "right".
+
+    before, after: verdicts on the same problems.
+    """
     return NotImplemented  # your lines
 
 
@@ -87,12 +101,15 @@ count_flips = checks.FLIPS.use(flips)
 lines = []
 for stage in STAGES[1:]:
     start = lab.start(stage)  # the stage before, in `smoke` its shipped model
-    before, after = ([row["verdict"] for row in lab.answers(name)] for name in (start, stage))
+    before, after = (
+        [row["verdict"] for row in lab.answers(name)] for name in (start, stage)
+    )
     gained, lost = count_flips(before, after)
-    p = stats.mcnemar([verdict == "right" for verdict in before], [verdict == "right" for verdict in after])
-    lines.append((f"{model_title(start)} → {model_title(stage)}", gained, lost, len(before), f"{p:.3g}"))
-HTML(tables.table("Greedy answers to hard. McNemar's test on one seed describes this run, not the recipe.",
-                  ("step", "gained", "lost", "of", "p"), lines))
+    hits = ([verdict == "right" for verdict in one] for one in (before, after))
+    step = f"{model_title(start)} → {model_title(stage)}"
+    lines.append((step, gained, lost, len(before), f"{stats.mcnemar(*hits):.3g}"))
+caption = "Greedy answers to hard. McNemar's test on one seed is about this run only."
+HTML(tables.table(caption, ("step", "gained", "lost", "of", "p"), lines))
 
 # %%
 gains = []
@@ -122,11 +139,13 @@ figure
 problems = {}
 for row in lab.answers("grpo", "hard", 0.6):
     problems.setdefault(row["id"], []).append(row["verdict"] == "right")
+even = [hits for hits in problems.values() if len(hits) % 2 == 0]
 halves = [
-    [sum(hits[place::2]) / len(hits[place::2]) for hits in problems.values() if len(hits) % 2 == 0] for place in (0, 1)
+    [sum(hits[place::2]) / len(hits[place::2]) for hits in even] for place in (0, 1)
 ]
 change = stats.paired_t(*halves)
-print(f"GRPO over GRPO: {100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]")
+mean, low, high = (100 * value for value in (change.mean, change.low, change.high))
+print(f"GRPO over GRPO: {mean:+.1f} points [{low:+.1f}, {high:+.1f}]")
 
 # %% [markdown]
 # ## Chains
@@ -153,7 +172,8 @@ ladder_explorer.figure(chains, own)
 HTML(ladder_explorer.place_of_own(chains, own))
 
 # %%
-ladder_explorer.widget(chains, own)  # with a running kernel: seeds, arms, other benchmarks and protocols
+# With a running kernel: seeds, arms, other benchmarks and protocols.
+ladder_explorer.widget(chains, own)
 
 # %% [markdown]
 # A line that goes up shows nothing yet: each stage has to be above its rivals, over the chains.
@@ -186,10 +206,14 @@ problem = two_stages.parting_problem(pair, tokenizer, benchmarks.load("hard")[:4
 HTML(two_stages.shown(pair, tokenizer, problem["prompt"], problem["answer"]))
 
 # %%
-two_stages.widget(shipped, tokenizer, problem, ("sft", "grpo"))  # with a running kernel: other stages, your question
+# With a running kernel: other stages, your question.
+two_stages.widget(shipped, tokenizer, problem, ("sft", "grpo"))
 
 # %%
-verdicts = {lab.name(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)] for stage in STAGES}
+verdicts = {
+    lab.name(stage): [row["verdict"] for row in lab.answers(stage, "hard", 0.6)]
+    for stage in STAGES
+}
 pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
@@ -199,11 +223,15 @@ pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 lines = []
 for stage in STAGES:
     row = ladder[stage, "hard", "sampled"]
-    cost = (f"{row['seconds']:,.0f}", f"{row['train_tokens']:,}") if row["seconds"] else ("–", "–")
+    cost = ("–", "–")
+    if row["seconds"]:
+        cost = f"{row['seconds']:,.0f}", f"{row['train_tokens']:,}"
     lines.append((STAGE_TITLES[stage], lab.origin(stage), *cost))
-shipped = ", and without that of the shipped models that stages started from" if shipped_starts_in(rows) else ""
+caption = "The cost of training, without that of measuring"
+if shipped_starts_in(rows):
+    caption += ", and without that of the shipped models that stages started from"
 head = ("stage", "model", "seconds", "tokens trained on")
-HTML(tables.table(f"The cost of training, without that of measuring{shipped}.", head, lines))
+HTML(tables.table(f"{caption}.", head, lines))
 
 # %% [markdown]
 # ## The doctor, once more
@@ -211,7 +239,8 @@ HTML(tables.table(f"The cost of training, without that of measuring{shipped}.", 
 # What it finds in each stage of this run.
 
 # %%
-HTML("".join(f"<h4>{STAGE_TITLES[stage]}</h4>{lab.doctor(stage).data}" for stage in STAGES[1:]))
+found = {STAGE_TITLES[stage]: lab.doctor(stage).data for stage in STAGES[1:]}
+HTML("".join(f"<h4>{title}</h4>{page}" for title, page in found.items()))
 
 # %% [markdown]
 # ## The report

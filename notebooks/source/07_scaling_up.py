@@ -29,7 +29,7 @@ from phi_lab.model import checkpoints, shapes
 from phi_lab.stages.packing import collate, document
 
 lab = Lab()
-try:  # a GPU scale first needs a set distilled for it, and the error says how to make one
+try:  # a GPU scale first needs a set distilled for it: the error says how to make one
     Lab("lora")
 except UserError as error:
     print(error)
@@ -61,7 +61,8 @@ scales = {name: presets.run_config(name) for name in schema.SCALES}
 page = ""
 for part, title in TITLES.items():
     rows = paper.comparison_table(part, scales.values())
-    page += f"<h3>{title}</h3>" + tables.table("", ("setting", *scales, "the paper", "source"), rows)
+    head = ("setting", *scales, "the paper", "source")
+    page += f"<h3>{title}</h3>" + tables.table("", head, rows)
 HTML(page)
 
 # %% [markdown]
@@ -76,7 +77,9 @@ with torch.device("meta"):
     big = AutoModelForCausalLM.from_config(shapes.phi_config("phi-4-mini"))
 counted = sum(weight.numel() for weight in big.parameters())
 small = sum(weight.numel() for weight in lab.model("base")[0].parameters())
-print(f"phi-4-mini: {counted:,} parameters; published: 3,836,021,760; equal: {counted == 3_836_021_760}")
+published = 3_836_021_760
+print(f"phi-4-mini: {counted:,} parameters")
+print(f"published:  {published:,}, equal: {counted == published}")
 print(f"phi-nano:   {small:,} parameters, {counted / small:,.0f} times fewer")
 
 # %% [markdown]
@@ -90,8 +93,12 @@ checks.PARAMETERS.card()
 
 # %% tags=["exercise"]
 def parameters(config):
-    """`config` has the attributes vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
-    num_key_value_heads; a head is hidden_size / num_attention_heads wide -> the number of weights, an int."""
+    """The number of weights of a Phi model, an int.
+
+    `config` has the attributes vocab_size, hidden_size, intermediate_size,
+    num_hidden_layers, num_attention_heads, num_key_value_heads. A head is
+    hidden_size / num_attention_heads wide.
+    """
     return NotImplemented  # your lines
 
 
@@ -108,14 +115,16 @@ print(f"{count_weights(shapes.phi_config('phi-4-mini')):,}")
 flop = 6 * counted * 150e9
 hours = 128 * 48
 rate = flop / (hours * 3600)
-print(f"6 x {counted / 1e9:.3f} B x 150 B = {flop:.2e} FLOP in {hours:,} GPU-hours = {rate / 1e12:.0f} TFLOP/s per GPU")
-print(f"that is {100 * rate / 989e12:.0f} % of an H100's 989 TFLOP/s in BF16 (dense, by its data sheet)")
+peak = 989e12  # of an H100 in BF16 (dense, by its data sheet), FLOP/s
+print(f"6 x {counted / 1e9:.3f} B x 150 B = {flop:.2e} FLOP in {hours:,} GPU-hours")
+print(f"per GPU {rate / 1e12:.0f} TFLOP/s, {100 * rate / peak:.0f} % of an H100's peak")
 print(f"steps of 128 rows of 16,384 tokens: {150e9 / (128 * 16384):,.0f}")
 trained = [row for row in lab.ladder_rows() if row["seconds"]]
 tokens = {row["stage"]: (row["train_tokens"], row["seconds"]) for row in trained}
 if "mid" in tokens:
     here, seconds = tokens["mid"]
-    print(f"mid-training in this folder: {here:,} tokens, {6 * small * here:.1e} FLOP in {seconds:,.0f} s")
+    print(f"mid-training in this folder: {here:,} tokens in {seconds:,.0f} s")
+    print(f"that is {6 * small * here:.1e} FLOP")
 
 # %% [markdown]
 # If mid-training alone took the two days, it ran at that share of the peak. Attention, which the 6 FLOP per parameter
@@ -156,13 +165,19 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 
 # %%
 def one_step(adapter):
-    """One optimizer step on 16 right answers: (model, loss before, loss after, trained parameters, bytes)."""
+    """One optimizer step on 16 right answers.
+
+    Returns (model, loss before, loss after, trained parameters, bytes of the weights).
+    """
     torch.manual_seed(0)
     model = checkpoints.load(SHIPPED / "base", schema.HardwareConfig(adapter=adapter))
     tokenizer = checkpoints.load_tokenizer()
-    rows = [document(tokenizer, row["prompt"], row["completion"]) for row in lab.right()[:16]]
-    columns = [{"input_ids": ids, "labels": labels, "position_ids": list(range(len(ids)))} for ids, labels in rows]
-    batch = collate(tokenizer.pad_token_id)(columns)
+    rows = []
+    for row in lab.right()[:16]:
+        ids, labels = document(tokenizer, row["prompt"], row["completion"])
+        places = list(range(len(ids)))
+        rows.append({"input_ids": ids, "labels": labels, "position_ids": places})
+    batch = collate(tokenizer.pad_token_id)(rows)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
     before = model(**batch).loss
@@ -171,16 +186,19 @@ def one_step(adapter):
     with torch.no_grad():
         after = model(**batch).loss
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    return model, before.item(), after.item(), sum(weight.numel() for weight in trained), size
+    count = sum(weight.numel() for weight in trained)
+    return model, before.item(), after.item(), count, size
 
 
 # %%
-steps = {name: one_step(adapter) for name, adapter in (("all weights", None), ("LoRA", "lora"), ("QLoRA", "qlora"))}
+adapters = {"all weights": None, "LoRA": "lora", "QLoRA": "qlora"}
+steps = {name: one_step(adapter) for name, adapter in adapters.items()}
 lines = [
     (name, f"{count:,}", f"{size / 1e6:.2f} MB", f"{before:.3f}", f"{after:.3f}")
     for name, (_, before, after, count, size) in steps.items()
 ]
-HTML(tables.table("", ("what trains", "trained parameters", "weights in memory", "loss before", "loss after"), lines))
+head = ("what trains", "parameters", "weights in memory", "loss before", "loss after")
+HTML(tables.table("", head, lines))
 
 # %% [markdown]
 # **Before and after one LoRA step.** The ten problems once more. One step on sixteen answers should change little; it
@@ -190,7 +208,8 @@ HTML(tables.table("", ("what trains", "trained parameters", "weights in memory",
 tokenizer = checkpoints.load_tokenizer()
 before = answer_ten_problems(checkpoints.load(SHIPPED / "base"), tokenizer)
 after = answer_ten_problems(steps["LoRA"][0].merge_and_unload(), tokenizer)
-same = sum(old["completion"] == new["completion"] for old, new in zip(before, after, strict=True))
+both = zip(before, after, strict=True)
+same = sum(old["completion"] == new["completion"] for old, new in both)
 print(f"{same} of 10 answers are the same, word for word")
 HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 

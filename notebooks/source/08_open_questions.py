@@ -56,7 +56,10 @@ checks.MIXED_SHARE.card()
 
 # %% tags=["exercise"]
 def mixed_share(rewards):
-    """Rewards, a tensor of shape (prompts, group) of +1 and -1 -> the share (0 to 1) of groups that hold both."""
+    """The share (0 to 1) of groups that hold both.
+
+    rewards: +1 and -1, a tensor of shape (prompts, group).
+    """
     return NotImplemented  # your line
 
 
@@ -66,18 +69,22 @@ prompts = 24 if lab.config.profile == "smoke" else 120
 lines, shares = [], []
 for temperature in (1.0, 0.6):
     groups = lab.sample_groups("dpo", prompts, temperature)
-    rewards = torch.tensor([[1.0 if row["verdict"] == "right" else -1.0 for row in group] for group in groups])
+    hits = [[row["verdict"] == "right" for row in group] for group in groups]
+    rewards = 2.0 * torch.tensor(hits, dtype=torch.float32) - 1.0  # +1 and -1
     share = mixed(rewards)
     low, high = stats.wilson(share * prompts, prompts)
     shares.append((f"T = {temperature}", 100 * share, 100 * low, 100 * high))
-    right = float((rewards > 0).float().mean())
+    right = (rewards > 0).float().mean(1)  # of each group
+    kept = ((right > 0) & (right <= 0.5)).float().mean()
     tokens = torch.tensor([[float(row["tokens"]) for row in group] for group in groups])
     spread = float((tokens.std(1) / tokens.mean(1)).mean())
-    kept = float(((rewards > 0).any(1) & ((rewards > 0).float().mean(1) <= 0.5)).float().mean())
-    lines.append((temperature, percent(right), percent_interval(share, low, high), f"{spread:.2f}", percent(kept)))
-HTML(tables.table(f"{prompts} training questions with 3 to 7 operations, 8 answers each, the model after Rollout DPO.",
-                  ("temperature", "right", "groups with both", "spread of lengths in a group", "kept by rebalancing"),
-                  lines))
+    both = percent_interval(share, low, high)
+    cells = (percent(float(right.mean())), both, f"{spread:.2f}", percent(float(kept)))
+    lines.append((temperature, *cells))
+caption = f"{prompts} training questions with 3 to 7 operations, 8 answers each by the "
+caption += "model after Rollout DPO. Spread: of the lengths in a group."
+head = ("temperature", "right", "groups with both", "spread", "kept by rebalancing")
+HTML(tables.table(caption, head, lines))
 
 # %%
 pictures.intervals(shares, "Mixed groups: share with right and wrong answers")
@@ -85,9 +92,9 @@ pictures.intervals(shares, "Mixed groups: share with right and wrong answers")
 # %%
 (_, _, high_t_lower, high_t_upper), (_, _, low_t_lower, low_t_upper) = shares
 if high_t_lower > low_t_upper:
-    print("the intervals do not touch: with this model, the higher temperature gives more mixed groups")
+    print("the intervals do not touch: the higher temperature gives more mixed groups")
 elif low_t_lower > high_t_upper:
-    print("the intervals do not touch: with this model, the lower temperature gives more mixed groups")
+    print("the intervals do not touch: the lower temperature gives more mixed groups")
 else:
     print("the intervals overlap: no difference shown with this many questions")
 
@@ -101,7 +108,10 @@ else:
 
 # %%
 model, tokenizer = lab.model("grpo")
-answers = [answer_ten_problems(model, tokenizer, temperature, seed=lab.seed) for temperature in (1.0, 0.6)]
+answers = [
+    answer_ten_problems(model, tokenizer, temperature, seed=lab.seed)
+    for temperature in (1.0, 0.6)
+]
 HTML(tables.side_by_side(("T = 1.0", "T = 0.6"), answers))
 
 # %% [markdown]
@@ -109,8 +119,10 @@ HTML(tables.side_by_side(("T = 1.0", "T = 0.6"), answers))
 
 # %%
 lab.measure("base", "grpo")
-arms = (("base", "main"), ("dpo", SHIPPED_START), ("grpo", "main"))  # in `smoke` GRPO started from the shipped model
-figures.ladder([row for row in lab.ladder_rows() if (row["stage"], row["arm"]) in arms], paper=False)
+# In `lesson` and `smoke` GRPO started from the shipped model of Rollout DPO.
+arms = (("base", "main"), ("dpo", SHIPPED_START), ("grpo", "main"))
+rows = [row for row in lab.ladder_rows() if (row["stage"], row["arm"]) in arms]
+figures.ladder(rows, paper=False)
 
 # %% [markdown]
 # ## Contribute

@@ -26,7 +26,10 @@ SHARE_RIGHT = Exercise(
     "00", "The share of right answers", 1, 3,
     'Write the share of verdicts that are exactly "right". All other verdicts count as not right.',
     '''def share_right(verdicts):
-    """The share of verdicts that are "right", 0 to 1. The others are "wrong", "unfinished", "unparsed", "timeout"."""
+    """The share of verdicts that are "right", 0 to 1.
+
+    The others are "wrong", "unfinished", "unparsed" and "timeout".
+    """
     return NotImplemented  # your line
 ''',
     ("Count the right ones, and divide by how many verdicts there are.",
@@ -38,7 +41,10 @@ FIRST_SLIP = Exercise(
     "Find the first column whose own sum is wrong. A column is text: digits joined by + or -, an equals sign, and what "
     "the model wrote. A column without an equals sign says nothing that could be wrong.",
     '''def first_slip(columns):
-    """Columns such as ["7+8=15", "4+3+1=9"] -> the index of the first wrong one (here 1), or None. Only + and -."""
+    """The index of the first wrong column, or None.
+
+    ["7+8=15", "4+3+1=9"] -> 1, since 4+3+1 is 8. Columns have only + and -.
+    """
     return NotImplemented  # your lines
 ''',
     ("Go through enumerate(columns); column.partition(\"=\") gives what stands before and after the equals sign.",
@@ -51,7 +57,7 @@ REWARD = Exercise(
     "Write the reward of GRPO: +1.0 where the final answer equals the gold answer as mathematics, -1.0 for everything "
     "else. Never run a model's text as code.",
     '''def reward(completions, answers):
-    """Two lists of equal length, completions and gold answers -> a list of +1.0 and -1.0."""
+    """Completions and their gold answers, two lists -> a list of +1.0 and -1.0."""
     return NotImplemented  # your line
 ''',
     ("The verifier above already reads and compares an answer.",
@@ -62,7 +68,10 @@ PACK = Exercise(
     "02", "Packing", 2, 15,
     "Put documents into as few rows as you can. A row holds at most `row_length` tokens; what is longer is left out.",
     '''def pack(lengths, row_length):
-    """Lengths in tokens -> rows, each a list of indices into `lengths`. Each index once, longer ones left out."""
+    """Lengths in tokens -> rows, each a list of indices into `lengths`.
+
+    Each index comes once; what is longer than a row is left out.
+    """
     return NotImplemented  # your lines
 ''',
     ("In the order in which they come, short documents fill the gaps that long ones need. Which order is better?",
@@ -73,7 +82,7 @@ UNPACKED = Exercise(
     "03", "One answer a row", 1, 3,
     "Write the opposite of packing: each document is a row of its own; one longer than a row is left out.",
     '''def my_one_per_row(lengths, row_length):
-    """Lengths in tokens -> rows with a single index each; what is longer than a row is left out."""
+    """Lengths in tokens -> rows with a single index each, without what is too long."""
     return NotImplemented  # your line
 ''',
     ("A row is a list of indices, also where it has only one.",
@@ -85,7 +94,10 @@ PAIR = Exercise(
     "Pair right answers with wrong ones of the same question so that both are nearly equally long, and the model "
     "cannot learn to prefer an answer for its length.",
     '''def pair(right, wrong, count, rng):
-    """Rollouts of one question (with "tokens") -> at most `count` pairs (right, wrong), closest in length, no reuse."""
+    """At most `count` pairs (right, wrong), closest in length, no answer twice.
+
+    right, wrong: rollouts of one question, dictionaries with "tokens".
+    """
     return NotImplemented  # your lines
 ''',
     ("Look at all combinations of a right with a wrong answer. Which one would you take first?",
@@ -97,7 +109,10 @@ TEMPERATURE = Exercise(
     "Write the paper's schedule: temperature 1.0 at the first step, falling linearly to 0.6 at half of the steps, and "
     "0.6 from there on.",
     '''def temperature(step, steps):
-    """Sampling temperature at `step` (0 to steps - 1): 1.0 at 0, linearly down to 0.6 at steps / 2, then 0.6."""
+    """Sampling temperature at `step`, 0 to steps - 1.
+
+    1.0 at step 0, linearly down to 0.6 at steps / 2, then 0.6.
+    """
     return NotImplemented  # your line
 ''',
     ("How far is `step` on its way to half of the steps, as a number that stops at 1?",
@@ -109,9 +124,12 @@ ADVANTAGE = Exercise(
     "Give an advantage to as many wrong answers as right ones: +1 to each right one, -1 to as many wrong ones, drawn "
     "at random. A prompt without a right answer, or with more than half right, gets zeros.",
     '''def advantage(rewards, random):
-    """Rewards of +1 and -1, shape (prompts, group) -> advantages, same shape. A prompt with no right answer, or more
-    than half right: all 0. Else +1 for each right answer, -1 for as many wrong ones, drawn by
-    torch.randperm(number of wrong, generator=random), and 0 for the rest."""
+    """Rewards of +1 and -1, shape (prompts, group) -> advantages, same shape.
+
+    A prompt with no right answer, or more than half right: all 0. Else +1 for each
+    right answer, -1 for as many wrong ones, and 0 for the rest. The wrong ones are
+    drawn by torch.randperm(number of wrong, generator=random).
+    """
     return NotImplemented  # your lines
 ''',
     ("Start from torch.zeros_like(rewards) and go through the prompts, one row at a time.",
@@ -123,7 +141,10 @@ FLIPS = Exercise(
     "06", "Gained and lost", 1, 5,
     'Count how many problems became "right" and how many stopped being so, from one model to the next.',
     '''def flips(before, after):
-    """Two lists of verdicts on the same problems -> (gained, lost): became "right", stopped being "right"."""
+    """(Gained, lost): how many became "right", how many stopped being "right".
+
+    before, after: verdicts on the same problems.
+    """
     return NotImplemented  # your lines
 ''',
     ("Compare the verdicts problem by problem, with zip(before, after).",
@@ -135,8 +156,12 @@ PARAMETERS = Exercise(
     "Count the weights of a Phi model from its configuration. Input and output embeddings are one matrix, heads of "
     "keys and values are fewer than heads of queries, and nothing has a bias.",
     '''def parameters(config):
-    """`config` has the attributes vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
-    num_key_value_heads; a head is hidden_size / num_attention_heads wide -> the number of weights, an int."""
+    """The number of weights of a Phi model, an int.
+
+    `config` has the attributes vocab_size, hidden_size, intermediate_size,
+    num_hidden_layers, num_attention_heads, num_key_value_heads. A head is
+    hidden_size / num_attention_heads wide.
+    """
     return NotImplemented  # your lines
 ''',
     ("Add up: the embedding, for each layer attention, MLP and two norms, and one norm at the end.",
@@ -148,7 +173,10 @@ MIXED_SHARE = Exercise(
     "08", "Groups that teach", 1, 5,
     "Write the share of groups that hold a right and a wrong answer: the only ones from which GRPO learns.",
     '''def mixed_share(rewards):
-    """Rewards, a tensor of shape (prompts, group) of +1 and -1 -> the share (0 to 1) of groups that hold both."""
+    """The share (0 to 1) of groups that hold both.
+
+    rewards: +1 and -1, a tensor of shape (prompts, group).
+    """
     return NotImplemented  # your line
 ''',
     ("Per row: is any reward positive, and is any negative?",

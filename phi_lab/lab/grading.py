@@ -67,7 +67,7 @@ class Check:
         three hints and the reference. It needs no kernel once it is saved.
         """
         module = self.reference_path.partition(":")[0].replace(".", "/")
-        folded = f"<p><code>{text(module)}.py</code></p><pre>{text(self.reference_source())}</pre>"
+        folded = f"<p><code>{text(module)}.py</code></p>{_wrapped(self.reference_source())}"
         folded = f"<details><summary>Reference solution</summary>{folded}</details>"
         for number, hint in reversed(list(enumerate(self.exercise.hints, 1))):
             folded = f"<details><summary>Hint {number}</summary><p>{text(hint)}</p>{folded}</details>"
@@ -108,6 +108,11 @@ class Check:
         display(HTML(f'<p style="border-left:4px solid {colour};padding-left:.8em"><b>{sign} {self.name}: {verdict}</b>'
                      f"{separator}{text(why)}.{advice}</p>"))
         return attempt if verdict == RIGHT else self.reference
+
+
+def _wrapped(code: str) -> str:
+    """Source text for a window that may be narrower than its lines."""
+    return f'<pre style="white-space:pre-wrap">{text(code)}</pre>'
 
 
 def call_attempt(attempt: Callable, *arguments):

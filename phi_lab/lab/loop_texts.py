@@ -7,7 +7,10 @@ KEEP_QUESTIONS = Exercise(
     "Keep the questions whose share of right rollouts is at least `low` and at most `high`. All rollouts of a question "
     "count, also those without an answer.",
     '''def keep_questions(rollouts, low, high):
-    """Rollouts, each a pair (question, verdict) -> the set of questions whose share of "right" is from low to high."""
+    """The set of questions whose share of "right" is from low to high.
+
+    rollouts: pairs (question, verdict).
+    """
     return NotImplemented  # your lines
 ''',
     ("A share belongs to a question, so collect each question's verdicts first.",
@@ -19,7 +22,7 @@ WILSON = Exercise(
     "Write Wilson's 95 % interval for `right` of `n` independent answers. The middle is "
     "(p + z*z/2n) / (1 + z*z/n), and half the width is z / (1 + z*z/n) * sqrt(p(1-p)/n + z*z/4n*n), with z = 1.96.",
     '''def wilson(right, n):
-    """How many of n answers are right -> (low, high), both from 0 to 1: the share's 95 % interval."""
+    """How many of n answers are right -> the share's 95 % interval, (low, high)."""
     return NotImplemented  # your lines
 ''',
     ("p is right / n. The formula is in the text above; write it in two lines, middle and half.",
@@ -31,8 +34,11 @@ CACHE_STEP = Exercise(
     "Write one step of attention (one head) with a cache: append the new token's key and value, let its query read "
     "from all values so far, weighted by softmax(keys . query / sqrt(width)).",
     '''def cache_step(query, key, value, keys, values):
-    """query, key, value: of the new token, each (width,). keys, values: of all before it, (tokens, width).
-    Returns (what the new token reads, the longer keys, the longer values)."""
+    """(What the new token reads, the longer keys, the longer values).
+
+    query, key, value: those of the new token, each (width,).
+    keys, values: those of all tokens before it, each (tokens, width).
+    """
     return NotImplemented  # your lines
 ''',
     ("A token sees itself, so append first and read afterwards.",
@@ -44,7 +50,7 @@ POSITION_IDS = Exercise(
     "A packed row holds several documents, one after the other. Write the position of each of its tokens: every "
     "document counts from 0, as it would alone.",
     '''def position_ids(lengths):
-    """The lengths of a row's documents, in tokens -> the position of each token of the row, a list."""
+    """Lengths of a row's documents -> the position of each of its tokens, a list."""
     return NotImplemented  # your line
 ''',
     ("Lengths [3, 2] give [0, 1, 2, 0, 1].",
@@ -56,7 +62,10 @@ RATE_FACTOR = Exercise(
     "Write the factor on the learning rate: 1 for most of training, and in the last fifth of the steps a straight line "
     "down, which would reach 0 at step `steps`, one after the last.",
     '''def rate_factor(step, steps):
-    """`step` is 0 to steps - 1 -> the factor on the learning rate: 1, and falling linearly in the last fifth."""
+    """The factor on the learning rate: 1, and falling linearly in the last fifth.
+
+    step: 0 to steps - 1.
+    """
     return NotImplemented  # your line
 ''',
     ("How many steps are left at `step`, and how long is the last fifth?",
@@ -68,7 +77,10 @@ DOCUMENT_MASK = Exercise(
     "Several documents share a row. Say which token may look at which: only at itself and at earlier ones, and only in "
     "its own document. A document begins wherever the position is 0.",
     '''def document_mask(position_ids):
-    """Positions, (rows, tokens) -> True where token i may look at token j, (rows, tokens, tokens)."""
+    """True where token i may look at token j, (rows, tokens, tokens).
+
+    position_ids: (rows, tokens).
+    """
     return NotImplemented  # your lines
 ''',
     ("Number the documents: two tokens are in the same one if no 0 stands between them.",
@@ -81,7 +93,10 @@ LABELS = Exercise(
     "A row is a question, an answer and padding. Give every token its label: -100 (no loss) on question and padding, "
     "the token itself on the answer. The answer's last token is the stop token.",
     '''def labels(prompt, completion, width):
-    """Token ids of a question and of an answer with its stop token -> `width` labels, -100 where there is no loss."""
+    """The `width` labels of a row, -100 where there is no loss.
+
+    prompt, completion: token ids of a question, and of an answer with its stop token.
+    """
     return NotImplemented  # your line
 ''',
     ("Three parts, in this order: question, answer, padding.",
@@ -93,7 +108,10 @@ HARDEST_FIRST = Exercise(
     "Choose at most `count` answers: those to the questions that the teacher fails most often come first, and no "
     "question gives more than three.",
     '''def hardest_first(rows, count):
-    """Right answers, dictionaries with "id" (the question) and "pass_rate" (0 to 1) -> at most `count` of them."""
+    """At most `count` of the right answers.
+
+    rows: dictionaries with "id" (the question) and "pass_rate" (0 to 1).
+    """
     return NotImplemented  # your lines
 ''',
     ("A low pass rate is a hard question: sort by it.",
@@ -106,7 +124,10 @@ PAIRED_GAIN = Exercise(
     "Two models answered the same problems. Write the mean of the differences and its 95 % interval: mean +- 1.96 * s "
     "/ sqrt(n), where s is the standard deviation of the n differences (divided by n - 1).",
     '''def paired_gain(before, after):
-    """Two lists, the share of right answers (0 to 1) to each problem, in the same order -> (mean, low, high)."""
+    """The mean gain with its interval, (mean, low, high).
+
+    before, after: the share of right answers (0 to 1) to each problem, in one order.
+    """
     return NotImplemented  # your lines
 ''',
     ("Subtract first, problem by problem: how hard a problem is then drops out.",
@@ -118,7 +139,10 @@ PLAUSIBLE = Exercise(
     "Keep the wrong answers that the student itself writes at least once in exp(max_nll) times. Their log-probability "
     "under the student is given; nll is its negative.",
     '''def plausible(wrong, logprobs, max_nll):
-    """Wrong answers, log pi(answer) of each in nats, a limit in nats -> the answers that are likely enough."""
+    """Those of the wrong answers that are likely enough.
+
+    logprobs: log pi(answer) of each, in nats; max_nll: the limit, in nats.
+    """
     return NotImplemented  # your line
 ''',
     ("Once in exp(6) times is a probability of exp(-6), a log-probability of -6.",
@@ -130,8 +154,11 @@ SEQUENCE_LOGPROB = Exercise(
     "Write log pi(answer | question) of each row. Each token's log-probability comes from the logits at the token "
     "before it; the answer's is the sum over the tokens whose mask is 1.",
     '''def sequence_logprob(logits, ids, mask):
-    """logits: (rows, tokens, vocabulary); ids, mask (1 on the answer, 0 on question and padding): (rows, tokens)
-    -> log-probabilities, (rows,), in nats."""
+    """The log-probability of each row's answer, (rows,), in nats.
+
+    logits: (rows, tokens, vocabulary). ids, mask: (rows, tokens); the mask is 1 on
+    the answer, 0 on question and padding.
+    """
     return NotImplemented  # your lines
 ''',
     ("The logits at t are about token t + 1: leave out the last logits, and the first token and its mask.",
@@ -143,8 +170,11 @@ DPO_LOSS = Exercise(
     "Write DPO's loss: -log sigmoid(beta * ((chosen's log pi - log ref) - (rejected's log pi - log ref))), averaged "
     "over the pairs. log pi is the policy's log-probability of a whole answer, log ref that of its start.",
     '''def dpo_loss(policy, reference, beta):
-    """policy, reference: each a pair of tensors (chosen, rejected) of log-probabilities, shape (pairs,) -> the loss,
-    one number."""
+    """The loss of all pairs, one number.
+
+    policy, reference: log-probabilities, each a pair of tensors (chosen, rejected) of
+    shape (pairs,).
+    """
     return NotImplemented  # your lines
 ''',
     ("How much likelier has each answer become since the start? A difference of log-probabilities says it.",
@@ -168,8 +198,11 @@ POLICY_GRADIENT = Exercise(
     "Write the loss -ratio * advantage, averaged over the tokens, with ratio = pi_new / pi_old. Only log-probabilities "
     "are given. At the first step the ratio is 1, and there still is a gradient.",
     '''def policy_gradient_loss(new, old, advantages):
-    """new, old: log-probabilities of the sampled tokens under the model now and the one that sampled; all (tokens,)
-    -> the loss, one number."""
+    """The loss, one number.
+
+    new, old: log-probabilities of the sampled tokens under the model now, and under
+    the one that sampled them. They and the advantages have the shape (tokens,).
+    """
     return NotImplemented  # your line
 ''',
     ("What is pi_new / pi_old, if you have log pi_new and log pi_old?",
@@ -193,7 +226,10 @@ TWO_MEANS = Exercise(
     "Losses of several answers have to become one number. Write both ways: the mean over all tokens, in which a long "
     "answer counts more; and the mean over answers of each answer's own mean, in which its tokens count less.",
     '''def two_means(losses, mask):
-    """losses, mask (1 on an answer's tokens, 0 elsewhere): (answers, tokens) -> (mean of tokens, mean of answers)."""
+    """(The mean over tokens, the mean over answers).
+
+    losses, mask: (answers, tokens); the mask is 1 on an answer's tokens, 0 elsewhere.
+    """
     return NotImplemented  # your lines
 ''',
     ("(losses * mask).sum(1) and mask.sum(1) are each answer's sum and its number of tokens.",

@@ -4,6 +4,7 @@ Notebook viewers remove style sheets and scripts, so everything here is a plain 
 a model enters through `html.text` only: it is shown, never interpreted.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from IPython.display import HTML
@@ -17,17 +18,26 @@ from phi_lab.report.html import text
 from phi_lab.report.plot_style import BLUE, VERDICTS
 
 CELL = "text-align:left;vertical-align:top;padding:.35em .9em .35em 0"
+INTERVAL = re.compile(r"\[[-+\d., %]+\]")
 PARTING = f'<b style="color:{BLUE}">➔</b>'  # the place from which two answers differ
 WORK = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-size:.9em;max-width:32em"
 
 
 def table(caption: str, head: Iterable[object], rows: Iterable[Iterable[object]], raw: bool = False) -> str:
     """An HTML table with its caption below; cells are escaped unless they are HTML of this project (`raw`)."""
-    show = str if raw else text
+    show = str if raw else _breakable
     top = "".join(f'<th style="{CELL}">{text(cell)}</th>' for cell in head)
     body = "".join("<tr>" + "".join(f'<td style="{CELL}">{show(cell)}</td>' for cell in row) + "</tr>" for row in rows)
     under = f'<p style="margin:.2em 0 .6em"><small>{text(caption)}</small></p>' if caption else ""
     return f'<table style="margin-left:0"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>{under}'
+
+
+def _breakable(cell: object) -> str:
+    """A cell escaped, for a narrow window: lines break between a value and its interval and after an underscore, and
+    not inside of the interval.
+    """
+    shown = text(cell).replace("_", "_<wbr>")
+    return INTERVAL.sub(lambda found: f'<span style="white-space:nowrap">{found[0]}</span>', shown)
 
 
 def badge(verdict: str) -> str:
@@ -118,6 +128,22 @@ def side_by_side(names: Sequence[str], columns: Sequence[Sequence[dict]]) -> str
     right = [sum(row["verdict"] == "right" for row in column) for column in columns]
     counts = ", ".join(f"{name} {hits} right" for name, hits in zip(names, right, strict=True))
     return table(f"Of {len(lines)}: {counts}. Open a line of thought to read it.", head, lines, raw=True)
+
+
+def wrong_steps(found: Iterable[tuple[str, str, int, str]], before: int = 40) -> str:
+    """Wrong answers around their first wrong step, which has a ✗, as a table of two columns.
+
+    found: (question, completion, the index of the character with which the step begins, the step); before: how many
+    characters that precede the step are shown.
+    """
+    lines = []
+    for question, completion, place, step in found:
+        start = max(0, place - before)
+        shown = f"{'…' if start else ''}{completion[start:place]}"
+        share = f"{100 * place / max(1, len(completion)):.0f} % of the answer stand before it"
+        lines.append([f"{text(question)}<br><small>{share}</small>",
+                      f'<code>{text(shown)}</code><br>{_crossed(f"<code>{text(step)}</code>", True)}'])
+    return table("", ("question", "its answer, up to the first wrong step"), lines, raw=True)
 
 
 def rollout(row: dict) -> str:

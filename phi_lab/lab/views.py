@@ -1,5 +1,6 @@
 """What a notebook reads from its run: models, rollouts, answers, ladders, and the ten problems before and after."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,19 @@ from phi_lab.report.ladder_rows import SHIPPED_START, model_title, read_ladder
 from phi_lab.report.plot_style import Figure
 
 NO_CHAINS = "No independent chains are published with this version of the course."
+
+
+def gains_tables(rows: Sequence[dict], stages: Sequence[str], caption: str) -> str:
+    """What the named stages and their arms gain on `hard`: a table with the verdicts, and one of the other protocols
+    below it, since nine columns do not fit into a narrow window.
+    """
+    head, *lines = replications.gains_table(rows)
+    lines = [line for line in lines if line[0].partition("-")[0] in stages]
+    of, split = 2, 6  # columns that name a comparison; where the other protocols begin
+    beside = [line[:of] + line[split:] for line in lines]
+    return tables.table("", head[:split], [line[:split] for line in lines]) + tables.table(
+        caption, head[:of] + head[split:], beside
+    )
 
 
 class RunViews:
@@ -200,10 +214,12 @@ class RunViews:
         """What the named stages and their arms, or all, gain on `hard` over the published chains, and over rivals."""
         if not (rows := replications.published()):
             return HTML(NO_CHAINS)
-        head, *lines = replications.gains_table(rows)
-        lines = [line for line in lines if line[0].partition("-")[0] in (stages or STAGES)]
-        caption = f"{len(chains(rows))} independent chains, 95 % intervals, paired t-tests corrected by Holm."
-        return HTML(tables.table(caption, head, lines))
+        caption = (
+            f"{len(chains(rows))} independent chains, 95 % intervals. p, Holm: how often chance alone would give such "
+            "a difference, by a paired t-test corrected for the number of comparisons (notebook 06). Detectable: the "
+            "smallest true difference that so many chains would show four times in five."
+        )
+        return HTML(gains_tables(rows, stages or STAGES, caption))
 
     def means(self) -> HTML:
         """The mean accuracy of every arm of the published chains on every benchmark."""

@@ -47,7 +47,6 @@ def write_report(run_dir: Path) -> Path:
     parts = [
         _part(run.ladder, rows, lambda rows: summary.head(config or {}, rows, expected, read) + _ladder(rows)),
         "<h2>Independent chains</h2>",
-        f"<p><b>This run:</b> {html.text(expected)}.</p>" if expected else "",
         _chains(replications.published()),
         "<h2>Distillation</h2>",
         _part(run.data.funnel, _read(run.data.funnel), _funnel),

@@ -152,3 +152,19 @@ def test_figures_of_tokens_wrap_and_shorten():
     figure = pictures.token_heat({"chosen": [("<think>", -0.1)] + [("7", -2.0)] * 60}, "log π", width=44)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["chosen", ""]
     assert "think" in {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_wrong_steps_are_marked_in_two_columns_and_escaped():
+    completion = "<think>47+38:7+8=15,4+3+1=9;95.</think>\\boxed{95}"
+    place = completion.index("4+3")
+    page = tables.wrong_steps([("<b>Compute</b>", completion, place, "4+3+1=9"), ("x", "", 0, "")])
+    assert page.count("<th") - page.count("<thead") == 2 and "<b>Compute" not in page and "<think>" not in page
+    assert "&lt;think&gt;47+38:7+8=15,</code><br>" in page and "✗</b> <code>4+3+1=9</code>" in page
+    assert f"{100 * place / len(completion):.0f} % of the answer" in page
+    assert "…" in tables.wrong_steps([("x", "0123456789", 8, "8")], before=3)
+
+
+def test_a_narrow_table_breaks_no_interval_and_some_names():
+    page = tables.table("", (), [("+5.4 [+3.7, +7.1]", "warmup_stable", "<i>")])
+    assert '+5.4 <span style="white-space:nowrap">[+3.7, +7.1]</span>' in page
+    assert "warmup_<wbr>stable" in page and "<i>" not in page

@@ -14,7 +14,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json, write_json, write_rows
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.distill import shards
-from phi_lab.lab import tables
+from phi_lab.lab import tables, views
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import notebooks, publication, publish
 from phi_lab.report import chain_rows as published
@@ -213,12 +213,12 @@ def test_results_report_and_notebooks_show_the_same_chains(tmp_path):
         tables_between_marks = written(ROWS).join(replications.MARKS)
         assert tables_between_marks in (paths.ROOT / name).read_text(), "phi-lab experiment publish"
     assert replications.fingerprint(ROWS) in (paths.ROOT / "docs" / "ladder.svg").read_text()
-    head, *gains = replications.gains_table(ROWS)
-    for name, stage in {"02_mid_training": "mid", "03_sft": "sft", "04_rollout_dpo": "dpo", "05_grpo": "grpo"}.items():
-        lines = [line for line in gains if line[0].partition("-")[0] == stage]
-        assert tables.table("", head, lines) in shown(name), f"{name} was executed with other chains"
-    for head, *lines in (replications.gains_table(ROWS), replications.means_table(ROWS)):
-        assert tables.table("", head, lines) in shown("06_report_card"), "06 was executed with other chains"
+    pages = {"02_mid_training": ["mid"], "03_sft": ["sft"], "04_rollout_dpo": ["dpo"], "05_grpo": ["grpo"],
+             "06_report_card": STAGES}
+    for name, stages in pages.items():
+        assert views.gains_tables(ROWS, stages, "") in shown(name), f"{name} was executed with other chains"
+    head, *lines = replications.means_table(ROWS)
+    assert tables.table("", head, lines) in shown("06_report_card"), "06 was executed with other chains"
     write_json(tmp_path / "ladder.json", [])
     page = report.write_report(tmp_path).read_text()
     for line in [*replications.gains_table(ROWS), *replications.means_table(ROWS), *replications.parts_table(ROWS)]:

@@ -45,7 +45,9 @@ def test_a_run_that_ends_among_the_chains_is_as_expected(run):
     values = [chain.accuracy("grpo") for chain in published.chains(published.published())]
     among = f"the 12 published chains end at {100 * min(values):.0f} to {100 * max(values):.0f}"
     assert expectation.compare_with_chains(run) == f"hard 80.0 %; {among}: as expected"
-    assert f"<b>This run:</b> hard 80.0 %; {among}: as expected." in report.write_report(run.path).read_text()
+    page = report.write_report(run.path).read_text()
+    assert f"<p>Beside other seeds: hard 80.0 %; {among}: as expected.</p>" in page
+    assert page.count(among) == 1 and page.index(among) < page.index("<h2>"), "once, at the top"
     low, high = stats.prediction_interval(values)
     for end, says in ((low + 1e-6, "as expected"), (high - 1e-6, "as expected"), (low - 1e-6, "lower than 95 %"),
                       (high + 1e-6, "higher than 95 %")):
