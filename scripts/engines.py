@@ -61,7 +61,9 @@ def with_extra(name: str, test: str) -> list[list[str]]:
 
 
 def vllm() -> list[list[str]]:
-    """Greedy texts and log-probabilities of the engine vllm (tests/sampling/test_vllm_engine.py)."""
+    """Greedy texts and log-probabilities of the engine vllm, and sets distilled from its server, with and without its
+    reasoning parser (tests/sampling/test_vllm_engine.py).
+    """
     place = PLACE / "vllm"
     python = place / "bin" / "python"
     if not (place / "done").exists():
