@@ -35,7 +35,7 @@ soak: $(STAMP) ## kill a run and a set at 25 points, each time go on, and compar
 	PHI_LAB_LOAD=1000000 $(BIN)/python -m pytest tests/test_load.py tests/pipeline/test_damaged_run.py
 
 engines: export OMP_NUM_THREADS = 1
-engines: $(STAMP) ## try llama.cpp and vLLM's CPU build, in folders of their own: for Linux, some minutes
+engines: $(STAMP) ## try llama.cpp, SmolLM2, TensorBoard and vLLM's CPU build, in folders of their own: for Linux, some minutes
 	$(BIN)/python scripts/engines.py
 
 check: export OMP_NUM_THREADS = 1

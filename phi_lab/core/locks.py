@@ -81,6 +81,17 @@ def one_process(function: Callable[P, R]) -> Callable[P, R]:
     return alone
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process works in `folder` now, as far as the lock's file tells: of a holder on another computer it says
+    no more than that there was one. Takes no lock, so that it never stands in anybody's way.
+    """
+    path = folder / NAME
+    holder = _holder(path)
+    if holder.get("host") == socket.gethostname():
+        return psutil.pid_exists(holder.get("pid", -1))
+    return path.exists()
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes have left in `folder` and in the folders in it: parts of files, as `atomic_write`
     names them, and folders that have lost their names.

@@ -23,6 +23,7 @@ eval --model set --out a_file                       | a_file is a file
 export nowhere --out new                            | nowhere/ladder.json is missing
 report nowhere                                      | nowhere/ladder.json is missing
 doctor nowhere                                      | nowhere: no such folder
+track nowhere --to wandb                            | nowhere: no such folder
 query nowhere                                       | nowhere: no finished rollouts
 distill --teacher modl --out new                    | unknown teacher 'modl'
 distill --problems nowhere.jsonl --out new          | nowhere.jsonl is missing

@@ -12,7 +12,7 @@ import pytest
 from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json
-from phi_lab.core.locks import belongs_to_a_process, locked
+from phi_lab.core.locks import belongs_to_a_process, in_use, locked
 
 HOLD = """
 import sys, time
@@ -56,6 +56,21 @@ def test_a_folder_has_one_process_and_its_lock_says_which(tmp_path, holder):
     with locked(tmp_path / "f"), locked(tmp_path / "f"):  # that of a dead process is taken over; one's own is free
         assert read_json(tmp_path / "f" / ".lock")["pid"] == os.getpid()
     assert not (tmp_path / "f" / ".lock").exists()
+
+
+def test_in_use_tells_a_holder_that_works_from_one_that_was_killed(tmp_path, holder):
+    folder = tmp_path / "f"
+    assert not in_use(folder)
+    process = holder()
+    assert in_use(folder)
+    process.kill()
+    process.wait()
+    assert (folder / ".lock").exists() and not in_use(folder)
+    files.write_json(folder / ".lock", {"pid": process.pid, "host": "another"})
+    assert in_use(folder)
+    with locked(folder):
+        assert in_use(folder)
+    assert not in_use(folder)
 
 
 def test_one_waits_for_a_process_that_is_about_to_end(tmp_path, holder):

@@ -6,9 +6,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbclient
 import pytest
+import split_thoughts
 from served_distillation import distil, good, reply
 
 from phi_lab import cli, sampling
@@ -144,6 +146,25 @@ def test_thoughts_are_found_wherever_a_server_puts_them(tmp_path, server, messag
     })
     assert distil(tmp_path, server) == 0
     assert {row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")} == {text}
+
+
+@pytest.mark.slow
+def test_thoughts_that_a_reasoning_parser_splits_off_are_whole_again(tmp_path, teacher_server):
+    """As vLLM's splits (tests/sampling/test_vllm_engine.py asks the same of vLLM itself)."""
+    answer = teacher_server.behave
+
+    def behave(handler, body):
+        replies = []
+        answer(SimpleNamespace(send=lambda status, content: replies.append(content)), body)
+        message = replies[0]["choices"][0]["message"]
+        thought, _, rest = message["content"].removeprefix("<think>").partition("</think>")
+        message |= {"reasoning": thought, "content": rest or None}
+        handler.send(200, replies[0])
+
+    teacher_server.behave = behave
+    for tokens in (split_thoughts.LONG, split_thoughts.CUT):
+        split_thoughts.require_thoughts_apart(teacher_server.url, tokens)
+        split_thoughts.require_greedy_set(teacher_server.url, tmp_path / f"set-{tokens}", tokens, parsed=True)
 
 
 @pytest.mark.parametrize("message", [

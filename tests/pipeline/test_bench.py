@@ -1,6 +1,7 @@
 """The benchmark measures both sides for real: every figure it promises, on a lab small enough for a test."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -46,3 +47,20 @@ def test_the_exponent_of_a_power_is_that_power():
     sizes = (3, 30, 300)
     for power in (0.5, 1.0, 2.0):
         assert bench.exponent(sizes, [7 * size**power for size in sizes]) == pytest.approx(power)
+
+
+def test_the_start_of_math_verifys_process_is_not_counted(monkeypatch):
+    class Starting:
+        def __init__(self, program, spare):
+            assert program == "phi_lab.verify.reference"
+            self.seconds = 0.5
+
+        def ask(self, question, limit):
+            time.sleep(self.seconds)
+            self.seconds = 0.0
+
+        def close(self):
+            self.seconds = 0.5
+
+    monkeypatch.setattr(bench.worker, "Pool", Starting)
+    assert object.__new__(bench.Workloads).math_verify(long=True) > 100 / 0.5

@@ -1,4 +1,5 @@
-"""vLLM itself on a CPU: the same greedy texts and log-probabilities as the engine cpu, in float32.
+"""vLLM itself on a CPU: the same greedy texts and log-probabilities as the engine cpu, in float32; its server as a
+teacher, with and without a reasoning parser.
 
 Skipped where vLLM is missing. Its CPU build pins packages that this project's environment has in other versions, so it
 needs one of its own (docs/scaling.md).
@@ -12,14 +13,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
+import split_thoughts
 
-from phi_lab import cli, sampling
+from phi_lab import sampling
 from phi_lab.core import lifeline
 from phi_lab.core.paths import TEACHER
-from phi_lab.distill import shards
 from phi_lab.model import checkpoints
 from phi_lab.problems import arithmetic
 
@@ -63,37 +64,42 @@ def test_longrope_rotates_as_ours_from_the_first_token(vllm, long_roped):
     require_same_greedy_answers(long_roped, 40)
 
 
-@pytest.fixture
-def served(tmp_path, monkeypatch):
-    """The address of vLLM's own server of the shipped teacher, on this machine."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+@contextmanager
+def serving(folder, *options):
+    """The address of vLLM's own server of the shipped teacher, on this machine; its log goes into `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TEACHER, "--served-model-name",
                "teacher", "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--host", "127.0.0.1",
-               "--port", port]
+               "--port", port, *options]
     settings = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     words = [str(word) for word in command]
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(words, env=settings, stdout=log, stderr=log,
-                                                               preexec_fn=lifeline.in_child()) as server:
+    with (folder / "log").open("w") as log, subprocess.Popen(words, env=settings, stdout=log, stderr=log,
+                                                             preexec_fn=lifeline.in_child()) as server:
         try:
             for _ in range(600):
                 with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                     break
-                assert server.poll() is None, (tmp_path / "log").read_text()[-2000:]
+                assert server.poll() is None, (folder / "log").read_text()[-2000:]
                 time.sleep(1)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             server.terminate()
 
 
-def test_a_set_distilled_from_its_server_holds_our_greedy_answers(served, tmp_path):
-    size = ("--questions", "8", "--samples", "1", "--temperature", "0", "--instruction", "", "--max-tokens", "128")
-    assert cli.main(["distill", "--teacher", "endpoint", "--teacher-url", served, "--teacher-model", "teacher", *size,
-                     "--extra-body", '{"top_k": 0, "min_p": 0}', "--out", str(tmp_path / "set")]) == 0
-    theirs = {row["prompt"]: row["completion"] for row in shards.rows(tmp_path / "set" / "rollouts")}
-    network, tokenizer = checkpoints.load(TEACHER), checkpoints.load_tokenizer(TEACHER)
-    params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=128)
-    ours = sampling.sample(network, tokenizer, list(theirs), params, quiet=True)
-    assert len(theirs) == 8 and list(theirs.values()) == [sample.text for (sample,) in ours]
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def test_a_set_distilled_from_its_server_holds_our_greedy_answers(tmp_path):
+    with serving(tmp_path) as url:
+        split_thoughts.require_greedy_set(url, tmp_path / "set", split_thoughts.LONG)
+
+
+def test_its_reasoning_parser_splits_thoughts_off_and_a_set_has_them_whole(tmp_path):
+    with serving(tmp_path, "--reasoning-parser", split_thoughts.PARSER) as url:
+        for tokens in (split_thoughts.LONG, split_thoughts.CUT):
+            split_thoughts.require_thoughts_apart(url, tokens)
+            split_thoughts.require_greedy_set(url, tmp_path / f"set-{tokens}", tokens, parsed=True)
