@@ -227,11 +227,11 @@ def test_grpo_with_its_widgets_alive_again_after_a_reload(server, chromium):
         save(page, path)
         page.reload()
         group = cell(page, "group_live.widget")
-        group.locator(".widget-html table").wait_for()
+        group.locator(".widget-html table").first.wait_for()
         step = group.get_by_role("button", name="another step")
         assert "After 2 steps" in changed(page, group.locator(".widget-html-content"), step.click)
 
-        broken = cell(page, "break_it.widget(causes)")
+        broken = cell(page, "break_it.widget")
         assert broken.get_by_role("button", name="predict first").is_disabled()
         for guess in broken.locator(".widget-radio").all():
             guess.locator("input").first.check()
