@@ -257,5 +257,6 @@ def test_the_report_card_with_its_ladder_and_two_stages(server, chromium):
 
         stages = cell(page, "two_stages.widget")
         answers = stages.locator(".widget-html-content")
-        left = stages.get_by_label("left")
-        assert "Rollout DPO" in changed(page, answers, lambda: left.select_option("Rollout DPO"))
+        assert "Rollout DPO" not in answers.inner_text()
+        stages.get_by_label("left").select_option("Rollout DPO")
+        wait_until(page, lambda: "Rollout DPO" in answers.inner_text())
