@@ -37,12 +37,15 @@ def config_of(experiment: Experiment, profile: str) -> RunConfig:
     """The settings of the course, and how an experiment measures: greedy, at T = 0.6 and pass@8, no cooler sampling."""
     config = presets.run_config("cpu", profile)
     problems = experiment.problems * config.evaluation.problems
-    evaluation = replace(config.evaluation, problems=problems, cool_temperature=0.0, benchmarks=BENCHMARKS)
+    measure = {"problems": problems, "cool_temperature": 0.0, "benchmarks": BENCHMARKS, **experiment.evaluation}
+    evaluation = replace(config.evaluation, **measure)
     return replace(config, evaluation=evaluation)
 
 
 def trial_of(experiment: Experiment, out: Path, seed: int, profile: str, chains: Path | None) -> Trial:
     """One seed, with the chain that it starts from. Raises UserError where that is missing."""
+    if chains is not None and experiment.stage == "base":
+        raise UserError(f"{experiment.name} makes its own chains: leave out --chains")
     config, settings = config_of(experiment, profile), experiment.settings[profile]
     run = RunFolder(out / f"seed-{seed}")
     if chains is None:
@@ -68,6 +71,8 @@ def manifest(experiment: Experiment, profile: str, chains: Path | None) -> dict:
 
 def unit(experiment: Experiment, chains: Path | None) -> str:
     """What a seed is, in words."""
+    if experiment.stage == "base":
+        return "base seeds"
     if experiment.chain_seeds:
         return "chain seeds"
     count = len(chains_in(chains, experiment.stage)) if chains else 1
@@ -115,8 +120,9 @@ def _arm_row(experiment: Experiment, trial: Trial, arm: str, code: dict, log: Lo
         cost["forward_tokens"] += experiment.extra_forward(trial, arm)
     evaluation = replace(trial.config.evaluation,
                          temperature=experiment.untrained.get(arm, trial.config.evaluation.temperature))
-    ladder.evaluate(model, arm, trial.run.evals, evaluation, trial.seed, resample_stale=True)
-    measurements = ladder.ladder_rows(arm, arm, "main", trial.run.evals, evaluation, trial.seed, cost)
+    seed = experiment.evaluation_seed(trial, arm)
+    ladder.evaluate(model, arm, trial.run.evals, evaluation, seed, resample_stale=True)
+    measurements = ladder.ladder_rows(arm, arm, "main", trial.run.evals, evaluation, seed, cost)
     row = {
         "experiment": experiment.name, "seed": trial.seed, "name": arm, "chain": trial.chain,
         **queue.source(code, trial.config.digest()), "settings": asdict(trial.settings),
@@ -180,8 +186,7 @@ def conclude(experiment: Experiment, out: Path) -> str:
     from phi_lab.report import figures_experiments
 
     rows = contrasts.read(out / f"{experiment.name}.jsonl")
-    text = contrasts.summary(rows, experiment.arms, experiment.contrasts)
-    figures_experiments.save(experiment.name, rows, experiment.arms, experiment.contrasts,
-                             out / f"{experiment.name}.svg")
+    text = experiment.reading.summary(rows, experiment.arms, experiment.claims)
+    figures_experiments.save(experiment.name, rows, experiment.arms, experiment.claims, out / f"{experiment.name}.svg")
     atomic_write(out / f"{experiment.name}.md", f"# {experiment.name}\n\n{experiment.question}\n\n{text}\n".encode())
     return text

@@ -209,7 +209,7 @@ def test_the_command_runs_seeds_and_writes_tables_and_figure(tmp_path, monkeypat
     ("one_batch --out new --profile long", "unknown profile 'long'"),
     ("one_batch --out new --arms grpo", "the arms of one_batch are fixed"),
     ("one_batch --out new --chains nowhere", "nowhere: no chain that has finished sft"),
-    ("ladder --out new --chains x", "--chains and --in-process go with mid_training, one_batch, rl_devices"),
+    ("ladder --out new --chains x", "--chains and --in-process go with mid_training, one_batch, rl_devices, variance"),
 ])
 def test_a_mistake_is_one_line(words, line, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
