@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from phi_lab.config import presets
-from phi_lab.config.schema import RunConfig, read_config
+from phi_lab.config.schema import RunConfig
 from phi_lab.core import paths
 from phi_lab.core.code_state import code_state
 from phi_lab.core.errors import UserError
@@ -91,7 +91,7 @@ def run_seed(
     """
     launch.require_one_gpu()
     trial = trial_of(experiment, out, seed, profile, chains)
-    ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO, read_config)
+    ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO)
     path, code = queue.rows_path(out, seed), code_state()
     with locked(trial.run.path):
         open_run(trial.run, trial.config, seed)
@@ -167,7 +167,7 @@ def run(
                 *given, "--out", str(out)]
 
     with locked(out):
-        ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO, read_config)
+        ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO)
         queue.side_by_side(out, seeds, list(experiment.arms), arguments, jobs, log, lambda: collect(experiment, out))
     return out / f"{experiment.name}.jsonl"
 

@@ -115,6 +115,14 @@ def test_stopped_anywhere_it_goes_on_and_repeats_nothing(few, stub, tmp_path, mo
         runner.run_seed(other, tmp_path, 0, profile="smoke")
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_run_of_it_can_be_continued(name, tmp_path, monkeypatch):
+    """Its settings are found in its folder as they were written: none is taken for one of an old release."""
+    monkeypatch.setattr(queue, "side_by_side", lambda *_: None)
+    for _ in range(2):
+        runner.run(EXPERIMENTS[name], tmp_path, [1], log=lambda line: None)
+
+
 def test_diversity_is_the_share_of_different_answers(tmp_path):
     evals, rows = EvalFolder(tmp_path), []
     for name, texts in (("p", "aabc"), ("q", "aaaa")):
