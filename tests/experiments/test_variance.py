@@ -15,7 +15,7 @@ from phi_lab.experiments import EXPERIMENTS, runner, variance, variance_bases, v
 from phi_lab.experiments.design import Trial
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import stage_runner
-from phi_lab.report import components, nested, power
+from phi_lab.report import components, contrasts, nested, power
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
 
 VARIANCE, BASES = EXPERIMENTS["variance"], EXPERIMENTS["variance_bases"]
@@ -83,7 +83,9 @@ def test_own_and_new_models_are_each_measured_twice_with_seeds_of_their_own(chai
 def test_the_repetition_with_the_chains_own_seed_is_the_chains_own_model(tiny, tmp_path):
     """So a training differs from its repetition in its seed and in nothing else."""
     trial = trial_of(VARIANCE, tmp_path)
-    trial = replace(trial, config=runner.config_of(VARIANCE, "smoke"))
+    plan = runner.config_of(VARIANCE, "smoke")
+    wide = replace(plan.grpo, steps=3, prompts_per_step=6, candidate_prompts=48, probe_rollouts=4, max_new_tokens=320)
+    trial = replace(trial, config=replace(plan, grpo=wide))  # some of so many groups have both verdicts
     runner.open_run(trial.run, trial.config, trial.seed)
     for stage in ("sft", "dpo", "grpo"):
         own = stage_runner.run_stage(stage, trial.run, trial.config, trial.seed, lambda line: None)
@@ -91,6 +93,22 @@ def test_the_repetition_with_the_chains_own_seed_is_the_chains_own_model(tiny, t
             again = variance.train_stage(trial, stage, tmp_path / f"{stage}-{seed}", seed)
             same = checkpoints.fingerprint(again.model) == checkpoints.fingerprint(own.model)
             assert same == (seed == trial.seed), (stage, seed)
+
+
+@pytest.mark.slow
+def test_a_chain_of_another_folder_gives_the_same_models(tiny, tmp_path):
+    """As one that the experiment made itself: same start, same data, same seeds."""
+    experiment = replace(VARIANCE, arms={arm: "" for arm in VARIANCE.arms if arm.startswith("sft")}, nests=())
+    made = {}
+    for out, chains in ((tmp_path / "ladder", None), (tmp_path / "again", tmp_path / "ladder")):
+        path = runner.run_seed(experiment, out, 12, profile="smoke", chains=chains, log=lambda line: None)
+        made[out.name] = {row["name"]: row for row in contrasts.read(path)}
+        assert not (tmp_path / "again" / "seed-12" / "sft").exists()
+    for arm, row in made["ladder"].items():
+        again = made["again"][arm]
+        assert (row["model"], row["start"]) == (again["model"], again["start"]), arm
+        assert row["notes"]["right"] == again["notes"]["right"] and row["unit"] == "chain seeds"
+        assert contrasts.accuracy(row) == sum(map(int, row["notes"]["right"])) / 10 / row["notes"]["samples"]
 
 
 def test_a_row_keeps_how_many_answers_to_each_problem_are_right(chain, tmp_path):
