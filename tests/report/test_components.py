@@ -7,8 +7,8 @@ from phi_lab.core.errors import UserError
 from phi_lab.report import components
 from phi_lab.report.components import Nest, nested_anova
 
-NEST = Nest("grpo", (("a", "a2"), ("b", "b2")))
-ARMS = ("a", "a2", "b", "b2")
+NEST = Nest("grpo", (("own", "again"), ("new", "new-2")))  # in no order but the nest's
+ARMS = ("own", "again", "new", "new-2")
 
 
 def rows_of(counts, samples=4, names=ARMS):
@@ -43,12 +43,12 @@ def answers(rng, problems=300, units=12, samples=4, chain=0.03, training=0.02, b
 
 
 def test_mean_squares_by_hand():
-    """Two units, trainings (1, 3), (5, 7) and (2, 2), (6, 6). Means of trainings 2, 6 and 2, 6; of units 4 and 4.
-    Between units nothing; between trainings 2 x (4 + 4 + 4 + 4) / 2 = 16; between evaluations (2 + 2) / 4 = 1.
+    """Two units, trainings (1, 3), (5, 7) and (4, 4), (8, 8). Means of trainings 2, 6 and 4, 8; of units 4 and 6.
+    Between units 4 x (1 + 1) / 1 = 8, between trainings 2 x (4 + 4 + 4 + 4) / 2 = 16, between evaluations (2 + 2) / 4.
     """
-    found = nested_anova(np.array([[[1, 3], [5, 7]], [[2, 2], [6, 6]]], dtype=float))
-    assert found.squares == (0.0, 16.0, 1.0) and found.freedom == (1, 2, 4)
-    assert found.components().tolist() == [-4.0, 7.5, 1.0] and found.variances() == (0.0, 7.5, 1.0)
+    found = nested_anova(np.array([[[1, 3], [5, 7]], [[4, 4], [8, 8]]], dtype=float))
+    assert found.squares == (8.0, 16.0, 1.0) and found.freedom == (1, 2, 4)
+    assert found.components().tolist() == [-2.0, 7.5, 1.0] and found.variances() == (0.0, 7.5, 1.0)
 
 
 def test_known_components_are_found_in_the_mean():
@@ -155,7 +155,7 @@ def test_a_chain_without_a_cell_is_left_out_and_one_is_too_few():
     counts, _ = answers(np.random.default_rng(8), problems=5, units=3)
     rows = rows_of(counts)
     assert (components.cells(rows[:5] + rows[6:], NEST)[1] == counts[[0, 2]]).all()
-    with pytest.raises(UserError, match="^1 seeds with a, a2, b, b2: a variance between them needs two$"):
+    with pytest.raises(UserError, match="^1 seeds with own, again, new, new-2: a variance between them needs two$"):
         components.levels(rows[:4] + rows[5:8], [NEST])
 
 
