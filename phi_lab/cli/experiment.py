@@ -11,7 +11,8 @@ from pathlib import Path
 from phi_lab.cli.options import add_command, at_least, check_out, seed
 from phi_lab.config import presets
 
-QUESTIONS = ("mid_training", "one_batch", "rl_devices")  # of phi_lab/experiments/, which is imported later
+# Of phi_lab/experiments/, which is imported later.
+QUESTIONS = ("mid_training", "one_batch", "rl_devices", "variance", "variance_bases")
 DEFAULT_SEEDS = 6  # of chains
 
 

@@ -160,18 +160,16 @@ def prediction_interval(values: Sequence[float], level: float = 0.95) -> tuple[f
     return float(sample.mean()) - reach, float(sample.mean()) + reach
 
 
-def power_of_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
-    """Chance that a two-sided `paired_t` of n pairs has p < alpha, where the true mean difference
-    is `effect` standard deviations of a difference.
+def power_of_t(shift: float, freedom: int, alpha: float = 0.05) -> float:
+    """Chance that a two-sided t-test with `freedom` degrees of freedom has p < alpha, where t is
+    noncentral with `shift`: the true difference over the true standard error of its estimate.
 
-    t is noncentral with shift effect * sqrt(n). Given the sample deviation, s times the true one,
-    the mean is normal: P(|Z + shift| > t s), integrated over the density of s by the midpoint rule
-    (error below 1e-5). Raises ValueError unless n >= 2 and 0 < alpha < 1. Source: Johnson, Kotz and
-    Balakrishnan 1995, Continuous Univariate Distributions 2, chapter 31.
+    Given the sample deviation, s times the true one, the mean is normal: P(|Z + shift| > t s),
+    integrated over the density of s by the midpoint rule (error below 1e-5). Raises ValueError
+    unless freedom >= 1 and 0 < alpha < 1. Source: Johnson, Kotz and Balakrishnan 1995, Continuous
+    Univariate Distributions 2, chapter 31.
     """
-    if n < 2 or not 0 < alpha < 1:
-        raise ValueError(f"need n >= 2 and 0 < alpha < 1, got {n}, {alpha}")
-    freedom, shift, critical = n - 1, effect * math.sqrt(n), t_quantile(n - 1, 1 - alpha)
+    critical = t_quantile(freedom, 1 - alpha)
     width = (1 + 12 / math.sqrt(2 * freedom)) / 2000
     s = (np.arange(2000) + 0.5) * width
     log_density = (
@@ -182,6 +180,17 @@ def power_of_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
         (math.erfc((critical * x - shift) / 2**0.5) + math.erfc((critical * x + shift) / 2**0.5)) / 2 for x in s
     ]
     return float(np.exp(log_density) @ beyond * width)
+
+
+def power_of_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
+    """Chance that a two-sided `paired_t` of n pairs has p < alpha, where the true mean difference
+    is `effect` standard deviations of a difference: `power_of_t`.
+
+    Raises ValueError unless n >= 2 and 0 < alpha < 1.
+    """
+    if n < 2 or not 0 < alpha < 1:
+        raise ValueError(f"need n >= 2 and 0 < alpha < 1, got {n}, {alpha}")
+    return power_of_t(effect * math.sqrt(n), n - 1, alpha)
 
 
 def detectable_effect(sd: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
@@ -204,6 +213,34 @@ def _detectable_deviations(n: int, power: float, alpha: float) -> float:
     for _ in range(40):
         middle = (low + high) / 2
         if power_of_paired_t(middle, n, alpha) < power:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def f_tail(f: float, top: float, bottom: float) -> float:
+    """P(F > f) for Fisher's F with `top` and `bottom` degrees of freedom: the regularised incomplete
+    beta I_x(bottom/2, top/2), x = bottom / (bottom + top f). Raises ValueError for f < 0.
+    """
+    if not f >= 0:
+        raise ValueError(f"need f >= 0, got {f}")
+    return float(mpmath.betainc(bottom / 2, top / 2, 0, bottom / (bottom + top * f), regularized=True))
+
+
+@functools.cache
+def f_quantile(tail: float, top: float, bottom: float) -> float:
+    """The f that F exceeds with chance `tail` (5 % at 1 and 10 degrees of freedom: 4.965). Raises
+    ValueError unless 0 < tail < 1.
+    """
+    if not 0 < tail < 1:
+        raise ValueError(f"need 0 < tail < 1, got {tail}")
+    low, high = 0.0, 1.0
+    while f_tail(high, top, bottom) > tail:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if f_tail(middle, top, bottom) > tail:
             low = middle
         else:
             high = middle

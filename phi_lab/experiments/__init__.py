@@ -2,8 +2,9 @@
 measure, seeds, budget and what would count before its first run. `runner.py` runs them, `verdicts.py` reads the rows.
 """
 
-from phi_lab.experiments import mid_training, one_batch, rl_devices
+from phi_lab.experiments import mid_training, one_batch, rl_devices, variance, variance_bases
 
-EXPERIMENTS = {one.EXPERIMENT.name: one.EXPERIMENT for one in (mid_training, one_batch, rl_devices)}
+FILES = (mid_training, one_batch, rl_devices, variance, variance_bases)
+EXPERIMENTS = {one.EXPERIMENT.name: one.EXPERIMENT for one in FILES}
 
 __all__ = ["EXPERIMENTS"]

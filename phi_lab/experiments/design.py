@@ -1,21 +1,25 @@
-"""What an experiment is: its question, arms and contrasts, and how one arm of one seed is trained.
+"""What an experiment is: its question, arms and claims, and how one arm of one seed is trained.
 
-A seed starts from the models of a *chain* (`phi-lab experiment ladder`), or from the shipped checkpoints, which are one
-chain. Where the question is about mid-training a seed is a whole chain of its own; else seeds are those of the stage,
-dealt to the chains in turn, and every row says so (`unit`).
+Arms are compared by contrasts, or they are nested (chains, trainings in them, evaluations of these) and their spread is
+divided by levels. A seed starts from the models of a *chain* (`phi-lab experiment ladder`), or from the shipped
+checkpoints, which are one chain. Where the question is about whole chains a seed is one of its own; else seeds are
+those of the stage, dealt to the chains in turn, and every row says so (`unit`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from phi_lab.config.schema import RunConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder, StageFolder
+from phi_lab.report import contrasts, nested
+from phi_lab.report.components import Nest
 from phi_lab.report.contrasts import Contrast
 
 if TYPE_CHECKING:
@@ -49,14 +53,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question with its arms, as it was fixed before the first run. The first of `contrasts` is the primary one."""
+    """A question with its arms, as it was fixed before the first run. It has contrasts or nests; the first is primary.
+    """
 
     name: str
     question: str
     arms: Mapping[str, str]  # name -> what it is, in the order in which they run
-    contrasts: tuple[Contrast, ...]
     seeds: range
-    stage: str  # a chain must have finished it: arms start from its model
+    stage: str  # a chain must have finished it: arms start from its model; "base": a seed makes its own chains
     chain_seeds: bool  # whether a seed is a whole chain
     settings: Mapping[str, Any]  # by profile
     problems: int  # times as many as the course measures on: 500 of each benchmark in the profile lab
@@ -66,6 +70,20 @@ class Experiment:
     untrained: Mapping[str, float]  # arms that only measure their start -> at which temperature
     notes: Callable[[Trial, str], dict]  # what else a row says of an arm
     extra_forward: Callable[[Trial, str], int] = lambda trial, arm: 0  # tokens read before the training of an arm
+    contrasts: tuple[Contrast, ...] = ()
+    nests: tuple[Nest, ...] = ()
+    evaluation: Mapping[str, Any] = field(default_factory=dict)  # how it measures in another way than the others
+    evaluation_seed: Callable[[Trial, str], int] = lambda trial, arm: trial.seed
+
+    @property
+    def claims(self) -> tuple[Contrast, ...] | tuple[Nest, ...]:
+        """What is tested: its contrasts, or the levels of its nests."""
+        return self.contrasts or self.nests
+
+    @property
+    def reading(self) -> ModuleType:
+        """The module whose `primary` and `summary` read its rows."""
+        return contrasts if self.contrasts else nested
 
 
 def chains_in(folder: Path, stage: str) -> dict[int, RunFolder]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from phi_lab.config import presets
-from phi_lab.config.schema import RunConfig, read_config
+from phi_lab.config.schema import RunConfig
 from phi_lab.core import paths
 from phi_lab.core.code_state import code_state
 from phi_lab.core.errors import UserError
@@ -37,12 +37,15 @@ def config_of(experiment: Experiment, profile: str) -> RunConfig:
     """The settings of the course, and how an experiment measures: greedy, at T = 0.6 and pass@8, no cooler sampling."""
     config = presets.run_config("cpu", profile)
     problems = experiment.problems * config.evaluation.problems
-    evaluation = replace(config.evaluation, problems=problems, cool_temperature=0.0, benchmarks=BENCHMARKS)
+    measure = {"problems": problems, "cool_temperature": 0.0, "benchmarks": BENCHMARKS, **experiment.evaluation}
+    evaluation = replace(config.evaluation, **measure)
     return replace(config, evaluation=evaluation)
 
 
 def trial_of(experiment: Experiment, out: Path, seed: int, profile: str, chains: Path | None) -> Trial:
     """One seed, with the chain that it starts from. Raises UserError where that is missing."""
+    if chains is not None and experiment.stage == "base":
+        raise UserError(f"{experiment.name} makes its own chains: leave out --chains")
     config, settings = config_of(experiment, profile), experiment.settings[profile]
     run = RunFolder(out / f"seed-{seed}")
     if chains is None:
@@ -68,6 +71,8 @@ def manifest(experiment: Experiment, profile: str, chains: Path | None) -> dict:
 
 def unit(experiment: Experiment, chains: Path | None) -> str:
     """What a seed is, in words."""
+    if experiment.stage == "base":
+        return "base seeds"
     if experiment.chain_seeds:
         return "chain seeds"
     count = len(chains_in(chains, experiment.stage)) if chains else 1
@@ -86,7 +91,7 @@ def run_seed(
     """
     launch.require_one_gpu()
     trial = trial_of(experiment, out, seed, profile, chains)
-    ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO, read_config)
+    ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO)
     path, code = queue.rows_path(out, seed), code_state()
     with locked(trial.run.path):
         open_run(trial.run, trial.config, seed)
@@ -115,8 +120,9 @@ def _arm_row(experiment: Experiment, trial: Trial, arm: str, code: dict, log: Lo
         cost["forward_tokens"] += experiment.extra_forward(trial, arm)
     evaluation = replace(trial.config.evaluation,
                          temperature=experiment.untrained.get(arm, trial.config.evaluation.temperature))
-    ladder.evaluate(model, arm, trial.run.evals, evaluation, trial.seed, resample_stale=True)
-    measurements = ladder.ladder_rows(arm, arm, "main", trial.run.evals, evaluation, trial.seed, cost)
+    seed = experiment.evaluation_seed(trial, arm)
+    ladder.evaluate(model, arm, trial.run.evals, evaluation, seed, resample_stale=True)
+    measurements = ladder.ladder_rows(arm, arm, "main", trial.run.evals, evaluation, seed, cost)
     row = {
         "experiment": experiment.name, "seed": trial.seed, "name": arm, "chain": trial.chain,
         **queue.source(code, trial.config.digest()), "settings": asdict(trial.settings),
@@ -161,7 +167,7 @@ def run(
                 *given, "--out", str(out)]
 
     with locked(out):
-        ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO, read_config)
+        ensure_same_manifest(out / "config.json", manifest(experiment, profile, chains), REDO)
         queue.side_by_side(out, seeds, list(experiment.arms), arguments, jobs, log, lambda: collect(experiment, out))
     return out / f"{experiment.name}.jsonl"
 
@@ -180,8 +186,7 @@ def conclude(experiment: Experiment, out: Path) -> str:
     from phi_lab.report import figures_experiments
 
     rows = contrasts.read(out / f"{experiment.name}.jsonl")
-    text = contrasts.summary(rows, experiment.arms, experiment.contrasts)
-    figures_experiments.save(experiment.name, rows, experiment.arms, experiment.contrasts,
-                             out / f"{experiment.name}.svg")
+    text = experiment.reading.summary(rows, experiment.arms, experiment.claims)
+    figures_experiments.save(experiment.name, rows, experiment.arms, experiment.claims, out / f"{experiment.name}.svg")
     atomic_write(out / f"{experiment.name}.md", f"# {experiment.name}\n\n{experiment.question}\n\n{text}\n".encode())
     return text

@@ -16,9 +16,10 @@ def listing(root: Path = ROOT) -> list[dict]:
 
 
 def row(experiment: Experiment, root: Path = ROOT) -> dict:
-    """name, question, arms, seeds (those with rows, else those planned), and of the primary contrast: verdict
-    ("supported", "not supported", "no difference shown"), p_value (Holm over all contrasts), effect, ci (95 %) and
-    detectable (the smallest effect seen with 80 % power at Holm's strictest level), in points; None before a run.
+    """name, question, arms, seeds (those with rows, else those planned), and of the primary claim: verdict
+    ("supported", "not supported", "no difference shown"), p_value (Holm over all claims), effect, ci (95 %) and
+    detectable (the smallest effect seen with 80 % power at Holm's strictest level), in points; None before a run. The
+    effect of nested arms is the standard deviation that the highest level adds to a score.
     results_file: where its rows are, below `root`; None where it has not run.
     """
     path = root / RESULTS / f"{experiment.name}.jsonl"
@@ -28,11 +29,11 @@ def row(experiment: Experiment, root: Path = ROOT) -> dict:
     if not path.exists():
         return found
     rows = contrasts.read(path)
-    primary, *_ = contrasts.compare(rows, experiment.contrasts)
+    primary = experiment.reading.primary(rows, experiment.claims)
     return {
         **found, "seeds": sorted({one["seed"] for one in rows}), "verdict": primary.verdict,
-        "p_value": primary.p_holm, "effect": 100 * primary.effect.mean,
-        "ci": [100 * primary.effect.low, 100 * primary.effect.high], "detectable": 100 * primary.detectable,
+        "p_value": primary.p_holm, "effect": 100 * primary.effect, "ci": [100 * primary.low, 100 * primary.high],
+        "detectable": 100 * primary.detectable,
         "results_file": path.relative_to(root).as_posix(),
     }
 
@@ -44,6 +45,9 @@ def in_words(found: dict) -> str:
         answer = f"has not run; planned: {seeds}"
     else:
         low, high = found["ci"]
-        answer = (f"{found['verdict']}: {found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}], p = "
+        nests = EXPERIMENTS[found["name"]].nests
+        effect = (f"{nests[0].levels[0]}s add a standard deviation of {found['effect']:.1f} points [{low:.1f}, "
+                  f"{high:.1f}]" if nests else f"{found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}]")
+        answer = (f"{found['verdict']}: {effect}, p = "
                   f"{found['p_value']:.2g} after Holm, {seeds}; would have seen {found['detectable']:.1f} points")
     return f"{found['name']}: {found['question']}\n  {len(found['arms'])} arms: {', '.join(found['arms'])}\n  {answer}"

@@ -1,8 +1,8 @@
 """Interactive widgets of a few controls: each is a pure function of its settings, with ipywidgets as its controls.
 
 The same function makes the static table or figure beside the widget, so that a page without a kernel can be read too.
-Those that need a model or a run have files of their own: `group_live`, `packing_leak`, `break_it`, `ladder_explorer`
-and `two_stages`.
+Those that need a model or a run have files of their own: `group_live`, `packing_leak`, `break_it`, `ladder_explorer`,
+`two_stages` and `difference_worth`.
 
     from phi_lab.lab import widgets; widgets.verifier()
 """

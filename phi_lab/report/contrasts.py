@@ -59,6 +59,19 @@ class Tested(NamedTuple):
         return "supported" if self.effect.mean * self.contrast.sign > 0 else "not supported"
 
 
+class Primary(NamedTuple):
+    """The answer to an experiment's first claim; effect, its 95 % interval and the smallest one that would have been
+    seen with 80 % power are shares.
+    """
+
+    verdict: str
+    p_holm: float
+    effect: float
+    low: float
+    high: float
+    detectable: float
+
+
 def read(path: Path) -> list[dict]:
     """The rows of an experiment. Raises UserError for a missing or damaged file."""
     return read_rows(path, COLUMNS)
@@ -108,6 +121,12 @@ def compare(rows: Sequence[dict], contrasts: Sequence[Contrast]) -> list[Tested]
         detectable = stats.detectable_effect(sd, len(seeds), POWER, ALPHA / len(contrasts))
         found.append(Tested(one, len(seeds), effect, p_holm, detectable, beside))
     return found
+
+
+def primary(rows: Sequence[dict], contrasts: Sequence[Contrast]) -> Primary:
+    """What `phi-lab experiment --list` says: the first contrast. Raises UserError as `compare` does."""
+    one = compare(rows, contrasts)[0]
+    return Primary(one.verdict, one.p_holm, one.effect.mean, one.effect.low, one.effect.high, one.detectable)
 
 
 def points(effect: stats.PairedT) -> str:

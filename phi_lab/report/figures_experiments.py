@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from phi_lab.report import plot_style
+from phi_lab.report import figures_variance, plot_style
 from phi_lab.report.contrasts import Contrast, Tested, accuracy, by_seed, compare, mean_interval, points
 from phi_lab.report.plot_style import BLUE, GREEN, ORANGE, RED, SOFT
 
@@ -96,13 +96,16 @@ def rl_devices(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) 
     return _finish(figure, grid[0, 2], rows, contrasts, "Right answers on hard, percent", words)
 
 
-FIGURES: dict[str, Callable[[Sequence[dict], Arms, Sequence[Contrast]], plot_style.Figure]] = {
-    "mid_training": mid_training, "one_batch": one_batch, "rl_devices": rl_devices}
+FIGURES: dict[str, Callable[[Sequence[dict], Arms, Sequence], plot_style.Figure]] = {
+    "mid_training": mid_training, "one_batch": one_batch, "rl_devices": rl_devices,
+    "variance": figures_variance.components, "variance_bases": figures_variance.components}
 
 
-def save(name: str, rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast], path: Path) -> plot_style.Figure:
-    """Save an experiment's figure as SVG with its text in it: equal rows give equal bytes."""
-    figure = FIGURES[name](rows, arms, contrasts)
+def save(name: str, rows: Sequence[dict], arms: Arms, claims: Sequence, path: Path) -> plot_style.Figure:
+    """Save an experiment's figure as SVG with its text in it: equal rows give equal bytes. claims: its contrasts or
+    nests.
+    """
+    figure = FIGURES[name](rows, arms, claims)
     with rc_context({"svg.hashsalt": "phi-lab"}):
         figure.savefig(path, metadata={"Date": None, "Description": figure.alt})
     return figure

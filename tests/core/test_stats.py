@@ -215,3 +215,16 @@ def test_holm_rejects_exactly_what_the_step_down_rule_rejects(ps):
             break
         rejected.add(index)
     assert {i for i, p in enumerate(stats.holm(ps)) if p <= alpha} == rejected
+
+
+def test_fishers_f_against_its_tables():
+    # Abramowitz and Stegun, table 26.9: F exceeded with 5 %, 1 % and 50 %.
+    for tail, top, bottom, f in [(0.05, 1, 10, 4.96), (0.05, 12, 12, 2.69), (0.01, 2, 3, 30.8), (0.01, 10, 20, 3.37),
+                                 (0.5, 4, 4, 1.0)]:
+        assert stats.f_quantile(tail, top, bottom) == pytest.approx(f, rel=2e-3)
+        assert stats.f_tail(stats.f_quantile(tail, top, bottom), top, bottom) == pytest.approx(tail)
+    assert stats.f_tail(0.0, 3, 4) == 1.0
+    assert stats.f_tail(2.5**2, 1, 7) == pytest.approx(stats._t_tails(2.5, 7))  # t squared is F with one
+    for wrong in (lambda: stats.f_tail(-1, 2, 3), lambda: stats.f_quantile(0, 2, 3), lambda: stats.f_quantile(1, 2, 3)):
+        with pytest.raises(ValueError):
+            wrong()

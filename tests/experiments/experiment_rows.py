@@ -1,5 +1,7 @@
 """Made-up rows of an experiment, whose accuracies a test chooses."""
 
+import numpy as np
+
 BUDGET = 9_000  # training tokens of an arm in the tests of one_batch
 
 
@@ -25,3 +27,21 @@ def row(seed, name, share, experiment="one_batch", **other):
 def rows_of(experiment, shares, seeds):
     """Rows of every arm for `seeds`; shares(arm, seed) -> its accuracy."""
     return [row(seed, arm, shares(arm, seed), experiment.name) for seed in seeds for arm in experiment.arms]
+
+
+def nested_rows(experiment, seeds, sds=(0.02, 0.01), problems=200, samples=4, by_problem=0.0, rng=None):
+    """Rows of an experiment with nests: a chain adds a normal number with the standard deviation sds[0] to a share of
+    75 %, a training one with sds[1], and one with `by_problem` to each problem; answers are drawn from that.
+    """
+    rng, rows = rng or np.random.default_rng(0), []
+    for seed in seeds:
+        for nest in experiment.nests:
+            chain = 0.75 + sds[0] * rng.normal()
+            for training in nest.arms:
+                share = np.clip(chain + sds[1] * rng.normal() + by_problem * rng.normal(size=problems), 0, 1)
+                for arm in training:
+                    right = rng.binomial(samples, share, problems)
+                    notes = {"right": "".join(map(str, right)), "samples": samples, "chain_code": "c0de"}
+                    rows.append(row(seed, arm, float(right.mean() / samples), experiment.name, notes=notes,
+                                    unit=f"{nest.levels[0]} seeds"))
+    return rows

@@ -115,6 +115,14 @@ def test_stopped_anywhere_it_goes_on_and_repeats_nothing(few, stub, tmp_path, mo
         runner.run_seed(other, tmp_path, 0, profile="smoke")
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_run_of_it_can_be_continued(name, tmp_path, monkeypatch):
+    """Its settings are found in its folder as they were written: none is taken for one of an old release."""
+    monkeypatch.setattr(queue, "side_by_side", lambda *_: None)
+    for _ in range(2):
+        runner.run(EXPERIMENTS[name], tmp_path, [1], log=lambda line: None)
+
+
 def test_diversity_is_the_share_of_different_answers(tmp_path):
     evals, rows = EvalFolder(tmp_path), []
     for name, texts in (("p", "aabc"), ("q", "aaaa")):
@@ -209,7 +217,7 @@ def test_the_command_runs_seeds_and_writes_tables_and_figure(tmp_path, monkeypat
     ("one_batch --out new --profile long", "unknown profile 'long'"),
     ("one_batch --out new --arms grpo", "the arms of one_batch are fixed"),
     ("one_batch --out new --chains nowhere", "nowhere: no chain that has finished sft"),
-    ("ladder --out new --chains x", "--chains and --in-process go with mid_training, one_batch, rl_devices"),
+    ("ladder --out new --chains x", "--chains and --in-process go with mid_training, one_batch, rl_devices, variance"),
 ])
 def test_a_mistake_is_one_line(words, line, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

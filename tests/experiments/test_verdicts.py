@@ -67,10 +67,12 @@ def test_what_was_not_measured_is_named():
         contrasts.compare(rows, [Contrast("a", "b", "?", "transfer")])
 
 
-# ------------------------------------------------------------------ the three experiments
+# ------------------------------------------------------------------ the experiments with contrasts
+
+COMPARING = [one for one in EXPERIMENTS.values() if one.contrasts]  # the nested ones: test_variance.py
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("experiment", COMPARING, ids=lambda one: one.name)
 def test_an_experiment_says_beforehand_what_would_count(experiment):
     module = __import__(f"phi_lab.experiments.{experiment.name}", fromlist=["x"])
     for word in ("Question.", "Arms.", "Primary measure.", "Contrasts", "Seeds.", "Budget"):
@@ -89,7 +91,7 @@ def test_an_experiment_says_beforehand_what_would_count(experiment):
     assert len(set(pairs)) == len(pairs)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda one: one.name)
+@pytest.mark.parametrize("experiment", COMPARING, ids=lambda one: one.name)
 def test_its_figure_says_in_words_what_it_shows(experiment, tmp_path):
     names = list(experiment.arms)
     rows = rows_of(experiment, lambda arm, seed: 0.3 + 0.01 * names.index(arm) + 0.001 * (seed * 7 % 3), range(3))
@@ -123,10 +125,10 @@ def test_the_list_before_and_after_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(verdicts.listing, "__defaults__", (tmp_path,))
     assert cli.main(["experiment", "--list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [list(one) for one in found] == [KEYS] * 3
-    assert [one["name"] for one in found] == ["mid_training", "one_batch", "rl_devices"]
+    assert [list(one) for one in found] == [KEYS] * 5
+    assert [one["name"] for one in found] == ["mid_training", "one_batch", "rl_devices", "variance", "variance_bases"]
     for one in found:
-        assert [one[key] for key in KEYS[4:]] == [None] * 6 and len(one["arms"]) > 10
+        assert [one[key] for key in KEYS[4:]] == [None] * 6 and len(one["arms"]) >= 4
     assert found[1]["seeds"] == list(range(12))
     experiment = EXPERIMENTS["one_batch"]
     rows = rows_of(experiment, lambda arm, seed: {"own-pairs": 0.54, "teacher-pairs": 0.5}.get(arm, 0.4)
@@ -142,7 +144,7 @@ def test_the_list_before_and_after_a_run(tmp_path, monkeypatch, capsys):
     assert cli.main(["experiment", "--list"]) == 0
     said = capsys.readouterr().out
     assert "one_batch: What is one batch" in said and "supported: +4.5 points" in said
-    assert said.count("has not run; planned: ") == 2
+    assert said.count("has not run; planned: ") == 4
 
 
 def test_a_damaged_file_of_results_is_named(tmp_path):

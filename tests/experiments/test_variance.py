@@ -1,0 +1,229 @@
+"""The experiments with nested scores: what is trained with which seed, what a row keeps, what tables say."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from experiment_rows import nested_rows
+
+from phi_lab.config import presets
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import write_json, write_rows
+from phi_lab.core.run_folder import RunFolder
+from phi_lab.experiments import EXPERIMENTS, runner, variance, variance_bases, verdicts
+from phi_lab.experiments.design import Trial
+from phi_lab.model import checkpoints
+from phi_lab.pipeline import stage_runner
+from phi_lab.report import components, contrasts, nested, power
+from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
+
+VARIANCE, BASES = EXPERIMENTS["variance"], EXPERIMENTS["variance_bases"]
+
+
+def trial_of(experiment, folder, seed=12, source=None):
+    return Trial(RunFolder(folder / f"seed-{seed}"), seed, presets.SMOKE, experiment.settings["smoke"], seed, source)
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """A chain of the profile lab that has finished every stage, with models that are names only."""
+    run = RunFolder(tmp_path / "ladder" / "seed-12")
+    write_json(run.config, {"config": presets.LAB.row(), "seed": 12})
+    for stage in ("mid", "sft", "dpo", "grpo"):
+        run.stage(stage).model.mkdir(parents=True)
+        write_json(run.stage(stage).done, {"files": {}})
+    write_rows(run.path / "rungs.jsonl", [{"name": name, "code": f"c-{name}"} for name in ("sft", "dpo", "grpo")])
+    return run
+
+
+# ------------------------------------------------------------------ what is trained and measured
+
+
+def test_a_stage_is_repeated_from_the_chains_own_model_before_it(chain, tmp_path, monkeypatch):
+    """With the chain's settings and data, and one other seed throughout."""
+    trial, seen = trial_of(VARIANCE, tmp_path, source=chain), {}
+    for module, stage in ((sft, "sft"), (rollout_dpo, "dpo"), (grpo, "grpo")):
+        monkeypatch.setattr(module, "train", lambda *given, stage=stage, **rest: seen.setdefault(stage, (given, rest)))
+    asked = []
+    from phi_lab.pipeline import run_data
+    monkeypatch.setattr(run_data, "grpo_problems", lambda data, count, seed: asked.append((data, count, seed)) or ["q"])
+    for arm in VARIANCE.arms:
+        if arm not in VARIANCE.untrained:
+            variance.train(trial, arm, trial.folder(arm).path)
+    plan = presets.LAB  # of the chain, not of this trial's profile
+    out = {stage: trial.folder(f"{stage}-new").path for stage in seen}
+    assert seen["sft"] == ((chain.stage("mid").model, chain.data.right, chain.data.validation, out["sft"], plan.sft),
+                           {"seed": 1012})
+    assert seen["dpo"] == ((chain.stage("sft").model, chain.data.right, chain.data.wrong, out["dpo"], plan.dpo),
+                           {"seed": 1012, "questions": ["q"]})
+    assert seen["grpo"] == ((chain.stage("dpo").model, ["q"], out["grpo"], plan.grpo), {"seed": 1012})
+    assert [(data.path, count, seed) for data, count, seed in asked] == [
+        (chain.data.path, plan.dpo.questions, 41_012), (chain.data.path, plan.grpo.candidate_prompts, 1012)]
+
+
+def test_own_and_new_models_are_each_measured_twice_with_seeds_of_their_own(chain, tmp_path):
+    trial = trial_of(VARIANCE, tmp_path, source=chain)
+    starts = {arm: variance.start(trial, arm) for arm in VARIANCE.untrained}
+    for stage in ("sft", "dpo", "grpo"):
+        assert starts[f"{stage}-own"] == starts[f"{stage}-own-again"] == chain.stage(stage).model
+        assert starts[f"{stage}-new-again"] == trial.folder(f"{stage}-new").model
+    for nest in VARIANCE.nests:
+        arms = [arm for training in nest.arms for arm in training]
+        assert {arm.partition("-")[0] for arm in arms} == {nest.name}
+        assert len({variance.evaluation_seed(trial_of(VARIANCE, tmp_path, seed), arm)
+                    for arm in arms for seed in range(10, 22)}) == 4 * 12
+    bases = {variance_bases.evaluation_seed(trial_of(BASES, tmp_path, seed), arm) for arm in BASES.arms
+             for seed in BASES.seeds}
+    assert len(bases) == 12
+    assert [nest.name for nest in VARIANCE.nests] == ["grpo", "dpo", "sft"]
+
+
+@pytest.mark.slow
+def test_the_repetition_with_the_chains_own_seed_is_the_chains_own_model(tiny, tmp_path):
+    """So a training differs from its repetition in its seed and in nothing else."""
+    trial = trial_of(VARIANCE, tmp_path)
+    plan = runner.config_of(VARIANCE, "smoke")
+    wide = replace(plan.grpo, steps=3, prompts_per_step=6, candidate_prompts=48, probe_rollouts=4, max_new_tokens=320)
+    trial = replace(trial, config=replace(plan, grpo=wide))  # some of so many groups have both verdicts
+    runner.open_run(trial.run, trial.config, trial.seed)
+    for stage in ("sft", "dpo", "grpo"):
+        own = stage_runner.run_stage(stage, trial.run, trial.config, trial.seed, lambda line: None)
+        for seed in (trial.seed, trial.seed + 1):
+            again = variance.train_stage(trial, stage, tmp_path / f"{stage}-{seed}", seed)
+            same = checkpoints.fingerprint(again.model) == checkpoints.fingerprint(own.model)
+            assert same == (seed == trial.seed), (stage, seed)
+
+
+@pytest.mark.slow
+def test_a_chain_of_another_folder_gives_the_same_models(tiny, tmp_path):
+    """As one that the experiment made itself: same start, same data, same seeds."""
+    experiment = replace(VARIANCE, arms={arm: "" for arm in VARIANCE.arms if arm.startswith("sft")}, nests=())
+    made = {}
+    for out, chains in ((tmp_path / "ladder", None), (tmp_path / "again", tmp_path / "ladder")):
+        path = runner.run_seed(experiment, out, 12, profile="smoke", chains=chains, log=lambda line: None)
+        made[out.name] = {row["name"]: row for row in contrasts.read(path)}
+        assert not (tmp_path / "again" / "seed-12" / "sft").exists()
+    for arm, row in made["ladder"].items():
+        again = made["again"][arm]
+        assert (row["model"], row["start"]) == (again["model"], again["start"]), arm
+        assert row["notes"]["right"] == again["notes"]["right"] and row["unit"] == "chain seeds"
+        assert contrasts.accuracy(row) == sum(map(int, row["notes"]["right"])) / 10 / row["notes"]["samples"]
+
+
+def test_a_row_keeps_how_many_answers_to_each_problem_are_right(chain, tmp_path):
+    trial = trial_of(VARIANCE, tmp_path, source=chain)
+    trial = replace(trial, config=replace(trial.config, evaluation=replace(trial.config.evaluation, samples=3)))
+    rows = [{"id": name, "temperature": heat, "verdict": "right" if right else "wrong"}
+            for name, heat, rights in (("p", 0.0, [1]), ("q", 0.0, [1]), ("p", 0.6, [1, 1, 0]), ("q", 0.6, [0, 0, 0]))
+            for right in rights]
+    trial.run.evals.path.mkdir(parents=True)
+    write_rows(trial.run.evals.answers("dpo-own", "hard"), rows)
+    assert variance.notes(trial, "dpo-own") == {"right": "20", "samples": 3, "evaluation": 10_012,
+                                                "chain_code": "c-dpo"}
+    write_rows(trial.run.evals.answers("mid-1", "hard"), rows)
+    assert variance_bases.notes(trial_of(BASES, tmp_path, 12), "mid-1")["right"] == "20"
+    assert variance.chain_code(replace(trial, source=None), "dpo") is None
+
+
+def test_a_base_has_chains_of_its_own_and_the_shipped_one_is_not_trained(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(stage_runner, "train_and_record", lambda folder, train, log: made.append(folder.path))
+    from phi_lab.pipeline import run_data
+    monkeypatch.setattr(run_data, "training_data", lambda run, config, seed, log: made.append((run.path.name, seed)))
+    monkeypatch.setattr(mid_training, "train", lambda *given, **rest: made.append((given[0], given[1], rest["seed"])))
+    seeds = []
+    for seed in BASES.seeds:
+        trial = trial_of(BASES, tmp_path, seed)
+        variance_bases.prepare(trial, print)
+        seeds += [one[1] for one in made if isinstance(one, tuple)]
+        assert [one for one in made if not isinstance(one, tuple)] == (
+            [trial.run.path / "base"] if seed else []), seed
+        made.clear()
+        variance_bases.train(trial, "mid-2", tmp_path)
+        base = trial.run.stage("base").model if seed else variance_bases.paths.SHIPPED / "base"
+        assert made.pop() == (base, trial.run.path / "chain-2" / "data" / "right.jsonl", 302 + 2 * seed)
+        assert variance_bases.start(trial, "mid-2-again") == trial.folder("mid-2").model
+    assert seeds == [301, 302, 303, 304, 305, 306]
+
+
+def test_bases_take_no_chains(tmp_path):
+    with pytest.raises(UserError, match="^variance_bases makes its own chains: leave out --chains$"):
+        runner.trial_of(BASES, tmp_path, 0, "smoke", tmp_path)
+    assert runner.unit(BASES, None) == "base seeds"
+
+
+def test_nested_scores_are_measured_on_hard_alone_without_pass_at_k():
+    config = runner.config_of(VARIANCE, "lab").evaluation
+    assert (config.benchmarks, config.pass_problems, config.cool_temperature) == (("", "hard", ""), 0, 0.0)
+    assert (config.problems, config.samples, config.temperature) == (500, 4, 0.6)
+    assert runner.config_of(EXPERIMENTS["one_batch"], "lab").evaluation.benchmarks == ("easy", "hard", "")
+
+
+# ------------------------------------------------------------------ what is said before and after
+
+
+@pytest.mark.parametrize("experiment", [VARIANCE, BASES], ids=lambda one: one.name)
+def test_it_says_beforehand_what_would_count(experiment):
+    module = __import__(f"phi_lab.experiments.{experiment.name}", fromlist=["x"])
+    for word in ("Question.", "Arms.", "Primary measure.", "Claims", "Seeds.", "Budget"):
+        assert f"**{word}" in module.__doc__, word
+    assert "What would count" in module.__doc__.replace("\n", " ")
+    first, *_, last = experiment.seeds
+    assert f"phi-lab experiment {experiment.name} --seeds {first}-{last}" in module.__doc__
+    assert all(f"`{arm}`" in module.__doc__ for arm in experiment.arms)
+    count = {3: "six", 1: "two"}[len(experiment.nests)]
+    assert f"Holm over all {count}" in module.__doc__.replace("\n", " ")
+    assert {arm for nest in experiment.nests for training in nest.arms for arm in training} == set(experiment.arms)
+
+
+def test_what_it_says_it_can_see(tmp_path):
+    """The standard deviations of the docstrings, in those of a training: two evaluations without noise."""
+    for alpha, said, units in ((0.05, 1.3, 12), (0.05 / 6, 1.8, 12), (0.05 / 2, 5.7, 3)):
+        anova = components.Anova((0.0, 2.0, 0.0), (units - 1, units, 2 * units), 2, 2)  # a training adds 1
+        assert components._detectable(anova, 0, alpha) == pytest.approx(said, abs=0.05)
+
+
+@pytest.mark.slow
+def test_tables_and_figure_tell_the_same(tmp_path):
+    from phi_lab.report import figures_experiments
+
+    rows = nested_rows(VARIANCE, range(10, 16), by_problem=0.1)
+    text = nested.summary(rows, VARIANCE.arms, VARIANCE.nests)
+    assert text.startswith("6 seeds (chain seeds); with all cells: 6 after grpo, 6 after dpo, 6 after sft.\n")
+    figure = figures_experiments.save("variance", rows, VARIANCE.arms, VARIANCE.nests, tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_text().count("<svg") == 1 and "\n" not in figure.alt
+    for one in components.levels(rows, VARIANCE.nests):
+        assert f"| {one.nest.name} | {one.name} | 6 | {nested.level_words(one)} |" in text
+        assert f"{one.nest.name}, {one.name} {nested.level_words(one)}, " in figure.alt
+    _, parts, problems, samples = nested.measured(rows, VARIANCE.nests[0])
+    assert (problems, samples) == (200, 4)
+    smallest = f"{100 * power.detectable(parts.variances(200, 4), 6, True):.1f}"
+    assert f"| 6 | {smallest} | " in text and f"{smallest} with 6" in figure.alt
+    assert "| re-run of the final model | AIME 2024 | -9.4 | 4.7 | 2.0 | – | – |" in text
+    assert len(re.findall(r"^\| (grpo|dpo|sft) \|", text, re.MULTILINE)) == 9 + 6
+    assert "Other code" not in text
+    rows[0]["notes"]["chain_code"] = "0dd"
+    assert "**Other code trained the chains 10 than" in nested.summary(rows, VARIANCE.arms, VARIANCE.nests)
+
+
+def test_three_bases_make_no_plan(tmp_path):
+    rows = nested_rows(BASES, range(3), sds=(0.05, 0.01))
+    text = nested.summary(rows, BASES.arms, BASES.nests)
+    assert "| mid | base | 3 | " in text and "Seeds of each recipe" not in text and "paper" not in text
+
+
+def test_the_list_tells_a_standard_deviation(tmp_path):
+    rows = nested_rows(VARIANCE, range(10, 22), sds=(0.04, 0.005))
+    path = tmp_path / "data" / "experiments" / "variance.jsonl"
+    path.parent.mkdir(parents=True)
+    write_rows(path, rows)
+    found = verdicts.row(VARIANCE, tmp_path)
+    first = components.levels(rows, VARIANCE.nests)[0]
+    assert found["verdict"] == "supported" and found["effect"] == pytest.approx(100 * first.sd)
+    assert found["ci"] == [pytest.approx(100 * first.sd_low), pytest.approx(100 * first.sd_high)]
+    assert found["ci"][0] < 4 < found["ci"][1] and found["p_value"] == first.p_holm
+    assert found["detectable"] == pytest.approx(100 * first.detectable)
+    words = verdicts.in_words(found)
+    assert f"supported: chains add a standard deviation of {found['effect']:.1f} points [" in words
+    assert math.isfinite(found["detectable"]) and "12 seeds" in words
