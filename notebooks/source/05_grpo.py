@@ -518,12 +518,12 @@ gallery = {name: runs[name]() for name in in_table}
 HTML(break_it.gallery_table(gallery))
 
 # %% [markdown]
-# A rate far too high is the paper's own failure: gibberish of extreme length [S]. Paid by length, the reward should rise
-# as in a healthy run (in `smoke` the steps are too few); only the right answers before and after say what was learned.
-# So log an accuracy beside a reward that is not one. A coin teaches nothing and moves the weights all the same; where
-# to is chance, and the doctor reads curves, in which chance looks like noise. Too few tokens and questions that are too
-# hard may look alike in their reward, and need different remedies: read the answers. With 24 tokens the model is as
-# good as before, if it may finish (right answers are counted at 256 tokens).
+# A rate far too high is the paper's own failure: gibberish of extreme length [S]. Paid by length, the reward should
+# rise as in a healthy run (in `smoke` the steps are too few); only the right answers before and after say what was
+# learned. So log an accuracy beside a reward that is not one. A coin teaches nothing and moves the weights all the
+# same; where to is chance, and the doctor reads curves, in which chance looks like noise. Too few tokens and questions
+# that are too hard may look alike in their reward, and need different remedies: read the answers. With 24 tokens the
+# model is as good as before, if it may finish (right answers are counted at 256 tokens).
 #
 # ## Training: the same, longer
 #
