@@ -207,11 +207,13 @@ def moved(page, widget):
 
 
 def changed(page, view, act):
-    """Does something, after which a view has to say something else; returns what it says."""
+    """Does something, after which a view has to say something else; returns what it says. Text, not inner text: what
+    lies outside of the window is not rendered.
+    """
     before = view.inner_html()
     act()
     wait_until(page, lambda: view.inner_html() != before)
-    return view.inner_text()
+    return view.text_content()
 
 
 def test_grpo_with_its_widgets_alive_again_after_a_reload(server, chromium):
@@ -257,6 +259,6 @@ def test_the_report_card_with_its_ladder_and_two_stages(server, chromium):
 
         stages = cell(page, "two_stages.widget")
         answers = stages.locator(".widget-html-content")
-        assert "Rollout DPO" not in answers.inner_text()
+        assert "Rollout DPO" not in answers.text_content()
         stages.get_by_label("left").select_option("Rollout DPO")
-        wait_until(page, lambda: "Rollout DPO" in answers.inner_text())
+        wait_until(page, lambda: "Rollout DPO" in answers.text_content())
