@@ -23,7 +23,7 @@ def stage_of(data):
             return sft.train(student, *both(data), out, replace(SFT, hardware=hardware, muon=False), seed=0)
         if name == "dpo":
             pair = data / "train-right.jsonl", data / "wrong.jsonl"
-            return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware), seed=0)
+            return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware, muon=False), seed=0)
         config = replace(GRPO, steps=2, hardware=hardware, muon=False)
         problems = arithmetic.sample_problems(4, 1)
         return grpo.train(student, problems, out, config, seed=0, reward=odd_text, select=everything)
