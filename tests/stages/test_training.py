@@ -48,7 +48,8 @@ def test_every_shipped_checkpoint_trains_in_the_next_stage(tmp_path, shipped, da
     pairs = replace(smoke.dpo, pairs="teacher", batch_size=8, max_pairs=24, max_student_nll=math.inf)
     preferred = rollout_dpo.train(shipped("sft"), right, data / "wrong.jsonl", tmp_path / "dpo", pairs, seed=0)
     assert moved(shipped("sft"), preferred.model) > 0
-    assert [row["loss"] for row in preferred.metrics if "loss" in row][-1] <= math.log(2) + 1e-3
+    logged = [row for row in preferred.metrics if "loss" in row]
+    assert logged[-1]["loss"] < logged[0]["loss"] and logged[-1]["rewards/margins"] > 0
 
 
 def test_the_fused_head_has_the_same_loss_and_no_logits(tmp_path, stage_of, student, tokenizer, monkeypatch):
