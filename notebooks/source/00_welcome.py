@@ -5,7 +5,7 @@
 # step by step, and it can be trained to write those steps: first by imitating right answers, then by comparing right
 # with wrong ones, then by trying for itself.
 #
-# **Time**: about 30 seconds in the `lab` profile, 20 in `smoke`, 25 in `lesson`, on two CPU cores. No network, no
+# **Time**: about 20 seconds in the `lab` profile, 20 in `smoke`, 15 in `lesson`, on two CPU cores. No network, no
 # account, no GPU; `phi-lab doctor --machine` says whether this computer will do. (The times of `lesson`, here and on
 # the other pages, are estimates.)
 #

@@ -4,7 +4,7 @@
 # **Claim.** A teacher's answer is worth no more than its verdict: sample several answers to every question, verify
 # every final answer, train on the right ones, and do not throw the wrong ones away.
 #
-# **Time**: about 90 seconds in the `lab` profile, 30 in `smoke`, 60 in `lesson`, on two CPU cores; nearly all of it is
+# **Time**: about 70 seconds in the `lab` profile, 30 in `smoke`, 25 in `lesson`, on two CPU cores; nearly all of it is
 # sampling from the teacher.
 #
 # **Before**: notebook 00. For "One token at a time": what a model's logits are.

@@ -5,7 +5,7 @@
 # not: where a right and a wrong answer differ. This page tests it with wrong answers from two sources, the student (our
 # stage) and the teacher (the paper's), and beside an honest rival: fine-tuning on the right side alone.
 #
-# **Time**: about 215 seconds in the `lab` profile, 40 in `smoke`, 120 in `lesson`, on two CPU cores.
+# **Time**: about 340 seconds in the `lab` profile, 40 in `smoke`, 170 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 02 (the loop) and 03 (the labels); logarithms of probabilities.
 #

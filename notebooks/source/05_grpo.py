@@ -5,7 +5,7 @@
 # groups hold both. How much, and whether it is more than cheaper ways to use the same compute, this page measures
 # beside three rivals.
 #
-# **Time**: about 400 seconds in the `lab` profile, 75 in `smoke`, 230 in `lesson`, on two CPU cores.
+# **Time**: about 300 seconds in the `lab` profile, 75 in `smoke`, 230 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 02 to 04; what a softmax at a temperature is.
 #
@@ -542,6 +542,10 @@ figures.rl_curves(result.metrics)
 
 # %%
 lab.doctor("grpo")
+
+# %% [markdown]
+# Where it says `zero-variance`, it is right: a student that solves most questions has few groups left with a
+# difference, and only these teach. Harder questions, or a choice of prompts, would be the remedy.
 
 # %%
 steps = [row for row in result.metrics if "zero_variance_share" in row]

@@ -20,7 +20,7 @@ def add_parser(commands) -> None:
     """Add `experiment` and its options."""
     parser = add_command(
         commands, "experiment", run, "run independent chains, or an experiment on one of the paper's questions",
-        "phi-lab experiment ladder --seeds 6-17 --jobs 2 --out runs/twelve",
+        "phi-lab experiment ladder --seeds 10-21 --jobs 2 --out runs/twelve",
     )
     parser.add_argument("which", nargs="?", choices=["ladder", "chain", "publish", "reward-hacking", *QUESTIONS],
                         help="ladder: all stages with their controls at equal FLOPs, a process a chain; chain: one of "

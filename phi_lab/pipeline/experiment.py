@@ -4,7 +4,7 @@ A chain is one seed from distillation to GRPO, with all its controls (`controls.
 of its own in the queue of `queue.py`. What it finishes, a rung or a control, becomes one row of `rungs.jsonl` in its
 folder, with all that `ladder.json` says of it and with the code, settings and machine that made it.
 
-    phi-lab experiment ladder --seeds 6-17 --jobs 2 --out runs/ladder
+    phi-lab experiment ladder --seeds 10-21 --jobs 2 --out runs/ladder
     phi-lab experiment publish --out runs/ladder    # into docs/results.md and its picture
 """
 
