@@ -26,8 +26,9 @@ p{max-width:46rem;margin:.5rem 0}
 figure{margin:1.25rem 0;overflow-x:auto}
 svg{display:block;width:100%;min-width:36rem;height:auto}
 svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif!important}
-.wide{overflow-x:auto}.two{display:grid;grid-template-columns:1fr 1fr;gap:0 3rem}
-@media(max-width:52rem){.two{grid-template-columns:1fr}}
+.wide{overflow-x:auto}.two{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:0 3rem}
+@media(max-width:52rem){.two{grid-template-columns:minmax(0,1fr)}}
+@media(max-width:36rem){dl dl{grid-template-columns:minmax(0,1fr)}dl dl dt{margin-top:.4rem}}
 table{border-collapse:collapse;width:100%;margin:1rem 0;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:.3rem}
 td,th{padding:.4rem 0 .4rem 1.2rem;text-align:right;border-bottom:1px solid var(--line);
@@ -95,3 +96,8 @@ def settings(value: object) -> str:
         return text(value)
     inner = "".join(f"<dt>{text(k)}</dt><dd>{settings(v)}</dd>" for k, v in value.items())
     return f"<dl>{inner}</dl>"
+
+
+def folded_settings(value: dict) -> str:
+    """Nested settings, folded until they are asked for."""
+    return f"<details><summary>Every setting of this run</summary>{settings(value)}</details>"

@@ -24,6 +24,7 @@ INK, SOFT, LINE, PAGE = "#1c2430", "#5b6675", "#d5dbe3", "#fefefe"
 BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
 RED, PURPLE, SKY = "#d55e00", "#cc79a7", "#56b4e9"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
+SMOOTHED = 30  # points of a curve, from which on its running mean is drawn
 BENCHMARKS = {"easy": (BLUE, "o"), "hard": (RED, "s"), "transfer": (GREEN, "^")}
 VERDICTS = {
     "right": GREEN, "wrong": RED, "unfinished": ORANGE, "unparsed": PURPLE, "timeout": SOFT,
@@ -122,8 +123,8 @@ def series(rows: Iterable[dict], key: str) -> tuple[list[float], list[float]]:
 
 
 def curve(axes: Axes, steps: Sequence[float], values: Sequence[float], colour: str, label: str):
-    """A line through the values; from 30 points on their running mean, with the raw values pale behind it."""
-    if len(values) >= 30:
+    """A line through the values; from `SMOOTHED` points on their running mean, with the raw values pale behind it."""
+    if len(values) >= SMOOTHED:
         axes.plot(steps, values, color=colour, alpha=0.28, linewidth=1)
         width = max(3, len(values) // 15)
         padded = np.pad(np.asarray(values, float), (width // 2, width - 1 - width // 2), "edge")

@@ -18,22 +18,14 @@ from phi_lab.core import files
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
 from phi_lab.core.run_folder import RunFolder
-from phi_lab.report import doctor, expectation, figures, html, replications
+from phi_lab.report import doctor, expectation, figures, html, plot_style, replications, summary
 from phi_lab.report.chain_rows import chains
 from phi_lab.report.doctor import show
 from phi_lab.report.figures_ladder import PAPER
-from phi_lab.report.ladder_rows import (
-    SHIPPED_START,
-    STAGE_TITLES,
-    model_title,
-    protocol,
-    read_ladder,
-    shipped_starts_in,
-)
+from phi_lab.report.ladder_rows import SHIPPED_START, STAGE_TITLES, protocol, read_ladder, shipped_starts_in
 from phi_lab.report.plot_style import BENCHMARKS
 
 COSTS = {"seconds": "seconds", "train_tokens": "tokens", "peak_rss_mb": "peak memory, MB"}
-SUBTITLE = ("scale", "profile", "seed")  # the keys of config.json that stand under the title
 MAX_CHARACTERS = 4000  # shown of one answer; an answer that never ends would bury the others
 RERUN = "48.1 on AIME 2024, 91.2 on MATH-500 and 44.5 on GPQA-D"  # arXiv 2507.06607's model card
 
@@ -48,24 +40,27 @@ def write_report(run_dir: Path) -> Path:
         raise UserError(f"{run.ladder} is missing; `phi-lab run --out {run.path}` writes it")
     rows = read_ladder(run.ladder)
     config = read_config(run.config) if run.config.is_file() else None
+    expected = _part(run.config, run, expectation.compare_with_chains)
+    checked = {part: _part(run.path / part, part, partial(doctor.check_stage, run)) for part in ("data", *STAGE_TITLES)}
+    read = [one for part in checked.values() for one in part]
+    trained = [stage for stage in STAGE_TITLES if stage != "base" or run.stage(stage).metrics.is_file()]
     parts = [
-        _part(run.ladder, rows, lambda rows: _head(config or {}, rows) + _ladder(rows)),
+        _part(run.ladder, rows, lambda rows: summary.head(config or {}, rows, expected, read) + _ladder(rows)),
         "<h2>Independent chains</h2>",
-        _part(run.config, run, _expected),
+        f"<p><b>This run:</b> {html.text(expected)}.</p>" if expected else "",
         _chains(replications.published()),
         "<h2>Distillation</h2>",
         _part(run.data.funnel, _read(run.data.funnel), _funnel),
-        _part(run.data.path, "data", lambda part: show.as_html(doctor.check_stage(run, part))),
+        show.as_html(checked["data"]),
         "<h2>Training</h2>",
-        *(_part(path, _read(path), partial(_training, stage))
-          + _part(path, stage, lambda part: show.as_html(doctor.check_stage(run, part)))
-          for stage in STAGE_TITLES for path in [run.stage(stage).metrics]),
+        *(_part(path, _read(path), partial(_training, stage)) + show.as_html(checked[stage])
+          for stage in trained for path in [run.stage(stage).metrics]),
         "<h2>Ten problems after each stage</h2>",
         _part(run.ten_problems, _read(run.ten_problems), lambda problems: _ten_problems(problems, rows)),
         "<h2>Cost</h2>",
         _part(run.ladder, rows, _cost),
         "<h2>Configuration</h2>",
-        _part(run.config, config, html.settings) if config else _missing("config.json"),
+        _part(run.config, config, html.folded_settings) if config else _missing("config.json"),
     ]
     try:
         # Model text from JSON may hold lone surrogates, which UTF-8 cannot encode.
@@ -100,45 +95,6 @@ def _arms(rows: list[dict]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1] != "main", pair[1]))
 
 
-def _arm_title(stage: str, arm: str = "main") -> str:
-    if arm == SHIPPED_START:
-        return model_title(f"{stage}-{SHIPPED_START}")
-    return STAGE_TITLES[stage] if arm == "main" else f"{STAGE_TITLES[stage]}, arm “{html.text(arm)}”"
-
-
-def _shipped_starts_note(rows: list[dict]) -> str:
-    """One sentence: which stages started from a shipped checkpoint, not from the run's own stage before; else ""."""
-    names = [STAGE_TITLES[stage] for stage in shipped_starts_in(rows)]
-    if not names:
-        return ""
-    subject = f"{', '.join(names[:-1])} and {names[-1]} start" if names[1:] else f"{names[0]} starts"
-    return f"{subject} from the shipped checkpoint of the stage before, not from this run's own."
-
-
-def _head(config: dict, rows: list[dict]) -> str:
-    starts = shipped_starts_in(rows)
-    subtitle = html.text(" · ".join(f"{key} {config[key]}" for key in SUBTITLE if key in config))
-    tiles = ""
-    for benchmark in BENCHMARKS:
-        sampled = [row for row in rows if row["benchmark"] == benchmark and protocol(row) == "sampled"]
-        accuracy = {(row["stage"], row["arm"]): row["accuracy"] for row in sampled}
-        chain: list[tuple[str, str]] = []  # the models that were trained one from the other
-        for stage in STAGE_TITLES:
-            if (start := (starts.get(stage), SHIPPED_START)) in accuracy:  # what came before is not part of its chain
-                chain = [start]
-            if (stage, "main") in accuracy:
-                chain.append((stage, "main"))
-        if chain:
-            ends = dict.fromkeys((chain[0], chain[-1]))  # a single stage is named once
-            shares = " → ".join(percent(accuracy[end]) for end in ends)
-            names = " → ".join(_arm_title(*end) for end in ends)
-            tiles += f'<div>{benchmark}<b>{shares}</b><span class="soft">{names}</span></div>'
-    note = ""
-    if starts:
-        note = f"<p>Not one chain: {_shipped_starts_note(rows)} The tiles begin where the last of them started.</p>"
-    return f'<h1>phi-lab report</h1><p class="soft">{subtitle}</p>{note}<div class="tiles">{tiles}</div>'
-
-
 def _ladder(rows: list[dict]) -> str:
     by_key = {(row["stage"], row["arm"], row["benchmark"], protocol(row)): row for row in rows}
 
@@ -151,14 +107,14 @@ def _ladder(rows: list[dict]) -> str:
         return f"{percent(row['accuracy'])}<small>{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}</small>"
 
     arms, kinds = _arms(rows), [("hard", "cool"), *((name, "greedy") for name in BENCHMARKS), ("hard", "pass")]
-    sampled = [[_arm_title(*arm), *(cell(arm, name, "sampled") for name in BENCHMARKS)] for arm in arms]
-    others = [[_arm_title(*arm), *(cell(arm, *kind) for kind in kinds)] for arm in arms]
+    sampled = [[summary.arm_title(*arm), *(cell(arm, name, "sampled") for name in BENCHMARKS)] for arm in arms]
+    others = [[summary.arm_title(*arm), *(cell(arm, *kind) for kind in kinds)] for arm in arms]
     columns = [[f"{value:.1f} %" for value in values] for _, values in PAPER.values()]
     paper = zip(STAGE_TITLES.values(), *columns, strict=True)
     counts = sorted({(row["benchmark"], row["n"]) for row in rows if protocol(row) == "sampled"})
     sizes = ", ".join(f"{html.text(name)} {n:,}" for name, n in counts)
-    caption = "Accuracy with 95 % intervals; beside it the paper's, for its shape. Hollow marks: other arms."
-    if note := _shipped_starts_note(rows):
+    caption = "Accuracy with 95 % intervals; beside it the paper's, for its shape. Hollow marks: other arms of a stage."
+    if note := summary.shipped_starts_note(rows):
         caption += f" Broken lines: {note}"
     return (
         "<h2>The ladder</h2>"
@@ -190,12 +146,7 @@ def _parts(rows: list[dict], arms: list[tuple[str, str]]) -> str:
     cells = {arm: [f"{percent(right / n)}<small>of {n:,}</small>" if n else "–"
                    for right, n in (hard.get(arm, {}).get(name, (0, 0)) for name in names)] for arm in arms}
     return html.table("hard by number of operations, and its fractions, sampled.", ["stage", *map(html.text, names)],
-                      [[_arm_title(*arm), *cells[arm]] for arm in arms])
-
-
-def _expected(run: RunFolder) -> str:
-    line = expectation.compare_with_chains(run)
-    return f"<p><b>This run:</b> {html.text(line)}.</p>" if line else ""
+                      [[summary.arm_title(*arm), *cells[arm]] for arm in arms])
 
 
 def _chains(rows: list[dict]) -> str:
@@ -231,7 +182,9 @@ def _training(stage: str, metrics: list[dict] | None) -> str:
         return head + _missing(f"{stage}/metrics.jsonl")
     if stage == "grpo":
         figure = figures.rl_curves(metrics)
-        caption = "GRPO's samples and updates, by step. Pale: single steps; strong: a running mean."
+        caption = "GRPO's samples and updates, by step."
+        if len(metrics) >= plot_style.SMOOTHED:
+            caption += " Pale: single steps; strong: a running mean."
     elif stage == "dpo":
         figure = figures.dpo_curves(metrics)
         caption = "Right answers should gain on wrong ones; watch whether both lose probability."
@@ -269,7 +222,7 @@ def _ten_problems(problems: list[dict] | None, rows: list[dict]) -> str:
          *(badge(problem, stage) for stage in stages)]
         for problem in problems
     ]
-    caption = f"The same hard problems after each stage. {_shipped_starts_note(rows)}".strip()
+    caption = f"The same hard problems after each stage. {summary.shipped_starts_note(rows)}".strip()
     table = html.table(caption, ["problem", *(STAGE_TITLES[stage] for stage in stages)], lines)
     return table + "<h3>The answers in full</h3>" + "".join(map(answers, problems))
 
@@ -282,7 +235,7 @@ def _cost(rows: list[dict]) -> str:
         seconds, tokens, memory = (max(row[key] or 0 for row in of_arm) for key in COSTS)
         total_seconds, total_tokens = total_seconds + seconds, total_tokens + tokens
         joules = of_arm[0].get("joules")
-        lines.append([_arm_title(stage, arm), f"{seconds:,.0f}", f"{tokens:,}", f"{memory:,.0f}",
+        lines.append([summary.arm_title(stage, arm), f"{seconds:,.0f}", f"{tokens:,}", f"{memory:,.0f}",
                       "–" if joules is None else f"{joules:,}"])
     lines.append(["together", f"{total_seconds:,.0f}", f"{total_tokens:,}", "", ""])
     head = ["stage", *COSTS.values(), "joules of the processors"]
