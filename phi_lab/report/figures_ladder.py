@@ -51,10 +51,10 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
         of_benchmark = [row for row in sampled if row["benchmark"] == benchmark]
         points = {}
         arms = sorted({row["arm"] for row in of_benchmark}, key=lambda arm: (arm != "main", arm))
-        for number, arm in enumerate(arms):
+        for arm in arms:
             of_arm = [row for row in of_benchmark if row["arm"] == arm]
-            shift = (index - 1) * step + (0 if arm == "main" else 0.5 if arm == SHIPPED_START else 0.1 + 0.12 * number)
-            x = np.array([stages.index(row["stage"]) + shift for row in of_arm])
+            shift = (index - 1) * step
+            x = np.array([stages.index(row["stage"]) + shift + _beside(row, of_benchmark) for row in of_arm])
             y = _plot_arm(axes, of_arm, x, starts)
             points |= {(row["stage"], arm): point for row, *point in zip(of_arm, x, y, strict=True)}
             if arm == "main":
@@ -71,12 +71,23 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
     broken = ", broken: from a shipped checkpoint" if starts else ""
     axes.set(title=f"This run{broken}", ylabel="right answers, %", ylim=(0, 104))
     _stage_ticks(axes, stages, starts)
+    axes.set_xlim(right=max(axes.get_xlim()[1], right + 0.15))
     if not stages:
         plot_style.empty(axes, "nothing measured yet")
     if paper:
         _paper_panel(grid[0, 1])
     figure.alt = _ladder_in_words(sampled, paper)
     return figure
+
+
+def _beside(row: dict, rows: Sequence[dict]) -> float:
+    """How far an arm's mark stands right of its stage: the arms of one stage side by side, a shipped start between two
+    stages.
+    """
+    if row["arm"] in ("main", SHIPPED_START):
+        return 0.5 if row["arm"] == SHIPPED_START else 0.0
+    arms = {other["arm"] for other in rows if other["stage"] == row["stage"]} - {"main", SHIPPED_START}
+    return 0.22 + 0.12 * sorted(arms).index(row["arm"])
 
 
 def _ladder_in_words(rows: Sequence[dict], paper: bool) -> str:

@@ -65,6 +65,19 @@ def test_a_stage_that_started_from_a_shipped_checkpoint_is_joined_to_that_and_to
     assert "from a shipped checkpoint" in axes.get_title(loc="left") != chain.get_title(loc="left")
 
 
+def test_every_mark_of_the_ladder_lies_within_its_axes():
+    """Also where the last stage has arms, and more of them than the stages before."""
+    rows = [ladder_row(stage, "hard", 0.5) for stage in ("base", "mid", "sft", "dpo")]
+    rows += [ladder_row("sft", "hard", 0.4) | {"arm": "control"}]
+    rows += [ladder_row("dpo", "hard", 0.4) | {"arm": arm} for arm in ("control", "own", "paper")]
+    axes = figures.ladder(rows).axes[0]
+    marks = {container.get_label(): list(container.lines[0].get_xdata()) for container in axes.containers}
+    assert max(x for one in marks.values() for x in one) < axes.get_xlim()[1] - 0.1
+    assert marks["hard, arm control"] == pytest.approx([2.22, 3.22])  # first of its stage, both times
+    (own,), (paper,) = marks["hard, arm own"], marks["hard, arm paper"]
+    assert 3.22 < own < paper < 3.5
+
+
 def test_ladder_with_the_paper_without_it_and_with_nothing():
     paper = figures.ladder(LADDER).axes[1]
     drawn = [list(line.get_ydata()) for line in paper.lines]
