@@ -4,6 +4,11 @@
     py -3 scripts/setup_env.py               Windows
     python3 scripts/setup_env.py --gpu       adds the extra `gpu` (vLLM): it resolves, nobody ran it
 
+For a room without a network, on one computer of the same system and Python, then on each of the others:
+
+    python3 scripts/setup_env.py --download wheels      every package as a file, about 0.5 GB
+    python3 scripts/setup_env.py --wheelhouse wheels    .venv from these files alone
+
 A second run does nothing while pyproject.toml, constraints.txt and the options stay as they were.
 An interrupted run is picked up by running it again: pip keeps what it has downloaded.
 
@@ -106,8 +111,32 @@ def run(command: list[str | Path], failure: str) -> None:
         raise SetupError(failure)
 
 
-def install(gpu: bool) -> None:
-    """Make or bring up to date .venv; raises SetupError with one clear line when it cannot."""
+def build_requirements() -> list[str]:
+    """What pip builds this package with: it comes from the wheelhouse as well."""
+    import tomllib
+
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+
+
+def download(folder: Path) -> None:
+    """Fill `folder` with every package of .venv as a file; raises SetupError with one clear line when it cannot."""
+    check_python()
+    options, line, _ = choose_torch(gpu=False)
+    print(f"[setup] downloading to {folder}: {line}", flush=True)
+    run(
+        [sys.executable, "-m", "pip", "download", "-c", "constraints.txt", *options, "-d", folder.resolve(), ".[test]",
+         *build_requirements()],
+        "pip stopped (see above): check the network and the disk, then run it again",
+    )
+    print(f"[setup] take {folder} to the other computers: setup_env.py --wheelhouse {folder}")
+
+
+def install(gpu: bool, wheelhouse: Path | None = None) -> None:
+    """Make or bring up to date .venv, with a wheelhouse from its files alone; raises SetupError with one clear line
+    when it cannot.
+    """
+    if wheelhouse and not any(wheelhouse.glob("*.whl")):
+        raise SetupError(f"{wheelhouse} holds no packages: `setup_env.py --download {wheelhouse}` fills it")
     extras = "test,gpu" if gpu else "test"
     mark = fingerprint(extras)
     if ready(mark):
@@ -115,7 +144,8 @@ def install(gpu: bool) -> None:
         print("[setup] .venv is up to date")
         return
     check_python()
-    options, line, wanted = choose_torch(gpu)
+    options, line, wanted = choose_torch(gpu) if wheelhouse is None else (
+        ["--no-index", "--find-links", str(wheelhouse.resolve())], f"the files in {wheelhouse}", 3.0)
     free = shutil.disk_usage(ROOT).free / GB
     if not VENV.exists() and free < wanted:
         raise SetupError(f"{free:.1f} GB free in {ROOT}, {wanted:.0f} GB needed: free some space")
@@ -129,7 +159,8 @@ def install(gpu: bool) -> None:
     STAMP.unlink(missing_ok=True)
     run(
         [PYTHON, "-m", "pip", "install", "-c", "constraints.txt", *options, "-e", f".[{extras}]"],
-        "pip stopped (see above): check the network and the disk, then run it again",
+        "pip stopped (see above): check the network and the disk, then run it again" if wheelhouse is None else
+        f"pip stopped (see above): {wheelhouse} must be of this system and Python {platform.python_version()}",
     )
     run(
         [PYTHON, "-c", "import torch; print('[setup] ready: PyTorch', torch.__version__)"],
@@ -143,8 +174,14 @@ def install(gpu: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make .venv with everything the course needs.")
     parser.add_argument("--gpu", action="store_true", help="add the extra `gpu` (vLLM; untested)")
+    parser.add_argument("--download", type=Path, metavar="DIR", help="only download all packages, into DIR")
+    parser.add_argument("--wheelhouse", type=Path, metavar="DIR", help="install from DIR, without a network")
+    options = parser.parse_args()
     try:
-        install(parser.parse_args().gpu)
+        if options.download:
+            download(options.download)
+        else:
+            install(options.gpu, options.wheelhouse)
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 2

@@ -218,6 +218,42 @@ def test_setup_says_in_one_line_that_python_is_too_old(monkeypatch):
         setup_env.check_python()
 
 
+def test_setup_from_a_wheelhouse_asks_no_index(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import setup_env
+
+    commands, venv = [], tmp_path / ".venv"
+    for name, path in (("VENV", venv), ("STAMP", venv / ".stamp"), ("JUPYTERLAB", venv / "overrides.json")):
+        monkeypatch.setattr(setup_env, name, path)
+    monkeypatch.setattr(setup_env, "usable", lambda: True)
+    monkeypatch.setattr(setup_env, "reaches", lambda url: pytest.fail(f"asked {url}"))
+    monkeypatch.setattr(setup_env, "run", lambda command, failure: commands.append([str(part) for part in command]))
+    wheels = tmp_path / "wheels"
+    with pytest.raises(setup_env.SetupError, match="holds no packages: `setup_env.py --download"):
+        setup_env.install(False, wheels)
+    wheels.mkdir()
+    (wheels / "torch-2.13.0-cp311-linux.whl").touch()
+    setup_env.install(False, wheels)
+    install, _ = commands
+    assert install[install.index("--no-index") :][:3] == ["--no-index", "--find-links", str(wheels)]
+    assert "-c" in install and "--extra-index-url" not in install
+    assert json.loads((venv / "overrides.json").read_text()) == setup_env.NO_NEWS
+    assert (venv / ".stamp").read_text().strip() == setup_env.fingerprint("test")  # make does not install again
+
+
+def test_a_download_holds_what_pip_builds_with(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import setup_env
+
+    commands = []
+    monkeypatch.setattr(setup_env, "run", lambda command, failure: commands.append([str(part) for part in command]))
+    monkeypatch.setattr(setup_env, "choose_torch", lambda gpu: ([], "torch", 3.0))
+    setup_env.download(tmp_path / "wheels")
+    (command,) = commands
+    assert command[command.index("-d") + 1] == str(tmp_path / "wheels")
+    assert ".[test]" in command and any(one.startswith("setuptools") for one in command)
+
+
 def test_setup_never_fails_on_an_unreachable_wheel_server(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import setup_env
