@@ -1,7 +1,9 @@
-"""A page of HTML as a test reads it, and text that tries to break out of one."""
+"""A page of HTML as a test reads it, text that tries to break out of one, and the browser that shows it."""
 
+import shutil
 from html.parser import HTMLParser
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> & \" ' \ud800 \x00"
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 

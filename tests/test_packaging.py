@@ -218,7 +218,7 @@ def test_setup_says_in_one_line_that_python_is_too_old(monkeypatch):
         setup_env.check_python()
 
 
-def test_setup_from_a_wheelhouse_asks_no_index(monkeypatch, tmp_path, capsys):
+def test_setup_from_a_wheelhouse_asks_no_index(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import setup_env
 

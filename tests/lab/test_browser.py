@@ -7,18 +7,17 @@ an error.
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 
 import pytest
+from html_page import BROWSER
 
 from phi_lab.lab.environment import ROOT
 from phi_lab.pipeline import working_copies
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 REQUIRED = os.environ.get("PHI_LAB_BROWSER") == "required"
 TOKEN = "a-token-of-the-tests"
 PAGE = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # not one that an earlier test left open

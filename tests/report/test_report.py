@@ -2,11 +2,10 @@
 
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
-from html_page import HOSTILE, Page
+from html_page import BROWSER, HOSTILE, Page
 
 from phi_lab.core.errors import UserError
 from phi_lab.report import replications
@@ -215,7 +214,6 @@ def test_a_folder_that_cannot_be_written_is_reported(run):
 
 # ------------------------------------------------------------------ in a real browser
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
 def browse(page, *options):
