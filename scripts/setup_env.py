@@ -6,7 +6,7 @@
 
 For a room without a network, on one computer of the same system and Python, then on each of the others:
 
-    python3 scripts/setup_env.py --download wheels      every package as a file, about 0.5 GB
+    python3 scripts/setup_env.py --download wheels      every package as a file, 0.6 GB
     python3 scripts/setup_env.py --wheelhouse wheels    .venv from these files alone
 
 A second run does nothing while pyproject.toml, constraints.txt and the options stay as they were.
