@@ -332,11 +332,12 @@ print(f"difference {abs(here - fast):.1e}")
 # %% [markdown]
 # ## Training: the same, longer
 #
-# `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them once. It
-# differs from the loop above in two settings. The loss of a margin does not say that right answers must stay likely,
-# so a large step on it ruins a model; the stage adds SFT's loss of the right answer, with the weight `sft_weight`
-# (arXiv 2404.19733), and then bears Muon at ten times the rate. Log 93 in `docs/log.md` has what was tried. Its code is
-# `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is the paper's: the teacher's pairs, and DPO's loss alone.)
+# `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them `epochs`
+# times. It differs from the loop above in two settings. The loss of a margin does not say that right answers must
+# stay likely, so a large step on it ruins a model; the stage adds SFT's loss of the right answer, with the weight
+# `sft_weight` (arXiv 2404.19733), and then bears Muon at ten times the rate. Log 93 in `docs/log.md` has what was
+# tried. Its code is `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is the paper's: the teacher's pairs,
+# and DPO's loss alone.)
 
 # %%
 result = lab.stage("dpo", pair=pairing)

@@ -18,6 +18,7 @@ from phi_lab.report.html import text
 from phi_lab.report.plot_style import BLUE, VERDICTS
 
 CELL = "text-align:left;vertical-align:top;padding:.35em .9em .35em 0"
+LONG_WORD = re.compile(r"\S{25,}")
 INTERVAL = re.compile(r"\[[-+\d., %]+\]")
 PARTING = f'<b style="color:{BLUE}">➔</b>'  # the place from which two answers differ
 WORK = "white-space:pre-wrap;overflow-wrap:anywhere;font-family:monospace;font-size:.9em;max-width:32em"
@@ -34,9 +35,9 @@ def table(caption: str, head: Iterable[object], rows: Iterable[Iterable[object]]
 
 def _breakable(cell: object) -> str:
     """A cell escaped, for a narrow window: lines break between a value and its interval and after an underscore, and
-    not inside of the interval.
+    not inside of the interval; and in a thought, which has no spaces, after a step or a column.
     """
-    shown = text(cell).replace("_", "_<wbr>")
+    shown = LONG_WORD.sub(lambda found: re.sub("([,;:])", r"\1<wbr>", found[0]), text(cell).replace("_", "_<wbr>"))
     return INTERVAL.sub(lambda found: f'<span style="white-space:nowrap">{found[0]}</span>', shown)
 
 

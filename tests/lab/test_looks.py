@@ -168,3 +168,4 @@ def test_a_narrow_table_breaks_no_interval_and_some_names():
     page = tables.table("", (), [("+5.4 [+3.7, +7.1]", "warmup_stable", "<i>")])
     assert '+5.4 <span style="white-space:nowrap">[+3.7, +7.1]</span>' in page
     assert "warmup_<wbr>stable" in page and "<i>" not in page
+    assert "2=4;<wbr>4+" in tables.table("", (), [("22+60,-16,-22,-21,+32,/5:2+2=4;4+",)])  # a thought has no spaces
