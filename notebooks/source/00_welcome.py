@@ -6,8 +6,7 @@
 # with wrong ones, then by trying for itself.
 #
 # **Time**: about 20 seconds in the `lab` profile, 20 in `smoke`, 15 in `lesson`, on two CPU cores. No network, no
-# account, no GPU; `phi-lab doctor --machine` says whether this computer will do. (The times of `lesson`, here and on
-# the other pages, are estimates.)
+# account, no GPU; `phi-lab doctor --machine` says whether this computer will do.
 #
 # **Before**: Python, and what a neural network is. Each page names what it builds on; terms are in docs/glossary.md.
 #

@@ -82,14 +82,14 @@ def figure(row: Row, may_see: MaySee = minimal_lm.document_mask) -> plot_style.F
         for end in (ends[:-1] - 0.5).tolist():
             axes.axhline(end, color=plot_style.SOFT, linewidth=0.8)
             axes.axvline(end, color=plot_style.SOFT, linewidth=0.8)
-        axes.set_xticks(middles, [f"document {number}" for number in range(1, len(lengths) + 1)])
+        axes.set_xticks(middles, [str(number) for number in range(1, len(lengths) + 1)])
         axes.set_yticks(middles, [_cut(question) for question in row.questions])
         axes.set_title(title)
         axes.grid(False)
         axes.tick_params(length=0)
         counts.append((int((mask & ~other).sum()), int((mask & other).sum())))
     grid[0, 0].set_ylabel("the token that is written")
-    drawn.supxlabel("the token that it sees: blue of its own document, orange of another", color=plot_style.SOFT,
+    drawn.supxlabel("the token that it sees, by document: blue of its own, orange of another", color=plot_style.SOFT,
                     fontsize=10)
     (own, leaks), (_, leaks_causal) = counts
     drawn.alt = (f"Attention masks of a row of {len(lengths)} documents of {', '.join(map(str, lengths))} tokens. "

@@ -35,9 +35,9 @@ HOLLOW = {"color": plot_style.SOFT, "linestyle": "none", "markerfacecolor": plot
 def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
     """Accuracy (percent) after each stage with 95 % intervals; `rows` are those of ladder.json.
 
-    Lines join the sampled rows (see `protocol`) of arm "main"; other arms are hollow marks beside them, labelled with
-    the arm's name. A stage that started from a shipped checkpoint is joined to that checkpoint by a broken line, and
-    not to the stage before. With `paper`, a smaller panel shows the published ladder's shape.
+    Lines join the sampled rows (see `protocol`) of arm "main"; other arms are hollow marks beside them, the lowest one
+    of each labelled with the arm's name. A stage that started from a shipped checkpoint is joined to that checkpoint by
+    a broken line, and not to the stage before. With `paper`, a smaller panel shows the published ladder's shape.
     """
     ratios = {"width_ratios": [2.1, 1]} if paper else None
     figure, grid = plot_style.panels(1, 1 + paper, (10, 4.6), sharey=True, gridspec_kw=ratios)
@@ -47,6 +47,7 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
     sampled = sorted((row for row in rows if protocol(row) == "sampled"), key=lambda row: stages.index(row["stage"]))
     step = 0.012 * max(len(stages), 1)  # benchmarks stand side by side, or intervals would overlap
     ends, right = [], len(stages) - 1 + step  # the labels of the lines stand right of every mark
+    lowest: dict[str, tuple[float, float]] = {}  # arm -> lower end of its lowest interval, percent; x
     for index, benchmark in enumerate(BENCHMARKS):
         of_benchmark = [row for row in sampled if row["benchmark"] == benchmark]
         points = {}
@@ -60,13 +61,17 @@ def ladder(rows: Sequence[dict], paper: bool = True) -> plot_style.Figure:
             if arm == "main":
                 ends.append((y[-1], f"{benchmark} {y[-1]:.1f} %", BENCHMARKS[benchmark][0]))
             elif arm != SHIPPED_START:
-                _label_arm(axes, of_arm[-1], of_benchmark, x[-1])
+                end = 100 * min(of_arm[-1]["accuracy"], of_arm[-1]["ci_low"])
+                lowest[arm] = min(lowest.get(arm, (end, x[-1])), (end, x[-1]))
                 right = max(right, *x)
         for stage, before in starts.items():
             if (stage, "main") in points and (before, SHIPPED_START) in points:
                 line = zip(points[before, SHIPPED_START], points[stage, "main"], strict=True)
                 axes.plot(*line, color=BENCHMARKS[benchmark][0], label=f"{benchmark}, from a shipped checkpoint",
                           **plot_style.DASHED)
+    for arm, (y, x) in lowest.items():
+        axes.annotate(arm, (x, y), xytext=(0, -4), textcoords="offset points", ha="center", va="top",
+                      color=plot_style.SOFT, fontsize=8.5)
     plot_style.end_labels(axes, ends, x=right)
     broken = ", broken: from a shipped checkpoint" if starts else ""
     axes.set(title=f"This run{broken}", ylabel="right answers, %", ylim=(0, 104))
@@ -118,17 +123,6 @@ def _plot_arm(axes: Axes, rows: Sequence[dict], x: np.ndarray, starts: Mapping[s
             markerfacecolor=None if main else plot_style.PAGE,
         )
     return y
-
-
-def _label_arm(axes: Axes, row: dict, rows: Sequence[dict], x: float) -> None:
-    """Write an arm's name at its mark: above it, or below it where the main arm's line would cross the name."""
-    main = [other for other in rows if (other["stage"], other["arm"]) == (row["stage"], "main")]
-    below = bool(main) and main[0]["accuracy"] > row["ci_high"]
-    y = min(row["accuracy"], row["ci_low"]) if below else max(row["accuracy"], row["ci_high"])
-    axes.annotate(
-        row["arm"], (x, 100 * y), xytext=(0, -4 if below else 4), textcoords="offset points", ha="center",
-        va="top" if below else "bottom", color=plot_style.SOFT, fontsize=8.5,
-    )
 
 
 def _paper_panel(axes: Axes) -> None:
