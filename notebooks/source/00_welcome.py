@@ -38,9 +38,9 @@ show(answer(model, tokenizer, question))
 # First comes the *plan*, what is to be done. Each further line is one operation. Ones: 7+8=15, so 5 stays and 1 is
 # carried. Tens: 4+3+1=8. The result is 85, and −12 is left to do. When nothing is left comes the answer, in a box.
 #
-# Now open "as the model wrote it". A full stop ends the plan and each step; `:` begins the columns, `;` the result, and
-# what follows the result is left to do. All that a step needs stands just before it: that is how so small a model can
-# follow.
+# Now open "as the model wrote it". A full stop ends the plan and each step; `:` begins the columns, `;` the result,
+# and what follows the result is left to do. In a division `9/5=1r4` is 1, remainder 4; a digit without a sum is
+# carried down. All that a step needs stands just before it: that is how so small a model can follow.
 #
 # There are three other ways to write, and you will meet them all. *Terse* answers leave out the plan, and the sums of
 # the columns: `15,8` is what each column gives. *Checking* ones undo a step to see whether it was right. *Backtracking*
@@ -137,9 +137,9 @@ lab
 # | 1 | mid-training | all right answers, packed, five epochs [S] | the same, and some text of pretraining | 02 |
 # | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
 # | 3 | Rollout DPO | right answers preferred over the same teacher's wrong ones [S2] | the student's own | 04 |
-# | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | the same | 05 |
+# | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | two of the three | 05 |
 #
-# *How sure we are of the paper's numbers:* **[S2]** two independent second-hand notes agree, **[S]** one note says so;
+# *How sure we are of the paper's numbers:* **[S2]** two independent secondary sources agree, **[S]** one says so;
 # later **[P]** read in another document by the authors, **[I]** our own arithmetic, **[U]** unknown. We could not read
 # the paper's full text when we wrote this course, and a course about evidence should say so.
 #
@@ -179,17 +179,18 @@ lab.before_after("base", "grpo")
 # Phi-4-Mini began with easy problems mostly right and hard ones mostly wrong (71.8 % on MATH-500, 10.0 % on AIME 2024
 # [P]), and our base was pretrained to be in that state. Here and in all later notebooks we sample at temperature 0.6,
 # several answers to each hard problem, and save every answer, right or wrong, in the run folder. The *temperature* (T)
-# says how much chance there is in the choice of a token: at 0 it is always the likeliest one (*greedy* answers). These
-# and cooler sampling (T = 0.3) stand beside: a gain that a cooler sampler gives as well is none of knowledge. The left
-# panel of the figure is ours, with 95 % intervals, the right one the paper's.
+# says how much chance there is in the choice of a token: at 0 it is always the likeliest one (*greedy* answers). Later
+# pages also measure greedy answers and cooler sampling (T = 0.3): a gain that a cooler sampler gives as well is not
+# new knowledge. The left panel of the figure is ours, with 95 % intervals, the right one the paper's.
 
 # %%
 lab.measure("base")
 lab.ladder("base")
 
 # %% [markdown]
-# **Negative control.** That is a measurement that must show no effect. Here it is the same network with random weights,
-# on the ten problems: what it gets right, a model gets right without having learned anything.
+# **Negative control.** That is a measurement whose outcome is known beforehand, most often that there is no effect.
+# Here it is the same network with random weights, on the ten problems: what it gets right, a model gets right without
+# having learned anything.
 
 # %%
 _, tokenizer = lab.model("base")

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Distillation: sample often, verify everything
 #
-# **Claim.** A teacher's answer is worth no more than its verdict: sample several answers to every question, verify
-# every final answer, train on the right ones, and do not throw the wrong ones away.
+# **Claim.** *Distillation* trains a small model on what a larger one writes: here its steps, not only its answers. A
+# teacher's answer is worth no more than its verdict: sample several answers to every question, verify every final
+# answer, train on the right ones, and do not throw the wrong ones away.
 #
 # **Time**: about 70 seconds in the `lab` profile, 30 in `smoke`, 25 in `lesson`, on two CPU cores; nearly all of it is
 # sampling from the teacher.
@@ -47,8 +48,8 @@ lab.before_after("base", "teacher")
 # No model judges these answers. A program extracts the content of `\boxed{}`, or where there is none the last phrase
 # such as "The answer is", and compares it with the *gold* answer, the known right one, as mathematics: 38/24 *is*
 # 19/12. A box between `<think>` and `</think>` does *not* count. The verdict `unfinished` means that `</think>` is
-# missing, or that nothing follows it; `unparsed` means that there is an answer which the program cannot read. The paper
-# uses Math-Verify and GPT-4o-mini as a second judge [S].
+# missing, or that nothing follows it; `unparsed` means that there is an answer which the program cannot read, and
+# `timeout` that the comparison took too long. The paper uses Math-Verify and GPT-4o-mini as a second judge [S].
 
 # %%
 HTML(widgets.verdict_table())
@@ -214,15 +215,17 @@ HTML(tables.table("", ("filter", "why", "removed"), lines))
 HTML(widgets.limits_table(rollouts))
 
 # %% [markdown]
-# An answer with many steps is long, so a limit on length takes answers from the hard questions first. The paper's
-# limits of 16K and 20K tokens raise the same question [S].
+# An answer with many steps is long, so a limit on length takes answers from the hard questions first. How much it
+# takes depends on the limit: most questions have a terse answer, too. The paper's limits of 16K and 20K tokens raise
+# the same question [S].
 
 # %%
 widgets.filters(rollouts)  # with a running kernel: move a limit, watch the funnel
 
 # %% [markdown]
 # Here is one rollout of every verdict, laid out as in notebook 00. In the wrong one, look for the first line that does
-# not follow from the one above it.
+# not follow from the one above it. (If it is a bare answer without lines, there is nothing to look at: the filter
+# *worked* removes such answers.)
 
 # %%
 HTML(widgets.gallery(rollouts, seed=1))
@@ -360,11 +363,11 @@ HTML(tables.table("", head, lines))
 #
 # ## Answers differ in length
 #
-# The teacher writes in three styles: *terse* (results without the columns of digits), *checking* (columns, and a check
-# of the result), and *backtracking* (columns, with a slip that is noticed and repaired). A solution with columns that
-# shows neither a check nor a slip is called *plain*. So right answers to one question differ in length. Notebook 05
-# needs that: answers of uneven length are the first of the paper's three reasons why plain RL failed [S]. The figures
-# show lengths by verdict, then those of the right answers by style.
+# The teacher writes in four styles: *terse* (the results alone, or only what each column gives), *checking* (columns,
+# and a check of the result), *backtracking* (columns, with a slip that is noticed and repaired), and *plain* (columns,
+# with neither). So right answers to one question differ in length. Notebook 05 needs that: answers of uneven length
+# are the first of the paper's three reasons why plain RL failed [S]. The figures show lengths by verdict, then those
+# of the right answers by style.
 
 # %%
 figures.lengths(rollouts, by="verdict")
@@ -440,7 +443,8 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 #
 # 1. Which filter removed most, and what would have happened if its rollouts had been used for training?
 # 2. If the verifier accepted 2 % of wrong answers, which stage would suffer most?
-# 3. The teacher's mistakes are not evenly spread over the levels. What does that do to the training set's difficulty?
+# 3. Are the teacher's mistakes evenly spread over the levels? If it failed mostly on long questions, what would that
+#    do to the training set's difficulty?
 #
 # <details><summary>Answers</summary>
 #
@@ -450,8 +454,9 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 # **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is rewarded: it
 # samples the mistake that the verifier accepts more and more often (the last part of notebook 05).
 #
-# **3.** Only right answers are kept, so questions that the teacher often fails have fewer of them, and the set becomes
-# easier than the questions were. SFT's choice (notebook 03) works against that: it takes those questions first.
+# **3.** The table of levels says it. Only right answers are kept, so questions that a teacher often fails have fewer
+# of them, and the set becomes easier than the questions were. SFT's choice (notebook 03) works against that: it takes
+# those questions first.
 #
 # </details>
 #

@@ -141,7 +141,8 @@ print(may_see(torch.tensor([positions_of([3, 2])]))[0].int().numpy())
 # A head gives each token so far a share of its attention. Much of adding in columns is *copying*: to write `7+8` one
 # has to fetch the 7 of 47 and the 8 of 38. The figure shows one head of the last layer of the shipped mid-trained
 # model, the one that looks most at an earlier token equal to the one that is written. Each row is a moment of writing
-# `7+8=15,4+3+1=8;85`. Does the base, which has seen columns of digits, have such a head, too?
+# `7+8=15,4+3+1=8;85`. Does the base, which has seen columns of digits, have such a head, too? (A row that looks
+# elsewhere shows that one head does not do all of the copying.)
 
 # %%
 question = "Compute 47+38."
@@ -367,8 +368,8 @@ lab.before_after("base", "mid")
 # ## What was forgotten?
 #
 # Problems like those of `transfer` were part of pretraining. None of the teacher's answers solves such a problem, but
-# the replayed text holds some: with it `transfer` should stay where it was. In the paper GPQA *rose* in this stage,
-# from 36.9 to 42.6 [S2]. The rows below are from this run; compare the intervals of base and mid-training.
+# the replayed text holds some: with it `transfer` should stay about where it was. Did it? In the paper GPQA *rose* in
+# this stage, from 36.9 to 42.6 [S2]. The rows below are from this run; compare the intervals of base and mid-training.
 
 # %%
 rows = [
@@ -392,8 +393,11 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", head, lines))
 # %% [markdown]
 # ## On other seeds
 #
-# Differences on `hard` in points over the published chains: mid-training against the base, and against its control, the
-# base pretrained further for the same compute.
+# Differences on `hard` in points over the published chains: mid-training against the base. Its control, the base
+# pretrained further for the same compute (`mid-control`), is not among the published chains, so the size of the gain
+# is all that they show. *pass@8* is the share of problems of which at least one of eight answers is right.
+# *Detectable* is stricter than the interval: it is corrected for all comparisons, and asks to be found four times in
+# five.
 
 # %%
 lab.gains("mid")

@@ -2,8 +2,9 @@
 # # Rollout DPO: learning from right and wrong answers
 #
 # **Claim.** The wrong answers that distillation would have thrown away hold information that right answers alone do
-# not: where a right and a wrong answer differ. This page tests it with wrong answers from two sources, the student (our
-# stage) and the teacher (the paper's), and beside an honest rival: fine-tuning on the right side alone.
+# not: where a right and a wrong answer differ. This page tests it with wrong answers from two sources, the student
+# (our stage) and the teacher (the paper's), and compares it with a rival for the same compute: fine-tuning on the
+# right side alone.
 #
 # **Time**: about 340 seconds in the `lab` profile, 40 in `smoke`, 170 in `lesson`, on two CPU cores.
 #
@@ -73,8 +74,9 @@ chosen, rejected = pairs[0]
 HTML(tables.rollout(chosen) + "<hr>" + tables.rollout(rejected))
 
 # %% [markdown]
-# Where do they differ? Below is each token's log-probability under the model before this stage. Look for tokens that
-# cost nothing, because they follow from what stands there, and for the first one that gives the wrong answer away: what
+# This is the pair of its question that is closest in length; a figure further down has the lengths of all. Where do
+# the two differ? Below is each token's log-probability under the model before this stage. Look for tokens that cost
+# nothing, because they follow from what stands there, and for the first one that gives the wrong answer away: what
 # follows may be right given that slip. DPO's loss holds the *sum* over all of them.
 
 # %%
@@ -97,8 +99,9 @@ pictures.token_heat(heat, "log π, nats")
 # ## Where does an answer go wrong?
 #
 # In this small world that can be known: what each step has to say follows from the question and the steps before it.
-# Below are wrong answers of the student, cut after their first wrong step, which has a ✗. Everything before it is
-# right, and DPO's rejected side lowers the probability of that, too; the chosen side has to make up for it.
+# Below are wrong answers of the student, cut after their first wrong step, which has a ✗: a step that does not follow
+# from the question and what stands before it, though its own sum may be right. Everything before it is right, and
+# DPO's rejected side lowers the probability of that, too; the chosen side has to make up for it.
 
 # %%
 lines = []
@@ -115,7 +118,8 @@ HTML(tables.wrong_steps(lines))
 # DPO cannot make a model avoid what it would never write. How probable is each wrong answer *under the student*? Its
 # own are answers that it did write. The teacher's need not be: the student may prefer the right answer of such a pair
 # long before training starts. How many of the teacher's are to the right of the line in the picture below, likely
-# enough that there is something to unlearn?
+# enough that there is something to unlearn? (Our stage takes the student's own wrong answers, which need no such
+# filter.)
 
 # %%
 checks.PLAUSIBLE.card()
@@ -157,7 +161,7 @@ pictures.student_likelihood(logprobs, -limit)
 # ## Exercise: which right answer?
 #
 # If the wrong answers are longer than the right ones, the pairs teach "be short" before they teach arithmetic. How the
-# paper chose its pairs is unknown [U].
+# paper chose its pairs is unknown [U]. `rng` decides between pairs that are equally close.
 
 # %%
 checks.PAIR.card()
@@ -300,7 +304,8 @@ pictures.curves(rows, names, "Against the model before", "nats")
 #
 # **What does β do?** Here is the pair from the top of the page again, now as what training *changed*: log π/π_ref of
 # each token, blue where it became likelier. The table has the loss of this one pair, and by how much the loss falls
-# with each nat of margin (its gradient). A small β pushes on although the margin is there; a large one soon stops.
+# with each nat of margin (its gradient). It is β·σ(−β·margin): at a small margin a large β pushes hardest, and it is
+# the first to stop as the margin grows.
 
 # %%
 tokens = looks.pair_tokens(small, reference, tokenizer, one_pair)
@@ -333,11 +338,11 @@ print(f"difference {abs(here - fast):.1e}")
 # ## Training: the same, longer
 #
 # `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them `epochs`
-# times. It differs from the loop above in two settings. The loss of a margin does not say that right answers must
-# stay likely, so a large step on it ruins a model; the stage adds SFT's loss of the right answer, with the weight
-# `sft_weight` (arXiv 2404.19733), and then bears Muon at ten times the rate. Log 93 in `docs/log.md` has what was
-# tried. Its code is `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is the paper's: the teacher's pairs,
-# and DPO's loss alone.)
+# times. It differs from the loop above in two settings. The loss of a margin does not say that right answers must stay
+# likely, so a large step on it ruins a model; the stage adds SFT's loss of the right answer, with the weight
+# `sft_weight` (arXiv 2404.19733), which makes Muon at a ten times higher rate safe (entry 93 of `docs/log.md` has what
+# was tried). Its code is `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is the paper's: the teacher's
+# pairs, and DPO's loss alone.)
 
 # %%
 result = lab.stage("dpo", pair=pairing)
@@ -438,10 +443,10 @@ HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 #
 # An *arm* is a variant of a stage that starts from the same model. The paper pairs the *teacher's* answers
 # (off-policy): right over wrong, to questions where it gave both. The arm `dpo-paper` has those pairs and DPO's loss
-# alone, with AdamW at a tenth of the rate. The honest rival of our
-# stage is `dpo-control`: fine-tuning on the *chosen* side alone, for the same compute, sampling included. It has the
-# right answers and never sees the wrong ones. `lab.control("dpo-control")` trains it here; the published chains
-# have it.
+# alone, with AdamW at a tenth of the rate. The rival of our stage is `dpo-control`: fine-tuning on the *chosen* side
+# alone, for the same compute, sampling included. It has the right answers and never sees the wrong ones: the claim at
+# the top of this page is shown only where the stage is above it. `lab.control("dpo-control")` trains it here; the
+# published chains have it.
 
 # %%
 lab.paper_dpo(pair=pairing)

@@ -59,7 +59,7 @@ print(f"learning rate {config.learning_rate}")
 #
 # | what went wrong | device | in `phi_lab/stages/grpo.py` |
 # |---|---|---|
-# | answers to one prompt differ in length | keep prompts whose answers are alike in length | `select_uniform_length` |
+# | answers to one prompt differ in length | prompts with answers alike in length (off here) | `select_uniform_length` |
 # | all right or all wrong: no difference, no gradient | oversample hard prompts, then balance | `rebalance` |
 # | training needs a high temperature, evaluation a low one | 1.0 → 0.6 over half of the steps | `anneal` |
 #
@@ -176,7 +176,8 @@ balanced = checks.ADVANTAGE.use(advantage)
 
 # %% [markdown]
 # Real groups of the model before RL, at temperature 1.0: on the left the sampled answers, on the right those with an
-# advantage.
+# advantage. Where the right side is empty, no group is mixed, or every mixed group is more than half right and is
+# dropped: such a batch has no gradient at all.
 
 # %%
 groups = sampled[1.0]
@@ -390,7 +391,7 @@ names = {"reward": "mean reward", "kept": "share with an advantage"}
 pictures.curves(rows, names, "GRPO on this page", "")
 
 # %% [markdown]
-# So few steps of other questions each jump by chance; the stage below trains longer.
+# Each step asks other questions, so over a few steps the curve jumps by chance; the stage below trains longer.
 #
 # **Is the fast path the same?** The stage takes TRL's loss. On the batch of the exercise, which the model wrote before
 # it was trained, so that ratios differ from 1 and the clip has something to do:
@@ -439,15 +440,17 @@ for name, title in names.items():
     print(f"{title}: {share} of the time of sampling")
 
 # %% [markdown]
-# A group knows at once how hard a question is, and that costs eight samples of it. A critic has to learn that,
-# costs a second model, and gives each token a baseline of its own from a single answer.
+# A group knows at once how hard a question is, and that costs eight samples of it. A critic has to learn that (where
+# its curve lies on the reward's, it has not learned anything useful yet), costs a second model, and gives each token a
+# baseline of its own from a single answer.
 #
 # ## Probes: is it the loop or the model?
 #
 # "My reward is flat" has many causes. Before one blames the model, one gives the loop rewards whose effect is known:
 # each probe trains a copy of the base for a moment to answer one question with random digits, and then rewards
 # something simple. What each must show stands in the table; a loop that fails one is wrong. With credit for the last
-# digit only, the digit before it, the carry, has no advantage and is not learned.
+# digit only, the digit before it, the carry, has no advantage and is right by chance only: what is seen stays far
+# below the line above it.
 
 # %%
 base, few = checkpoints.load(SHIPPED / "base"), {} if in_lab else {"steps": 2}
@@ -522,8 +525,9 @@ HTML(break_it.gallery_table(gallery))
 # rise as in a healthy run (in `smoke` the steps are too few); only the right answers before and after say what was
 # learned. So log an accuracy beside a reward that is not one. A coin teaches nothing and moves the weights all the
 # same; where to is chance, and the doctor reads curves, in which chance looks like noise. Too few tokens and questions
-# that are too hard may look alike in their reward, and need different remedies: read the answers. With 24 tokens the
-# model is as good as before, if it may finish (right answers are counted at 256 tokens).
+# that are too hard may look alike in their reward, and need different remedies: read the answers. Right answers are
+# counted on few questions, so a change of ten points may be chance. With 24 tokens the model is as good as before, if
+# it may finish (right answers are counted at 256 tokens).
 #
 # ## Training: the same, longer
 #
@@ -587,11 +591,12 @@ print("this is one seed: it describes two models and does not prove a recipe")
 # ## On other seeds
 #
 # Differences on `hard` in points over the published chains. GRPO has three rivals, each for its compute with all
-# sampling counted. *Rejection fine-tuning* (`grpo-rft`) samples as GRPO does and fine-tunes on its own right answers to
-# questions that it mostly fails, in rounds: does GRPO need the wrong answers? *Fresh answers of the teacher*
+# sampling counted. *Rejection fine-tuning* (`grpo-rft`) samples as GRPO does and fine-tunes on its own right answers
+# to questions that it mostly fails, in rounds: does GRPO need the wrong answers? *Fresh answers of the teacher*
 # (`grpo-sft`): does it need answers of its own? *A coin as reward* (`grpo-coin`): does it need a verifier at all?
-# `lab.control("grpo-rft")` trains one here. Look at T = 0.3, greedy answers and pass@8 beside: what only T = 0.6 gains,
-# a cooler sampler would gain as well.
+# `lab.control("grpo-rft")` trains one here. Look at T = 0.3, greedy answers and pass@8 beside: what only T = 0.6
+# gains, a cooler sampler would gain as well. The stage has earned its place where it is above the stage before *and*
+# above each rival. Above a rival alone may mean that the rival lost.
 
 # %%
 lab.gains("grpo")
@@ -631,9 +636,10 @@ lines = [
 HTML(tables.table("", ("question", "answer", "sloppy arm", "strict arm"), lines))
 
 # %% [markdown]
-# One run proves little. The published ones are three seeds of 40 steps, all that were run with these settings; the
-# learning rate was chosen on another seed. What changes in the strict arm comes from this learning rate and from
-# training on other questions; only the difference between the arms is the sloppy verifier's.
+# The exploit that the published runs found is an empty box: an empty text is part of every answer. One run proves
+# little. The published ones are three seeds of 40 steps, all that were run with these settings; the learning rate was
+# chosen on another seed. What changes in the strict arm comes from this learning rate and from training on other
+# questions; only the difference between the arms is the sloppy verifier's.
 
 # %%
 published = read_rows(reward_hacking.PUBLISHED)
