@@ -82,7 +82,9 @@ def main(stage: str, student: Path, data: Path, out: Path, sharded: bool = False
         sft.train(student, right, held, out, schema.LanguageModelingConfig(**plain, documents=40), seed=0)
     elif stage == "dpo":
         few = replace(hardware, micro_batch_size=2)  # passes add up to a batch
-        config = schema.DPOConfig(1e-3, batch_size=8, max_pairs=16, max_student_nll=float("inf"), hardware=few)
+        config = schema.DPOConfig(
+            1e-3, batch_size=8, max_pairs=16, max_student_nll=float("inf"), muon=False, hardware=few,
+        )
         rollout_dpo.train(student, right, wrong, out, config, seed=0)
     else:
         sampling.sample, grpo_sampling.require_parity = recorded, lambda *_: None  # recorded answers are nobody's

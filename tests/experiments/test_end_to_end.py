@@ -39,7 +39,7 @@ def test_all_arms_of_two_seeds(name, tiny, tmp_path):
         assert (row["model"] != row["start"]) == (trained and has_learned(trial.folder(arm).metrics)), arm
         assert (row["compute"] > 0) == trained, arm
         assert contrasts.accuracy(row) is not None and 0 < row["diversity"] <= 1 and row["seconds"] > 0
-    assert len({row["model"] for row in rows.values()}) > 2
+    assert len({row["model"] for row in rows.values()}) > 1
     for arm in rows.keys() - experiment.untrained:
         assert checkpoints.fingerprint(trial.folder(arm).model) == rows[arm]["model"]
     before = path.read_bytes()

@@ -87,7 +87,7 @@ def test_dpo_at_a_high_rate_lowers_its_loss_and_ruins_the_model(sft, tokenizer):
         if all(sides.values()):
             pairs.append({"prompt": problem.prompt, "chosen": sides[True][0], "rejected": sides[False][0]})
     failure = failures.both_fall(sft, tokenizer, pairs, PROBLEMS)
-    assert failure.rows[-1]["loss"] < 0.3 < failure.rows[0]["loss"]  # by its loss a success
+    assert failure.rows[-1]["loss"] < 0.5 < failure.rows[0]["loss"]  # by its loss, at first ln 2, a success
     assert failure.rows[-1]["rewards/margins"] > 1
     before = sampling.sample(sft, tokenizer, [problem.prompt for problem in PROBLEMS],
                              sampling.SamplingParams(n=1, temperature=0.0, max_tokens=256), quiet=True)

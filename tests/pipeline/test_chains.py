@@ -91,9 +91,11 @@ def test_controls_start_where_their_stage_started_and_take_its_compute(whole):
         wanted = rows[stage]["compute"] * (controls.LONGER if name == "sft-limo-best" else 1)
         if name in ("grpo-coin", "dpo-paper"):
             continue  # these are the stage itself with another reward, or other pairs
-        a_step = control.train_tokens / control.metrics[-1]["step"] if control.metrics else 0  # a lot held no answer
+        steps = control.metrics[-1]["step"] if control.metrics else 0  # 0: a lot held no answer
+        a_step = control.train_tokens / steps if steps else 0
         a_lot = 6 * rejection.SAMPLES * 300 / 3 if name in ("grpo-rft", "grpo-sft") else 0
-        assert abs(control.compute - wanted) <= 2 * a_step + a_lot, name
+        rounding = steps  # tokens are counted in whole numbers
+        assert abs(control.compute - wanted) <= 2 * a_step + a_lot + rounding, name
     made = {name: rows[name]["model"] for name in controls.ARMS}
     assert len(set(made.values())) == len(made)  # each was trained to something of its own
 

@@ -148,7 +148,8 @@ def test_dpo_that_does_not_move_and_dpo_that_falls_on_both_sides(tmp_path, shipp
     for side in ("right", "wrong"):
         write_rows(tmp_path / f"{side}.jsonl", [row for row in rollouts(questions=250)
                                                 if (row["verdict"] == "right") == (side == "right")])
-    config = replace(presets.SMOKE.dpo, pairs="teacher", batch_size=4, max_pairs=64, max_student_nll=float("inf"))
+    config = replace(presets.SMOKE.dpo, pairs="teacher", batch_size=4, max_pairs=64, max_student_nll=float("inf"),
+                     sft_weight=0.0, muon=False)  # DPO alone
     for rate, rules in ((0.0, ["learning-rate-zero", "loss-at-ln2"]), (4e-3, ["both-sides-fall"])):
         out = tmp_path / str(rate)
         rollout_dpo.train(shipped("sft"), tmp_path / "right.jsonl", tmp_path / "wrong.jsonl", out,

@@ -209,7 +209,7 @@ def test_smoke_grpo_meets_mixed_groups_and_improves_on_them(tmp_path, shipped, m
         return groups
 
     monkeypatch.setattr(sampling, "sample", sample)
-    problems = arithmetic.sample_problems(config.candidate_prompts, 50_000, levels=arithmetic.LEVELS)
+    problems = arithmetic.sample_problems(config.candidate_prompts, 50_000, levels=arithmetic.HARD_LEVELS)
     result = grpo.train(student, problems, tmp_path, config, seed=0)
     mixed = [1 - row["zero_variance_share"] for row in result.metrics]
     assert sum(mixed) / len(mixed) >= 0.1, mixed
