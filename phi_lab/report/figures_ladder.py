@@ -185,6 +185,7 @@ def _chains_panel(axes: Axes, made: Sequence[Chain], values: Mapping[str, np.nda
         plot_means(["dpo-paper"], [stages.index("dpo") - 0.13], "Rollout DPO as in the paper", "D", **HOLLOW)
     axes.legend(loc="lower right")
     _stage_ticks(axes, stages, starts)
+    axes.set_xlim(right=max([axes.get_xlim()[1], *(x + 0.15 for _, x in beside)]))
 
 
 def _gains_panel(axes: Axes, made: Sequence[Chain], names: Sequence[str], colour: str) -> None:
