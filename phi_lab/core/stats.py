@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import mpmath
 import numpy as np
+
+ALPHA, POWER = 0.05, 0.8  # a test's size, and the chance with which "detectable" means that a difference is seen
 
 
 def wilson(correct: float, n: float, z: float = 1.96) -> tuple[float, float]:
@@ -113,15 +115,20 @@ def t_quantile(freedom: int, level: float = 0.95) -> float:
     """
     if freedom < 1 or not 0 < level < 1:
         raise ValueError(f"need freedom >= 1 and 0 < level < 1, got {freedom}, {level}")
+    return _smallest(lambda t: _t_tails(t, freedom) <= 1 - level)
+
+
+def _smallest(holds: Callable[[float], bool], halvings: int = 60) -> float:
+    """The smallest positive number for which `holds`, which is false below it and true above."""
     low, high = 0.0, 1.0
-    while _t_tails(high, freedom) > 1 - level:
+    while not holds(high):
         high *= 2
-    for _ in range(60):
+    for _ in range(halvings):
         middle = (low + high) / 2
-        if _t_tails(middle, freedom) > 1 - level:
-            low = middle
-        else:
+        if holds(middle):
             high = middle
+        else:
+            low = middle
     return high
 
 
@@ -193,7 +200,7 @@ def power_of_paired_t(effect: float, n: int, alpha: float = 0.05) -> float:
     return power_of_t(effect * math.sqrt(n), n - 1, alpha)
 
 
-def detectable_effect(sd: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
+def detectable_effect(sd: float, n: int, power: float = POWER, alpha: float = ALPHA) -> float:
     """The smallest true mean difference that a two-sided paired t-test of n pairs finds (p < alpha)
     with chance `power`, in the unit of `sd`, the standard deviation of the differences.
 
@@ -202,21 +209,17 @@ def detectable_effect(sd: float, n: int, power: float = 0.8, alpha: float = 0.05
     """
     if sd < 0 or not alpha < power < 1:
         raise ValueError(f"need sd >= 0 and alpha < power < 1, got sd={sd}, power={power}, alpha={alpha}")
-    return sd * _detectable_deviations(n, power, alpha)
+    if n < 2:
+        raise ValueError(f"need n >= 2, got {n}")
+    return sd * noncentrality(n - 1, power, alpha) / math.sqrt(n)
 
 
 @functools.cache
-def _detectable_deviations(n: int, power: float, alpha: float) -> float:
-    low, high = 0.0, 1.0
-    while power_of_paired_t(high, n, alpha) < power:
-        high *= 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        if power_of_paired_t(middle, n, alpha) < power:
-            low = middle
-        else:
-            high = middle
-    return high
+def noncentrality(freedom: int, power: float = POWER, alpha: float = ALPHA) -> float:
+    """The shift, in standard errors, at which a two-sided t-test has p < alpha with chance `power`; 2.8 with many
+    degrees of freedom, for 80 % at 5 %. Raises ValueError as `power_of_t` does.
+    """
+    return _smallest(lambda shift: power_of_t(shift, freedom, alpha) >= power, halvings=40)
 
 
 def f_tail(f: float, top: float, bottom: float) -> float:
@@ -235,16 +238,7 @@ def f_quantile(tail: float, top: float, bottom: float) -> float:
     """
     if not 0 < tail < 1:
         raise ValueError(f"need 0 < tail < 1, got {tail}")
-    low, high = 0.0, 1.0
-    while f_tail(high, top, bottom) > tail:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if f_tail(middle, top, bottom) > tail:
-            low = middle
-        else:
-            high = middle
-    return high
+    return _smallest(lambda f: f_tail(f, top, bottom) <= tail)
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:

@@ -137,11 +137,14 @@ def notes(trial: Trial, arm: str) -> dict:
     of its answers; "chain_code": the digest of the code that trained the chain's own model, None where that is made
     here. A chain that other code has trained differs from its repetition by more than a seed.
     """
-    stage = arm.partition("-")[0]
-    temperature = trial.config.evaluation.temperature
-    return {"right": right_answers(trial.run.evals.answers(arm, "hard"), temperature),
-            "samples": trial.config.evaluation.samples, "evaluation": evaluation_seed(trial, arm),
-            "chain_code": chain_code(trial, stage)}
+    return {**scored(trial, arm, evaluation_seed(trial, arm)), "chain_code": chain_code(trial, arm.partition("-")[0])}
+
+
+def scored(trial: Trial, arm: str, seed: int) -> dict:
+    """What a row keeps of the answers that `seed` sampled: see `notes`."""
+    evaluation = trial.config.evaluation
+    return {"right": right_answers(trial.run.evals.answers(arm, "hard"), evaluation.temperature),
+            "samples": evaluation.samples, "evaluation": seed}
 
 
 def right_answers(path: Path, temperature: float) -> str:

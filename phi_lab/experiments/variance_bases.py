@@ -37,7 +37,7 @@ from phi_lab.config.schema import LanguageModelingConfig
 from phi_lab.core import paths
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.experiments.design import Experiment, Log, Trial
-from phi_lab.experiments.variance import MEASURE, right_answers
+from phi_lab.experiments.variance import MEASURE, scored
 from phi_lab.report.components import Nest
 
 if TYPE_CHECKING:
@@ -113,9 +113,7 @@ def evaluation_seed(trial: Trial, arm: str) -> int:
 
 def notes(trial: Trial, arm: str) -> dict:
     """As those of `variance`: right answers to each problem, how many it has, and the seed that sampled them."""
-    evaluation = trial.config.evaluation
-    return {"right": right_answers(trial.run.evals.answers(arm, "hard"), evaluation.temperature),
-            "samples": evaluation.samples, "evaluation": evaluation_seed(trial, arm)}
+    return scored(trial, arm, evaluation_seed(trial, arm))
 
 
 EXPERIMENT = Experiment(

@@ -21,7 +21,8 @@ import numpy as np
 
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
-from phi_lab.report.contrasts import ALPHA, POWER, accuracy, by_seed
+from phi_lab.core.stats import ALPHA, POWER
+from phi_lab.report.contrasts import accuracy, by_seed
 from phi_lab.report.power import Variances
 
 DRAWS, SEED = 20_000, 0  # of an interval; the same ones every time

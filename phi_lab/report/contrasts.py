@@ -20,9 +20,9 @@ from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.core.formatting import markdown_table
+from phi_lab.core.stats import ALPHA, POWER
 from phi_lab.report.ladder_rows import protocol
 
-ALPHA, POWER = 0.05, 0.8
 PROTOCOLS = {"sampled": "T 0.6", "greedy": "greedy", "pass": "pass@8"}
 COLUMNS = ("experiment", "seed", "name", "unit", "chain", "compute", "measurements", "model", "start", "commit",
            "dirty", "code", "config", "settings", "device", "time")

@@ -13,15 +13,14 @@ More samples or problems shrink the evaluation's part alone, and more problems a
 problems. The rest only more seeds shrink: that is why a table of seeds has a floor.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 from phi_lab.core import stats
+from phi_lab.core.stats import ALPHA, POWER
 
-POWER, ALPHA = 0.8, 0.05
 MOST = 1_000  # seeds of each recipe: beyond these a table says "more"
 
 
@@ -75,7 +74,7 @@ def detectable(
     """
     if seeds < 2 or not alpha < power < 1:
         raise ValueError(f"need two seeds or more and alpha < power < 1, got {seeds}, {alpha} and {power}")
-    return _shift(_freedom(seeds, paired), power, alpha) * (variances.of_difference(paired) / seeds) ** 0.5
+    return stats.noncentrality(_freedom(seeds, paired), power, alpha) * (variances.of_difference(paired) / seeds) ** 0.5
 
 
 def seeds_needed(
@@ -139,19 +138,3 @@ def _normal_shift(power: float, alpha: float) -> float:
     """At most the noncentrality that a t-test needs; below a power of a half the other tail counts, too."""
     normal = NormalDist()
     return 0.0 if power < 0.5 else normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
-
-
-@functools.cache
-def _shift(freedom: int, power: float, alpha: float) -> float:
-    """The noncentrality, in standard errors, at which a t-test has `power`; 2.8 with many degrees of freedom."""
-    low = _normal_shift(power, alpha)  # a t-test needs more than a test with known variance
-    high = low + 1.0
-    while stats.power_of_t(high, freedom, alpha) < power:
-        low, high = high, 2 * high
-    for _ in range(22):
-        middle = (low + high) / 2
-        if stats.power_of_t(middle, freedom, alpha) < power:
-            low = middle
-        else:
-            high = middle
-    return high

@@ -24,6 +24,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_rows
 from phi_lab.core.formatting import markdown_table, percent
 from phi_lab.core.paths import ROOT
+from phi_lab.core.stats import ALPHA, POWER
 from phi_lab.report import figures
 from phi_lab.report.chain_rows import (
     PUBLISHED,
@@ -39,7 +40,6 @@ from phi_lab.report.plot_style import BENCHMARKS, Figure
 
 PLANNED = 12  # chains, with the power they have, before the first had run (docs/log.md 91)
 MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
-ALPHA, POWER = 0.05, 0.8
 PROTOCOLS = {"sampled": "T 0.6", "cool": "T 0.3", "greedy": "greedy", "pass": "pass@8"}
 
 __all__ = ["Comparison", "comparisons", "fingerprint", "gains_table", "headline", "means_table", "parts_table",
