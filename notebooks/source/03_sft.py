@@ -41,8 +41,9 @@ subset = sft.choose(right, lab.config.sft.documents, lab.seed)
 # The paper fine-tunes on a *compact but representative* subset [S]; how it was chosen and how large it was is unknown
 # [U]. Ours is chosen by how the answers are written. A terse answer holds results only; nothing in it shows how they
 # were found, and a model trained on such answers learns to guess. So at most half of them may enter. Each number of
-# operations gets a fixed share (`LEVEL_SHARES` in `phi_lab/stages/sft.py`). Within it, the subset takes first the
-# questions that the teacher fails most often, and of each question up to three answers at random.
+# operations gets a fixed share (`LEVEL_SHARES` in `phi_lab/stages/sft.py`; that two operations get half of what the
+# others get was never tested). Within it, the subset takes first the questions that the teacher fails most often, and
+# of each question up to three answers at random.
 
 
 # %%

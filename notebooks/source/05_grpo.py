@@ -568,6 +568,9 @@ for key, name in names.items():
 # learning. The benchmark does not have that flaw: it is sampled at 0.6 before and after.
 #
 # ## Before and after
+#
+# McNemar's test, two cells further on, looks only at the problems that changed: would chance alone change so many more
+# to right than to wrong, or to wrong than to right? Notebook 06 explains it.
 
 # %%
 lab.measure("dpo", "grpo")

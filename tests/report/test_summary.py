@@ -34,7 +34,7 @@ def test_what_others_found_stands_there_and_is_escaped():
     said = says(ROWS, expected=f"hard 80.0 %; {HOSTILE}", checked=[Checked("grpo/metrics.jsonl", 9, "rows", [finding])])
     assert "The doctor: 1 found: reward-flat." in said and f"Beside other seeds: hard 80.0 %; {HOSTILE}." in said
     nothing = Checked("sft/metrics.jsonl", 9, "rows", [])
-    assert "The doctor: nothing found in 1 places." in says(ROWS, checked=[nothing])
+    assert "The doctor: nothing found in 1 file." in says(ROWS, checked=[nothing])
 
 
 def test_a_set_that_stands_for_a_benchmark_has_its_own_name():
