@@ -28,7 +28,8 @@ def summary(checked: Sequence[Checked]) -> str:
     """One sentence: how much was found in how many files."""
     found = [finding.rule for part in checked for finding in part.findings]
     names = ", ".join(dict.fromkeys(found))
-    return f"{len(found)} found: {names}" if found else f"nothing found in {len(checked)} file{'s' * (len(checked) != 1)}"
+    files = f"{len(checked)} file" + "s" * (len(checked) != 1)
+    return f"{len(found)} found: {names}" if found else f"nothing found in {files}"
 
 
 def rules_as_text(rules: Sequence[tuple[str, Callable]]) -> str:
