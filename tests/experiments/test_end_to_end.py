@@ -11,7 +11,7 @@ from phi_lab.model import checkpoints
 from phi_lab.report import contrasts
 
 TOY = {
-    "one_batch": one_batch.Settings(24, 6_000, 8), "rl_devices": rl_devices.Settings(9_000, 12, 1),
+    "one_batch": one_batch.Settings(24, 6_000, 8), "rl_devices": rl_devices.Settings(9_000, 16, 1, 1),
     "variance_bases": variance_bases.Settings(replace(presets.BASE, steps=4, eval_steps=2, documents=200)),
 }
 
