@@ -113,8 +113,8 @@ def require_memory(config: RunConfig, model_config: PreTrainedConfig, gpus: int,
 
 
 def cpu_warning(config: RunConfig, model_config: PreTrainedConfig, available: float, flops_a_second: float) -> str:
-    """One line on what a GPU scale takes without a GPU: at least so many hours, at the computer's own speed in matrix
-    products. available: bytes of free memory.
+    """One line on what a GPU scale takes without a GPU, training and measuring: so many hours or more, at the computer's
+    own speed in matrix products, which sampling does not reach. available: bytes of free memory.
 
     Raises UserError where the weights alone, in float32 and with their optimizer where all are trained, do not fit.
     """
@@ -127,13 +127,28 @@ def cpu_warning(config: RunConfig, model_config: PreTrainedConfig, available: fl
             f"{shape.weights / 1e9:.1f} B weights take {needed / 1e9:.0f} GB here, and {available / 1e9:.0f} are free; "
             f"phi-lab plan --scale {config.scale} says which GPU"
         )
-    work = 0.0
+    work = (1 + len(UNITS)) * _measured_tokens(config) * 2 * shape.weights
     for stage in UNITS:
         trained, sampled = _tokens(config, stage)
         work += trained * flops(shape, getattr(config, stage).hardware, _longest(config, stage))
         work += sampled * 2 * shape.weights
-    return (f"no NVIDIA GPU: {shape.weights / 1e6:,.0f} M weights on this processor, at least "
-            f"{work / flops_a_second / 3600:,.0f} hours for all stages as they are set; --profile smoke tries them")
+    minutes = work / flops_a_second / 60
+    time = f"{minutes:,.0f} minutes" if minutes < 120 else f"{minutes / 60:,.0f} hours"
+    hint = "" if config.profile == "smoke" else "; --profile smoke tries them"
+    return (f"no NVIDIA GPU: {shape.weights / 1e6:,.0f} M weights on this processor, {time} or more for all stages and "
+            f"their measurements as they are set{hint}")
+
+
+def _measured_tokens(config: RunConfig) -> float:
+    """Tokens that are sampled to measure one model (`evaluate.ladder`), where each set has as many problems as are
+    asked.
+    """
+    asked = config.evaluation
+    answers = 2 * asked.problems * sum(map(bool, asked.benchmarks[::2]))  # greedy and sampled
+    if asked.benchmarks[1]:
+        answers += asked.problems * (1 + asked.samples + bool(asked.cool_temperature))
+        answers += asked.pass_problems * max(0, asked.pass_samples - asked.samples)
+    return answers * asked.max_new_tokens * MEAN_LENGTH
 
 
 def _rows_per_unit(config: RunConfig, stage: str) -> int:

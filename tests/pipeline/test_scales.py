@@ -246,9 +246,17 @@ def test_a_large_model_on_a_processor_is_told_with_its_hours(place, monkeypatch)
     assert len(said) == 1 and "no NVIDIA GPU: 1 M weights" in said[0] and "hours" in said[0]
     assert config.mid.hardware.attention == "sdpa"  # it goes on, with a processor's settings
     small = shapes.phi_config("phi-nano")
-    hours = [float(re.search(r"at least ([\d,]+) hours", plan.cpu_warning(presets.LORA, small, 1e12, speed))[1]
+    hours = [float(re.search(r"([\d,]+) hours or more", plan.cpu_warning(presets.LORA, small, 1e12, speed))[1]
                    .replace(",", "")) for speed in (1e6, 2e6)]
     assert hours[0] == pytest.approx(2 * hours[1], rel=0.001)
+    assert "--profile smoke tries them" in plan.cpu_warning(presets.LORA, small, 1e12, 1e6)
+    tried = presets.smoke(presets.LORA)
+    measuring = replace(tried.evaluation, problems=2 * tried.evaluation.problems,
+                        pass_problems=2 * tried.evaluation.pass_problems)
+    said = [plan.cpu_warning(config, small, 1e12, 1e9) for config in (tried, replace(tried, evaluation=measuring))]
+    minutes = [float(re.search(r", ([\d,]+) minutes or more for all stages and their measurements as they are set$",
+                               line)[1]) for line in said]
+    assert minutes[1] > minutes[0]  # more problems, more time
     with pytest.raises(UserError, match=r"3\.8 B weights take 61 GB here, and 32 are free"):
         plan.cpu_warning(presets.FULL, shapes.phi_config("phi-4-mini"), 32e9, 1e11)
     assert run.matrix_speed(0.05) > 1e8
