@@ -21,8 +21,10 @@ from IPython.display import HTML
 from transformers import AutoModelForCausalLM
 
 from phi_lab.config import paper, presets, schema
+from phi_lab.core import stats
 from phi_lab.core.errors import UserError
-from phi_lab.core.paths import SHIPPED
+from phi_lab.core.files import read_rows
+from phi_lab.core.paths import DATA, SHIPPED
 from phi_lab.lab import Lab, checks, tables, widgets
 from phi_lab.lab.answers import answer_ten_problems
 from phi_lab.model import checkpoints, shapes
@@ -212,6 +214,37 @@ both = zip(before, after, strict=True)
 same = sum(old["completion"] == new["completion"] for old, new in both)
 print(f"{same} of 10 answers are the same, word for word")
 HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
+
+# %% [markdown]
+# ## A real model on this processor
+#
+# Between phi-nano and Phi-4-mini lies something that a laptop can hold. SmolLM2-135M-Instruct is a real, pretrained
+# model of 135 million weights, and `phi-lab run --scale lora --profile smoke --model FOLDER` trains adapters of it with
+# the same stages, a few steps each. This was recorded on two cores, with other work beside it; nothing is trained now.
+# Its data are solutions that four GPT-3 models gave to 944 questions of GSM8K (openai/grade-school-math, MIT): 1,410
+# right, 2,366 wrong, so Rollout DPO has pairs of both. The questions measured are of MATH-500. The commands stand in
+# `scripts/record_laptop_run.py`.
+
+# %%
+recorded = read_rows(DATA / "smollm2" / "stages.jsonl")
+lines = []
+for row in recorded:
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in row["logged"].items())
+    low, high = stats.wilson(row["right"], row["of"])
+    right = f"{row['right']} of {row['of']} [{100 * low:.0f}, {100 * high:.0f} %]"
+    took = f"{row['seconds']:,} s" if row["seconds"] else "–"
+    lines.append((row["stage"], took, f"{row['train_tokens']:,}", shown or "–", right))
+head = ("stage", "training", "tokens", "last logged", "MATH-500, right")
+HTML(tables.table("", head, lines))
+
+# %% [markdown]
+# Eight questions say nothing about accuracy: look at the intervals. What a few steps do change is the *form*. Here is
+# the greedy answer to the first question after each stage. The solutions that it was trained on are short, calculate
+# between `<<` and `>>`, and end in `A:`.
+
+# %%
+for row in recorded:
+    print(f"--- {row['stage']}, {row['verdict']}\n{row['answer'][:300]}\n")
 
 # %% [markdown]
 # ## Vary this next
