@@ -113,8 +113,8 @@ def require_memory(config: RunConfig, model_config: PreTrainedConfig, gpus: int,
 
 
 def cpu_warning(config: RunConfig, model_config: PreTrainedConfig, available: float, flops_a_second: float) -> str:
-    """One line on what a GPU scale takes without a GPU, training and measuring: so many hours or more, at the computer's
-    own speed in matrix products, which sampling does not reach. available: bytes of free memory.
+    """One line on what a GPU scale takes without a GPU, training and measuring: so many hours or more, at the
+    computer's own speed in matrix products, which sampling does not reach. available: bytes of free memory.
 
     Raises UserError where the weights alone, in float32 and with their optimizer where all are trained, do not fit.
     """
