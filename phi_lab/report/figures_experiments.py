@@ -1,4 +1,4 @@
-"""One figure an experiment: its arms on the left, in the middle what it is about, its contrasts on the right.
+"""One figure an experiment: its arms on top, then what it is about, and its contrasts below, for a narrow page.
 
 Pure functions of the rows of an experiment; each writes its text for who cannot see it.
 """
@@ -25,9 +25,9 @@ def mid_training(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]
     """Accuracy (percent) against the size of the set, without and after mid-training, on `hard` and on `easy`; other
     arms as marks; and the contrasts.
     """
-    figure, grid = plot_style.panels(1, 3, (14, 5), gridspec_kw={"width_ratios": [1, 1, 1.1]})
+    figure, grid = plot_style.panels(3, 1, (8, 13.5))
     seeds, words = by_seed(rows, list(arms)), []
-    for axes, benchmark in zip(grid[0, :2], ("hard", "easy"), strict=True):
+    for axes, benchmark in zip(grid[:2, 0], ("hard", "easy"), strict=True):
         for start, (colour, marker) in zip(("base", "mid"), ((ORANGE, "o"), (BLUE, "s")), strict=True):
             means = _means(seeds, [start, *(f"{start}-{size}" for size in SIZES)], benchmark)
             title = "without mid-training" if start == "base" else "after mid-training"
@@ -44,7 +44,7 @@ def mid_training(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]
                         ["none", *SIZES, *(name.removeprefix("base-") for name in others)], rotation=40, ha="right")
         axes.set(title=f"{benchmark}, T 0.6", ylabel="right answers, %", xlabel="answers in SFT", ylim=(-2, 104))
     grid[0, 0].legend(loc="upper left")
-    return _finish(figure, grid[0, 2], rows, contrasts, "Right answers after SFT, percent", words)
+    return _finish(figure, grid[2, 0], rows, contrasts, "Right answers after SFT, percent", words)
 
 
 @rc_context(plot_style.RC_PARAMS)
@@ -52,10 +52,10 @@ def one_batch(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -
     """Each use of the batch on `hard`; the log-probabilities of both sides through the training of the preference arms,
     as differences from their first logged values; and the contrasts.
     """
-    figure, grid = plot_style.panels(1, 3, (15, 5.4), gridspec_kw={"width_ratios": [1.1, 1, 1.1]})
+    figure, grid = plot_style.panels(3, 1, (8, 14.5))
     seeds = by_seed(rows, list(arms))
     words = _arms_panel(grid[0, 0], seeds, arms)
-    axes = grid[0, 1]
+    axes = grid[1, 0]
     with_curves = [name for name in arms if all(of_seed[name]["notes"].get("curves") for of_seed in seeds.values())]
     for name, colour in zip(with_curves, plot_style.SERIES, strict=False):
         curves = [np.array(of_seed[name]["notes"]["curves"]) for of_seed in seeds.values()]
@@ -71,16 +71,16 @@ def one_batch(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -
         axes.axhline(0, color=SOFT, linewidth=1)
         axes.legend(loc="lower left", fontsize=7.5)
     axes.set(title="Log-probabilities: chosen solid, rejected broken", xlabel="step", ylabel="change, nats")
-    return _finish(figure, grid[0, 2], rows, contrasts, "Right answers on hard, percent", words)
+    return _finish(figure, grid[2, 0], rows, contrasts, "Right answers on hard, percent", words)
 
 
 @rc_context(plot_style.RC_PARAMS)
 def rl_devices(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -> plot_style.Figure:
     """Each arm on `hard`; diversity of its answers against accuracy, and the entropy of its training; the contrasts."""
-    figure, grid = plot_style.panels(1, 3, (15, 5.4), gridspec_kw={"width_ratios": [1.1, 1, 1.1]})
+    figure, grid = plot_style.panels(3, 1, (8, 14.5))
     seeds = by_seed(rows, list(arms))
     words = _arms_panel(grid[0, 0], seeds, arms)
-    axes = grid[0, 1]
+    axes = grid[1, 0]
     for number, name in enumerate(arms):
         of_arm = [of_seed[name] for of_seed in seeds.values()]
         x = 100 * float(np.mean([row["diversity"] for row in of_arm]))
@@ -93,7 +93,7 @@ def rl_devices(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) 
         words.append(f"{name}: {x:.0f} % of a problem's answers differ{entropy}")
     axes.set(title="Diversity and accuracy at T 0.6", xlabel="different answers to a problem, %",
              ylabel="right answers, %")
-    return _finish(figure, grid[0, 2], rows, contrasts, "Right answers on hard, percent", words)
+    return _finish(figure, grid[2, 0], rows, contrasts, "Right answers on hard, percent", words)
 
 
 FIGURES: dict[str, Callable[[Sequence[dict], Arms, Sequence], plot_style.Figure]] = {
@@ -147,7 +147,7 @@ def _arms_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
     axes.set_yticks(range(len(arms)), list(arms))
     axes.set(title=f"hard, {len(seeds)} seeds, 95 % intervals", xlabel="right answers, %",
              ylim=(len(arms) - 0.5, -0.5))
-    axes.legend(loc="best", fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8)  # above, where no mark can be
     return words
 
 

@@ -24,12 +24,12 @@ def components(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Ne
     its interval, in points; and, where these are chains, the smallest difference that n seeds show.
     """
     of_chains = nests[0].levels[0] == "chain"  # three bases say too little to plan with
-    figure, grid = plot_style.panels(1, 2 + of_chains, (10 + 5 * of_chains, 5.2))
+    figure, grid = plot_style.panels(2 + of_chains, 1, (8, 9.5 + 4.7 * of_chains))
     found = levels(rows, nests)
-    words = [_scores(grid[0, 0], rows, nests[0]), _levels(grid[0, 1], found)]
+    words = [_scores(grid[0, 0], rows, nests[0]), _levels(grid[1, 0], found)]
     if of_chains:
         _, parts, problems, samples = measured(rows, nests[0])
-        words.append(smallest(grid[0, 2], parts.variances(problems, samples)))
+        words.append(smallest(grid[2, 0], parts.variances(problems, samples)))
     figure.alt = f"Components of variance, means of {found[0].units} {found[0].name}s. {' '.join(words)}"
     return figure
 
