@@ -482,6 +482,43 @@ HTML(tables.table("hard, right answers with 95 % intervals.", head, lines))
 lab.gains("dpo")
 
 # %% [markdown]
+# ## One batch, nine uses
+#
+# **What was believed.** The paper makes pairs of what its *teacher* got right and wrong [S2]. Whether wrong answers help
+# at all, whose they must be, and whether a pair has to be about *one* question is disputed.
+#
+# Live, one seed: the loop above on half of the pairs, and on the same pairs with the wrong side of another question.
+# Such a pair holds no contrast: nothing in it says which step is wrong. Both are asked about the other half of the
+# pairs, which neither has seen. **Predict first**: which of the two moves right and wrong answers apart?
+
+# %%
+half = len(pairs) // 2
+seen, unseen = pairs[:half], pairs[half:]
+others = seen[half // 2 :] + seen[: half // 2]  # nearly all of another question
+mixed_up = [
+    {**pair, "rejected": other["rejected"]}
+    for pair, other in zip(seen, others, strict=True)
+]
+ids, mask = minimal_dpo.to_rows(tokenizer, unseen[:64])
+for name, some in (("its own question", seen), ("another question", mixed_up)):
+    trained = checkpoints.load(folder)
+    train_here(trained, some, steps=15 if in_lab else 2)
+    with torch.no_grad():
+        change = answer_logprobs(trained, ids, mask) - answer_logprobs(reference, ids, mask)
+    good, bad = change.chunk(2)
+    apart = (good > bad).float().mean().item()
+    print(f"wrong side of {name}: right {good.mean():+.2f}, wrong {bad.mean():+.2f} nats,", end=" ")
+    print(f"the right one gained more in {100 * apart:.0f} % of {len(good)} pairs")
+
+# %% [markdown]
+# Log-probabilities are not accuracy. The experiment gives one verified batch to nine uses at equal compute and measures
+# what each is worth: the paper's pairs, own pairs, pairs cut at the first wrong step, right answers alone, the teacher's
+# score of each token, GRPO and a coin; beside them stands a dial that only samples cooler.
+
+# %%
+lab.question("one_batch")
+
+# %% [markdown]
 # ## Vary this next
 #
 # - `beta=2.0` in `preference_loss`. Expect the loss to fall further: the same margin counts twenty times as much. (The
