@@ -482,10 +482,10 @@ HTML(tables.table("hard, right answers with 95 % intervals.", head, lines))
 lab.gains("dpo")
 
 # %% [markdown]
-# ## One batch, nine uses
+# ## One batch, ten uses
 #
-# **What was believed.** The paper makes pairs of what its *teacher* got right and wrong [S2]. Whether wrong answers help
-# at all, whose they must be, and whether a pair has to be about *one* question is disputed.
+# **What was believed.** The paper makes pairs of what its *teacher* got right and wrong [S2]. Whether wrong answers
+# help at all, whose they must be, and whether a pair has to be about *one* question is disputed.
 #
 # Live, one seed: the loop above on half of the pairs, and on the same pairs with the wrong side of another question.
 # Such a pair holds no contrast: nothing in it says which step is wrong. Both are asked about the other half of the
@@ -511,9 +511,9 @@ for name, some in (("its own question", seen), ("another question", mixed_up)):
     print(f"the right one gained more in {100 * apart:.0f} % of {len(good)} pairs")
 
 # %% [markdown]
-# Log-probabilities are not accuracy. The experiment gives one verified batch to nine uses at equal compute and measures
-# what each is worth: the paper's pairs, own pairs, pairs cut at the first wrong step, right answers alone, the teacher's
-# score of each token, GRPO and a coin; beside them stands a dial that only samples cooler.
+# Log-probabilities are not accuracy. The experiment gives one verified batch to ten uses at equal compute and measures
+# what each is worth: the paper's pairs, own pairs, pairs cut at the first wrong step, right answers alone, the
+# teacher's score of each token, GRPO and a coin; beside them stands a dial that only samples cooler.
 
 # %%
 lab.question("one_batch")

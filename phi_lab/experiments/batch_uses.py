@@ -4,7 +4,7 @@ What they ask, and what would count, is in `one_batch.py`.
 """
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +21,17 @@ from phi_lab.experiments import fixed_batch
 from phi_lab.experiments.design import Log, Trial
 from phi_lab.experiments.fixed_batch import Example
 from phi_lab.model import checkpoints
+from phi_lab.pipeline.arms import paper_dpo
 from phi_lab.pipeline.controls import coin, short_sft
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import Problem
-from phi_lab.stages import grpo, lm_trainer, preference_pairs, rejection, rollout_dpo
-from phi_lab.stages.packing import IGNORE, document, one_per_row, pair_document
+from phi_lab.stages import grpo, preference_pairs, rollout_dpo
+from phi_lab.stages.packing import IGNORE, document, pair_document
 from phi_lab.stages.training import TrainingResult
 
 QUESTIONS_FROM = 250_000  # added to a seed: no stage asks these questions
 PROBE = 128  # pairs of either model whose log-probabilities are kept
+WHOSE = ("teacher-pairs", "teacher-over-own", "own-matched")  # alike but for whose answers they are
 CURVES = ("logps/chosen", "logps/rejected", "rewards/margins")
 
 
@@ -65,15 +67,43 @@ def sides(trial: Trial, whose: str) -> tuple[list[dict], list[dict]]:
 
 
 def pairs_of(trial: Trial, arm: str) -> list[dict]:
-    """All preference pairs that an arm makes of the batch, shuffled. Raises UserError where there are none."""
+    """All preference pairs that an arm makes of the batch, shuffled; of `WHOSE` as many of each level as each of them
+    has. Raises UserError where there are none.
+    """
     plan = replace(trial.config.dpo, max_pairs=10**9)
     own, teacher = sides(trial, "own"), sides(trial, "teacher")
     if arm == "cut-pairs":
         rollouts = list(shards.rows(batch(trial, "own").rollouts))
         return preference_pairs.make_step_pairs(questions(trial), rollouts, plan, trial.seed)
-    right, wrong = {"teacher-pairs": teacher, "teacher-over-own": (teacher[0], own[1])}.get(arm, own)
-    rows = preference_pairs.make_pairs(right, wrong, plan, trial.seed)
+    if arm in WHOSE:
+        kinds = {"teacher-pairs": teacher, "teacher-over-own": (teacher[0], own[1]), "own-matched": own}
+        made = {name: preference_pairs.make_pairs(*both, plan, trial.seed) for name, both in kinds.items()}
+        return equally_many(made, levels_of(trial))[arm]
+    rows = preference_pairs.make_pairs(*own, plan, trial.seed)
     return with_strangers(rows, trial.seed) if arm == "random-pairs" else list(rows)
+
+
+def levels_of(trial: Trial) -> dict[str, int]:
+    """The number of operations of each question of the batch."""
+    return {problem.prompt: problem.level for problem in questions(trial)}
+
+
+def equally_many(kinds: dict[str, list[dict]], levels: dict[str, int]) -> dict[str, list[dict]]:
+    """Of each kind of pairs the first of every level, as many as the kind with the fewest of them has. Raises UserError
+    where no level has pairs of all kinds.
+    """
+    counts = {name: Counter(levels[row["prompt"]] for row in rows) for name, rows in kinds.items()}
+    found: dict[str, list[dict]] = {}
+    for name, rows in kinds.items():
+        left = {level: min(count[level] for count in counts.values()) for level in set(levels.values())}
+        found[name] = []
+        for row in rows:
+            if left[levels[row["prompt"]]]:
+                left[levels[row["prompt"]]] -= 1
+                found[name].append(row)
+    if not all(found.values()):
+        raise UserError("no number of operations has pairs of student and teacher: take more questions")
+    return found
 
 
 def with_strangers(rows: Sequence[dict], seed: int) -> list[dict]:
@@ -105,23 +135,15 @@ def train_pairs(trial: Trial, arm: str, out: Path) -> TrainingResult:
     rows, tokenizer = pairs_of(trial, arm), checkpoints.load_tokenizer(trial.model("sft"))
     lengths = [sum(len(pair_document(tokenizer, row, side)[0]) for side in ("chosen", "rejected")) for row in rows]
     used, epochs = as_often_as_paid(rows, lengths, trial.settings.budget, trial.config.dpo.batch_size)
-    plan = replace(trial.config.dpo, epochs=epochs)
+    plan = replace(paper_dpo(trial.config.dpo), max_pairs=len(used), epochs=epochs)
     return rollout_dpo.train_on_pairs(trial.model("sft"), used, out, plan, seed=trial.seed)
 
 
 def train_rejection(trial: Trial, arm: str, out: Path) -> TrainingResult:
-    """SFT on own right answers, chosen as the course's rejection fine-tuning does."""
-    by_question = defaultdict(list)
-    for row in sides(trial, "own")[0]:
-        if row["pass_rate"] <= rejection.MOST_RIGHT:
-            by_question[row["id"]].append(row)
-    rows = [row for group in by_question.values() for row in group[: rejection.KEPT]]
-    tokenizer, plan = checkpoints.load_tokenizer(trial.model("sft")), short_sft(trial.config)
-    tokens = sum(len(document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows) / max(1, len(rows))
-    steps = max(1, round(trial.settings.budget / max(1.0, tokens * plan.batch_size)))
-    return lm_trainer.fit_rollouts(
-        trial.model("sft"), rows, [], out, replace(plan, steps=steps, replay_share=0.0), pack=one_per_row, packed=False,
-        seed=trial.seed, title="SFT on own right answers")
+    """SFT on the right answers that `own-pairs` has."""
+    plan = replace(short_sft(trial.config), replay_share=0.0)
+    return rollout_dpo.train_on_chosen(
+        trial.model("sft"), pairs_of(trial, "own-pairs"), out, plan, seed=trial.seed, compute=trial.settings.budget)
 
 
 def own_examples(trial: Trial) -> list[list[Example]]:
@@ -159,18 +181,21 @@ def train_grpo(trial: Trial, arm: str, out: Path) -> TrainingResult:
 
 
 def train_distill(trial: Trial, arm: str, out: Path) -> TrainingResult:
-    """On-policy distillation: the student's own answers, right or wrong, scored by the teacher."""
+    """On-policy distillation: the student's own answers, right or wrong, scored by the teacher, of whose tokens each
+    counts as many of the student's as it has times the weights.
+    """
     plan, flat = short_sft(trial.config), [one for group in own_examples(trial) for one in group]
-    steps = fixed_batch.batches(flat, plan.batch_size, trial.settings.budget, 4 / 3, trial.seed)
-    read = sum(one.tokens for batch in steps for one in batch)  # by the teacher
     teacher = checkpoints.load(paths.TEACHER).eval().requires_grad_(False)
+    wider = teacher.num_parameters() / checkpoints.load(trial.model("sft")).num_parameters()
+    steps = fixed_batch.batches(flat, plan.batch_size, trial.settings.budget, 1 + wider / 3, trial.seed)
+    read = round(wider * sum(one.tokens for batch in steps for one in batch))  # by the teacher
     return fixed_batch.train(trial.model("sft"), steps, fixed_batch.reverse_kl(teacher), out,
                              learning_rate=plan.learning_rate, lr_schedule="cosine", read=read,
                              title="on-policy distillation")
 
 
 USES: dict[str, Callable[[Trial, str, Path], TrainingResult]] = {
-    **dict.fromkeys(("teacher-pairs", "teacher-over-own", "own-pairs", "cut-pairs", "random-pairs"), train_pairs),
+    **dict.fromkeys((*WHOSE, "own-pairs", "cut-pairs", "random-pairs"), train_pairs),
     "rejection": train_rejection, "distill": train_distill, "grpo": train_grpo, "coin": train_grpo,
 }
 
@@ -180,8 +205,9 @@ USES: dict[str, Callable[[Trial, str, Path], TrainingResult]] = {
 
 def notes(trial: Trial, arm: str) -> dict:
     """"curves": of a preference arm, [step, log-probability of the chosen and of the rejected side in nats, margin in
-    nats times beta] of each logged step. "probe": mean log-probabilities, in nats, of right and wrong answers of the
-    batch under the arm's model, those of `PROBE` pairs of the student's and of the teacher's each.
+    nats times beta] of each logged step, and "pairs": how many it has of each number of operations. "probe": mean
+    log-probabilities, in nats, of right and wrong answers of the batch under the arm's model, those of `PROBE` pairs of
+    the student's and of the teacher's each.
     """
     folder = trial.folder(arm)
     metrics = read_rows(folder.metrics) if folder.finished else []
@@ -195,4 +221,8 @@ def notes(trial: Trial, arm: str) -> dict:
             rows = [{"prompt": row["prompt"], "completion": row[side]} for row in pairs]
             values = preference_pairs.log_probabilities(model, tokenizer, rows)
             probe[f"{whose} {name}"] = round(sum(values) / len(values), 3)
-    return {"curves": curves, "probe": probe}
+    found = {"curves": curves, "probe": probe}
+    if USES.get(arm) is train_pairs:
+        levels = Counter(levels_of(trial)[row["prompt"]] for row in pairs_of(trial, arm))
+        found["pairs"] = {str(level): levels[level] for level in sorted(levels)}
+    return found

@@ -5,6 +5,7 @@ What the arms ask is in `rl_devices.py`.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import torch
 
 from phi_lab import sampling
 from phi_lab.config.schema import GRPOConfig
+from phi_lab.core.errors import UserError
 from phi_lab.core.seeds import derive_seed
 from phi_lab.experiments.design import Trial
 from phi_lab.model import chat, checkpoints
@@ -20,7 +22,7 @@ from phi_lab.pipeline.controls import coin
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import Problem
 from phi_lab.stages import grpo
-from phi_lab.stages.grpo_sampling import Reward
+from phi_lab.stages.grpo_sampling import Reward, TemperatureSchedule
 from phi_lab.stages.grpo_trainer import Advantage
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 QUESTIONS_FROM = 350_000  # added to a seed: no stage asks these questions
 OVERSAMPLED = 2  # times the prompts of a step that DAPO's filter chooses from
-PROBES = 4  # rollouts of a candidate whose first one is wrong, as in the paper's choice of prompts
+PROBES = 2  # rollouts of a candidate; one that is asked about has one right
+PROBE_TEMPERATURE = 1.0  # the same for all arms, so that they choose the same prompts
 
 
 def config(trial: Trial, device: Device) -> GRPOConfig:
@@ -63,6 +66,12 @@ def first_mixed(count: int) -> Advantage:
     return advantages
 
 
+def schedule(trial: Trial, device: Device) -> TemperatureSchedule:
+    """An arm's temperature at a step of so many."""
+    forwards = grpo.anneal(config(trial, device))
+    return (lambda step, steps: forwards(steps - 1 - step, steps)) if device.backwards else forwards
+
+
 def reward(trial: Trial, device: Device) -> Reward:
     """The verifier, or a coin."""
     return coin(trial.seed) if device.coin else grpo.verified
@@ -73,15 +82,13 @@ def choose(trial: Trial, device: Device) -> dict:
     "forward_tokens": what that is.
     """
     plan, settings = config(trial, device), trial.settings
-    tokenizer, model = checkpoints.load_tokenizer(trial.model("dpo")), checkpoints.load_to_sample(
-        trial.model("dpo"), "cpu")
+    tokenizer, model = checkpoints.load_tokenizer(trial.model("sft")), checkpoints.load_to_sample(
+        trial.model("sft"), "cpu")
     read = 0
 
-    def sample(problems: Sequence[Problem], count: int, seed: int, temperature: float = 0.0
-               ) -> list[list[sampling.Sample]]:
+    def sample(problems: Sequence[Problem], count: int, seed: int, temperature: float) -> list[list[sampling.Sample]]:
         nonlocal read
-        params = sampling.SamplingParams(n=count, temperature=temperature or plan.temperature_start,
-                                         max_tokens=plan.max_new_tokens, seed=seed)
+        params = sampling.SamplingParams(n=count, temperature=temperature, max_tokens=plan.max_new_tokens, seed=seed)
         groups = sampling.sample(model, tokenizer, [problem.prompt for problem in problems], params, quiet=True)
         read += sum(tokens_of(problem, one) for problem, group in zip(problems, groups, strict=True) for one in group)
         return groups
@@ -91,12 +98,14 @@ def choose(trial: Trial, device: Device) -> dict:
 
     problems = arithmetic.sample_problems(
         settings.candidates, trial.seed + QUESTIONS_FROM, levels=arithmetic.LEVELS)
-    if device.uniform:
-        probing = replace(plan, probe_rollouts=PROBES)
-        problems = grpo.select_uniform_length(sample, problems, probing, trial.seed, reward(trial, device))
+    if device.prompts != "all":
+        probes = sample(problems, PROBES, derive_seed(trial.seed, 800_000), PROBE_TEMPERATURE)
+        problems = half_right(problems, probes, plan.keep_fraction, device.prompts == "uniform", trial.seed)
+        if len(problems) < plan.prompts_per_step:
+            raise UserError(f"{len(problems)} prompts to train on, fewer than a step has: take more candidates")
     count = settings.trial_steps * plan.prompts_per_step
     asked = (problems * (1 + count // len(problems)))[:count]
-    groups = sample(asked, plan.group_size, derive_seed(trial.seed, 900_000), mean_temperature(plan))
+    groups = sample(asked, plan.group_size, derive_seed(trial.seed, 900_000), mean_temperature(trial, device))
     flat = [(problem, one) for problem, group in zip(asked, groups, strict=True) for one in group]
     rewards = reward(trial, device)([one.text for _, one in flat], [problem.answer for problem, _ in flat])
     by_group = torch.tensor(rewards).view(settings.trial_steps, plan.prompts_per_step, plan.group_size)
@@ -109,12 +118,31 @@ def choose(trial: Trial, device: Device) -> dict:
             "trial": {"sampled_tokens": sampled, "trained_tokens": trained}}
 
 
+def half_right(
+    problems: Sequence[Problem], probes: Sequence[Sequence[sampling.Sample]], keep: float, uniform: bool, seed: int,
+) -> list[Problem]:
+    """Of the problems of whose answers some are right, and not more than half, the share `keep`: those whose answers
+    vary least in length (standard deviation / mean), or any, drawn at random.
+    """
+    found = []
+    for problem, group in zip(problems, probes, strict=True):
+        right = sum(value > 0 for value in grpo.verified([one.text for one in group], [problem.answer] * len(group)))
+        if 0 < right <= len(group) / 2:
+            lengths = torch.tensor([float(len(one.ids)) for one in group])
+            found.append((float(lengths.std() / lengths.mean()), problem))
+    if uniform:
+        found.sort(key=lambda pair: pair[0])
+    else:
+        random.Random(seed).shuffle(found)
+    return [problem for _, problem in found[: round(keep * len(found))]]
+
+
 def steps_for(budget: float, a_step: float) -> int:
     """The number of steps nearest to a budget; at least one."""
     return max(1, round(budget / a_step))
 
 
-def mean_temperature(plan: GRPOConfig) -> float:
-    """The mean of a schedule over its steps."""
-    schedule = grpo.anneal(plan)
-    return sum(schedule(step, 100) for step in range(100)) / 100
+def mean_temperature(trial: Trial, device: Device) -> float:
+    """The mean of an arm's schedule over its steps."""
+    temperature = schedule(trial, device)
+    return sum(temperature(step, 100) for step in range(100)) / 100

@@ -10,42 +10,49 @@ steps: 0.2 and 0.0 % on `easy`) says the schedule.
 
 **Arms.** SFT's schedule (cosine, batch 32, no packing, a tenth replayed) and, but where said, its rate 2e-3 and its
 compute C, the three epochs over 1,536 answers that the course's SFT takes (about 0.7 million training tokens). From the
-base, without mid-training: 128, 512, 2,048 answers and all right ones; 512 and all at a quarter of the rate; 512 at its
-own validation optimum (the lowest validation loss within 4 C); the shortest answers, as many tokens a level as the 512;
-all answers for the compute of mid-training *and* C. After mid-training: 128, 512, 2,048 and all. `base` and `mid` are
-measured as they are. Sets are chosen by `stages/sft.py`, from the right answers of the chain's own distillation.
+base, without mid-training: 128, 512, 2,048 answers and all right ones (of 3,600 or so); 512 and 2,048 at a quarter of
+the rate; 512 at its own validation optimum (cosines of C / 4, C / 2, C and 2 C, each to a rate of zero, of which the
+one with the lowest validation loss is kept); 512's own questions with the shortest answers, as many tokens; all answers
+for the compute of mid-training *and* C; and `mid-long`, mid-training's own settings for that compute. After
+mid-training: 128, 512, 2,048 and all. `base` and `mid` are measured as they are. Sets are chosen by `stages/sft.py`,
+from the right answers of the chain's own distillation.
 
 **Primary measure.** Accuracy at T = 0.6, four samples each on 500 problems of `hard`; where the claim is the paper's
-about MATH-500, on 500 of `easy`, whose part it plays (the base is right on 70 % of it, on 2 % of `hard`). Greedy and
-pass@8 beside it. `transfer` is not measured.
+about MATH-500, on 500 of `easy` with one sample each, whose part it plays (the base is right on 70 % of it, on 2 % of
+`hard`). Greedy and pass@8 beside it. `transfer` is not measured.
 
-**Contrasts** (paired t over chains, Holm over all eight; `CONTRASTS`, the first is the primary one). What would count:
+**Contrasts** (paired t over chains, Holm over all nine; `CONTRASTS`, the first is the primary one). What would count:
 mid-training is necessary if mid-training and 2,048 answers lie above all answers at the same total compute without the
-stage. Small sets hurt if 512 answers lie below the base *and* below all answers on the same schedule; if only the first
-holds, the schedule hurts. A difference that is not shown is not shown, with the smallest one that would have been.
+stage; how much of that is how the stage trains (rows packed, another rate, batch and schedule) and not that it comes
+first, `mid-long` shows. Small sets hurt if 512 answers lie below the base *and* below 2,048 on the same schedule; if
+only the first holds, the schedule hurts. At the rate of the course both may end at 0 % of `easy`, as they did on an
+earlier base; then the pair at a quarter of the rate has to tell. A difference that is not shown is not shown, with the
+smallest one that would have been.
 
-**Seeds.** A seed is a whole chain: its own distillation and mid-training. At least six; 10 to 15, those of the ladder
-(`--chains` takes its data and its mid-trained model; without it they are made here). Six see 1.4 standard deviations of
-the differences of chains with 80 % power alone, 2.3 at Holm's strictest level: for the 2 points seen so far, 2.9 and
-4.7 points.
+**Seeds.** A seed is a whole chain: its own distillation and mid-training. Eight, fixed before the first: 10 to 17, of
+the ladder (`--chains` takes its data and its mid-trained model; without it they are made here). Eight see 1.2 standard
+deviations of the differences of chains with 80 % power alone, 1.8 at Holm's strictest level. On `easy` the evaluation
+alone has a standard deviation of up to 2.9 points a difference, so 3.4 and 5.3 points there.
 
-**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: from the base 8.5 arms of C (the
-rates and the short answers among them), 4 C at most for the optimum, 3.9 million tokens for all answers at length,
-4 C after mid-training: 14 million tokens, 2,000 s. Measuring 15 models: 3,300 answers of 180 tokens on `hard` and 1,000
-short ones, 65 s each, 1,000 s. So 50 minutes a chain and thread; six chains on two threads 2.5 hours, and 1.1 more
-where distillation and mid-training are made here.
+**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: from the base 9 arms of C (the
+rates and the short answers among them), 3.75 C for the optimum, twice 3.9 million tokens at length, 4 C after
+mid-training: 19.5 million tokens, 2,800 s. Measuring 16 models: 3,300 answers of 180 tokens on `hard` and 1,000 short
+ones, 65 s each, 1,050 s. So 64 minutes a chain and thread; eight chains on two threads 4.3 hours, and 1.5 more where
+distillation and mid-training are made here.
 
-    phi-lab experiment mid_training --seeds 10-15 --jobs 2 --chains runs/ladder --out runs/mid_training
+    phi-lab experiment mid_training --seeds 10-17 --jobs 2 --chains runs/ladder --out runs/mid_training
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi_lab.core.files import read_rows
+from phi_lab.core.files import read_rows, write_rows
 from phi_lab.experiments.design import Experiment, Log, Trial
 from phi_lab.report.contrasts import Contrast
 
@@ -54,6 +61,8 @@ if TYPE_CHECKING:
     from phi_lab.stages.training import TrainingResult
 
 SLOW = 4  # times the rate of SFT is that of the slow arms
+LONG_STAGE = "mid-long"  # mid-training itself, so from the base
+OPTIMA = (0.25, 0.5, 1.0, 2.0)  # times the compute of SFT: the schedules among which the small set has its optimum
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,11 @@ ARMS = {
     "base-2048": "SFT of the base on 2,048 answers",
     "base-all": "SFT of the base on all right answers, on the same schedule",
     "base-512-slow": "512 answers at a quarter of the rate",
-    "base-all-slow": "all answers at a quarter of the rate",
+    "base-2048-slow": "2,048 answers at a quarter of the rate",
     "base-512-best": "512 answers at their own validation optimum",
-    "base-short": "the shortest answers, as many tokens as the 512",
+    "base-short": "the 512's questions with the shortest answers, as many tokens",
     "base-all-long": "all answers for the compute of mid-training and SFT",
+    "mid-long": "mid-training for the compute of mid-training and SFT",
     "mid": "mid-training as it is",
     "mid-128": "mid-training, then SFT on 128 answers",
     "mid-512": "mid-training, then SFT on 512 answers",
@@ -84,13 +94,14 @@ ARMS = {
 }
 CONTRASTS = (
     Contrast("mid-2048", "base-all-long", "is it the stage, or its data and compute?"),
+    Contrast("mid-long", "base-all-long", "is it how the stage trains?"),
     Contrast("mid-512", "base-512-best", "does a small set need mid-training before it?"),
     Contrast("base-512", "base", "does a small set hurt?", "easy", -1),
-    Contrast("base-512", "base-all", "is it the small set, or the short schedule?", "easy", -1),
+    Contrast("base-512", "base-2048", "is it the small set, or the short schedule?", "easy", -1),
+    Contrast("base-512-slow", "base-2048-slow", "is it the small set, at a lower rate?", "easy", -1),
     Contrast("base-512", "base-short", "is it the length of its answers?", "easy", -1),
     Contrast("base-512-best", "base", "does it hurt at its own optimum, too?", "easy", -1),
-    Contrast("base-512-slow", "base", "does it hurt at a lower rate, too?", "easy", -1),
-    Contrast("mid-all", "mid-512", "after mid-training, are more answers better than few?"),
+    Contrast("mid-2048", "mid-512", "after mid-training, are more answers better than few?"),
 )
 
 
@@ -104,8 +115,7 @@ def prepare(trial: Trial, log: Log) -> None:
 
 def start(trial: Trial, arm: str) -> Path:
     """The base, or the chain's mid-trained model."""
-    stage = arm.partition("-")[0]
-    if stage == "base":
+    if arm.startswith("base") or arm == LONG_STAGE:
         return trial.model("base")
     return (trial.source or trial.run).stage("mid").model
 
@@ -135,7 +145,7 @@ def sft_compute(trial: Trial) -> int:
 
 
 def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
-    """SFT of one arm."""
+    """SFT of one arm, or the longer mid-training."""
     from phi_lab.pipeline import controls
     from phi_lab.pipeline.stage_runner import finished_result
     from phi_lab.stages import sft
@@ -143,18 +153,75 @@ def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
     _, size, *how = arm.split("-")
     small = trial.settings.sizes[1]
     on = rung(trial, arm, trial.settings.sizes[SIZES[size]] if size in SIZES else small)
-    rate = trial.config.sft.learning_rate
+    mid = finished_result((trial.source or trial.run).stage("mid"))
+    longer = on.compute + (mid.compute if mid else 0)
+    if arm == LONG_STAGE:
+        return longer_stage(trial, out, longer)
     if how == ["best"]:
-        return controls.small_set_to_its_best(on, out)
+        return best_of_schedules(on, out)
     if how == ["long"]:
-        mid = finished_result((trial.source or trial.run).stage("mid"))
-        return controls.fine_tune(on, out, on.rows(), on.compute + (mid.compute if mid else 0))
-    settings = {"learning_rate": rate / SLOW} if how == ["slow"] else {}
+        return controls.fine_tune(on, out, on.rows(), longer)
+    settings = {"learning_rate": trial.config.sft.learning_rate / SLOW} if how == ["slow"] else {}
     if size == "short":
-        return controls.short_answers(on, out)
+        return controls.fine_tune(on, out, short_answers(on), on.compute)
     choose: Callable[[], list[dict]] = on.rows if size == "all" else lambda: sft.choose(
         on.rows(), on.config.sft.documents, trial.seed)
     return controls.fine_tune(on, out, choose(), on.compute, **settings)
+
+
+def longer_stage(trial: Trial, out: Path, compute: float) -> TrainingResult:
+    """Mid-training of the base by its own settings, for as many epochs as `compute` (tokens) pays for."""
+    from phi_lab.pipeline.stage_runner import finished_result
+    from phi_lab.stages import mid_training
+
+    run, plan = trial.source or trial.run, trial.config.mid
+    mid = finished_result(run.stage("mid"))
+    times = compute / mid.compute if mid else 1.0
+    plan = replace(plan, epochs=plan.epochs * times, steps=round(plan.steps * times))
+    return mid_training.train(trial.model("base"), run.data.right, run.data.validation, out, plan, seed=trial.seed)
+
+
+def best_of_schedules(on: Rung, out: Path) -> TrainingResult:
+    """SFT on the small set by each of `OPTIMA`, all to a rate of zero; the model with the lowest validation loss at its
+    end, with what all of them took.
+    """
+    from phi_lab.core.files import remove_folder, replace_folder
+    from phi_lab.core.run_folder import StageFolder
+    from phi_lab.pipeline import controls
+    from phi_lab.pipeline.stage_runner import finished_result
+    from phi_lab.stages.training import mark_finished
+
+    rows, results = on.small_set(), []
+    for share in OPTIMA:
+        folder = StageFolder(out / f"{share:g}")
+        results.append(finished_result(folder) or controls.fine_tune(on, folder.path, rows, share * on.compute))
+    best = min(results, key=lambda result: [row["eval_loss"] for row in result.metrics if "eval_loss" in row][-1])
+    folder = StageFolder(out)
+    write_rows(folder.metrics, best.metrics)
+    replace_folder(best.model, folder.model)
+    for share in OPTIMA:
+        remove_folder(out / f"{share:g}")
+    total = replace(best, model=folder.model, seconds=sum(one.seconds for one in results),
+                    train_tokens=sum(one.train_tokens for one in results),
+                    forward_tokens=sum(one.forward_tokens for one in results))
+    mark_finished(folder, total)
+    return total
+
+
+def short_answers(on: Rung) -> list[dict]:
+    """The shortest right answers to the small set's questions, written out as its own are: first the shortest of each
+    question, then the second, until there are as many tokens as in the small set.
+    """
+    from phi_lab.stages import sft
+
+    small, by_question = on.small_set(), defaultdict(list)
+    wanted, asked = sum(row["tokens"] for row in small), {row["id"] for row in small}
+    for row in sorted(on.rows(), key=lambda row: row["tokens"]):
+        if row["id"] in asked and sft.mostly_written_out(row["completion"]):
+            by_question[row["id"]].append(row)
+    ranked = [row for rank in zip_longest(*by_question.values()) for row in rank if row]
+    total = accumulate(row["tokens"] for row in ranked)
+    return [row for row, tokens in zip(ranked, total, strict=True) if tokens <= wanted]
 
 
 def notes(trial: Trial, arm: str) -> dict:
@@ -166,7 +233,7 @@ def notes(trial: Trial, arm: str) -> dict:
 
 EXPERIMENT = Experiment(
     name="mid_training", question="Is mid-training necessary, and do small sets hurt without it?", arms=ARMS,
-    contrasts=CONTRASTS, seeds=range(10, 16), stage="mid", chain_seeds=True, settings=SETTINGS,
+    contrasts=CONTRASTS, seeds=range(10, 18), stage="mid", chain_seeds=True, settings=SETTINGS,
     problems=1, prepare=prepare, start=start, train=train,
     untrained={"base": 0.6, "mid": 0.6}, notes=notes,
 )

@@ -7,21 +7,25 @@ steps, by rebalancing right and wrong answers in a group, and by prompts whose a
 three together and no ablation; nobody has published one. Does the whole beat plain GRPO at equal compute, and which of
 the three is missed when it alone is taken away?
 
-**Arms.** All start from the same student, a chain's Rollout DPO model. The design is not a full factorial: the devices
-together, each taken away or replaced alone, and the rivals.
+**Arms.** All start from the same student, a chain's SFT model, and not from Rollout DPO as in the paper's order: after
+three epochs of Rollout DPO 81 % of the ladder's groups hold one verdict, and all of GRPO gains 1.2 points, so that
+variants of it could not be told apart. The design is not a full factorial: the devices together, each taken away or
+replaced alone, and the rivals.
 
-- `devices`: 1.0 -> 0.6 over half of the steps, `rebalance`, length-uniform prompts: of 1,024 candidates those whose
-  first answer is wrong and of whose four answers one or two are right, and of these the 60 % most alike in length
-- `hot`, `cold`, `reverse`: the same at a fixed 1.0, at a fixed 0.6, and 0.6 -> 1.0 over half of the steps
-- `unbalanced`: the same with plain GRPO's advantages (`group_normalised`); `all-prompts`: the same without a choice of
-  prompts. The choice is one of difficulty, too, and costs a fifth of the budget: what is tested is all of that together
+- `devices`: 1.0 -> 0.6 over half of the steps, `rebalance`, length-uniform prompts: of 1,024 candidates those of whose
+  two answers at T = 1.0 one is right, and of these the 60 % whose two are most alike in length
+- `hot`, `cold`, `reverse`: the same at a fixed 1.0, at a fixed 0.6, and the same schedule backwards: 0.6 for half of
+  the steps, then up to 1.0
+- `unbalanced`: the same with plain GRPO's advantages (`group_normalised`)
+- `any-length`: the same with 60 % of those prompts at random; `all-prompts`: without a choice of prompts, so that
+  nothing is spent on one. The choice costs a fifth of the budget
 - `plain`: plain GRPO, T = 1.0, `group_normalised`, all prompts. The trainer leaves out rows without an advantage and
   divides by the tokens that are left, so groups of one verdict are already no part of its mean
 - `dapo`: as `plain` on twice the prompts a step, of which the first 32 groups with both verdicts are trained on: DAPO's
   dynamic sampling (arXiv 2503.14476), without its other changes
 - `dr-grpo`: as `plain` without the division by the standard deviation (arXiv 2503.20783). Its other change, a constant
   in place of the answer's length, does not apply: the loss is a mean over all tokens of a step already
-- `coin`: `devices` with a coin's reward, which chooses the prompts, too
+- `coin`: `devices`, on the same prompts, with a coin's reward
 - `start`: the student, and `dial`: the student at T = 0.3, what only a cooler sampler gains
 
 In TRL the step's temperature divides the logits of the loss as well as those of sampling; both move together, as
@@ -38,18 +42,20 @@ budget; what each took is in its row, and the table shows it.
 problems) beside it, and `easy`. Also kept: entropy at the first and last three steps, rewards, lengths, the share that
 is trained on, and diversity: the share of different answers among the four to a problem at T = 0.6.
 
-**Contrasts** (paired t over seeds, Holm over all ten; `CONTRASTS`, the first is the primary one). What would count: the
-devices are worth it if they lie above `plain`; one of them is if the arm without it lies below.
+**Contrasts** (paired t over chains, Holm over all twelve; `CONTRASTS`, the first is the primary one). What would count:
+the devices are worth it if they lie above `plain`; one of them is if the arm without it lies below. `dapo` and
+`dr-grpo` differ from `plain` in one thing each, so that is what they are held against.
 
-**Seeds.** 0 to 11: stage seeds, dealt in turn to at least three chains (`--chains`), and labelled so: what they show
-holds for these chains. Twelve see 0.9 standard deviations of the differences with 80 % power alone, 1.3 at Holm's
-strictest level of ten: 0.9 and 1.3 points, if they differ by the 1.0 points of evaluation alone, else more.
+**Seeds.** 10 to 21: each seed is a chain of the ladder (`--chains`), whose SFT model is the student, so what is shown
+holds for chains of this base and teacher. Twelve see 0.9 standard deviations of the differences with 80 % power alone,
+1.3 at Holm's strictest level of twelve: 1.1 to 1.5 and 1.5 to 2.3 points, as differences of two trainings in a chain
+had standard deviations of 1.2 to 1.7 points on the ladder's first four chains.
 
 **Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: an arm samples 0.8 to 1.6 million
-tokens and trains on 0.1 to 0.3 million, 150 s; ten of them, and twelve measurements of 5,800 answers of 180 tokens, 105
-s each: 46 minutes a seed and thread, 4.6 hours for twelve seeds on two threads.
+tokens and trains on 0.1 to 0.3 million, 150 s; eleven of them, and thirteen measurements of 5,800 answers of 180
+tokens, 105 s each: 50 minutes a seed and thread, 5 hours for twelve seeds on two threads.
 
-    phi-lab experiment rl_devices --seeds 0-11 --jobs 2 --chains runs/ladder --out runs/rl_devices
+    phi-lab experiment rl_devices --seeds 10-21 --jobs 2 --chains runs/ladder --out runs/rl_devices
 """
 
 from __future__ import annotations
@@ -81,18 +87,19 @@ class Device:
 
     temperatures: tuple[float, float, float] = (1.0, 1.0, 0.5)
     advantage: str = "plain"  # "rebalance", "plain", "mixed" or "mean"
-    uniform: bool = False  # prompts whose answers are alike in length
+    prompts: str = "all"  # "all"; "mixed": one of two answers is right; "uniform": of these the most alike in length
+    backwards: bool = False  # the last step has the temperature of the first
     coin: bool = False
 
 
 SETTINGS = {"lab": Settings(600_000, 1024), "smoke": Settings(20_000, 24, 1)}
 FALLING = (1.0, 0.6, 0.5)
-ALL = Device(FALLING, "rebalance", True)
+ALL = Device(FALLING, "rebalance", "uniform")
 DEVICES = {
     "devices": ALL, "hot": replace(ALL, temperatures=(1.0, 1.0, 0.5)),
-    "cold": replace(ALL, temperatures=(0.6, 0.6, 0.5)), "reverse": replace(ALL, temperatures=(0.6, 1.0, 0.5)),
-    "unbalanced": replace(ALL, advantage="plain"),
-    "all-prompts": replace(ALL, uniform=False), "plain": Device(), "dapo": Device(advantage="mixed"),
+    "cold": replace(ALL, temperatures=(0.6, 0.6, 0.5)), "reverse": replace(ALL, backwards=True),
+    "unbalanced": replace(ALL, advantage="plain"), "any-length": replace(ALL, prompts="mixed"),
+    "all-prompts": replace(ALL, prompts="all"), "plain": Device(), "dapo": Device(advantage="mixed"),
     "dr-grpo": Device(advantage="mean"), "coin": replace(ALL, coin=True),
 }
 ARMS = {
@@ -101,8 +108,9 @@ ARMS = {
     "devices": "GRPO with the paper's three devices",
     "hot": "with T = 1.0 throughout",
     "cold": "with T = 0.6 throughout",
-    "reverse": "with T from 0.6 to 1.0",
+    "reverse": "with the schedule of T backwards, 0.6 to 1.0",
     "unbalanced": "without rebalancing",
+    "any-length": "with prompts of the same difficulty and any length",
     "all-prompts": "without a choice of prompts",
     "plain": "plain GRPO, T = 1.0",
     "dapo": "plain, steps filled with groups of both verdicts (DAPO)",
@@ -117,8 +125,10 @@ CONTRASTS = (
     Contrast("devices", "cold", "does it need the hot beginning?"),
     Contrast("devices", "reverse", "must the temperature fall and not rise?"),
     Contrast("devices", "unbalanced", "does it need rebalancing?"),
-    Contrast("devices", "all-prompts", "does it need a choice of length-uniform prompts?"),
-    Contrast("devices", "dapo", "is it better than steps filled with mixed groups?"),
+    Contrast("devices", "any-length", "does it need prompts alike in length?"),
+    Contrast("devices", "all-prompts", "is a choice of prompts worth its cost?"),
+    Contrast("dapo", "plain", "do steps filled with groups of both verdicts help?"),
+    Contrast("dr-grpo", "plain", "does it help not to divide by the standard deviation?"),
     Contrast("devices", "coin", "does it need the verifier?"),
 )
 
@@ -128,8 +138,8 @@ def prepare(trial: Trial, log: Log) -> None:
 
 
 def start(trial: Trial, arm: str) -> Path:
-    """The student: a chain's Rollout DPO model."""
-    return trial.model("dpo")
+    """The student: a chain's SFT model."""
+    return trial.model("sft")
 
 
 def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
@@ -145,7 +155,8 @@ def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
     problems = [Problem(**{**problem, "steps": tuple(map(tuple, problem["steps"]))}) for problem in choice["problems"]]
     return grpo.train(
         start(trial, arm), problems, out, replace(grpo_arms.config(trial, device), steps=choice["steps"]),
-        seed=trial.seed, reward=grpo_arms.reward(trial, device), advantage=grpo_arms.advantage(trial, device))
+        seed=trial.seed, reward=grpo_arms.reward(trial, device), advantage=grpo_arms.advantage(trial, device),
+        temperature=grpo_arms.schedule(trial, device))
 
 
 def extra_forward(trial: Trial, arm: str) -> int:
@@ -154,8 +165,8 @@ def extra_forward(trial: Trial, arm: str) -> int:
 
 
 def notes(trial: Trial, arm: str) -> dict:
-    """An arm's devices and steps; entropy (nats a token), reward (-1 to 1), length (tokens) and the share of answers
-    that is trained on, each the mean of its first and of its last three steps.
+    """An arm's devices, prompts and steps; entropy (nats a token), reward (-1 to 1), length (tokens) and the share of
+    answers that is trained on, each the mean of its first and of its last three steps.
     """
     if arm not in DEVICES:
         return {}
@@ -164,12 +175,13 @@ def notes(trial: Trial, arm: str) -> dict:
         values = [row[name] for row in rows if name in row]
         if values:
             found[name] = [round(sum(part) / len(part), 4) for part in (values[:3], values[-3:])]
-    return {"device": asdict(DEVICES[arm]), "steps": len(rows), **found}
+    choice = read_json(trial.folder(arm).path / "choice.json", ("problems",))
+    return {"device": asdict(DEVICES[arm]), "prompts": len(choice["problems"]), "steps": len(rows), **found}
 
 
 EXPERIMENT = Experiment(
     name="rl_devices", question="Which of the paper's three devices does reinforcement learning need?", arms=ARMS,
-    contrasts=CONTRASTS, seeds=range(12), stage="dpo", chain_seeds=False, settings=SETTINGS, problems=2,
+    contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", chain_seeds=True, settings=SETTINGS, problems=2,
     prepare=prepare, start=start, train=train, untrained={"start": 0.6, "dial": DIAL}, notes=notes,
     extra_forward=extra_forward,
 )

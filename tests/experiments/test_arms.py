@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from phi_lab.experiments import EXPERIMENTS, batch_uses, grpo_arms, mid_training
 from phi_lab.experiments.design import Trial
 from phi_lab.model import chat, checkpoints
 from phi_lab.pipeline import controls, stage_runner
+from phi_lab.problems import arithmetic
 from phi_lab.problems.step_check import first_wrong_step
 from phi_lab.stages import grpo, lm_trainer, packing, sft
 
@@ -32,6 +34,7 @@ def test_whose_answers_stand_on_which_side(trial):
     assert not texts["own wrong"] & texts["teacher wrong"]
     for arm, chosen, rejected in (("teacher-pairs", "teacher right", "teacher wrong"),
                                   ("teacher-over-own", "teacher right", "own wrong"),
+                                  ("own-matched", "own right", "own wrong"),
                                   ("own-pairs", "own right", "own wrong"),
                                   ("random-pairs", "own right", "own wrong")):
         pairs = batch_uses.pairs_of(trial, arm)
@@ -39,6 +42,19 @@ def test_whose_answers_stand_on_which_side(trial):
         other = {"own right": "teacher right", "teacher right": "own right"}[chosen]  # short ones are alike
         assert not {row["chosen"] for row in pairs} <= texts[other], arm
         assert {row["rejected"] for row in pairs} <= texts[rejected], arm
+
+
+def test_whose_arms_have_as_many_pairs_of_each_level(trial):
+    levels = batch_uses.levels_of(trial)
+    counts = [Counter(levels[row["prompt"]] for row in batch_uses.pairs_of(trial, arm)) for arm in batch_uses.WHOSE]
+    assert counts[0] == counts[1] == counts[2] and counts[0]
+    kinds = {name: [{"prompt": level, "n": n} for n, level in enumerate(rows)] for name, rows in
+             {"a": "1123", "b": "12233", "c": "3211"}.items()}
+    found = batch_uses.equally_many(kinds, {"1": 1, "2": 2, "3": 3})
+    assert {name: [row["n"] for row in rows] for name, rows in found.items()} == {
+        "a": [0, 2, 3], "b": [0, 1, 3], "c": [0, 1, 2]}
+    with pytest.raises(UserError, match="no number of operations has pairs of student and teacher"):
+        batch_uses.equally_many({"a": kinds["a"], "b": []}, {"1": 1, "2": 2, "3": 3})
 
 
 def test_a_random_wrong_side_is_always_of_another_question(trial):
@@ -87,14 +103,30 @@ def test_every_use_takes_the_same_compute_from_the_same_student(trial, tmp_path)
     assert len({*made.values(), checkpoints.fingerprint(trial.model("sft"))}) == len(TRAINED) + 1
 
 
-def test_rejection_trains_on_right_answers_to_what_is_at_most_half_right(trial, monkeypatch, tmp_path):
+def test_rejection_has_the_right_answers_of_own_pairs_and_preferences_dpo_alone(trial, monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(lm_trainer, "fit_rollouts", lambda *given, **rest: seen.append((given, rest)))
+    monkeypatch.setattr(batch_uses.rollout_dpo, "train_on_chosen", lambda *given, **rest: seen.append((given, rest)))
     batch_uses.train_rejection(trial, "rejection", tmp_path)
-    (student, rows, validation, _, plan), rest = seen[0]
-    assert student == trial.model("sft") and rest["pack"] is packing.one_per_row and not validation
-    assert all(row["verdict"] == "right" and row["pass_rate"] <= 0.5 for row in rows) and rows
-    assert max(Counter(row["id"] for row in rows).values()) <= 4 and plan.replay_share == 0
+    (student, rows, _, plan), rest = seen[0]
+    assert student == trial.model("sft") and rest["compute"] == BUDGET and plan.replay_share == 0
+    assert [row["chosen"] for row in rows] == [row["chosen"] for row in batch_uses.pairs_of(trial, "own-pairs")]
+    seen.clear()
+    monkeypatch.setattr(batch_uses.rollout_dpo, "train_on_pairs", lambda *given, **rest: seen.append(given))
+    batch_uses.train_pairs(trial, "teacher-pairs", tmp_path)
+    ((_, rows, _, plan),) = seen
+    assert (plan.sft_weight, plan.muon, plan.learning_rate) == (0.0, False, pytest.approx(1e-4))
+    assert len(rows) <= plan.max_pairs
+
+
+def test_a_token_of_the_wider_teacher_costs_more(trial, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(batch_uses.fixed_batch, "train", lambda *given, **rest: seen.append((given, rest)))
+    batch_uses.train_distill(trial, "distill", tmp_path)
+    (_, steps, *_), rest = seen[0]
+    read = sum(one.tokens for batch in steps for one in batch)
+    weights = [checkpoints.load(place).num_parameters() for place in (batch_uses.paths.TEACHER, trial.model("sft"))]
+    assert rest["read"] == pytest.approx(read * weights[0] / weights[1], abs=1) and weights[0] > 1.5 * weights[1]
+    assert read + rest["read"] / 3 == pytest.approx(BUDGET, rel=0.2)
 
 
 def test_grpo_trains_on_balanced_answers_and_the_coin_on_others(trial, monkeypatch, tmp_path):
@@ -150,12 +182,14 @@ def test_dr_grpo_does_not_divide_by_the_deviation():
 def test_each_arm_differs_from_the_devices_in_what_it_says(of_lab):
     trial = of_lab(EXPERIMENTS["rl_devices"])
     base, plan = rl_devices.DEVICES["devices"], trial.config.grpo
-    heats = {arm: [grpo.anneal(grpo_arms.config(trial, device))(step, 20) for step in (0, 5, 10, 19)]
+    heats = {arm: [grpo_arms.schedule(trial, device)(step, 20) for step in (0, 5, 10, 19)]
              for arm, device in rl_devices.DEVICES.items()}
     assert heats["devices"] == pytest.approx([1.0, 0.8, 0.6, 0.6]) and heats["hot"] == heats["plain"] == [1.0] * 4
-    assert heats["cold"] == [0.6] * 4 and heats["reverse"] == pytest.approx([0.6, 0.8, 1.0, 1.0])
-    changed = {"hot": {"temperatures"}, "cold": {"temperatures"}, "reverse": {"temperatures"},
-               "unbalanced": {"advantage"}, "all-prompts": {"uniform"}, "coin": {"coin"}}
+    assert heats["cold"] == [0.6] * 4 and heats["reverse"] == pytest.approx([0.6, 0.6, 0.64, 1.0])
+    mean = grpo_arms.mean_temperature(trial, base)
+    assert grpo_arms.mean_temperature(trial, rl_devices.DEVICES["reverse"]) == pytest.approx(mean)
+    changed = {"hot": {"temperatures"}, "cold": {"temperatures"}, "reverse": {"backwards"},
+               "unbalanced": {"advantage"}, "any-length": {"prompts"}, "all-prompts": {"prompts"}, "coin": {"coin"}}
     for arm, names in changed.items():
         device = rl_devices.DEVICES[arm]
         assert {name for name in vars(base) if getattr(base, name) != getattr(device, name)} == names
@@ -191,11 +225,28 @@ def test_steps_are_what_the_budget_pays_for(trial, tokenizer, monkeypatch):
         assert len(choice["problems"]) == 16
     assert asked == [(4, 8, pytest.approx(0.7, abs=0.005)), (4, 8, 1.0), (8, 8, 1.0)]
     asked.clear()
-    monkeypatch.setattr(grpo_arms.grpo, "select_uniform_length", lambda ask, problems, config, seed, reward: [
-        ask(problems, config.probe_rollouts, seed), problems[:3]][1])
-    choice = grpo_arms.choose(one, rl_devices.DEVICES["devices"])
-    assert asked[0] == (16, 4, 1.0) and len(choice["problems"]) == 3
-    assert choice["forward_tokens"] == 16 * 4 * 30 + sampled
+    chosen = {arm: grpo_arms.choose(one, rl_devices.DEVICES[arm]) for arm in ("devices", "cold", "coin")}
+    assert asked[0] == asked[2] == asked[4] == (16, 2, 1.0)  # one of two is right: all qualify, and 60 % are kept
+    assert chosen["devices"]["problems"] == chosen["cold"]["problems"] == chosen["coin"]["problems"]
+    assert len(chosen["devices"]["problems"]) == 10
+    assert chosen["devices"]["forward_tokens"] == 16 * 2 * 30 + sampled
+    few = replace(one, settings=rl_devices.Settings(30_000, 5, 1))
+    with pytest.raises(UserError, match="3 prompts to train on, fewer than a step has"):
+        grpo_arms.choose(few, rl_devices.DEVICES["devices"])
+
+
+def test_prompts_are_half_right_and_alike_in_length(monkeypatch):
+    monkeypatch.setattr(grpo_arms.grpo, "verified", lambda texts, answers: [
+        1.0 if text == answer else -1.0 for text, answer in zip(texts, answers, strict=True)])
+    problems = arithmetic.sample_problems(6, 0)
+    lengths = [(10, 20), (10, 11), (10, 10), (10, 40), (10, 12), (10, 15)]
+    probes = [[sampling.Sample([1] * long, [], text, "stop") for long, text in zip(both, texts, strict=True)]
+              for both, texts in zip(lengths, [(p.answer, "no") for p in problems], strict=True)]
+    probes[2] = [replace(one, text=problems[2].answer) for one in probes[2]]  # both right
+    kept = grpo_arms.half_right(problems, probes, 0.6, True, 0)
+    assert kept == [problems[1], problems[4], problems[5]]
+    others = [grpo_arms.half_right(problems, probes, 0.6, False, seed) for seed in range(8)]
+    assert all(len(some) == 3 and problems[2] not in some for some in others) and len(set(map(tuple, others))) > 1
 
 
 @pytest.mark.slow
@@ -213,7 +264,7 @@ def test_a_stopped_arm_keeps_its_choice(trial, tmp_path, monkeypatch):
     result = rl_devices.train(tiny, "dapo", folder)
     assert (folder / "choice.json").read_bytes() == before
     (student, problems, _, config), _ = trained[0]
-    assert student == trial.model("dpo") and len(problems) == 6 and problems[0].steps
+    assert student == trial.model("sft") and len(problems) == 6 and problems[0].steps
     assert result.metrics[-1]["step"] == config.steps and rl_devices.extra_forward(tiny, "dapo") > 0
     assert rl_devices.notes(tiny, "dapo")["steps"] == config.steps and "entropy" in rl_devices.notes(tiny, "dapo")
 
@@ -247,26 +298,71 @@ def test_sets_schedules_and_starts(chain, monkeypatch, tmp_path):
     every = read_rows(chain.source.data.right)
     sizes = {"128": 6, "512": 12, "2048": 24, "all": len(every)}
     for arm in mid_training.ARMS:
-        begins = chain.source.stage("mid").model if arm.startswith("mid") else chain.model("base")
+        after = arm.startswith("mid") and arm != "mid-long"
+        begins = chain.source.stage("mid").model if after else chain.model("base")
         assert mid_training.start(chain, arm) == begins
     monkeypatch.setattr(mid_training, "start", lambda trial, arm: chain.model("base"))  # which has a tokenizer
     for arm in mid_training.ARMS:
-        if arm in EXPERIMENTS["mid_training"].untrained:
+        if arm in (*EXPERIMENTS["mid_training"].untrained, "mid-long", "base-512-best"):
             continue
         seen.clear()
         mid_training.train(chain, arm, tmp_path / arm)
         ((_, rows, _, _, config),) = seen
         _, size, *how = arm.split("-")
         tokens = sum(len(packing.document(tokenizer, row["prompt"], row["completion"])[0]) for row in rows)
-        wanted = compute * (controls.LONGER if how == ["best"] else 1) + MID_TOKENS * (how == ["long"])
+        wanted = compute + MID_TOKENS * (how == ["long"])
         assert config.epochs * tokens / (1 - config.replay_share) == pytest.approx(wanted), arm
         assert config.learning_rate == chain.config.sft.learning_rate / (4 if how == ["slow"] else 1)
-        assert config.keep_best == (how == ["best"])
         if size in sizes:
             chosen = every if size == "all" else sft.choose(every, sizes[size], 3)
             assert [row["id"] for row in rows] == [row["id"] for row in chosen], arm
         else:
-            assert max(row["tokens"] for row in rows) < max(row["tokens"] for row in every)
+            small = sft.choose(every, 12, 3)
+            assert {row["id"] for row in rows} <= {row["id"] for row in small}
+            assert sum(row["tokens"] for row in rows) <= sum(row["tokens"] for row in small)
+
+
+def test_short_answers_are_those_of_the_small_sets_questions(monkeypatch):
+    """The shortest of each question first, then the second of each, as long as the tokens of the set last."""
+    rows = [{"id": name, "tokens": tokens, "completion": "+".join("a" * tokens)}
+            for name, lengths in {"p": (5, 3, 9), "q": (4, 8), "r": (1,)}.items() for tokens in lengths]
+    monkeypatch.setattr(sft, "mostly_written_out", lambda text: len(text) > 1)
+    rung = SimpleNamespace(rows=lambda: rows, small_set=lambda: [rows[2], rows[4]])  # 9 and 8 tokens, of p and q
+    found = mid_training.short_answers(rung)
+    assert [(row["id"], row["tokens"]) for row in found] == [("p", 3), ("q", 4), ("p", 5)]  # 12; with q's 8 it were 20
+
+
+def test_the_optimum_is_the_schedule_that_ends_lowest(chain, monkeypatch, tmp_path):
+    """Each ends at its own rate of zero; the model of the lowest last validation loss is kept, and all are paid for."""
+    asked, lowest = [], {0.25: 0.9, 0.5: 0.3, 1.0: 0.5, 2.0: 0.8}
+
+    def fine_tune(on, out, rows, compute, **settings):
+        share = compute / on.compute
+        asked.append((share, settings, len(rows)))
+        (out / "model").mkdir(parents=True)
+        (out / "model" / "weights").write_text(str(share))
+        metrics = [{"step": 1, "eval_loss": 0.1}, {"step": 2, "eval_loss": lowest[share]}]
+        return controls.TrainingResult(out / "model", metrics, 1.0, 100, 30)
+
+    monkeypatch.setattr(controls, "fine_tune", fine_tune)
+    monkeypatch.setattr("phi_lab.stages.training.mark_finished", lambda *_: None)
+    result = mid_training.best_of_schedules(mid_training.rung(chain, "base-512-best", 12), tmp_path / "best")
+    assert asked == [(share, {}, len(sft.choose(read_rows(chain.source.data.right), 12, 3))) for share in lowest]
+    assert (result.model / "weights").read_text() == "0.5" and result.model == tmp_path / "best" / "model"
+    assert (result.train_tokens, result.forward_tokens) == (400, 120)
+    assert read_rows(tmp_path / "best" / "metrics.jsonl")[-1]["eval_loss"] == 0.3
+    assert sorted(path.name for path in (tmp_path / "best").iterdir()) == ["metrics.jsonl", "model"]
+
+
+def test_the_longer_stage_is_mid_training_for_more_epochs(chain, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("phi_lab.stages.mid_training.train", lambda *given, **rest: seen.append((given, rest)))
+    mid_training.train(chain, "mid-long", tmp_path)
+    ((student, right, _, _, plan), rest), before = seen[0], chain.config.mid
+    times = (MID_TOKENS + mid_training.sft_compute(chain)) / MID_TOKENS
+    assert student == chain.model("base") and right == chain.source.data.right and rest == {"seed": 3}
+    assert plan.epochs == pytest.approx(before.epochs * times) and plan.steps == round(before.steps * times)
+    assert plan.learning_rate == before.learning_rate and plan.replay_share == before.replay_share
 
 
 def test_sft_compute_is_that_of_its_epochs(chain):

@@ -205,7 +205,7 @@ def test_the_command_runs_seeds_and_writes_tables_and_figure(tmp_path, monkeypat
     assert [(row["seed"], row["name"]) for row in rows] == [
         (seed, arm) for seed in (1, 2, 3) for arm in EXPERIMENTS["one_batch"].arms]
     assert (tmp_path / "one_batch.svg").exists()
-    assert "| `own-pairs` above `teacher-pairs`" in (tmp_path / "one_batch.md").read_text()
+    assert "| `own-matched` above `teacher-pairs`" in (tmp_path / "one_batch.md").read_text()
     monkeypatch.setattr(queue, "Worker", lambda *_: pytest.fail("started a finished seed"))
     assert cli.main(command) == 0
     assert json.loads((tmp_path / "config.json").read_text())["experiment"] == "one_batch"
@@ -229,4 +229,4 @@ def test_the_command_knows_every_experiment():
     from phi_lab.cli import experiment
 
     assert tuple(EXPERIMENTS) == experiment.QUESTIONS
-    assert len(rows_of(EXPERIMENTS["one_batch"], lambda *_: 0.5, [1])) == 11
+    assert len(rows_of(EXPERIMENTS["one_batch"], lambda *_: 0.5, [1])) == 12

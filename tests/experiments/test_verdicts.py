@@ -84,9 +84,9 @@ def test_an_experiment_says_beforehand_what_would_count(experiment):
         assert experiment.name == "mid_training" or f"`{arm}`" in module.__doc__, arm
     named = {name for one in experiment.contrasts for name in (one.name, one.against)}
     assert named <= set(experiment.arms) and set(experiment.untrained) <= set(experiment.arms)
-    count = {8: "eight", 10: "ten"}[len(experiment.contrasts)]
+    count = {9: "nine", 10: "ten", 12: "twelve"}[len(experiment.contrasts)]
     assert f"Holm over all {count}" in module.__doc__.replace("\n", " ")
-    assert len(experiment.seeds) >= (6 if experiment.chain_seeds else 12)
+    assert experiment.chain_seeds and len(experiment.seeds) >= (8 if experiment.name == "mid_training" else 12)
     pairs = [(one.name, one.against, one.benchmark) for one in experiment.contrasts]
     assert len(set(pairs)) == len(pairs)
 
@@ -111,10 +111,13 @@ def test_its_figure_says_in_words_what_it_shows(experiment, tmp_path):
     if experiment.name == "rl_devices":
         assert "devices: 50 % of a problem's answers differ, entropy 0.50 to 0.25 nats" in figure.alt
     if experiment.name == "mid_training":
-        assert "hard, after mid-training: mid 40.1, mid-128 41.1" in figure.alt
+        assert "hard, after mid-training: mid 41.1, mid-128 42.1" in figure.alt
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1
     text = contrasts.summary(rows, experiment.arms, experiment.contrasts)
-    assert text.startswith("3 seeds (stage seeds on 3 chains).")
+    assert text.startswith("3 seeds (stage seeds on 3 chains). Intervals are 95 % of one difference alone;")
+    fewer = [one for one in rows if (one["seed"], one["name"]) != (1, names[0])]
+    text = contrasts.summary(fewer, experiment.arms, experiment.contrasts)
+    assert text.startswith("2 seeds (stage seeds on 3 chains). Without all arms, and left out: 1.")
     assert len(re.findall(r"^\| `", text, re.MULTILINE)) == len(names) + len(experiment.contrasts)
 
 
@@ -129,10 +132,10 @@ def test_the_list_before_and_after_a_run(tmp_path, monkeypatch, capsys):
     assert [one["name"] for one in found] == ["mid_training", "one_batch", "rl_devices", "variance", "variance_bases"]
     for one in found:
         assert [one[key] for key in KEYS[4:]] == [None] * 6 and len(one["arms"]) >= 4
-    assert found[1]["seeds"] == list(range(12))
+    assert found[1]["seeds"] == list(range(10, 22))
     experiment = EXPERIMENTS["one_batch"]
-    rows = rows_of(experiment, lambda arm, seed: {"own-pairs": 0.54, "teacher-pairs": 0.5}.get(arm, 0.4)
-                   + 0.01 * (arm == "own-pairs") * (seed % 2), range(4))
+    rows = rows_of(experiment, lambda arm, seed: {"own-matched": 0.54, "teacher-pairs": 0.5}.get(arm, 0.4)
+                   + 0.01 * (arm == "own-matched") * (seed % 2), range(4))
     write_rows(tmp_path / "data" / "experiments" / "one_batch.jsonl", rows)
     assert cli.main(["experiment", "--list", "--json"]) == 0
     one = json.loads(capsys.readouterr().out)[1]
