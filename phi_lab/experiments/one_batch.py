@@ -1,4 +1,4 @@
-"""One batch of rollouts, eight uses: what is a batch of sampled and verified answers good for, at equal compute?
+"""One batch of rollouts, ten uses: what is a batch of sampled and verified answers good for, at equal compute?
 
 Written before the first run.
 
