@@ -7,6 +7,8 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ from phi_lab.distill import shards
 from phi_lab.experiments import fixed_batch
 from phi_lab.experiments.design import Log, Trial
 from phi_lab.experiments.fixed_batch import Example
-from phi_lab.model import checkpoints
+from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline.arms import paper_dpo
 from phi_lab.pipeline.controls import coin, short_sft
 from phi_lab.problems import arithmetic
@@ -92,18 +94,22 @@ def equally_many(kinds: dict[str, list[dict]], levels: dict[str, int]) -> dict[s
     """Of each kind of pairs the first of every level, as many as the kind with the fewest of them has. Raises UserError
     where no level has pairs of all kinds.
     """
-    counts = {name: Counter(levels[row["prompt"]] for row in rows) for name, rows in kinds.items()}
+    fewest = reduce(and_, (count_levels(rows, levels) for rows in kinds.values()))  # of each level
+    if not fewest:
+        raise UserError("no number of operations has pairs of student and teacher: take more questions")
     found: dict[str, list[dict]] = {}
     for name, rows in kinds.items():
-        left = {level: min(count[level] for count in counts.values()) for level in set(levels.values())}
-        found[name] = []
+        left, found[name] = Counter(fewest), []
         for row in rows:
             if left[levels[row["prompt"]]]:
                 left[levels[row["prompt"]]] -= 1
                 found[name].append(row)
-    if not all(found.values()):
-        raise UserError("no number of operations has pairs of student and teacher: take more questions")
     return found
+
+
+def count_levels(rows: Sequence[dict], levels: dict[str, int]) -> Counter[int]:
+    """How many pairs there are of each level."""
+    return Counter(levels[row["prompt"]] for row in rows)
 
 
 def with_strangers(rows: Sequence[dict], seed: int) -> list[dict]:
@@ -186,7 +192,7 @@ def train_distill(trial: Trial, arm: str, out: Path) -> TrainingResult:
     """
     plan, flat = short_sft(trial.config), [one for group in own_examples(trial) for one in group]
     teacher = checkpoints.load(paths.TEACHER).eval().requires_grad_(False)
-    wider = teacher.num_parameters() / checkpoints.load(trial.model("sft")).num_parameters()
+    wider = shapes.count_parameters(paths.TEACHER) / shapes.count_parameters(trial.model("sft"))
     steps = fixed_batch.batches(flat, plan.batch_size, trial.settings.budget, 1 + wider / 3, trial.seed)
     read = round(wider * sum(one.tokens for batch in steps for one in batch))  # by the teacher
     return fixed_batch.train(trial.model("sft"), steps, fixed_batch.reverse_kl(teacher), out,
@@ -223,6 +229,6 @@ def notes(trial: Trial, arm: str) -> dict:
             probe[f"{whose} {name}"] = round(sum(values) / len(values), 3)
     found = {"curves": curves, "probe": probe}
     if USES.get(arm) is train_pairs:
-        levels = Counter(levels_of(trial)[row["prompt"]] for row in pairs_of(trial, arm))
+        levels = count_levels(pairs_of(trial, arm), levels_of(trial))
         found["pairs"] = {str(level): levels[level] for level in sorted(levels)}
     return found

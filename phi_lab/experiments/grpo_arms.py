@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,8 +83,8 @@ def choose(trial: Trial, device: Device) -> dict:
     "forward_tokens": what that is.
     """
     plan, settings = config(trial, device), trial.settings
-    tokenizer, model = checkpoints.load_tokenizer(trial.model("sft")), checkpoints.load_to_sample(
-        trial.model("sft"), "cpu")
+    student = trial.model("sft")
+    tokenizer, model = checkpoints.load_tokenizer(student), checkpoints.load_to_sample(student, "cpu")
     read = 0
 
     def sample(problems: Sequence[Problem], count: int, seed: int, temperature: float) -> list[list[sampling.Sample]]:
@@ -125,9 +126,10 @@ def half_right(
     """Of the problems of whose answers some are right, and not more than half, the share `keep`: those whose answers
     vary least in length (standard deviation / mean), or any, drawn at random.
     """
-    found = []
+    answers = [(one.text, problem.answer) for problem, group in zip(problems, probes, strict=True) for one in group]
+    rewards, found = iter(grpo.verified(*map(list, zip(*answers, strict=True)))), []
     for problem, group in zip(problems, probes, strict=True):
-        right = sum(value > 0 for value in grpo.verified([one.text for one in group], [problem.answer] * len(group)))
+        right = sum(reward > 0 for reward in islice(rewards, len(group)))
         if 0 < right <= len(group) / 2:
             lengths = torch.tensor([float(len(one.ids)) for one in group])
             found.append((float(lengths.std() / lengths.mean()), problem))

@@ -52,7 +52,8 @@ from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi_lab.core.files import read_rows, write_rows
+from phi_lab.core.files import read_rows, remove_folder, replace_folder, write_rows
+from phi_lab.core.run_folder import StageFolder
 from phi_lab.experiments.design import Experiment, Log, Trial
 from phi_lab.report.contrasts import Contrast
 
@@ -147,20 +148,17 @@ def sft_compute(trial: Trial) -> int:
 def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
     """SFT of one arm, or the longer mid-training."""
     from phi_lab.pipeline import controls
-    from phi_lab.pipeline.stage_runner import finished_result
     from phi_lab.stages import sft
 
     _, size, *how = arm.split("-")
     small = trial.settings.sizes[1]
     on = rung(trial, arm, trial.settings.sizes[SIZES[size]] if size in SIZES else small)
-    mid = finished_result((trial.source or trial.run).stage("mid"))
-    longer = on.compute + (mid.compute if mid else 0)
     if arm == LONG_STAGE:
-        return longer_stage(trial, out, longer)
+        return longer_stage(trial, out, on.compute)
     if how == ["best"]:
         return best_of_schedules(on, out)
     if how == ["long"]:
-        return controls.fine_tune(on, out, on.rows(), longer)
+        return controls.fine_tune(on, out, on.rows(), mid_compute(trial) + on.compute)
     settings = {"learning_rate": trial.config.sft.learning_rate / SLOW} if how == ["slow"] else {}
     if size == "short":
         return controls.fine_tune(on, out, short_answers(on), on.compute)
@@ -169,14 +167,20 @@ def train(trial: Trial, arm: str, out: Path) -> TrainingResult:
     return controls.fine_tune(on, out, choose(), on.compute, **settings)
 
 
-def longer_stage(trial: Trial, out: Path, compute: float) -> TrainingResult:
-    """Mid-training of the base by its own settings, for as many epochs as `compute` (tokens) pays for."""
+def mid_compute(trial: Trial) -> float:
+    """What the chain's mid-training took, in tokens. Raises UserError where its files are damaged."""
     from phi_lab.pipeline.stage_runner import finished_result
+
+    mid = finished_result((trial.source or trial.run).stage("mid"))
+    return mid.compute if mid else 0.0
+
+
+def longer_stage(trial: Trial, out: Path, more: float) -> TrainingResult:
+    """Mid-training of the base by its own settings, for as many epochs as its compute and `more` (tokens) pay for."""
     from phi_lab.stages import mid_training
 
-    run, plan = trial.source or trial.run, trial.config.mid
-    mid = finished_result(run.stage("mid"))
-    times = compute / mid.compute if mid else 1.0
+    run, plan, took = trial.source or trial.run, trial.config.mid, mid_compute(trial)
+    times = (took + more) / took
     plan = replace(plan, epochs=plan.epochs * times, steps=round(plan.steps * times))
     return mid_training.train(trial.model("base"), run.data.right, run.data.validation, out, plan, seed=trial.seed)
 
@@ -185,8 +189,6 @@ def best_of_schedules(on: Rung, out: Path) -> TrainingResult:
     """SFT on the small set by each of `OPTIMA`, all to a rate of zero; the model with the lowest validation loss at its
     end, with what all of them took.
     """
-    from phi_lab.core.files import remove_folder, replace_folder
-    from phi_lab.core.run_folder import StageFolder
     from phi_lab.pipeline import controls
     from phi_lab.pipeline.stage_runner import finished_result
     from phi_lab.stages.training import mark_finished
@@ -212,16 +214,17 @@ def short_answers(on: Rung) -> list[dict]:
     """The shortest right answers to the small set's questions, written out as its own are: first the shortest of each
     question, then the second, until there are as many tokens as in the small set.
     """
+    from phi_lab.pipeline.controls import total
     from phi_lab.stages import sft
 
     small, by_question = on.small_set(), defaultdict(list)
-    wanted, asked = sum(row["tokens"] for row in small), {row["id"] for row in small}
+    asked = {row["id"] for row in small}
     for row in sorted(on.rows(), key=lambda row: row["tokens"]):
         if row["id"] in asked and sft.mostly_written_out(row["completion"]):
             by_question[row["id"]].append(row)
     ranked = [row for rank in zip_longest(*by_question.values()) for row in rank if row]
-    total = accumulate(row["tokens"] for row in ranked)
-    return [row for row, tokens in zip(ranked, total, strict=True) if tokens <= wanted]
+    wanted, so_far = total(small), accumulate(row["tokens"] for row in ranked)
+    return [row for row, tokens in zip(ranked, so_far, strict=True) if tokens <= wanted]
 
 
 def notes(trial: Trial, arm: str) -> dict:

@@ -3,7 +3,7 @@
 A seed is a process with one thread in the queue that the ladder's chains have, too (`pipeline/queue.py`). Its arms are
 trained one after another in `out/seed-N`. The same command continues a run that was stopped, wherever that was.
 
-    phi-lab experiment one_batch --seeds 0-11 --jobs 2 --chains runs/ladder --out runs/one_batch
+    phi-lab experiment one_batch --seeds 10-21 --jobs 2 --chains runs/ladder --out runs/one_batch
 """
 
 import time
