@@ -88,3 +88,27 @@ def test_readme_shows_a_rollout_that_is_shipped():
     rollouts = read_rows(ROOT / "data" / "distilled" / "rollouts.jsonl.gz")
     shown = [row for row in rollouts if (row["prompt"], chat.format_completion(row["completion"])) == block]
     assert shown and shown[0]["verdict"] == "right"
+
+
+def attempt_line(rung: str, log: int, attempt: str, rows: dict[int, dict]) -> str:
+    """A line of the table of attempts: accuracies in percent, and the difference of two shares of 1,500 answers."""
+    cells = []
+    for seed in (103, 104):
+        if seed not in rows:
+            cells.append("–")
+            continue
+        one, other = rows[seed]["accuracy"], rows[seed]["rival"]
+        half = 1.96 * ((one * (1 - one) + other * (1 - other)) / 1500) ** 0.5
+        low, middle, high = (100 * (one - other + side * half) for side in (-1, 0, 1))
+        cells.append(f"{100 * one:.1f} for {100 * other:.1f}, {middle:+.1f} [{low:+.1f}, {high:+.1f}]")
+    return f"| {rung} | {attempt} | {log} | {cells[0]} | {cells[1]} |"
+
+
+def test_the_table_of_attempts_follows_from_its_rows():
+    attempts: dict[tuple, dict] = {}
+    for row in read_rows(ROOT / "data" / "attempts.jsonl"):
+        attempts.setdefault((row["rung"], row["log"], row["attempt"]), {})[row["seed"]] = row
+    page = text(ROOT / "docs" / "results.md")
+    (block,) = re.findall("<!-- attempts: .*? -->\n(.*?)\n<!-- end of attempts -->", page, re.DOTALL)
+    assert block.splitlines()[2:] == [attempt_line(*key, rows) for key, rows in attempts.items()]
+    assert {key[0] for key in attempts} == {"Rollout DPO", "GRPO"} and len(attempts) >= 12
