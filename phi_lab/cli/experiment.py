@@ -24,8 +24,9 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("which", nargs="?", choices=["ladder", "chain", "publish", "reward-hacking", *QUESTIONS],
                         help="ladder: all stages with their controls at equal FLOPs, a process a chain; chain: one of "
-                        "them, in this process; publish: show the chains of OUT in docs/; reward-hacking: GRPO of the "
-                        "base against a sloppy and a strict verifier; the others: see --list")
+                        "them, in this process; publish: show the chains or the experiment of OUT in README and docs/; "
+                        "reward-hacking: GRPO of the base against a sloppy and a strict verifier; the others: see "
+                        "--list")
     parser.add_argument("--list", action="store_true", help="show the experiments with their verdicts, and run nothing")
     parser.add_argument("--json", action="store_true", help="--list as JSON; effects in points")
     parser.add_argument("--seeds", type=seeds, default=None, metavar="A-B",
@@ -122,7 +123,9 @@ def _chains(options) -> None:
     from phi_lab.report import replications
 
     if options.which == "publish":
-        replications.publish(options.out)
+        from phi_lab.experiments import publish
+
+        (publish if publish.holds_an_experiment(options.out) else replications).publish(options.out)
         return
     chosen = _seeds(options, range(options.first_seed, options.first_seed + DEFAULT_SEEDS))
     if options.which == "reward-hacking":

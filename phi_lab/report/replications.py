@@ -23,6 +23,7 @@ from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_rows
 from phi_lab.core.formatting import markdown_table, percent
+from phi_lab.core.page_parts import fill
 from phi_lab.core.paths import ROOT
 from phi_lab.core.stats import ALPHA, POWER
 from phi_lab.report import figures
@@ -199,14 +200,7 @@ def publish(out: Path, root: Path = ROOT, log: Callable[[str], None] = print) ->
             rows = [row for row in rows if row["seed"] != chain.seed]
     if (count := len(chains(rows))) < 2:
         raise UserError(f"{out / 'chains.jsonl'}: {count} finished chain, two are needed to publish")
-    pages = {}
-    for name, written in PAGES.items():
-        text = (root / name).read_text(encoding="utf-8")
-        before, start, rest = text.partition(MARKS[0])
-        _, end, after = rest.partition(MARKS[1])
-        if not (start and end):
-            raise UserError(f"{root / name}: the lines {MARKS[0].strip()} and {MARKS[1].strip()} are missing")
-        pages[root / name] = before + start + written(rows) + end + after
+    pages = {root / name: fill(root / name, MARKS, written(rows)) for name, written in PAGES.items()}
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
     write_rows(root / PUBLISHED.relative_to(ROOT), rows)
