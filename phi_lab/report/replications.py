@@ -26,7 +26,7 @@ from phi_lab.core.formatting import markdown_table, percent
 from phi_lab.core.page_parts import fill
 from phi_lab.core.paths import ROOT
 from phi_lab.core.stats import ALPHA, POWER
-from phi_lab.report import figures
+from phi_lab.report import figures, targets
 from phi_lab.report.chain_rows import (
     PUBLISHED,
     all_names,
@@ -44,7 +44,7 @@ MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains 
 PROTOCOLS = {"sampled": "T 0.6", "cool": "T 0.3", "greedy": "greedy", "pass": "pass@8"}
 
 __all__ = ["Comparison", "comparisons", "fingerprint", "gains_table", "headline", "means_table", "parts_table",
-           "publish", "published", "save_figure", "summary"]
+           "publish", "published", "results", "save_figure", "summary"]
 
 
 class Comparison(NamedTuple):
@@ -183,7 +183,12 @@ def headline(rows: Sequence[dict]) -> str:
     return text + "\n\n" + "\n".join(markdown_table(lines))
 
 
-PAGES = {"docs/results.md": summary, "README.md": headline}  # what `publish` writes between `MARKS`
+def results(rows: Sequence[dict]) -> str:
+    """All tables, and what was asked of the ladder beside what it gives, for docs/results.md."""
+    return f"{summary(rows)}\n\n" + "\n".join(markdown_table(targets.table(rows)))
+
+
+PAGES = {"docs/results.md": results, "README.md": headline}  # what `publish` writes between `MARKS`
 
 
 def publish(out: Path, root: Path = ROOT, log: Callable[[str], None] = print) -> None:
