@@ -208,7 +208,7 @@ class RunViews:
     def replications(self) -> Figure | HTML:
         """The figure of the published chains and their controls."""
         rows = replications.published()
-        return figures.replications(rows) if rows else HTML(NO_CHAINS)
+        return replications.figure(rows) if rows else HTML(NO_CHAINS)
 
     def gains(self, *stages: str) -> HTML:
         """What the named stages and their arms, or all, gain on `hard` over the published chains, and over rivals."""

@@ -5,6 +5,7 @@ other benchmarks. Easy, hard and transfer stand in for MATH-500, AIME 2024 and G
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib import rc_context
@@ -139,13 +140,16 @@ def _paper_panel(axes: Axes) -> None:
 
 
 @rc_context(plot_style.RC_PARAMS)
-def replications(rows: Sequence[dict]) -> plot_style.Figure:
-    """Accuracy on `hard` (percent) of independent chains after each stage; `rows` are those of chains.jsonl.
+def replications(
+    rows: Sequence[dict], verdicts: Mapping[tuple[str, str], str] = MappingProxyType({})
+) -> plot_style.Figure:
+    """Accuracy on `hard` (percent) of independent chains after each stage; `rows` are those of chains.jsonl, `verdicts`
+    the words for what was compared with what, such as ("sft", "mid").
 
     First panel: each chain as a thin line, their mean with its 95 % t interval as a bold one, and the same for what
     else the compute could have bought as hollow marks (`ladder_rows.RIVALS`); a diamond is Rollout DPO as in the paper.
     Second panel: paired differences in points of every comparison after mid-training, which the scale of the first
-    panel hides, solid with the rung before and hollow with rivals.
+    panel hides, solid with the rung before and hollow with rivals, and their verdicts.
     """
     figure, grid = plot_style.panels(1, 2, (11, 4.9), gridspec_kw={"width_ratios": [1.5, 1]})
     made = chains(rows)
@@ -154,9 +158,12 @@ def replications(rows: Sequence[dict]) -> plot_style.Figure:
     colour = BENCHMARKS["hard"][0]
     _chains_panel(grid[0, 0], made, values, colour)
     grid[0, 0].set(title=f"{len(made)} independent chains, hard", ylabel="right answers, %", ylim=(0, 104))
-    _gains_panel(grid[0, 1], made, list(values), colour)
+    _gains_panel(grid[0, 1], made, list(values), colour, verdicts)
     means = ", ".join(f"{name} {value.mean():.1f}" for name, value in values.items())
     figure.alt = f"Right answers on hard, percent, means of {len(made)} independent chains: {means}."
+    if verdicts:
+        said = "; ".join(f"{name} − {against}: {verdict}" for (name, against), verdict in verdicts.items())
+        figure.alt += f" Differences, with Holm's correction: {said}."
     return figure
 
 
@@ -188,7 +195,9 @@ def _chains_panel(axes: Axes, made: Sequence[Chain], values: Mapping[str, np.nda
     axes.set_xlim(right=max([axes.get_xlim()[1], *(x + 0.15 for _, x in beside)]))
 
 
-def _gains_panel(axes: Axes, made: Sequence[Chain], names: Sequence[str], colour: str) -> None:
+def _gains_panel(
+    axes: Axes, made: Sequence[Chain], names: Sequence[str], colour: str, verdicts: Mapping[tuple[str, str], str]
+) -> None:
     shown = [(name, against) for name, against in compared(names) if name in ("sft", "dpo", "dpo-paper", "grpo")]
     lines = []
     for name, against in shown:
@@ -202,6 +211,11 @@ def _gains_panel(axes: Axes, made: Sequence[Chain], names: Sequence[str], colour
     axes.axvline(0, color=plot_style.SOFT, linewidth=1)
     axes.set_yticks(range(len(lines)), [f"{name} − {against}" for name, against, _ in lines])
     axes.set(title="Differences, points", ylim=(len(lines) - 0.5, -0.5))
+    if verdicts:
+        beside = axes.secondary_yaxis("right")
+        beside.set_yticks(range(len(lines)), [verdicts.get((name, against), "") for name, against, _ in lines])
+        beside.tick_params(length=0)
+        beside.spines["right"].set_visible(False)
 
 
 def _segments(stages: Sequence[str], starts: Mapping[str, str]) -> list[list[int]]:

@@ -43,8 +43,8 @@ PLANNED = 12  # chains, with the power they have, before the first had run (docs
 MARKS = ("<!-- chains: phi-lab experiment publish -->\n", "\n<!-- end of chains -->")
 PROTOCOLS = {"sampled": "T 0.6", "cool": "T 0.3", "greedy": "greedy", "pass": "pass@8"}
 
-__all__ = ["Comparison", "comparisons", "fingerprint", "gains_table", "headline", "means_table", "parts_table",
-           "publish", "published", "results", "save_figure", "summary"]
+__all__ = ["Comparison", "comparisons", "figure", "fingerprint", "gains_table", "headline", "means_table",
+           "parts_table", "publish", "published", "results", "save_figure", "summary"]
 
 
 class Comparison(NamedTuple):
@@ -147,12 +147,18 @@ def summary(rows: Sequence[dict]) -> str:
     return "\n\n".join("\n".join(markdown_table(table)) for table in tables)
 
 
+def figure(rows: Sequence[dict]) -> Figure:
+    """The chains and every difference with its verdict; of a single chain only its rungs."""
+    tested = comparisons(rows) if len(chains(rows)) > 1 else []
+    return figures.replications(rows, {(row.name, row.against): row.verdict.partition(" (")[0] for row in tested})
+
+
 def save_figure(rows: Sequence[dict], path: Path) -> Figure:
     """Save the figure of the chains as SVG: equal rows give equal bytes, and it carries their `fingerprint`."""
-    figure = figures.replications(rows)
+    drawn = figure(rows)
     with rc_context({"svg.hashsalt": "phi-lab"}):
-        figure.savefig(path, metadata={"Date": None, "Description": fingerprint(rows)})
-    return figure
+        drawn.savefig(path, metadata={"Date": None, "Description": fingerprint(rows)})
+    return drawn
 
 
 def fingerprint(rows: Sequence[dict]) -> str:

@@ -159,7 +159,7 @@ def _chains(rows: list[dict]) -> str:
     caption = (f"{len(chains(rows))} seeds, each from distillation to GRPO; published with the course, not part of "
                "this run.")
     return (
-        html.picture(figures.replications(rows), "chains", caption)
+        html.picture(replications.figure(rows), "chains", caption)
         + html.table("Each rung against the one before and against what else the same compute could buy: differences "
                      "with 95 % intervals over chains; p by paired t-tests, corrected by Holm for the whole table.",
                      gains[0], gains[1:])

@@ -120,7 +120,10 @@ def test_the_picture_shows_means_rivals_and_every_comparison_after_mid_training(
     low, high = whiskers.get_segments()[1][:, 1]
     same = stats.paired_t([100 * one for one in hard(rows, "mid")], [0.0] * 4)
     assert (low, high) == pytest.approx((same.low, same.high))
-    replications.save_figure(rows, tmp_path / "chains.svg")
+    drawn = replications.save_figure(rows, tmp_path / "chains.svg")
+    (beside,) = drawn.axes[1].child_axes  # the verdicts of the same lines
+    assert [label.get_text() for label in beside.get_yticklabels()] == [row.verdict.partition(" (")[0] for row in table]
+    assert all(f"{row.name} − {row.against}: {row.verdict.partition(' (')[0]}" in drawn.alt for row in table)
     assert replications.fingerprint(rows) in (tmp_path / "chains.svg").read_text()
 
 
