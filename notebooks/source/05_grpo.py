@@ -356,7 +356,7 @@ def loss_here(model, batch, heat, epsilon=0.2):
 
 
 # %%
-def train_here(model, problems, steps, prompts=12, size=8, heat=1.0, rate=3e-4):
+def train_here(model, problems, steps, prompts=8, size=8, heat=1.0, rate=3e-4):
     """Train `model` in place on its own answers; returns a row a step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
     rows, limit = [], config.max_new_tokens
@@ -385,7 +385,7 @@ def train_here(model, problems, steps, prompts=12, size=8, heat=1.0, rate=3e-4):
 
 
 # %%
-size = {"steps": 8, "prompts": 12} if in_lab else {"steps": 2, "prompts": 4}
+size = {"steps": 10, "prompts": 8} if in_lab else {"steps": 2, "prompts": 4}
 rows = train_here(small, problems, **size)
 names = {"reward": "mean reward", "kept": "share with an advantage"}
 pictures.curves(rows, names, "GRPO on this page", "")
