@@ -185,13 +185,22 @@ def headline(rows: Sequence[dict]) -> str:
         others = [f"`{row.against}`{' (below it)' if row.verdict == 'below' else ''}" for row in found
                   if row.verdict != "above"]
         lines.append([STAGE_TITLES[stage], _points(found[0].gain), ", ".join(above) or "–", ", ".join(others) or "–",
-                      "not shown" if others else "yes"])
+                      _earned(found)])
     return text + "\n\n" + "\n".join(markdown_table(lines))
 
 
 def results(rows: Sequence[dict]) -> str:
     """All tables, and what was asked of the ladder beside what it gives, for docs/results.md."""
     return f"{summary(rows)}\n\n" + "\n".join(markdown_table(targets.table(rows)))
+
+
+def _earned(found: Sequence[Comparison]) -> str:
+    """Whether a stage with these comparisons has earned its rung."""
+    if any(row.verdict == "below" for row in found):
+        return "no"
+    if any(row.verdict != "above" for row in found):
+        return "not shown"
+    return "yes" if len(found) > 1 else "yes, but no control was run"
 
 
 PAGES = {"docs/results.md": results, "README.md": headline}  # what `publish` writes between `MARKS`

@@ -138,7 +138,11 @@ def test_a_headline_says_which_rungs_are_earned():
     assert lines["Rollout DPO"][1:] == ["–", "`sft`, `dpo-control`", "not shown"]
     assert lines["GRPO"][1:] == ["`dpo`, `grpo-sft`, `grpo-coin`", "`grpo-rft`", "not shown"]
     worse = replications.headline(chain_rows(range(11), LEVELS | {"dpo": 0.4}))
-    assert "`sft` (below it)" in worse and "Of 12 planned chains these have run so far." in worse
+    dpo = next(line for line in worse.splitlines() if line.startswith("| Rollout DPO"))
+    assert "`sft` (below it)" in dpo and dpo.endswith("| no |")
+    alone = replications.headline(chain_rows(range(12), {name: LEVELS[name] for name in STAGES}))
+    assert alone.count("| yes, but no control was run |") == 3 and "| Rollout DPO |" in alone
+    assert "Of 12 planned chains these have run so far." in worse
 
 
 def test_published_chains_are_in_every_page_and_nothing_else_changes(tmp_path):
