@@ -416,7 +416,7 @@ print(f"difference {abs(here - fast):.1e}")
 # on the same answers, while the critic learns and the policy stays as it is:
 
 # %%
-steps, prompts = (10, 6) if in_lab else (2, 4)
+steps, prompts = (10 if in_lab else 2), 4
 compared = minimal_ppo.compare(
     checkpoints.load(SHIPPED / "mid"), tokenizer, problems, steps=steps,
     prompts_per_step=prompts, max_new_tokens=config.max_new_tokens,
