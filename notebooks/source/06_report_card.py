@@ -154,7 +154,7 @@ print(f"GRPO over GRPO: {mean:+.1f} points [{low:+.1f}, {high:+.1f}]")
 # same compute would have bought from the same start, all sampling counted. A chain is *one* observation, so the t-test
 # below has as many observations as there are chains. Holm's method corrects for all comparisons of the table together,
 # and beside each stands the smallest difference that it would have shown: "no difference shown" means little where that
-# is large. Chains share base and teacher, so they are independent from distillation on. They come with the course
+# is large. Chains share base and teacher; all that comes later is drawn anew. They come with the course
 # (`phi-lab experiment ladder` makes more).
 
 # %%

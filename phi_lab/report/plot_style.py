@@ -13,7 +13,6 @@ import io
 import math
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import numpy as np
 from matplotlib import figure as mpl
@@ -141,14 +140,21 @@ def from_to(name: str, points: tuple[Sequence[float], Sequence[float]]) -> str:
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights of labels, moved apart until neighbours are `gap` apart, each as near its own height as possible."""
+    """The heights of labels, moved apart until neighbours are `gap` apart, with the least sum of squared moves: the
+    isotonic regression of heights from which their place times `gap` is taken, by pooling adjacent violators.
+    """
     order = sorted(range(len(heights)), key=heights.__getitem__)
+    pools: list[tuple[float, int]] = []  # sum and number of what moves as one
+    for place, label in enumerate(order):
+        total, count = heights[label] - place * gap, 1
+        while pools and pools[-1][0] / pools[-1][1] >= total / count:
+            before, several = pools.pop()
+            total, count = before + total, several + count
+        pools.append((total, count))
+    means = [total / count for total, count in pools for _ in range(count)]
     placed = list(heights)
-    for _ in range(20):
-        for below, above in pairwise(order):
-            overlap = gap - (placed[above] - placed[below])
-            if overlap > 0:
-                placed[below], placed[above] = placed[below] - overlap / 2, placed[above] + overlap / 2
+    for place, (label, mean) in enumerate(zip(order, means, strict=True)):
+        placed[label] = mean + place * gap
     return placed
 
 

@@ -1,5 +1,6 @@
 """Every figure: the numbers that went in are the heights, lengths and labels that came out."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -244,3 +245,19 @@ def test_svg_is_sound_themed_unique_and_the_same_twice():
     for target in re.findall(r'(?:url\(#|href="#)([^)"]+)', first):
         assert target in ids
     assert "</svg><script>" in "".join(root.itertext())  # as text, which is what it is
+
+
+@pytest.mark.parametrize(("heights", "placed"), [
+    ([], []), ([5.0], [5.0]), ([1.0, 9.0], [1.0, 9.0]), ([5.0, 5.0], [4.5, 5.5]),
+    ([10.0, 10.0, 10.0, 30.0], [9.0, 10.0, 11.0, 30.0]),
+    ([3.0, 1.0, 2.8], [3.4, 1.0, 2.4]),  # by height, whatever their order
+    ([1.0, 1.0, 2.0], [1 / 3, 4 / 3, 7 / 3]),  # the third is pushed by the first two
+])
+def test_labels_keep_apart_and_move_as_little_as_possible(heights, placed):
+    assert plot_style.spread(heights, 1.0) == pytest.approx(placed)
+
+
+def test_many_labels_of_the_same_height_do_not_overlap():
+    placed = plot_style.spread([80.0 + 0.01 * one for one in range(30)], 4.0)
+    assert all(above - below > 4 - 1e-6 for below, above in itertools.pairwise(placed))
+    assert sum(placed) / 30 == pytest.approx(80.145)
