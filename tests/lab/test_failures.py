@@ -30,12 +30,14 @@ def same(model, other):
 
 @pytest.mark.slow
 def test_the_papers_collapse(sft, shipped, tokenizer):
-    """Gibberish that ends at the token limit, from a model that was right on most answers."""
+    """Gibberish that ends at the token limit, from a model that was right on most answers. Whether it also repeats
+    itself is chance.
+    """
     failure = failures.collapse(sft, tokenizer, PROBLEMS)
     assert failure.rows[0]["reward"] > 0 and failure.rows[-1]["reward"] == -1.0
     assert failure.rows[-1]["mean_length"] > 1.5 * failure.rows[0]["mean_length"]
     assert right(failure) == failure.right[1] == 0 and failure.right[0] > 0.5
-    assert {"truncation", "repetition", "zero-variance"} <= named(failure)
+    assert {"truncation", "all-wrong", "zero-variance"} <= named(failure)
     assert same(sft, checkpoints.load(shipped("sft")))  # the copy was trained
 
 
@@ -45,7 +47,7 @@ def test_a_reward_for_length_is_named_by_the_accuracy_beside_it(sft, tokenizer):
     first, last = failure.rows[0], failure.rows[-1]
     assert last["reward"] > first["reward"] + 0.1 and last["mean_length"] > 1.3 * first["mean_length"]
     assert last["accuracy"] < first["accuracy"] - 0.2
-    assert named(failure) == {"reward-hacking"}
+    assert {"reward-hacking"} <= named(failure) <= {"reward-hacking", "zero-variance"}  # at the limit all are as long
 
 
 def test_too_few_tokens_finish_no_answer(sft, tokenizer):

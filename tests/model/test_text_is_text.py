@@ -50,7 +50,8 @@ def test_ordinary_text_has_the_ids_that_it_always_had(tokenizer, every):
         assert chat.prompt_ids(tokenizer, prompt) == ids
     completions = [row["completion"] for row in rollouts][::every]
     thoughts = [text for text in completions if text.startswith("<think>") or "think>" not in text]
-    assert len(completions) - len(thoughts) <= 1  # a thought that is closed and was never opened: its tag is text
+    # A thought that is closed and was never opened: its tag is text. The teacher writes one or two in ten thousand.
+    assert len(completions) - len(thoughts) <= len(completions) / 2000
     completions = thoughts
     odd = [text for text, ids in zip(completions, before(completions), strict=True)
            if chat.completion_ids(tokenizer, text) != ids]

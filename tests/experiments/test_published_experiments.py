@@ -1,6 +1,6 @@
 """What is published of an experiment follows from its committed rows, and nothing else on a page changes.
 
-python -m pytest tests/experiments/test_publish.py
+python -m pytest tests/experiments/test_published_experiments.py
 """
 
 import re
