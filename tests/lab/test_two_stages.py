@@ -93,7 +93,7 @@ def test_the_problem_that_the_second_model_solves_and_the_first_does_not(monkeyp
 def test_real_models_part_at_the_first_token_where_one_thinks(models, tokenizer):
     pair = {name: models[name] for name in ("base", "grpo")}
     page = two_stages.shown(pair, tokenizer, "Compute 47+38.")
-    assert "The first 0 tokens are the same" in page and "&lt;think&gt;" in page and "\\boxed{85}" in page
+    assert "The first 0 tokens are the same" in page and "&lt;think&gt;" in page and "4+3+1=8" in page
 
 
 def test_the_widget_takes_other_stages_and_questions(models, tokenizer):
