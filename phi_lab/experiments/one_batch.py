@@ -4,7 +4,7 @@ Written before the first run.
 
 **Question.** The paper makes preference pairs of what its *teacher* got right and wrong and trains plain DPO on them;
 the field argues whether the wrong answers help at all, whose they must be, and whether a teacher's score of every token
-beats a verdict on the whole answer. Every arm here has the same student (a chain's SFT model) and the same batch: 750
+beats a verdict on the whole answer. Every arm here has the same student (a chain's SFT model) and the same batch: 600
 new questions of one to seven operations, eight answers of the student and eight of the teacher to each, sampled at
 T = 0.8 and verified. They differ in what they do with it:
 
@@ -29,15 +29,15 @@ teacher's pairs took a student from 71.4 to 48.6, so it could not compare whose 
 `distill`: Muon at 1e-3, cosine, 16 answers a step, as the course's rejection fine-tuning, but without replay. `grpo`
 and `coin`: Muon at 8e-4, linear, 32 answers a step. None was tuned for this experiment.
 
-**Equal compute.** Each trained arm has 600,000 training tokens (`TrainingResult.compute`): what is read forward and
-backward, and a third of what is only read: references, old log-probabilities, and the teacher's scores, a token of the
-wider teacher at the ratio of the models' weights. Pairs or answers are used as often as that pays for; where the last
-pass is a broken one it has a random part of them. A pair is charged with both of its sides whole, though what they
-share is read once: so `cut-pairs` does less work than it is charged for. The batch is shared and is charged to none:
-1.1 million sampled tokens of either model.
+**Equal compute.** Each trained arm has 450,000 training tokens, over a hundred steps of DPO (`TrainingResult.compute`):
+what is read forward and backward, and a third of what is only read: references, old log-probabilities, and the
+teacher's scores, a token of the wider teacher at the ratio of the models' weights. Pairs or answers are used as often
+as that pays for; where the last pass is a broken one it has a random part of them. A pair is charged with both of its
+sides whole, though what they share is read once: so `cut-pairs` does less work than it is charged for. The batch is
+shared and is charged to none: 0.9 million sampled tokens of either model.
 
-**Primary measure.** Accuracy at T = 0.6 on 1,000 problems of `hard`, four samples each; greedy and pass@8 (200
-problems) beside it, and `easy`. Also kept: both log-probabilities and margins through the training of the preference
+**Primary measure.** Accuracy at T = 0.6 on 500 problems of `hard`, four samples each; greedy and pass@8 (200 problems)
+beside it, and `easy`. Also kept: both log-probabilities and margins through the training of the preference
 arms, and for every arm, before and after, the mean log-probabilities of 128 pairs each of own and of teacher's answers.
 
 **Contrasts** (paired t over chains, Holm over all ten; `CONTRASTS`, the first is the primary one). What would count:
@@ -48,12 +48,12 @@ shown, and the second is not.
 
 **Seeds.** 10 to 21: each seed is a chain of the ladder (`--chains`), whose SFT model is the student, so what is shown
 holds for chains of this base and teacher. Twelve see 0.9 standard deviations of the differences with 80 % power alone,
-1.3 at Holm's strictest level of ten: 1.1 to 1.5 and 1.5 to 2.2 points, as differences of two trainings in a chain had
-standard deviations of 1.2 to 1.7 points on the ladder's first four chains.
+1.3 at Holm's strictest level of ten. Differences of two trainings in a chain had standard deviations of 1.2 to 1.7
+points on the ladder's first four chains; half the problems make that 1.4 to 1.9: so 1.3 to 1.7 and 1.8 to 2.5 points.
 
-**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: the batch 220 s a seed, ten
-trained arms 90 s each, twelve measurements of 5,800 answers of 180 tokens, 105 s each: 40 minutes a seed and thread,
-4 hours for twelve seeds on two threads.
+**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: the batch 180 s a seed, ten trained
+arms 65 s each, twelve measurements of 3,300 answers of 180 tokens and of `easy`, 65 s each: 27 minutes a seed and
+thread, 2.7 hours for twelve seeds on two threads.
 
     phi-lab experiment one_batch --seeds 10-21 --jobs 2 --chains runs/ladder --out runs/one_batch
 """
@@ -80,7 +80,7 @@ class Settings:
     grpo_batch: int = 32
 
 
-SETTINGS = {"lab": Settings(750, 600_000), "smoke": Settings(30, 20_000, 8)}
+SETTINGS = {"lab": Settings(600, 450_000), "smoke": Settings(30, 20_000, 8)}
 ARMS = {
     "start": "the student as it is",
     "dial": f"the student, sampled at T = {DIAL}",
@@ -137,6 +137,6 @@ def notes(trial: Trial, arm: str) -> dict:
 
 EXPERIMENT = Experiment(
     name="one_batch", question="What is one batch of sampled and verified answers best used for, at equal compute?",
-    arms=ARMS, contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", chain_seeds=True, settings=SETTINGS, problems=2,
+    arms=ARMS, contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", chain_seeds=True, settings=SETTINGS, problems=1,
     prepare=prepare, start=start, train=train, untrained={"start": 0.6, "dial": DIAL}, notes=notes,
 )
