@@ -499,7 +499,7 @@ HTML(tables.table("In `smoke` probes train for two steps only.", head, lines))
 # %%
 from phi_lab.lab import break_it, failures
 
-sft, examples = checkpoints.load(SHIPPED / "sft"), problems[:54]
+sft, examples = checkpoints.load(SHIPPED / "sft"), problems[:50]
 short = {} if in_lab else {"steps": 3}
 causes = {
     "a rate 100 times too high": (failures.collapse, sft),

@@ -45,21 +45,21 @@ class Failure:
 
 
 def collapse(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 9
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 10
 ) -> Failure:
     """GRPO at 100 times the rate of its page: after a few steps no answer is one any more."""
     return _grpo(model, tokenizer, problems, steps, learning_rate=3e-2, advantage=group_normalised)
 
 
 def paid_by_length(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 9
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 10
 ) -> Failure:
     """GRPO whose reward is the length of an answer: it rises, and accuracy, which is logged beside it, falls."""
     return _unverified(model, tokenizer, problems, steps, lambda text: len(text) / MAX_TOKENS)
 
 
 def by_coin(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 9
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 10
 ) -> Failure:
     """GRPO whose reward is a coin's, +1 or -1: there is nothing to learn, and each step moves the weights all the same.
     Accuracy, which is logged beside the reward, goes where noise pushes it.
@@ -69,14 +69,14 @@ def by_coin(
 
 
 def cut_short(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 9
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 10
 ) -> Failure:
     """GRPO with 24 tokens an answer: nothing is finished, so nothing is right, and no group has a difference."""
     return _grpo(model, tokenizer, problems, steps, max_new_tokens=24)
 
 
 def too_hard(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 9
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int = 10
 ) -> Failure:
     """GRPO of a model that solves none of the questions, such as the base: no group has a difference."""
     return _grpo(model, tokenizer, problems, steps, max_new_tokens=64)
@@ -132,9 +132,9 @@ def _train(
     policy: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], steps: int,
     max_new_tokens: int, reward: Callable = verified, **settings,
 ) -> list[dict]:
-    """GRPO of `policy` in groups of eight answers to six questions a step; a row a step."""
+    """GRPO of `policy` in groups of eight answers to five questions a step; a row a step."""
     return minimal_grpo.train(
-        policy, tokenizer, problems, steps=steps, prompts_per_step=6, group_size=8, reward=reward,
+        policy, tokenizer, problems, steps=steps, prompts_per_step=5, group_size=8, reward=reward,
         max_new_tokens=max_new_tokens, on_step=lambda row: None, **settings,
     )
 
