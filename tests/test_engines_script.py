@@ -25,7 +25,7 @@ def test_an_unknown_name_is_one_line(capsys):
 def test_an_engines_rows_replace_its_old_ones_and_no_others(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     rows = "| vllm | old | passed | 1 | x |\n| smollm2 | kept | passed | 1 | x |\n"
-    page.write_text(f"a\n{engines.BEGIN}| h |\n|---|\n{rows}{engines.END}\nb\n")
+    page.write_text(f"a\n{engines.MARKS[0]}| h |\n|---|\n{rows}{engines.MARKS[1]}\nb\n")
     monkeypatch.setattr(engines, "PAGE", page)
     engines.write_table("vllm", [["new", "failure", "3"]])
     text = page.read_text()

@@ -60,10 +60,16 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The comparison in words."""
+        """"above", "below" or "no difference shown"."""
         if self.p_holm < ALPHA:
             return "above" if self.gain.mean > 0 else "below"
-        return f"no difference shown (would have seen {100 * self.detectable:.1f} points)"
+        return "no difference shown"
+
+    @property
+    def words(self) -> str:
+        """The verdict; where none is shown, with what would have been."""
+        shown = self.p_holm < ALPHA
+        return self.verdict if shown else f"{self.verdict} (would have seen {100 * self.detectable:.1f} points)"
 
 
 def comparisons(rows: Sequence[dict]) -> list[Comparison]:
@@ -130,7 +136,7 @@ def gains_table(rows: Sequence[dict]) -> list[list[str]]:
     lines = [[*head, f"detectable ({100 * POWER:.0f} % power)", *(PROTOCOLS[protocol] for protocol in others)]]
     for row in comparisons(rows):
         beside = [_points(row.beside[protocol]) if protocol in row.beside else "–" for protocol in others]
-        lines.append([row.name, row.against, _points(row.gain), f"{row.p_holm:.2g}", row.verdict,
+        lines.append([row.name, row.against, _points(row.gain), f"{row.p_holm:.2g}", row.words,
                       f"{100 * row.detectable:.1f}", *beside])
     return lines
 
@@ -150,7 +156,7 @@ def summary(rows: Sequence[dict]) -> str:
 def figure(rows: Sequence[dict]) -> Figure:
     """The chains and every difference with its verdict; of a single chain only its rungs."""
     tested = comparisons(rows) if len(chains(rows)) > 1 else []
-    return figures.replications(rows, {(row.name, row.against): row.verdict.partition(" (")[0] for row in tested})
+    return figures.replications(rows, {(row.name, row.against): row.verdict for row in tested})
 
 
 def save_figure(rows: Sequence[dict], path: Path) -> Figure:

@@ -44,7 +44,7 @@ def test_holm_counts_every_comparison_of_the_table_and_words_follow_it():
     mean = sum(differences) / 12
     sd = (sum((one - mean) ** 2 for one in differences) / 11) ** 0.5
     assert null.detectable == pytest.approx(stats.detectable_effect(sd, 12, 0.8, 0.05 / len(found)))
-    assert null.verdict == f"no difference shown (would have seen {100 * null.detectable:.1f} points)"
+    assert null.words == f"no difference shown (would have seen {100 * null.detectable:.1f} points)"
 
 
 def test_a_small_p_is_no_verdict_before_it_is_corrected():
