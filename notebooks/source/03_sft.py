@@ -19,12 +19,14 @@ import torch
 import torch.nn.functional as F
 from IPython.display import HTML
 
+from phi_lab.core import stats
 from phi_lab.core.formatting import percent_interval
 from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, pictures, tables
+from phi_lab.lab.answers import answer_problems
 from phi_lab.model import chat, checkpoints
-from phi_lab.problems import worked_solutions
+from phi_lab.problems import benchmarks, worked_solutions
 from phi_lab.report import figures
 from phi_lab.report.ladder_rows import model_title, protocol
 from phi_lab.stages import sft
@@ -370,17 +372,45 @@ lab.ladder("sft")
 # %% [markdown]
 # ## On other seeds, and without mid-training
 #
-# Differences on `hard` in points over the published chains. Is mid-training needed at all? The paper reports that
-# small sets alone made its model worse (AIME 10.0 → 6.7 and 3.0 [S]). Four arms start from the *base*, without
-# mid-training, all by SFT's schedule: on SFT's small set (`sft-limo`, after the paper that says less is more), on all
-# right answers for the same compute (`sft-all`: is it the small set, or so short a training?), on the small set until
-# its validation loss is lowest (`sft-limo-best`: was it too short?), and on the shortest right answers, as many tokens
-# (`sft-short`: is it the length?). `lab.control("sft-limo")` trains one here; the published chains do not hold these
-# four, so that question stays open below. What the table answers is whether the choice of answers pays: the stage has
-# earned its place where it is above the stage before *and* above its control. Read greedy answers beside T = 0.6.
+# Differences on `hard` in points over the published chains. Is mid-training needed at all? The paper reports that small
+# sets alone made its model worse (AIME 10.0 → 6.7 and 3.0 [S]). Four arms start from the *base*, without mid-training,
+# all by SFT's schedule: on SFT's small set (`sft-limo`, after the paper that says less is more), on all right answers
+# for the same compute (`sft-all`: is it the small set, or so short a training?), on the small set until its validation
+# loss is lowest (`sft-limo-best`: was it too short?), and on the shortest right answers, as many tokens (`sft-short`:
+# is it the length?). `lab.control("sft-limo")` trains one here; the published chains do not hold these four, since an
+# experiment of its own asks for them (below). What the table answers is whether the choice of answers pays: the stage
+# has earned its place where it is above the stage before *and* above its control. Read greedy answers beside T = 0.6.
 
 # %%
 lab.gains("sft")
+
+# %% [markdown]
+# ## Do small sets still hurt after mid-training?
+#
+# Notebook 02 trained the base on 64 answers. Here the same number meets a model that knows the form already. Live, one
+# seed: the shipped mid-trained model, 30 steps of the loop above on 64 answers, and 30 on different ones; 100 questions
+# of `hard` each. **Predict first**: who falls, and by how much?
+
+# %%
+in_smoke = lab.config.profile == "smoke"
+asked = benchmarks.load("hard")[: 20 if in_smoke else 100]
+sizes = {"mid-trained": 0, "64 answers": 64, "different ones": len(few)}
+for name, count in sizes.items():
+    model = checkpoints.load(SHIPPED / "mid")
+    if count:
+        train_here(model, few[:count], steps=3 if in_smoke else 30)
+    answers = answer_problems(model, tokenizer, asked)
+    hits = sum(row["verdict"] == "right" for row in answers)
+    share = percent_interval(hits / len(asked), *stats.wilson(hits, len(asked)))
+    print(f"{name}: {share} of {len(asked)} questions")
+
+# %% [markdown]
+# Thirty steps at a small rate move little, and a hundred questions show only large differences: look at the intervals.
+# The experiment has both halves of the question, sets from 128 answers to all of them before and after mid-training.
+# Notebook 02 shows its picture; in a line:
+
+# %%
+lab.questions()
 
 # %% [markdown]
 # ## Vary this next

@@ -605,6 +605,34 @@ print("this is one seed: it describes two models and does not prove a recipe")
 lab.gains("grpo")
 
 # %% [markdown]
+# ## Which of the three devices does RL need?
+#
+# **What was believed.** The paper adds its three devices together and shows no run without one of them [I]. So nobody
+# can say which of them carries the gain, or whether plain GRPO would have been as good at the same compute.
+#
+# Live, on the groups from the top of the page: how many of their answers does each way train on, at a high and at a low
+# temperature? DAPO samples on until it has enough groups of both verdicts; a group of one verdict teaches nobody.
+
+# %%
+ways = {"plain GRPO": plain, "rebalanced": lambda r: balanced(r, torch.Generator())}
+lines = []
+for heat, groups in sampled.items():
+    hits = [[row["verdict"] == "right" for row in group] for group in groups]
+    rewards = 2 * torch.tensor(hits).float() - 1
+    both = (rewards.std(1) > 0).float().mean().item()
+    used = [(way(rewards) != 0).float().mean().item() for way in ways.values()]
+    lines.append((heat, *(percent(share) for share in (both, *used))))
+head = ("temperature", "groups of both verdicts", *(f"used by {name}" for name in ways))
+HTML(tables.table("Used: the share of answers with an advantage.", head, lines))
+
+# %% [markdown]
+# More answers are not more learning. The experiment takes each device away alone, at equal compute, beside plain GRPO,
+# DAPO's filter, Dr. GRPO and a coin.
+
+# %%
+lab.question("rl_devices")
+
+# %% [markdown]
 # ## Reward hacking: a verifier that accepts too much
 #
 # A policy learns whatever the verifier rewards. This verifier reads the last box, and accepts it if its text is part

@@ -21,6 +21,7 @@ from phi_lab.core.formatting import percent, percent_interval
 from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, ladder_explorer, pictures, tables, two_stages
+from phi_lab.lab.answers import answer_problems
 from phi_lab.model import checkpoints
 from phi_lab.problems import benchmarks
 from phi_lab.report import replications
@@ -183,6 +184,42 @@ lab.gains()
 
 # %%
 lab.means()
+
+# %% [markdown]
+# ## What is a difference worth?
+#
+# **What was believed.** A table of a paper has one number for each model, and the larger one wins. The paper's authors
+# measured their model again later and found 48.1 instead of 57.5 on AIME 2024, which has 30 questions [P].
+#
+# Live: the shipped model of the last stage answers 100 questions of `hard` at T = 0.6, five times. Nothing is trained
+# in between; only the seed of the sampling changes. **Predict first**: how far apart are five scores on 100 questions,
+# and how far on the first 30 of them?
+
+# %%
+last, tokenizer = checkpoints.load(SHIPPED / "grpo"), checkpoints.load_tokenizer()
+questions = benchmarks.load("hard")[: 20 if lab.config.profile == "smoke" else 100]
+scores = {count: [] for count in (len(questions), min(30, len(questions)))}
+for seed in range(5):
+    found = answer_problems(last, tokenizer, questions, temperature=0.6, seed=seed)
+    hits = [row["verdict"] == "right" for row in found]
+    for count, shares in scores.items():
+        shares.append(sum(hits[:count]) / count)
+for count, shares in scores.items():
+    print(f"{count} questions: {', '.join(percent(share) for share in shares)}")
+
+# %% [markdown]
+# That is the part of the chance which the same model has with itself. A model trained with another seed, or from other
+# answers of the teacher, differs by more or less; nobody has said by how much. The experiment takes a score apart:
+# chains, in each two trainings of a stage, of each two evaluations.
+
+# %%
+lab.question("variance")
+
+# %%
+from phi_lab.lab import difference_worth
+
+# With a running kernel: how many seeds, problems and samples show your difference.
+difference_worth.widget(difference_worth.measured())
 
 # %% [markdown]
 # ## The ten problems before and after all stages

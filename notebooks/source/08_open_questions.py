@@ -38,8 +38,16 @@ lab = Lab()
 # | What is forgotten, what transfers? | GPQA rose in the paper [S2] | `transfer` after each stage |
 # | Is RL's instability capacity or optimization? | small models are *thought* fragile [S] | wider models, lower rates |
 #
-# The published chains have arms for the first two (notebooks 03 and 04) and for `transfer`; the others are open here.
-# Each is to become one file, one command and one figure, on enough seeds to see the difference that you care about.
+# Five of these are experiments of this course: one file each in `phi_lab/experiments/`, with arms, measure, seeds and
+# what would count written down before the first run, one command, and rows that are committed. Notebooks 02 to 06 show
+# each where it belongs. What they have found so far:
+
+# %%
+lab.questions()
+
+# %% [markdown]
+# The others are open here, and so is every answer on a larger model. An answer needs enough seeds to see the difference
+# that you care about; notebook 06 says how many.
 #
 # ## A first experiment: does temperature mix groups?
 #

@@ -125,7 +125,13 @@ def _chains(options) -> None:
     if options.which == "publish":
         from phi_lab.experiments import publish
 
-        (publish if publish.holds_an_experiment(options.out) else replications).publish(options.out)
+        if not publish.holds_an_experiment(options.out):
+            replications.publish(options.out)
+            return
+        from phi_lab.lab import paper_questions
+
+        publish.publish(options.out)
+        paper_questions.refresh()
         return
     chosen = _seeds(options, range(options.first_seed, options.first_seed + DEFAULT_SEEDS))
     if options.which == "reward-hacking":

@@ -37,6 +37,8 @@ def run(options) -> None:
 
         working_copies.make_copies()
         return
+    from phi_lab.lab import paper_questions
     from phi_lab.pipeline import notebooks
 
     notebooks.convert(RunFolder(options.outputs_from) if options.outputs_from else None)
+    paper_questions.refresh()

@@ -27,6 +27,14 @@ def answer_ten_problems(
     return with_verdicts(problems, [group[0] for group in groups])
 
 
+def answer_problems(model, tokenizer, problems: list[dict], temperature: float = 0.0, seed: int = 0) -> list[dict]:
+    """One answer of a tiny model to each of these problems of the small world: rows as `answer_ten_problems` gives."""
+    params = sampling.SamplingParams(
+        n=1, temperature=temperature, max_tokens=LAB.evaluation.max_new_tokens, seed=seed)
+    groups = sampling.sample(model, tokenizer, [problem["prompt"] for problem in problems], params, quiet=True)
+    return with_verdicts(problems, [group[0] for group in groups])
+
+
 def answer(model, tokenizer, question: str, max_tokens: int = LAB.evaluation.max_new_tokens) -> str:
     """A model's greedy answer to one question of the small world."""
     params = sampling.SamplingParams(n=1, temperature=0.0, max_tokens=max_tokens, seed=0)

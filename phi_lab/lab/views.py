@@ -15,7 +15,7 @@ from phi_lab.core.files import read_json, read_rows
 from phi_lab.core.paths import SHIPPED, TEACHER
 from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.distill import shards
-from phi_lab.lab import tables
+from phi_lab.lab import paper_questions, tables
 from phi_lab.lab.answers import answer_ten_problems, load_ten_problems
 from phi_lab.lab.environment import display_path
 from phi_lab.model import checkpoints
@@ -227,3 +227,11 @@ class RunViews:
             return HTML(NO_CHAINS)
         head, *lines = replications.means_table(rows)
         return HTML(tables.table(f"Means over {len(chains(rows))} independent chains.", head, lines))
+
+    def question(self, name: str) -> HTML:
+        """What the experiment `name` on one of the paper's questions found (`phi-lab experiment --list`)."""
+        return HTML(paper_questions.found(name))
+
+    def questions(self) -> HTML:
+        """All of them, a line each."""
+        return HTML(paper_questions.all_found())

@@ -5,6 +5,7 @@ python -m pytest tests/experiments/test_published_experiments.py
 
 import re
 
+import nbformat
 import pytest
 from experiment_rows import nested_rows, rows_of
 
@@ -13,6 +14,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_json, write_rows
 from phi_lab.core.paths import ROOT
 from phi_lab.experiments import EXPERIMENTS, publish, verdicts
+from phi_lab.lab import paper_questions
 
 ONE_BATCH = EXPERIMENTS["one_batch"]
 
@@ -37,9 +39,15 @@ def test_rows_figure_section_and_verdict(tmp_path, monkeypatch, capsys):
     rows = rows_of(ONE_BATCH, shares, range(4))
     out, root = made(tmp_path, rows, "one_batch")
     monkeypatch.setattr(publish.publish, "__defaults__", (root, print))
+    monkeypatch.setattr(paper_questions.refresh, "__defaults__", (root / "notebooks", root))
+    (root / "notebooks").mkdir()
+    page = root / "notebooks" / "04.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell('lab.question("one_batch")', execution_count=1)]), page)
     assert cli.main(["experiment", "publish", "--out", str(out)]) == 0
     assert "supported: +4.5 points" in capsys.readouterr().out
     assert read_rows(root / "data" / "experiments" / "one_batch.jsonl") == rows
+    assert "supported: +4.5 points" in nbformat.read(page, 4).cells[0].outputs[0].data["text/html"]
     results, readme = ((root / name).read_text() for name in ("docs/results.md", "README.md"))
     assert results.count("OLD") == 4 and results.count("below") == 5  # the other experiments' parts are as they were
     assert "The first claim is supported: +4.5 points" in results and "![What is one batch" in results
