@@ -13,6 +13,7 @@
 # what, and build the control that shows whether the choice did it.
 
 # %%
+import random
 from collections import Counter
 
 import torch
@@ -370,16 +371,17 @@ HTML(tables.table("95 % intervals.", head, lines))
 lab.ladder("sft")
 
 # %% [markdown]
-# ## On other seeds, and without mid-training
+# ## On other seeds
 #
 # Differences on `hard` in points over the published chains. Is mid-training needed at all? The paper reports that small
 # sets alone made its model worse (AIME 10.0 → 6.7 and 3.0 [S]). Four arms start from the *base*, without mid-training,
-# all by SFT's schedule: on SFT's small set (`sft-limo`, after the paper that says less is more), on all right answers
-# for the same compute (`sft-all`: is it the small set, or so short a training?), on the small set until its validation
-# loss is lowest (`sft-limo-best`: was it too short?), and on the shortest right answers, as many tokens (`sft-short`:
-# is it the length?). `lab.control("sft-limo")` trains one here; the published chains do not hold these four, since an
-# experiment of its own asks for them (below). What the table answers is whether the choice of answers pays: the stage
-# has earned its place where it is above the stage before *and* above its control. Read greedy answers beside T = 0.6.
+# all by SFT's schedule: on SFT's small set (`sft-limo`, named after LIMO, *Less is more for reasoning*), on all right
+# answers for the same compute (`sft-all`: is it the small set, or so short a training?), on the small set until its
+# validation loss is lowest (`sft-limo-best`: was it too short?), and on the shortest right answers, with as many tokens
+# in all (`sft-short`: is it the length?). `lab.control("sft-limo")` trains one here. The published chains lack these
+# four; the experiment below asks the same with arms of its own. What the table answers is whether the choice of answers
+# pays: the stage has earned its place where it is above the stage before *and* above its control. Read greedy answers
+# beside T = 0.6.
 
 # %%
 lab.gains("sft")
@@ -387,18 +389,18 @@ lab.gains("sft")
 # %% [markdown]
 # ## Do small sets still hurt after mid-training?
 #
-# Notebook 02 trained the base on 64 answers. Here the same number meets a model that knows the form already. Live, one
-# seed: the shipped mid-trained model, 30 steps of the loop above on 64 answers, and 30 on different ones; 100 questions
-# of `hard` each. **Predict first**: who falls, and by how much?
+# Notebook 02 trained the base on few answers. Here they meet a model that knows the form already. Live, one seed: the
+# shipped mid-trained model, 30 steps of the loop above on 64 answers of all levels, and 30 on 480; 100 questions of
+# `hard` each. **Predict first**: who falls, and by how much?
 
 # %%
 in_smoke = lab.config.profile == "smoke"
 asked = benchmarks.load("hard")[: 20 if in_smoke else 100]
-sizes = {"mid-trained": 0, "64 answers": 64, "different ones": len(few)}
-for name, count in sizes.items():
+drawn = random.Random(0).sample(few, len(few))  # `few` is sorted by level
+for name, count in (("mid-trained", 0), ("64 answers", 64), ("480 answers", 480)):
     model = checkpoints.load(SHIPPED / "mid")
     if count:
-        train_here(model, few[:count], steps=3 if in_smoke else 30)
+        train_here(model, drawn[:count], steps=3 if in_smoke else 30)
     answers = answer_problems(model, tokenizer, asked)
     hits = sum(row["verdict"] == "right" for row in answers)
     share = percent_interval(hits / len(asked), *stats.wilson(hits, len(asked)))
@@ -406,11 +408,11 @@ for name, count in sizes.items():
 
 # %% [markdown]
 # Thirty steps at a small rate move little, and a hundred questions show only large differences: look at the intervals.
-# The experiment has both halves of the question, sets from 128 answers to all of them before and after mid-training.
-# Notebook 02 shows its picture; in a line:
+# This loop has a fifth of notebook 02's rate, other batches and another benchmark, so the two live results cannot be
+# compared. The experiment can compare them: it has sets from 128 answers to all of them before and after mid-training.
 
 # %%
-lab.questions()
+lab.question("mid_training")
 
 # %% [markdown]
 # ## Vary this next

@@ -23,7 +23,7 @@ import torch
 from IPython.display import HTML
 
 from phi_lab.core import stats
-from phi_lab.core.formatting import percent, percent_interval
+from phi_lab.core.formatting import percent_interval
 from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import arm_name
 from phi_lab.lab import Lab, checks, fast_path, looks, pictures, tables
@@ -484,23 +484,29 @@ lab.gains("dpo")
 # %% [markdown]
 # ## One batch, ten uses
 #
-# **What was believed.** The paper makes pairs of what its *teacher* got right and wrong [S2]. Whether wrong answers
-# help at all, whose they must be, and whether a pair has to be about *one* question is disputed.
+# **What was believed.** The paper makes pairs of what its *teacher* got right and wrong [S2]: it believes that the
+# teacher's mistakes are worth learning from. Whether wrong answers help at all, whose they must be, and whether both
+# sides of a pair have to answer *one* question is disputed.
 #
-# Live, one seed: the loop above on half of the pairs, and on the same pairs with the wrong side of another question.
-# Such a pair holds no contrast: nothing in it says which step is wrong. Both are asked about the other half of the
-# pairs, which neither has seen. **Predict first**: which of the two moves right and wrong answers apart?
+# Live, one seed: the loop above on the pairs of half of the questions, and on the same pairs with a wrong side from
+# another question. In such a pair the answers part at the first step, so nothing shows where a solution goes wrong; all
+# that it can teach is which answer belongs to the question. (It also differs more in length.) Both are asked about one
+# pair of each question of the other half, which neither has seen. **Predict first**: which of the two moves right and
+# wrong answers apart?
 
 # %%
-half = len(pairs) // 2
-seen, unseen = pairs[:half], pairs[half:]
-others = seen[half // 2 :] + seen[: half // 2]  # nearly all of another question
+half = len(sides) // 2
+of_first_half = {rights[0]["prompt"] for rights, _ in sides[:half]}
+seen = [pair for pair in pairs if pair["prompt"] in of_first_half]
+unseen = list({pair["prompt"]: pair for pair in pairs if pair not in seen}.values())
+middle = len(seen) // 2
+others = seen[middle:] + seen[:middle]  # nearly all of another question
 mixed_up = [
     {**pair, "rejected": other["rejected"]}
     for pair, other in zip(seen, others, strict=True)
 ]
 untrained = checkpoints.load(folder)
-ids, mask = minimal_dpo.to_rows(tokenizer, unseen[:64])
+ids, mask = minimal_dpo.to_rows(tokenizer, unseen)
 for name, some in (("its own question", seen), ("another question", mixed_up)):
     trained = copy.deepcopy(untrained)
     train_here(trained, some, steps=15 if in_lab else 2)
@@ -508,15 +514,17 @@ for name, some in (("its own question", seen), ("another question", mixed_up)):
         after = answer_logprobs(trained, ids, mask)
         change = after - answer_logprobs(untrained, ids, mask)
     good, bad = change.chunk(2)
-    apart = percent((good > bad).float().mean().item())
+    hits, count = int((good > bad).sum()), len(good)
+    share = percent_interval(hits / count, *stats.wilson(hits, count))
     print(f"wrong side of {name}:")
     print(f"  right {good.mean():+.2f}, wrong {bad.mean():+.2f} nats")
-    print(f"  the right one gained more in {apart} of {len(good)} pairs")
+    print(f"  the right one gained more in {share} of {count} pairs")
 
 # %% [markdown]
 # Log-probabilities are not accuracy. The experiment gives one verified batch to ten uses at equal compute and measures
 # what each is worth: the paper's pairs, own pairs, pairs cut at the first wrong step, right answers alone, the
-# teacher's score of each token, GRPO and a coin; beside them stands a dial that only samples cooler.
+# teacher's score of each token, GRPO and a coin; beside them stands, for comparison, the student without training,
+# sampled at T = 0.3.
 
 # %%
 lab.question("one_batch")

@@ -607,11 +607,14 @@ lab.gains("grpo")
 # %% [markdown]
 # ## Which of the three devices does RL need?
 #
-# **What was believed.** The paper adds its three devices together and shows no run without one of them [I]. So nobody
-# can say which of them carries the gain, or whether plain GRPO would have been as good at the same compute.
+# **What is believed.** All three devices are needed, since the paper uses all three. It adds them together and shows no
+# run without one of them [I], so nobody can say which of them carries the gain, or whether plain GRPO would have been
+# as good at the same compute.
 #
-# Live, on the groups from the top of the page: how many of their answers does each way train on, at a high and at a low
-# temperature? DAPO samples on until it has enough groups of both verdicts; a group of one verdict teaches nobody.
+# Live, on the groups from the top of the page: how many answers do plain GRPO and rebalancing train on, at four
+# temperatures? Plain GRPO trains on all answers of groups that hold both verdicts, so its column is also the share of
+# groups that DAPO would keep, which samples on until it has enough of them. (Sixteen questions: small differences are
+# chance.)
 
 # %%
 ways = {"plain GRPO": plain, "rebalanced": lambda r: balanced(r, torch.Generator())}
@@ -619,15 +622,15 @@ lines = []
 for heat, groups in sampled.items():
     hits = [[row["verdict"] == "right" for row in group] for group in groups]
     rewards = 2 * torch.tensor(hits).float() - 1
-    both = (rewards.std(1) > 0).float().mean().item()
     used = [(way(rewards) != 0).float().mean().item() for way in ways.values()]
-    lines.append((heat, *(percent(share) for share in (both, *used))))
-head = ("temperature", "groups of both verdicts", *(f"used by {name}" for name in ways))
-HTML(tables.table("Used: the share of answers with an advantage.", head, lines))
+    lines.append((heat, *(percent(share) for share in used)))
+head = ("temperature", *ways)
+HTML(tables.table("The share of answers with an advantage.", head, lines))
 
 # %% [markdown]
 # More answers are not more learning. The experiment takes each device away alone, at equal compute, beside plain GRPO,
-# DAPO's filter, Dr. GRPO and a coin.
+# DAPO's filter, Dr. GRPO and a coin. It starts from SFT, not from Rollout DPO as this page does: after that few groups
+# hold both verdicts.
 
 # %%
 lab.question("rl_devices")

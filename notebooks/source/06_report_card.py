@@ -188,8 +188,8 @@ lab.means()
 # %% [markdown]
 # ## What is a difference worth?
 #
-# **What was believed.** A table of a paper has one number for each model, and the larger one wins. The paper's authors
-# measured their model again later and found 48.1 instead of 57.5 on AIME 2024, which has 30 questions [P].
+# **What was believed.** A table of a paper has one number for each model, and the larger one wins. (What the paper's
+# authors found when they measured their model again stands at the end of this page.)
 #
 # Live: the shipped model of the last stage answers 100 questions of `hard` at T = 0.6, five times. Nothing is trained
 # in between; only the seed of the sampling changes. **Predict first**: how far apart are five scores on 100 questions,
@@ -208,9 +208,9 @@ for count, shares in scores.items():
     print(f"{count} questions: {', '.join(percent(share) for share in shares)}")
 
 # %% [markdown]
-# That is the part of the chance which the same model has with itself. A model trained with another seed, or from other
-# answers of the teacher, differs by more or less; nobody has said by how much. The experiment takes a score apart:
-# chains, in each two trainings of a stage, of each two evaluations.
+# This much comes from sampling alone. Scores of models that were trained with another seed or from other answers of the
+# teacher differ by more. The chains above show the sum of it all; the experiment takes that sum apart: several chains,
+# in each of which a stage is trained twice, and each result is measured twice.
 
 # %%
 lab.question("variance")

@@ -12,8 +12,8 @@
 # training run, and say what an adapter saves and what it does not.
 #
 # **What has been tried:** at the GPU scales (`lora`, `qlora`, `full`) all stages have run with the tiny model on a CPU,
-# in the tests. With Phi-4-mini only the speed and memory of training were measured, on one GPU (docs/performance.md);
-# no stage was trained to its end.
+# in the tests, and a few steps of each with SmolLM2 (below). With Phi-4-mini only the speed and memory of training were
+# measured, on one GPU (docs/performance.md); no stage was trained to its end.
 
 # %%
 import torch
@@ -219,11 +219,12 @@ HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 # ## A real model on this processor
 #
 # Between phi-nano and Phi-4-mini lies something that a laptop can hold: SmolLM2-135M-Instruct, a real, pretrained model
-# of 135 million weights. `phi-lab run --scale lora --profile smoke --model FOLDER` trains adapters of it in the same
-# stages, a few steps each. This was recorded, 51 minutes on two cores with two other runs beside it; nothing is trained
-# now. The data are solutions that four GPT-3 models gave to 944 questions of GSM8K (openai/grade-school-math, MIT):
-# 1,410 right and 2,360 wrong. The questions of the measurement are of MATH-500. `scripts/record_laptop_run.py` has the
-# commands.
+# of 135 million weights (here in the four bits of a package, unpacked to float32, so no number below is SmolLM2's own).
+# `phi-lab run --scale lora --profile smoke --model FOLDER` trains adapters of it in the same stages, a few steps each.
+# This was recorded, 51 minutes on two cores beside other work; nothing is trained now. The data are solutions of two
+# GPT-3 models, each with and without a verifier, to *test* questions of GSM8K (openai/grade-school-math, MIT), so GSM8K
+# could not be measured with such a model. The questions of the measurement are of MATH-500.
+# `scripts/record_laptop_run.py` has the commands.
 
 # %%
 recorded = read_rows(DATA / "smollm2" / "stages.jsonl")
@@ -242,15 +243,16 @@ for row in recorded:
     tokens = f"{row['train_tokens']:,}"
     lines.append((row["stage"], took, tokens, ", ".join(logged) or "–", right))
 head = ("stage", "training", "tokens trained on", "last logged", "MATH-500")
-HTML(tables.table("Loss in nats a token; of DPO in nats a pair.", head, lines))
+caption = "Losses in nats a token, of DPO in nats a pair; the margin is β times nats."
+HTML(tables.table(caption, head, lines))
 
 # %% [markdown]
 # Read it line by line. *Mid-training* and *SFT* lower the loss on held-out answers, from 1.27 after three steps to 1.16
 # and 1.12: real learning, on a laptop, in 19 minutes. *Rollout DPO* ends where it began, at ln 2 = 0.69: two steps at a
-# small rate. *GRPO* sampled for nine minutes and learned nothing, as its reward was −1 in every group: no answer was
-# right, so no group held both, and there was no gradient (notebook 05). A model has to be right now and then before it
-# can learn from itself; so the stages that imitate come first [I]. And eight questions say nothing about accuracy: look
-# at the intervals.
+# small rate. *GRPO* sampled for nine minutes, and in its last step every reward was −1: no answer was right, so no
+# group held both, and there was no gradient (notebook 05; the few tokens are filler, as a trainer has to train on
+# something). A model must get some answers right before it can learn from itself; so the stages that imitate come first
+# [I]. And eight questions say nothing about accuracy: look at the intervals.
 #
 # Here are the greedy answers to one question, before and after all stages. It asks for the polar coordinates of the
 # point (0, 3).

@@ -29,18 +29,18 @@ lab = Lab()
 #
 # | question | why it is open | what an experiment would compare |
 # |---|---|---|
-# | Is mid-training necessary? | small sets alone *hurt*: AIME 10.0 → 6.7, 3.0 [S] | other sets than 03's |
-# | Whose mistakes, and which, in DPO? | choice of wrong answers unknown [U] | near misses, random, first wrong step |
+# | Is mid-training necessary? | small sets alone *hurt*: AIME 10.0 → 6.7, 3.0 [S] | sets of 128 to all, both ways |
+# | Whose mistakes, and which, in DPO? | choice of wrong answers unknown [U] | whose, which question, first wrong step |
 # | Annealed or fixed temperature? | no ablation found [I] | 1.0 → 0.6, fixed 1.0, fixed 0.6 |
-# | Which of the three RL devices carries the gain? | measured together only [I] | all eight combinations |
+# | Which of the three RL devices carries the gain? | measured together only [I] | all three, each taken away alone |
 # | Pack or not? | a rule, not a result [S2] | both packers in both stages |
 # | Does a second teacher change the result? | one teacher [S2] | the script as teacher |
 # | What is forgotten, what transfers? | GPQA rose in the paper [S2] | `transfer` after each stage |
 # | Is RL's instability capacity or optimization? | small models are *thought* fragile [S] | wider models, lower rates |
 #
-# Five of these are experiments of this course: one file each in `phi_lab/experiments/`, with arms, measure, seeds and
-# what would count written down before the first run, one command, and rows that are committed. Notebooks 02 to 06 show
-# each where it belongs. What they have found so far:
+# The first four are asked by three experiments of this course; two more ask what a difference is worth. Each is a file
+# in `phi_lab/experiments/`: arms, measure, seeds and what would count were written down before the first run, and its
+# rows are committed once it has run. Notebooks 02 to 06 show them where they belong. So far:
 
 # %%
 lab.questions()

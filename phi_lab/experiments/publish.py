@@ -67,7 +67,7 @@ def section(experiment: Experiment, root: Path = ROOT) -> str:
         return f"{top}\n\nIt {said(experiment, root)}"
     text = experiment.reading.summary(contrasts.read(path), experiment.arms, experiment.claims)
     figure = f"![{experiment.question}]({experiment.name}.svg)"
-    return f"{top}\n\nThe first claim is {said(experiment, root)}\n\n{figure}\n\n{text}"
+    return f"{top}\n\nFirst claim: {said(experiment, root)}\n\n{figure}\n\n{text}"
 
 
 def questions(root: Path = ROOT) -> str:
@@ -80,5 +80,5 @@ def questions(root: Path = ROOT) -> str:
 
 
 def said(experiment: Experiment, root: Path = ROOT) -> str:
-    """The verdict on the first claim in a sentence."""
-    return verdicts.in_words(verdicts.row(experiment, root)).splitlines()[-1].strip() + "."
+    """The first claim and its verdict in a sentence."""
+    return verdicts.answer(verdicts.row(experiment, root)) + "."

@@ -6,6 +6,7 @@ from phi_lab.core.paths import ROOT
 from phi_lab.experiments import EXPERIMENTS
 from phi_lab.experiments.design import Experiment
 from phi_lab.report import contrasts
+from phi_lab.report.contrasts import Contrast
 
 RESULTS = "data/experiments"  # NAME.jsonl: the rows of a finished run, out/NAME.jsonl
 
@@ -38,16 +39,22 @@ def row(experiment: Experiment, root: Path = ROOT) -> dict:
     }
 
 
-def in_words(found: dict) -> str:
-    """A row of `listing` in a few lines for a terminal."""
+def answer(found: dict) -> str:
+    """What a row of `listing` says of the experiment's first claim: the claim, its verdict and the numbers."""
     seeds = f"{len(found['seeds'])} seeds"
     if found["verdict"] is None:
-        answer = f"has not run; planned: {seeds}"
+        return f"has not run; planned: {seeds}"
+    (low, high), claims = found["ci"], EXPERIMENTS[found["name"]].claims
+    if isinstance(claims[0], Contrast):
+        effect = f"{found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}]"
     else:
-        low, high = found["ci"]
-        nests = EXPERIMENTS[found["name"]].nests
-        effect = (f"{nests[0].levels[0]}s add a standard deviation of {found['effect']:.1f} points [{low:.1f}, "
-                  f"{high:.1f}]" if nests else f"{found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}]")
-        answer = (f"{found['verdict']}: {effect}, p = "
-                  f"{found['p_value']:.2g} after Holm, {seeds}; would have seen {found['detectable']:.1f} points")
-    return f"{found['name']}: {found['question']}\n  {len(found['arms'])} arms: {', '.join(found['arms'])}\n  {answer}"
+        effect = (f"{claims[0].levels[0]}s add a standard deviation of {found['effect']:.1f} points [{low:.1f}, "
+                  f"{high:.1f}]")
+    return (f"{claims[0].words}: {found['verdict']}, {effect}, p = {found['p_value']:.2g} after Holm, {seeds}; "
+            f"would have seen {found['detectable']:.1f} points")
+
+
+def in_words(found: dict) -> str:
+    """A row of `listing` in a few lines for a terminal."""
+    arms = f"{len(found['arms'])} arms: {', '.join(found['arms'])}"
+    return f"{found['name']}: {found['question']}\n  {arms}\n  {answer(found)}"

@@ -33,14 +33,14 @@ def found(name: str, root: Path = ROOT) -> str:
         return f"{top}<p>It has not run yet: <code>phi-lab experiment {name} --out runs/{name}</code></p>"
     rows = contrasts.read(root / verdicts.RESULTS / f"{name}.jsonl")
     figure = figures_experiments.FIGURES[name](rows, experiment.arms, experiment.claims)
-    said = verdicts.in_words(answer).splitlines()[-1].strip()
-    return f"{top}<p>The first claim is {text(said)}.</p>{figure._repr_html_()}{_claims(name, rows)}"
+    said = text(verdicts.answer(answer))
+    return f"{top}<p>First claim: {said}.</p>{figure._repr_html_()}{_claims(name, rows)}"
 
 
 def all_found(root: Path = ROOT) -> str:
     """Every experiment's question, with what was found, as an HTML table."""
-    lines = [(one["question"], verdicts.in_words(one).splitlines()[-1].strip()) for one in verdicts.listing(root)]
-    return tables.table("", ("question", "first claim"), lines)
+    lines = [(one["question"], verdicts.answer(one)) for one in verdicts.listing(root)]
+    return tables.table("", ("question", "its first claim"), lines)
 
 
 def refresh(folder: Path = NOTEBOOKS, root: Path = ROOT) -> None:
@@ -62,9 +62,11 @@ def _claims(name: str, rows: list[dict]) -> str:
     experiment = EXPERIMENTS[name]
     if not experiment.contrasts:
         return ""
-    lines = [(one.contrast.question, f"{one.contrast.name} − {one.contrast.against}, {one.contrast.benchmark}",
-              contrasts.points(one.effect), f"{one.p_holm:.2g}", f"{100 * one.detectable:.1f}", one.verdict)
+    lines = [(one.contrast.question, one.contrast.words, contrasts.points(one.effect), f"{one.p_holm:.2g}",
+              f"{100 * one.detectable:.1f}", one.verdict)
              for one in contrasts.compare(rows, experiment.contrasts)]
-    head = ("claim", "arms", "points [95 %]", "p, Holm", "detectable", "verdict")
-    return tables.table("Detectable: the smallest true difference that so many seeds would show four times in five.",
-                        head, lines)
+    head = ("question", "claim", "points [95 %]", "p, Holm", "detectable", "verdict")
+    arms = tables.table("", ("arm", "is"), list(experiment.arms.items()))
+    return arms + tables.table(
+        "Supported: a difference in the claimed direction; not supported: one in the other. Detectable: the smallest "
+        "true difference that so many seeds would show four times in five.", head, lines)

@@ -39,6 +39,11 @@ class Nest:
     arms: tuple[tuple[str, ...], ...]
     levels: tuple[str, str, str] = ("chain", "training", "evaluation")
 
+    @property
+    def words(self) -> str:
+        """The first claim: the highest level adds to what the one below it does."""
+        return f"after {self.name}, {self.levels[0]}s differ more than two {self.levels[1]}s in one of them"
+
 
 class Anova(NamedTuple):
     """Mean squares from above (of the top level, of trainings in it, of evaluations in these) with their degrees of

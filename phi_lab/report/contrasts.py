@@ -38,6 +38,11 @@ class Contrast:
     benchmark: str = "hard"
     sign: int = 1
 
+    @property
+    def words(self) -> str:
+        """The claim: "a above b on hard"."""
+        return f"{self.name} {'above' if self.sign > 0 else 'below'} {self.against} on {self.benchmark}"
+
 
 class Tested(NamedTuple):
     """A contrast over seeds. Differences are shares, -1 to 1, of `contrast.name` minus `contrast.against`."""

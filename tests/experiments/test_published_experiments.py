@@ -45,12 +45,13 @@ def test_rows_figure_section_and_verdict(tmp_path, monkeypatch, capsys):
     nbformat.write(nbformat.v4.new_notebook(cells=[
         nbformat.v4.new_code_cell('lab.question("one_batch")', execution_count=1)]), page)
     assert cli.main(["experiment", "publish", "--out", str(out)]) == 0
-    assert "supported: +4.5 points" in capsys.readouterr().out
+    assert "teacher-pairs on hard: supported, +4.5 points" in capsys.readouterr().out
     assert read_rows(root / "data" / "experiments" / "one_batch.jsonl") == rows
-    assert "supported: +4.5 points" in nbformat.read(page, 4).cells[0].outputs[0].data["text/html"]
+    assert "supported, +4.5 points" in nbformat.read(page, 4).cells[0].outputs[0].data["text/html"]
     results, readme = ((root / name).read_text() for name in ("docs/results.md", "README.md"))
     assert results.count("OLD") == 4 and results.count("below") == 5  # the other experiments' parts are as they were
-    assert "The first claim is supported: +4.5 points" in results and "![What is one batch" in results
+    assert "First claim: own-matched above teacher-pairs on hard: supported, +4.5 points" in results
+    assert "![What is one batch" in results
     assert (root / "docs" / "one_batch.svg").read_text().count("<svg") == 1 and "(one_batch.svg)" in results
     for arm in ONE_BATCH.arms:
         assert f"| `{arm}` | {ONE_BATCH.arms[arm]} |" in results

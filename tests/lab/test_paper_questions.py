@@ -32,14 +32,15 @@ def test_an_experiment_with_contrasts(tmp_path):
     page = paper_questions.found("one_batch", tmp_path)
     first = experiment.contrasts[0]
     assert (first.name, first.against) == ("own-matched", "teacher-pairs") and text(first.question) in page
-    assert "supported: +10" in page and "12 seeds" in page and "own-matched − teacher-pairs, hard" in page
-    assert page.count("<tr>") == 1 + len(experiment.contrasts) and "<img" in page and "own-matched 70" in page
+    assert "own-matched above teacher-pairs on hard: supported, +10" in page and "12 seeds" in page
+    assert page.count("<tr>") == 2 + len(experiment.contrasts) + len(experiment.arms)
+    assert "<img" in page and "own-matched 70" in page
 
 
 def test_a_nested_one_has_its_levels_in_the_figure(tmp_path):
     write(tmp_path, "variance", nested_rows(EXPERIMENTS["variance"], range(12), sds=(0.05, 0.0)))
     page = paper_questions.found("variance", tmp_path)
-    assert "supported: chains add a standard deviation of" in page and "Components of variance" in page
+    assert "supported, chains add a standard deviation of" in page and "Components of variance" in page
 
 
 def test_one_that_has_not_run_says_so_with_its_command(tmp_path):
@@ -81,4 +82,4 @@ def test_the_committed_pages_show_what_follows_from_the_committed_rows():
                 page = paper_questions.found(match["name"]) if match["name"] else paper_questions.all_found()
                 assert words(one.outputs[0].data["text/html"]) == words(page), path
                 shown[match["name"]] = path.stem[:2]
-    assert shown == {"mid_training": "02", "one_batch": "04", "rl_devices": "05", "variance": "06", None: "08"}
+    assert shown == {"mid_training": "03", "one_batch": "04", "rl_devices": "05", "variance": "06", None: "08"}
