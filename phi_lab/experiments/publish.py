@@ -65,9 +65,12 @@ def section(experiment: Experiment, root: Path = ROOT) -> str:
     path = root / verdicts.RESULTS / f"{experiment.name}.jsonl"
     if not path.exists():
         return f"{top}\n\nIt {said(experiment, root)}"
-    text = experiment.reading.summary(contrasts.read(path), experiment.arms, experiment.claims)
+    rows = contrasts.read(path)
+    text = experiment.reading.summary(rows, experiment.arms, experiment.claims)
     figure = f"![{experiment.question}]({experiment.name}.svg)"
-    return f"{top}\n\nFirst claim: {said(experiment, root)}\n\n{figure}\n\n{text}"
+    rest = "" if {row["seed"] for row in rows} >= set(experiment.seeds) else (
+        " The other seeds of the plan run whatever these show; until then no verdict is final.")
+    return f"{top}\n\nFirst claim: {said(experiment, root)}{rest}\n\n{figure}\n\n{text}"
 
 
 def questions(root: Path = ROOT) -> str:

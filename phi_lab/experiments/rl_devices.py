@@ -32,13 +32,13 @@ In TRL the step's temperature divides the logits of the loss as well as those of
 `test_the_gradient_is_the_one_on_paper` in tests/stages/test_grpo_trainer.py shows at two temperatures.
 
 **Settings** are those of the course's GRPO (`presets.LAB.grpo`) but for the above: Muon at 8e-4, linear, 32 prompts of
-eight answers a step, one update each. **Equal compute**: each arm has 600,000 training tokens, a third of a sampled
-token's among them. How many steps that makes is settled before its first: candidates are probed and chosen, two trial
+eight answers a step, one update each. **Equal compute**: each arm has 450,000 training tokens, a third of a sampled
+token's among them, as the arms of `one_batch`. How many steps that makes is settled before its first: candidates are probed and chosen, two trial
 steps are sampled from the student at the arm's mean temperature, and what they would cost is taken for every step;
 choice and trial are paid for. A step becomes cheaper when fewer groups have both verdicts, so arms may end below the
 budget; what each took is in its row, and the table shows it.
 
-**Primary measure.** Accuracy at T = 0.6 (pass@1) on 1,000 problems of `hard`, four samples each; greedy and pass@8 (200
+**Primary measure.** Accuracy at T = 0.6 (pass@1) on 500 problems of `hard`, four samples each; greedy and pass@8 (200
 problems) beside it, and `easy`. Also kept: entropy at the first and last three steps, rewards, lengths, the share that
 is trained on, and diversity: the share of different answers among the four to a problem at T = 0.6.
 
@@ -48,12 +48,12 @@ the devices are worth it if they lie above `plain`; one of them is if the arm wi
 
 **Seeds.** 10 to 21: each seed is a chain of the ladder (`--chains`), whose SFT model is the student, so what is shown
 holds for chains of this base and teacher. Twelve see 0.9 standard deviations of the differences with 80 % power alone,
-1.3 at Holm's strictest level of twelve: 1.1 to 1.5 and 1.5 to 2.3 points, as differences of two trainings in a chain
-had standard deviations of 1.2 to 1.7 points on the ladder's first four chains.
+1.3 at Holm's strictest level of twelve. Differences of two trainings in a chain had standard deviations of 1.2 to 1.7
+points on the ladder's first four chains; half the problems make that 1.4 to 1.9: so 1.3 to 1.7 and 1.8 to 2.5 points.
 
-**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: an arm samples 0.8 to 1.6 million
-tokens and trains on 0.1 to 0.3 million, 150 s; eleven of them, and thirteen measurements of 5,800 answers of 180
-tokens, 105 s each: 50 minutes a seed and thread, 5 hours for twelve seeds on two threads.
+**Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: an arm samples 0.6 to 1.2 million
+tokens and trains on 0.1 to 0.2 million, 110 s; eleven of them, and thirteen measurements of 3,300 answers of 180
+tokens and of `easy`, 65 s each: 34 minutes a seed and thread, 3.4 hours for twelve seeds on two threads.
 
     phi-lab experiment rl_devices --seeds 10-21 --jobs 2 --chains runs/ladder --out runs/rl_devices
 """
@@ -95,7 +95,7 @@ class Device:
     coin: bool = False
 
 
-SETTINGS = {"lab": Settings(600_000, 1024), "smoke": Settings(20_000, 24, 1, 1)}
+SETTINGS = {"lab": Settings(450_000, 1024), "smoke": Settings(20_000, 24, 1, 1)}
 FALLING = (1.0, 0.6, 0.5)
 ALL = Device(FALLING, "rebalance", "uniform")
 DEVICES = {
@@ -184,7 +184,7 @@ def notes(trial: Trial, arm: str) -> dict:
 
 EXPERIMENT = Experiment(
     name="rl_devices", question="Which of the paper's three devices does reinforcement learning need?", arms=ARMS,
-    contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", chain_seeds=True, settings=SETTINGS, problems=2,
+    contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", chain_seeds=True, settings=SETTINGS, problems=1,
     prepare=prepare, start=start, train=train, untrained={"start": 0.6, "dial": DIAL}, notes=notes,
     extra_forward=extra_forward,
 )

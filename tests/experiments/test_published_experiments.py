@@ -52,6 +52,7 @@ def test_rows_figure_section_and_verdict(tmp_path, monkeypatch, capsys):
     assert results.count("OLD") == 4 and results.count("below") == 5  # the other experiments' parts are as they were
     assert "First claim: own-matched above teacher-pairs on hard: supported, +4.5 points" in results
     assert "![What is one batch" in results
+    assert "4 of 12 planned seeds so far" in results and "until then no verdict is final" in results
     assert (root / "docs" / "one_batch.svg").read_text().count("<svg") == 1 and "(one_batch.svg)" in results
     for arm in ONE_BATCH.arms:
         assert f"| `{arm}` | {ONE_BATCH.arms[arm]} |" in results
