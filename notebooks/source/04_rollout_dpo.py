@@ -521,10 +521,10 @@ for name, some in (("its own question", seen), ("another question", mixed_up)):
     print(f"  the right one gained more in {share} of {count} pairs")
 
 # %% [markdown]
-# Log-probabilities are not accuracy. The experiment gives one verified batch to ten uses at equal compute and measures
-# what each is worth: the paper's pairs, own pairs, pairs cut at the first wrong step, right answers alone, the
-# teacher's score of each token, GRPO and a coin; beside them stands, for comparison, the student without training,
-# sampled at T = 0.3.
+# On so few pairs, after so few steps, only a large difference would show. And log-probabilities are not accuracy. The
+# experiment gives one verified batch to ten uses at equal compute and measures what each is worth: the paper's pairs,
+# own pairs, pairs cut at the first wrong step, right answers alone, the teacher's score of each token, GRPO and a coin;
+# beside them stands, for comparison, the student without training, sampled at T = 0.3.
 
 # %%
 lab.question("one_batch")
