@@ -4,7 +4,7 @@
 # **Claim.** Training on many verified chains of thought, packed into rows and repeated for five epochs, turns a model
 # that guesses into one that writes its steps down.
 #
-# **Time**: about 360 seconds in the `lab` profile, 40 in `smoke`, 90 in `lesson`, on two CPU cores.
+# **Time**: about 370 seconds in the `lab` profile, 40 in `smoke`, 90 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 00 and 01; what a loss, a gradient and an optimizer step are. Attention is explained where it is
 # needed.
@@ -13,8 +13,6 @@
 # them, and say what a learning-rate schedule does at its end.
 
 # %%
-import random
-
 import torch
 from IPython.display import HTML
 
@@ -419,6 +417,8 @@ lab.gains("mid")
 # base is right on most of it, without a written step. **Predict first**: which of the two is worse than the base?
 
 # %%
+import random
+
 smoke = lab.config.profile == "smoke"
 easy = benchmarks.load("easy")[: 20 if smoke else 100]
 

@@ -5,7 +5,7 @@
 # groups hold both. How much, and whether it is more than cheaper ways to use the same compute, this page measures
 # beside three rivals.
 #
-# **Time**: about 300 seconds in the `lab` profile, 75 in `smoke`, 195 in `lesson`, on two CPU cores.
+# **Time**: about 315 seconds in the `lab` profile, 75 in `smoke`, 195 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 02 to 04; what a softmax at a temperature is.
 #

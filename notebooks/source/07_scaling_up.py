@@ -4,7 +4,7 @@
 # **Claim.** From this laptop to the paper's 128 GPUs the code path is meant to stay the same: the configuration
 # changes, the functions do not.
 #
-# **Time**: about 10 seconds in the `lab` profile, 25 in `smoke`, 25 in `lesson`, on two CPU cores.
+# **Time**: about 15 seconds in the `lab` profile, 25 in `smoke`, 25 in `lesson`, on two CPU cores.
 #
 # **Before**: notebook 02 for what a stage is; nothing here needs a GPU.
 #

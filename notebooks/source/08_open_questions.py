@@ -4,7 +4,7 @@
 # **Claim.** The effect of many parts of the recipe has never been published. A lab that runs in half an hour can
 # measure them one by one.
 #
-# **Time**: about 20 seconds in the `lab` profile, 25 in `smoke`, 25 in `lesson`, on two CPU cores.
+# **Time**: about 30 seconds in the `lab` profile, 25 in `smoke`, 25 in `lesson`, on two CPU cores.
 #
 # **Before**: the other pages, or at least 05 and 06.
 #
