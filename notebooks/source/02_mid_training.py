@@ -4,7 +4,7 @@
 # **Claim.** Training on many verified chains of thought, packed into rows and repeated for five epochs, turns a model
 # that guesses into one that writes its steps down.
 #
-# **Time**: about 370 seconds in the `lab` profile, 40 in `smoke`, 90 in `lesson`, on two CPU cores.
+# **Time**: about 370 seconds in the `lab` profile, 40 in `smoke`, 105 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 00 and 01; what a loss, a gradient and an optimizer step are. Attention is explained where it is
 # needed.

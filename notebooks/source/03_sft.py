@@ -5,7 +5,7 @@
 # answers drawn at random. The paper says of its second stage only that its set is compact but representative; this page
 # tests our way to choose. The published chains say whether it holds here; a single run, such as yours, may not show it.
 #
-# **Time**: about 210 seconds in the `lab` profile, 45 in `smoke`, 85 in `lesson`, on two CPU cores.
+# **Time**: about 210 seconds in the `lab` profile, 45 in `smoke`, 105 in `lesson`, on two CPU cores.
 #
 # **Before**: notebook 02, whose loop is used again.
 #

@@ -6,7 +6,7 @@
 # (our stage) and the teacher (the paper's), and compares it with a rival for the same compute: fine-tuning on the
 # right side alone.
 #
-# **Time**: about 365 seconds in the `lab` profile, 40 in `smoke`, 170 in `lesson`, on two CPU cores.
+# **Time**: about 365 seconds in the `lab` profile, 40 in `smoke`, 195 in `lesson`, on two CPU cores.
 #
 # **Before**: notebooks 02 (the loop) and 03 (the labels); logarithms of probabilities.
 #

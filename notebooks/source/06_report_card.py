@@ -4,7 +4,7 @@
 # **Claim.** A stage is shown to help when the interval of its gain lies above zero, and an honest ladder also shows the
 # stages for which it does not.
 #
-# **Time**: about 30 seconds in the `lab` profile, 45 in `smoke`, 25 in `lesson`, on two CPU cores, after the other
+# **Time**: about 30 seconds in the `lab` profile, 45 in `smoke`, 30 in `lesson`, on two CPU cores, after the other
 # notebooks. Alone it measures all five stages first, which takes three minutes longer (`lab`).
 #
 # **Before**: notebooks 00 to 05; this page only reads what they left.
