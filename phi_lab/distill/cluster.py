@@ -56,7 +56,7 @@ def sample_rollouts(job: jobs.DistillationJob, workers: int, say: Callable[[str]
 def task(job: jobs.DistillationJob, data: object, rank: int, world_size: int) -> Iterator:
     """Task `rank` of `world_size`, in the form of a datatrove pipeline step, with an equal share of the budget."""
     job = replace(job, spending=replace(job.spending, budget=job.spending.budget / world_size))
-    jobs.sample_rollouts(job, (rank, world_size))
+    jobs.sample_rollouts(job, (rank, world_size), say=print if rank == 0 else lambda line: None)
     write_json(_spending_file(job.out, rank), asdict(job.spending))
     return iter(())
 

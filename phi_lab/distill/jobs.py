@@ -12,7 +12,8 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def run_job(
     with locked(job.out):
         if job.teacher == "endpoint" and job.endpoint:
             say(_sent(job, job.endpoint))
-        (sample or sample_rollouts)(job)
+        (sample or partial(sample_rollouts, say=say))(job)
         return _write_sets(job, index, say)
 
 
@@ -116,7 +117,9 @@ def _write_sets(job: DistillationJob, index: BenchmarkIndex, say: Callable[[str]
     return report
 
 
-def sample_rollouts(job: DistillationJob, part: tuple[int, int] = (0, 1)) -> None:
+def sample_rollouts(
+    job: DistillationJob, part: tuple[int, int] = (0, 1), say: Callable[[str], None] = print
+) -> None:
     """Sample and verify the rollouts of a job, in shards under `job.out`; `part` as in `shards.collect_rollouts`.
 
     Raises UserError for an unknown teacher or set, a folder of another job, and as teacher and sources do.
@@ -135,7 +138,7 @@ def sample_rollouts(job: DistillationJob, part: tuple[int, int] = (0, 1)) -> Non
     traces: dict[str, list[str]] = {}
     most = job.config.samples
     problems = (arithmetic.sample_problems(job.config.questions, job.seed) if job.problems == "world"
-                else _read_problems(job, traces))
+                else _read_problems(job, traces, say))
     shards.collect_rollouts(
         _build_teacher(job, traces, tokenizer), problems, job.out / "rollouts", name=job.teacher,
         samples=(lambda problem: min(most, len(traces[problem.id]))) if job.teacher == "traces" else most,
@@ -219,16 +222,26 @@ def _build_teacher(
     return teachers.endpoint_teacher(job.endpoint, job.config, job.seed, job.spending, tokenizer, job.instruction)
 
 
-def _read_problems(job: DistillationJob, traces: dict[str, list[str]]) -> Iterator[Problem]:
-    """The different problems of a published set. `traces` receives those of each problem as it is read, and holds the
-    problems of at most two shards.
+def _read_problems(
+    job: DistillationJob, traces: dict[str, list[str]], say: Callable[[str], None]
+) -> Iterator[Problem]:
+    """The different problems of a published set, the first `config.questions`. `traces` receives those of each problem
+    as it is read, and holds the problems of at most two shards. Rows that stand together and ask the same are one
+    problem with all their traces, as in sets with a row a trace. Rows that ask it again further on would need the whole
+    set in memory: their traces are left out, and counted.
     """
     seen: set[str] = set()
+    repeated = 0
     pairs = sources.read_problems(job.problems, job.local_copies, job.columns)
     usable = (pair for pair in pairs if pair[1] or job.teacher != "traces")
-    for problem, texts in islice(usable, job.config.questions):
+    for _, group in groupby(usable, key=lambda pair: pair[0].id):
+        rows = list(group)
+        problem, texts = rows[0][0], [text for _, traces_of_row in rows for text in traces_of_row]
         if problem.id in seen:
+            repeated += len(texts)
             continue
+        if len(seen) == job.config.questions:
+            break
         seen.add(problem.id)
         if job.teacher == "traces":
             if len(traces) >= 2 * shards.PROBLEMS_PER_SHARD:
@@ -239,6 +252,9 @@ def _read_problems(job: DistillationJob, traces: dict[str, list[str]]) -> Iterat
     if not seen:
         raise UserError(f"{job.problems}: no row has a trace; name their column with --trace-column, or have the "
                         "questions answered by --teacher model or endpoint")
+    if repeated:
+        say(f"{repeated:,} traces answer a question that stands further up, with others between: left out; in a file "
+            "sorted by question they are kept")
 
 
 def _benchmark_questions(job: DistillationJob) -> Iterator[tuple[str, str]]:

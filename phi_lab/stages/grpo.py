@@ -11,9 +11,10 @@ three reasons; each remedy here is a plain function that a learner can replace:
 `train` puts them together; TRL's GRPOTrainer optimises (grpo_trainer.py and grpo_sampling.py adapt it). Sampling
 and the loss's log-probabilities use the same temperature at each step, or the importance ratios would be wrong.
 Rollouts come from `phi_lab.sampling`, or on GPUs from the vLLM that TRL runs beside the trainer; where PHI_LAB_VLLM is
-set, from the server at that URL (a `vllm serve` of the stage's student, as in TRL's documentation). vLLM has not run
-here. Deviations from TRL's defaults: advantages are ours and rewards are not scaled; rows with zero advantage are
-dropped before the forward pass (they have no gradient, only cost). As by default: no KL term, one update per batch.
+set, from the server at that URL (a `vllm serve` of the stage's student, as in TRL's documentation). Neither has run:
+TRL sends weights to a vLLM with CUDA only (docs/scaling.md). Deviations from TRL's defaults: advantages are ours and
+rewards are not scaled; rows with zero advantage are dropped before the forward pass (they have no gradient, only cost).
+As by default: no KL term, one update per batch.
 
     phi-lab run --from grpo --to grpo --out runs/my-run
 """

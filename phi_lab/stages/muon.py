@@ -10,7 +10,8 @@ would take two thirds of a training step.
 """
 
 import math
-from collections import defaultdict
+from collections import ChainMap, defaultdict
+from functools import partial
 
 import torch
 from torch.optim import AdamW, Optimizer
@@ -61,19 +62,24 @@ class Orthogonal(Optimizer):
 
 
 class Muon(Optimizer):
-    """`Orthogonal` for the matrices of a model's layers and AdamW for the rest, stepped, saved and loaded as one."""
+    """`Orthogonal` for the matrices of a model's layers and AdamW for the rest, stepped, saved and loaded as one. Of an
+    adapter, which has matrices alone, there is no rest.
+    """
 
     def __init__(self, model: PreTrainedModel, lr: float, weight_decay: float):
         embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         matrices = [weight for weight in trained if weight.ndim == 2 and id(weight) not in embeddings]
         rest = [weight for weight in trained if weight.ndim != 2 or id(weight) in embeddings]
-        self.parts = (
-            Orthogonal(matrices, lr=lr, weight_decay=weight_decay),
-            AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.98)),
-        )
+        parts = (partial(Orthogonal, weight_decay=weight_decay), partial(AdamW, weight_decay=0.0, betas=(0.9, 0.98)))
+        self.parts = [part(weights, lr=lr) for part, weights in zip(parts, (matrices, rest), strict=True) if weights]
         super().__init__([{"params": trained}], {"lr": lr})
-        self.param_groups = [group for part in self.parts for group in part.param_groups]  # shared with the parts
+        self._share()
+
+    def _share(self) -> None:
+        """Show the groups and the state of the parts as this optimizer's own."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.state = ChainMap(*(part.state for part in self.parts))
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -94,7 +100,7 @@ class Muon(Optimizer):
         """Restore both states, and the learning rates with them."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self._share()
 
 
 def muon() -> type[Muon]:

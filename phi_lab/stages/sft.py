@@ -55,8 +55,8 @@ def choose(rows: list[dict], count: int, seed: int, good: Callable[[str], bool] 
         rng.shuffle(questions)
         questions.sort(key=lambda question: question[0]["pass_rate"])
         candidates = [row for question in questions for row in rng.sample(question, min(3, len(question)))]
-        chosen += candidates[: count * LEVEL_SHARES.get(level, 1) // shares]
-    return chosen
+        chosen += candidates[: max(1, count * LEVEL_SHARES.get(level, 1) // shares)]  # of few rows some of each level
+    return chosen[:count]
 
 
 def train(

@@ -51,6 +51,23 @@ def test_published_traces_are_rollouts(tmp_path, capsys, name, ending):
     assert ("left out; --no-require-reasoning" in capsys.readouterr().out) == (name == "limo")
 
 
+def test_a_set_with_a_row_a_trace_keeps_every_trace_of_a_question(tmp_path, capsys):
+    """As OpenMathReasoning has it: rows of one question stand together. --questions counts questions, not rows."""
+
+    def row(k, answer):
+        return {"problem": f"What is {k}+4?", "expected_answer": str(k + 4), "problem_type": "has_answer_extracted",
+                "generated_solution": f"<think>{k}+4={answer}</think>\\boxed{{{answer}}}"}
+
+    rows = [row(1, 5), row(1, 6), row(1, 7), row(2, 6), row(3, 7), row(3, 8), row(2, 9), row(2, 8), row(5, 9)]
+    write_rows(tmp_path / "many.jsonl", rows)
+    command = f"distill --teacher traces --problems {tmp_path / 'many.jsonl'} --questions 3 --out {tmp_path / 'set'}"
+    assert cli.main(command.split()) == 0
+    kept = [(row["prompt"][8], row["sample"], row["verdict"]) for row in shards.rows(tmp_path / "set" / "rollouts")]
+    assert kept == [("1", 0, "right"), ("1", 1, "wrong"), ("1", 2, "wrong"), ("2", 0, "right"), ("3", 0, "right"),
+                    ("3", 1, "wrong")]
+    assert "2 traces answer a question that stands further up" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("text", "works"), [
     ("3+4=7, so \\boxed{7}", True), ("First take 3, then 4 more.\nThe answer is \\boxed{7}.", True),
     ("\\boxed{7}", False), ("The final answer is \\boxed{7}.", False), ("7", False), ("#### 7", False),

@@ -14,17 +14,17 @@ from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
 
 @pytest.fixture(scope="module")
 def stage_of(data):
-    """Train one stage by name: (student, out, hardware) -> TrainingResult. GRPO's rewards are random."""
+    """Train one stage by name: (student, out, hardware, muon) -> TrainingResult. GRPO's rewards are random."""
 
-    def stage(name, student, out, hardware):
+    def stage(name, student, out, hardware, muon=False):
         if name == "mid":
-            return mid_training.train(student, *both(data), out, replace(MID, hardware=hardware, muon=False), seed=0)
+            return mid_training.train(student, *both(data), out, replace(MID, hardware=hardware, muon=muon), seed=0)
         if name == "sft":
-            return sft.train(student, *both(data), out, replace(SFT, hardware=hardware, muon=False), seed=0)
+            return sft.train(student, *both(data), out, replace(SFT, hardware=hardware, muon=muon), seed=0)
         if name == "dpo":
             pair = data / "train-right.jsonl", data / "wrong.jsonl"
-            return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware, muon=False), seed=0)
-        config = replace(GRPO, steps=2, hardware=hardware, muon=False)
+            return rollout_dpo.train(student, *pair, out, replace(DPO, hardware=hardware, muon=muon), seed=0)
+        config = replace(GRPO, steps=2, hardware=hardware, muon=muon)
         problems = arithmetic.sample_problems(4, 1)
         return grpo.train(student, problems, out, config, seed=0, reward=odd_text, select=everything)
 

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from phi_lab.config.schema import HardwareConfig
 from phi_lab.model import checkpoints
 from phi_lab.stages.muon import Muon, Orthogonal, orthogonal
 
@@ -95,3 +96,26 @@ def test_a_schedule_reaches_both_parts_of_muon(student):
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     schedule.step()
     assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [2.5e-3, 2.5e-3]
+
+
+def test_an_adapter_has_matrices_alone_and_muon_trains_them(student):
+    """All that is left for AdamW would be an empty list, which torch refuses."""
+    model = checkpoints.load(student, HardwareConfig(adapter="lora"))
+    optimizer = Muon(model, lr=1e-2, weight_decay=0.0)
+    assert [type(part) for part in optimizer.parts] == [Orthogonal] and not optimizer.state
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    ids = torch.randint(492, (4, 20), generator=torch.Generator().manual_seed(0))
+    model(ids, labels=ids, use_cache=False).loss.backward()
+    optimizer.step()
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved and all("lora_B" in name for name in moved), "A has no gradient while B is 0"
+    assert optimizer.state
+
+
+def test_its_state_is_that_of_both_parts(stepped):
+    _, fresh = stepped(0)
+    assert not fresh.state
+    _, optimizer = stepped(1)
+    assert len(optimizer.state) == sum(len(part.state) for part in optimizer.parts) > len(optimizer.parts[1].state) > 0
+    fresh.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert len(fresh.state) == len(optimizer.state)

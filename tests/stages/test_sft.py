@@ -61,6 +61,9 @@ def test_sft_chooses_a_compact_harder_subset_of_answers_that_are_written_out():
         assert rates == sorted(rates) and set(rates) == {row["pass_rate"] for row in rows if row["level"] == level
                                                          and row["pass_rate"] <= max(rates)}
     assert sft.choose(rows, 49, 0) == compact != sft.choose(rows, 49, 1)
+    for count in range(1, 20):  # however few, and of each level while there are enough
+        few = sft.choose(rows, count, 0)
+        assert 0 < len(few) <= count and len({row["level"] for row in few}) == min(4, count)
     lonely = [{"id": "a", "domain": "arithmetic", "level": 3, "pass_rate": 0.1, "tokens": 5, "completion": work}]
     assert sft.choose(lonely, 9, 0) == lonely
     text = [{**lonely[0], "domain": "gsm8k", "level": 0, "completion": "<think>So it is.</think>\\boxed{15}"}]

@@ -91,9 +91,9 @@ def test_all_four_stages_train_adapters_of_it(first_layers, data, tmp_path):
     """Each stage trains a new adapter on the merged model of the one before; a first step of DPO and GRPO warms up."""
     room = {"row_length": 1024}  # its tokenizer makes more tokens of the small world's text than ours
     mid = replace(MID, steps=2, batch_size=2, eval_steps=2, hardware=LORA, muon=False, **room)
-    few = replace(SFT, steps=2, batch_size=2, documents=9, hardware=LORA, muon=False, **room)
-    pairs = replace(DPO, batch_size=2, max_pairs=4, max_student_nll=math.inf, hardware=LORA, muon=False)
-    rl = replace(GRPO, steps=2, prompts_per_step=2, group_size=4, max_new_tokens=2, hardware=LORA, muon=False)
+    few = replace(SFT, steps=2, batch_size=2, documents=4, hardware=LORA, **room)
+    pairs = replace(DPO, batch_size=2, max_pairs=4, max_student_nll=math.inf, hardware=LORA)
+    rl = replace(GRPO, steps=2, prompts_per_step=2, group_size=4, max_new_tokens=2, hardware=LORA)
     right, wrong = data / "train-right.jsonl", data / "wrong.jsonl"
     stages = {
         "mid": lambda student, out: mid_training.train(student, *both(data), out, mid, seed=0),

@@ -86,8 +86,9 @@ def test_sharded_models_do_not_round_what_they_return(tmp_path):
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
 
 
+@pytest.mark.parametrize("muon", [False, True], ids=["adamw", "muon"])
 @pytest.mark.parametrize("name", ["sft", "dpo", "grpo"])
-def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, data, stage_of, monkeypatch, name):
+def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, data, stage_of, monkeypatch, name, muon):
     """Without the preflight the same weights and metrics come out; with it, the second step meets the longest rows."""
     longest, real = [], training.preflight_longest_batch
 
@@ -98,9 +99,9 @@ def test_the_longest_batch_comes_first_and_leaves_no_trace(tmp_path, student, da
 
     hardware = schema.HardwareConfig(micro_batch_size=4)
     monkeypatch.setattr(training, "preflight_longest_batch", watched)
-    with_it = stage_of(name, student, tmp_path / "with", hardware)
+    with_it = stage_of(name, student, tmp_path / "with", hardware, muon)
     monkeypatch.setattr(training, "preflight_longest_batch", lambda *_: None)
-    without = stage_of(name, student, tmp_path / "without", hardware)
+    without = stage_of(name, student, tmp_path / "without", hardware, muon)
     assert checkpoints.fingerprint(with_it.model) == checkpoints.fingerprint(without.model)
     for row in with_it.metrics + without.metrics:
         row.pop("seconds")
