@@ -11,7 +11,7 @@ import nbformat
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.paths import NOTEBOOKS, ROOT
-from phi_lab.experiments import EXPERIMENTS, verdicts
+from phi_lab.experiments import EXPERIMENTS, publish, verdicts
 from phi_lab.lab import tables
 from phi_lab.report import contrasts, figures_experiments
 from phi_lab.report.html import text
@@ -30,7 +30,7 @@ def found(name: str, root: Path = ROOT) -> str:
     experiment, answer = EXPERIMENTS[name], verdicts.row(EXPERIMENTS[name], root)
     top = f"<p><b>{text(experiment.question)}</b></p>"
     if answer["verdict"] is None:
-        return f"{top}<p>It has not run yet: <code>phi-lab experiment {name} --out runs/{name}</code></p>"
+        return f"{top}<p>It has not run yet: <code>{text(publish.command(experiment))}</code></p>"
     rows = contrasts.read(root / verdicts.RESULTS / f"{name}.jsonl")
     figure = figures_experiments.FIGURES[name](rows, experiment.arms, experiment.claims)
     said = text(verdicts.answer(answer))
