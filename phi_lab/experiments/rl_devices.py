@@ -33,10 +33,10 @@ In TRL the step's temperature divides the logits of the loss as well as those of
 
 **Settings** are those of the course's GRPO (`presets.LAB.grpo`) but for the above: Muon at 8e-4, linear, 32 prompts of
 eight answers a step, one update each. **Equal compute**: each arm has 450,000 training tokens, a third of a sampled
-token's among them, as the arms of `one_batch`. How many steps that makes is settled before its first: candidates are probed and chosen, two trial
-steps are sampled from the student at the arm's mean temperature, and what they would cost is taken for every step;
-choice and trial are paid for. A step becomes cheaper when fewer groups have both verdicts, so arms may end below the
-budget; what each took is in its row, and the table shows it.
+token's among them, as the arms of `one_batch`. How many steps that makes is settled before its first: candidates are
+probed and chosen, two trial steps are sampled from the student at the arm's mean temperature, and what they would cost
+is taken for every step; choice and trial are paid for. A step becomes cheaper when fewer groups have both verdicts, so
+arms may end below the budget; what each took is in its row, and the table shows it.
 
 **Primary measure.** Accuracy at T = 0.6 (pass@1) on 500 problems of `hard`, four samples each; greedy and pass@8 (200
 problems) beside it, and `easy`. Also kept: entropy at the first and last three steps, rewards, lengths, the share that
