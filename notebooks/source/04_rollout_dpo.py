@@ -497,13 +497,13 @@ lab.gains("dpo")
 # %%
 half = len(sides) // 2
 of_first_half = {rights[0]["prompt"] for rights, _ in sides[:half]}
-seen = [pair for pair in pairs if pair["prompt"] in of_first_half]
-unseen = list({pair["prompt"]: pair for pair in pairs if pair not in seen}.values())
+seen = [one for one in pairs if one["prompt"] in of_first_half]
+unseen = list({one["prompt"]: one for one in pairs if one not in seen}.values())
 middle = len(seen) // 2
 others = seen[middle:] + seen[:middle]  # nearly all of another question
 mixed_up = [
-    {**pair, "rejected": other["rejected"]}
-    for pair, other in zip(seen, others, strict=True)
+    {**one, "rejected": other["rejected"]}
+    for one, other in zip(seen, others, strict=True)
 ]
 untrained = checkpoints.load(folder)
 ids, mask = minimal_dpo.to_rows(tokenizer, unseen)

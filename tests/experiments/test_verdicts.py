@@ -146,7 +146,7 @@ def test_the_list_before_and_after_a_run(tmp_path, monkeypatch, capsys):
     assert one["p_value"] < 0.01 and one["detectable"] > 0
     assert cli.main(["experiment", "--list"]) == 0
     said = capsys.readouterr().out
-    assert "one_batch: What is one batch" in said and "supported: +4.5 points" in said
+    assert "one_batch: What is one batch" in said and "supported, +4.5 points" in said
     assert said.count("has not run; planned: ") == 4
 
 
