@@ -17,6 +17,8 @@ from phi_lab.report.plot_style import BLUE, GREEN, ORANGE, RED, SOFT
 Arms = Mapping[str, str]
 Seeds = Mapping[int, Mapping[str, dict]]  # rows by seed and arm
 MARKS = {"sampled": ("T 0.6", RED, "s"), "greedy": ("greedy", BLUE, "o"), "pass": ("pass@8", GREEN, "^")}
+PROBES = {"own right": (GREEN, "o"), "own wrong": (RED, "o"), "teacher right": (GREEN, "^"),
+          "teacher wrong": (RED, "^")}
 SIZES = ("128", "512", "2048", "all")
 
 
@@ -49,29 +51,14 @@ def mid_training(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]
 
 @rc_context(plot_style.RC_PARAMS)
 def one_batch(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -> plot_style.Figure:
-    """Each use of the batch on `hard`; the log-probabilities of both sides through the training of the preference arms,
-    as differences from their first logged values; and the contrasts.
+    """Each use of the batch on `hard`; what it made of the log-probabilities of the same right and wrong answers; the
+    margins through the training of the preference arms; and the contrasts.
     """
-    figure, grid = plot_style.panels(3, 1, (8, 14.5))
+    figure, grid = plot_style.panels(4, 1, (8, 18), gridspec_kw={"height_ratios": [1.1, 1, 0.8, 1]})
     seeds = by_seed(rows, list(arms))
-    words = _arms_panel(grid[0, 0], seeds, arms)
-    axes = grid[1, 0]
-    with_curves = [name for name in arms if all(of_seed[name]["notes"].get("curves") for of_seed in seeds.values())]
-    for name, colour in zip(with_curves, plot_style.SERIES, strict=False):
-        curves = [np.array(of_seed[name]["notes"]["curves"]) for of_seed in seeds.values()]
-        length = min(map(len, curves))  # seeds differ in pairs, and so in steps
-        mean = np.mean([curve[:length] - curve[0] * (0, 1, 1, 0) for curve in curves], axis=0)
-        axes.plot(mean[:, 0], mean[:, 1], color=colour, label=name)
-        axes.plot(mean[:, 0], mean[:, 2], color=colour, **plot_style.DASHED)
-        words.append(f"{name}: log-probability of the chosen side by {mean[-1, 1]:+.1f}, of the rejected one by "
-                     f"{mean[-1, 2]:+.1f} nats, margin {mean[-1, 3]:.2f}")
-    if not with_curves:
-        plot_style.empty(axes, "no curves")
-    else:
-        axes.axhline(0, color=SOFT, linewidth=1)
-        axes.legend(loc="lower left", fontsize=7.5)
-    axes.set(title="Log-probabilities: chosen solid, rejected broken", xlabel="step", ylabel="change, nats")
-    return _finish(figure, grid[2, 0], rows, contrasts, "Right answers on hard, percent", words)
+    words = [*_arms_panel(grid[0, 0], seeds, arms), *_probe_panel(grid[1, 0], seeds, arms),
+             *_margins_panel(grid[2, 0], seeds, arms)]
+    return _finish(figure, grid[3, 0], rows, contrasts, "Right answers on hard, percent", words)
 
 
 @rc_context(plot_style.RC_PARAMS)
@@ -151,6 +138,50 @@ def _arms_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
     return words
 
 
+def _probe_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
+    """By how much each trained arm moved the mean log-probability of the same answers, from the student's (nats)."""
+    probed = [name for name in arms if all(of_seed[name]["notes"].get("probe") for of_seed in seeds.values())]
+    trained = [name for name in probed if any(of[name]["model"] != of[name]["start"] for of in seeds.values())]
+    words = []
+    for number, (kind, (colour, marker)) in enumerate(PROBES.items()):
+        changes = [np.mean([of[name]["notes"]["probe"][kind] - of[probed[0]]["notes"]["probe"][kind]
+                            for of in seeds.values()]) for name in trained]
+        axes.plot(changes, [y + 0.15 * (number - 1.5) for y in range(len(trained))], marker, color=colour, label=kind,
+                  markerfacecolor=colour if kind.startswith("own") else "none")
+        if trained:
+            words.append(f"log-probability of {kind} answers: " + ", ".join(
+                f"{name} {change:+.1f}" for name, change in zip(trained, changes, strict=True)) + " nats")
+    if not trained:
+        plot_style.empty(axes, "not probed")
+        return []
+    axes.axvline(0, color=SOFT, linewidth=1)
+    axes.set_yticks(range(len(trained)), trained)
+    axes.set(title="Log-probability of the same answers", xlabel="change, nats an answer",
+             ylim=(len(trained) - 0.5, -0.5))
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8)
+    return words
+
+
+def _margins_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
+    """DPO's margin of each preference arm over its training, a running mean of ten logged steps."""
+    words = []
+    with_curves = [name for name in arms if all(of_seed[name]["notes"].get("curves") for of_seed in seeds.values())]
+    for name, colour in zip(with_curves, plot_style.SERIES, strict=False):
+        curves = [np.array(of_seed[name]["notes"]["curves"]) for of_seed in seeds.values()]
+        length = min(map(len, curves))  # seeds differ in pairs, and so in steps
+        steps, margins = np.mean([curve[:length] for curve in curves], axis=0)[:, [0, 3]].T
+        width = min(10, length)
+        smooth = np.convolve(margins, np.ones(width) / width, "valid")
+        axes.plot(steps[width - 1 :], smooth, color=colour, label=name)
+        words.append(f"{name}: margin at the end {smooth[-1]:.2f}")
+    if not with_curves:
+        plot_style.empty(axes, "no curves")
+    else:
+        axes.legend(loc="upper right", fontsize=7.5)
+    axes.set(title="Margin of a step's pairs, running mean", xlabel="step", ylabel="β times nats")
+    return words
+
+
 def _finish(
     figure: plot_style.Figure, axes: Axes, rows: Sequence[dict], contrasts: Sequence[Contrast], title: str,
     words: Sequence[str],
@@ -164,8 +195,10 @@ def _finish(
         reach = 100 * one.detectable
         axes.plot([-reach, reach], [y + 0.28] * 2, color=plot_style.LINE, linewidth=3, solid_capstyle="butt")
     axes.axvline(0, color=SOFT, linewidth=1)
+    # Grey may end beyond the edge.
+    widest = max(1.0, 115 * max(abs(value) for one in tested for value in one.effect[1:3]))
     axes.set_yticks(range(len(tested)), [_label(one) for one in tested], fontsize=8)
-    axes.set(title="Differences, points", ylim=(len(tested) - 0.4, -0.6),
+    axes.set(title="Differences, points", xlim=(-widest, widest), ylim=(len(tested) - 0.4, -0.6),
              xlabel="95 % intervals; grey: effects too small to be seen with 80 % power")
     found = "; ".join(f"{_label(one)} {points(one.effect)}, {one.verdict}, detectable {100 * one.detectable:.1f}"
                       for one in tested)
