@@ -132,7 +132,7 @@ def _arms_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
                       marker=marker, linestyle="none", elinewidth=1.2, markersize=5, label=title)
         words.append(f"{title}: {_values(means) or 'not measured'}")
     axes.set_yticks(range(len(arms)), list(arms))
-    axes.set(title=f"hard, {len(seeds)} seeds, 95 % intervals", xlabel="right answers, %",
+    axes.set(title=f"hard, {len(seeds)} seeds, 95 % intervals", xlabel="right answers, %", xlim=(0, 100),
              ylim=(len(arms) - 0.5, -0.5))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8)  # above, where no mark can be
     return words
@@ -158,7 +158,7 @@ def _probe_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
     axes.set_yticks(range(len(trained)), trained)
     axes.set(title="Log-probability of the same answers", xlabel="change, nats an answer",
              ylim=(len(trained) - 0.5, -0.5))
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=8)
+    axes.legend(loc="lower left", fontsize=8)
     return words
 
 
