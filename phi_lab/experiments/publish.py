@@ -65,10 +65,9 @@ def section(experiment: Experiment, root: Path = ROOT) -> str:
     path = root / verdicts.RESULTS / f"{experiment.name}.jsonl"
     if not path.exists():
         return f"{top}\n\nIt {said(experiment, root)}"
-    rows = contrasts.read(path)
-    text = experiment.reading.summary(rows, experiment.arms, experiment.claims)
+    text = experiment.reading.summary(contrasts.read(path), experiment.arms, experiment.claims)
     figure = f"![{experiment.question}]({experiment.name}.svg)"
-    rest = "" if {row["seed"] for row in rows} >= set(experiment.seeds) else (
+    rest = "" if verdicts.whole(verdicts.row(experiment, root)) else (
         " The other seeds of the plan run whatever these show; until then no verdict is final.")
     return f"{top}\n\nFirst claim: {said(experiment, root)}{rest}\n\n{figure}\n\n{text}"
 

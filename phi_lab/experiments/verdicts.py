@@ -39,6 +39,11 @@ def row(experiment: Experiment, root: Path = ROOT) -> dict:
     }
 
 
+def whole(found: dict) -> bool:
+    """Whether a row of `listing` has as many seeds as were planned."""
+    return len(found["seeds"]) >= len(EXPERIMENTS[found["name"]].seeds)
+
+
 def answer(found: dict) -> str:
     """What a row of `listing` says of the experiment's first claim: the claim, its verdict and the numbers; and that
     seeds of the plan are missing, if some are.
@@ -46,7 +51,7 @@ def answer(found: dict) -> str:
     count, planned = len(found["seeds"]), len(EXPERIMENTS[found["name"]].seeds)
     if found["verdict"] is None:
         return f"has not run; planned: {planned} seeds"
-    seeds = f"{count} seeds" if count >= planned else f"{count} of {planned} planned seeds so far"
+    seeds = f"{count} seeds" if whole(found) else f"{count} of {planned} planned seeds so far"
     (low, high), claims = found["ci"], EXPERIMENTS[found["name"]].claims
     if isinstance(claims[0], Contrast):
         effect = f"{found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}]"

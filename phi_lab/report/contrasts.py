@@ -39,9 +39,14 @@ class Contrast:
     sign: int = 1
 
     @property
+    def direction(self) -> str:
+        """"above" or "below"."""
+        return "above" if self.sign > 0 else "below"
+
+    @property
     def words(self) -> str:
         """The claim: "a above b on hard"."""
-        return f"{self.name} {'above' if self.sign > 0 else 'below'} {self.against} on {self.benchmark}"
+        return f"{self.name} {self.direction} {self.against} on {self.benchmark}"
 
 
 class Tested(NamedTuple):
@@ -165,10 +170,10 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[C
     tested = compare(rows, contrasts)
     table = [["claim", "on", "points, T 0.6", "p, Holm", "verdict", "detectable (80 % power)", "greedy", "pass@8"]]
     for one in tested:
-        above = "above" if one.contrast.sign > 0 else "below"
         beside = [points(one.beside[how]) if how in one.beside else "–" for how in ("greedy", "pass")]
-        table.append([f"`{one.contrast.name}` {above} `{one.contrast.against}`: {one.contrast.question}",
-                      one.contrast.benchmark, points(one.effect), f"{one.p_holm:.2g}", one.verdict,
+        claim = one.contrast
+        table.append([f"`{claim.name}` {claim.direction} `{claim.against}`: {claim.question}",
+                      claim.benchmark, points(one.effect), f"{one.p_holm:.2g}", one.verdict,
                       f"{100 * one.detectable:.1f}", *beside])
     head = f"{len(seeds)} seeds ({units})."
     if left_out := sorted({row["seed"] for row in rows} - set(seeds)):

@@ -142,18 +142,17 @@ def _probe_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
     """By how much each trained arm moved the mean log-probability of the same answers, from the student's (nats)."""
     probed = [name for name in arms if all(of_seed[name]["notes"].get("probe") for of_seed in seeds.values())]
     trained = [name for name in probed if any(of[name]["model"] != of[name]["start"] for of in seeds.values())]
-    words = []
-    for number, (kind, (colour, marker)) in enumerate(PROBES.items()):
-        changes = [np.mean([of[name]["notes"]["probe"][kind] - of[probed[0]]["notes"]["probe"][kind]
-                            for of in seeds.values()]) for name in trained]
-        axes.plot(changes, [y + 0.15 * (number - 1.5) for y in range(len(trained))], marker, color=colour, label=kind,
-                  markerfacecolor=colour if kind.startswith("own") else "none")
-        if trained:
-            words.append(f"log-probability of {kind} answers: " + ", ".join(
-                f"{name} {change:+.1f}" for name, change in zip(trained, changes, strict=True)) + " nats")
     if not trained:
         plot_style.empty(axes, "not probed")
         return []
+    words = []
+    for number, (kind, (colour, marker)) in enumerate(PROBES.items()):
+        changes = [np.mean([of[name]["notes"]["probe"][kind] - of["start"]["notes"]["probe"][kind]
+                            for of in seeds.values()]) for name in trained]
+        axes.plot(changes, [y + 0.15 * (number - 1.5) for y in range(len(trained))], marker, color=colour, label=kind,
+                  markerfacecolor=colour if kind.startswith("own") else "none")
+        words.append(f"log-probability of {kind} answers: " + ", ".join(
+            f"{name} {change:+.1f}" for name, change in zip(trained, changes, strict=True)) + " nats")
     axes.axvline(0, color=SOFT, linewidth=1)
     axes.set_yticks(range(len(trained)), trained)
     axes.set(title="Log-probability of the same answers", xlabel="change, nats an answer",
