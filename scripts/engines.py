@@ -105,11 +105,18 @@ def write_table(engine: str, rows: list[list[str]]) -> None:
 
 
 def chosen(arguments: list[str]) -> list[str]:
-    """The engines that a command line names, or all; exits with 2 and one line for an unknown one."""
+    """The engines that a command line names, or all; none where it only asks for packages. Exits with 2 and one line
+    for an unknown one.
+    """
     parser = argparse.ArgumentParser(description="Try llama.cpp, SmolLM2, TensorBoard and vLLM, and write what came of "
                                      "it.")
     parser.add_argument("engines", nargs="*", metavar="ENGINE", help=f"of {', '.join(TESTS)}; by default all")
-    named = parser.parse_args(arguments).engines  # with `choices` argparse refuses a list that may be empty
+    parser.add_argument("--packages", action="store_true",
+                        help="only put llama.cpp's packages (34 MB) into .engines, as `make test` does")
+    options = parser.parse_args(arguments)
+    if options.packages:
+        return []
+    named = options.engines  # with `choices` argparse refuses a list that may be empty
     for name in named:
         if name not in TESTS:
             parser.error(f"unknown engine {name!r}: choose from {', '.join(TESTS)}")
@@ -117,11 +124,10 @@ def chosen(arguments: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--packages"]:
-        if packages("llama-cpp") is None:
-            print("llama.cpp's packages could not be installed: its tests are skipped")
-        sys.exit()
-    results = {name: with_extra(name, TESTS[name]) if TESTS[name] else vllm() for name in chosen(sys.argv[1:])}
+    engines = chosen(sys.argv[1:])
+    if not engines and packages("llama-cpp") is None:
+        print("llama.cpp's packages could not be installed: its tests are skipped")
+    results = {name: with_extra(name, TESTS[name]) if TESTS[name] else vllm() for name in engines}
     for name, rows in results.items():
         write_table(VLLM.replace("==", " ") if name == "vllm" else name, rows)
     sys.exit(any(result != "passed" for rows in results.values() for _, result, _ in rows))

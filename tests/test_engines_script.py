@@ -13,6 +13,7 @@ def test_without_a_name_all_are_tried():
     """`make engines` gives none."""
     assert engines.chosen([]) == ["llama-cpp", "smollm2", "tensorboard", "vllm"]
     assert engines.chosen(["vllm", "smollm2"]) == ["vllm", "smollm2"]
+    assert engines.chosen(["--packages"]) == []  # what `make test` gives: no engine is tried
     assert all((engines.ROOT / test).is_file() for test in engines.TESTS.values() if test)
 
 

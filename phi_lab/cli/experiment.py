@@ -38,7 +38,8 @@ def add_parser(commands) -> None:
                         help="chains or seeds side by side, one thread each")
     parser.add_argument("--chains", type=Path, default=None, metavar="DIR",
                         help="of an experiment: OUT of a finished ladder, whose models its seeds start from (default: "
-                        "the shipped checkpoints)")
+                        "a seed makes its own; of one_batch and rl_devices all start from the shipped checkpoints, "
+                        "which are one chain)")
     parser.add_argument("--in-process", action="store_true",
                         help="of an experiment: one seed after another in this process")
     parser.add_argument("--arms", default=None, metavar="A,B", help="of chains: only these controls (default: all)")

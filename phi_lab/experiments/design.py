@@ -1,9 +1,9 @@
 """What an experiment is: its question, arms and claims, and how one arm of one seed is trained.
 
 Arms are compared by contrasts, or they are nested (chains, trainings in them, evaluations of these) and their spread is
-divided by levels. A seed starts from the models of a *chain* (`phi-lab experiment ladder`), or from the shipped
-checkpoints, which are one chain. Where the question is about whole chains a seed is one of its own; else seeds are
-those of the stage, dealt to the chains in turn, and every row says so (`unit`).
+divided by levels. A seed is a whole *chain*: it starts from the models that `phi-lab experiment ladder` made with the
+same seed, or makes them. An experiment that makes none can also start from the shipped checkpoints; these are one
+chain, of which its seeds are then only stage seeds, and every row says so (`unit`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], None]
 DIAL = 0.3  # the temperature of the arm that only samples cooler
+ONE_CHAIN = "stage seeds on one chain"  # what seeds are that all start from the shipped checkpoints
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Experiment:
     arms: Mapping[str, str]  # name -> what it is, in the order in which they run
     seeds: range
     stage: str  # a chain must have finished it: arms start from its model; "base": a seed makes its own chains
-    chain_seeds: bool  # whether a seed is a whole chain
+    makes_chains: bool  # what it does without --chains; else it starts from the shipped checkpoints, which are one
     settings: Mapping[str, Any]  # by profile
     problems: int  # times as many as the course measures on: 500 of each benchmark in the profile lab
     prepare: Callable[[Trial, Log], None]  # what the arms share

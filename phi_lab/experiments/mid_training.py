@@ -236,7 +236,7 @@ def notes(trial: Trial, arm: str) -> dict:
 
 EXPERIMENT = Experiment(
     name="mid_training", question="Is mid-training necessary, and do small sets hurt without it?", arms=ARMS,
-    contrasts=CONTRASTS, seeds=range(10, 18), stage="mid", chain_seeds=True, settings=SETTINGS,
+    contrasts=CONTRASTS, seeds=range(10, 18), stage="mid", makes_chains=True, settings=SETTINGS,
     problems=1, prepare=prepare, start=start, train=train,
     untrained={"base": 0.6, "mid": 0.6}, notes=notes,
 )

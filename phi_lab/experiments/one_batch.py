@@ -137,6 +137,6 @@ def notes(trial: Trial, arm: str) -> dict:
 
 EXPERIMENT = Experiment(
     name="one_batch", question="What is one batch of sampled and verified answers best used for, at equal compute?",
-    arms=ARMS, contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", chain_seeds=True, settings=SETTINGS, problems=1,
+    arms=ARMS, contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", makes_chains=False, settings=SETTINGS, problems=1,
     prepare=prepare, start=start, train=train, untrained={"start": 0.6, "dial": DIAL}, notes=notes,
 )

@@ -14,7 +14,7 @@ from phi_lab.core.formatting import markdown_table
 from phi_lab.core.page_parts import fill
 from phi_lab.core.paths import ROOT
 from phi_lab.experiments import EXPERIMENTS, verdicts
-from phi_lab.experiments.design import Experiment
+from phi_lab.experiments.design import ONE_CHAIN, Experiment
 from phi_lab.report import contrasts, figures_experiments
 
 QUESTIONS = ("<!-- questions: phi-lab experiment publish -->\n", "\n<!-- end of questions -->")
@@ -28,13 +28,19 @@ def holds_an_experiment(out: Path) -> bool:
 def publish(out: Path, root: Path = ROOT, log: Callable[[str], None] = print) -> None:
     """Publish the experiment in the folder `out`: its rows, its figure, its section and README's table.
 
-    Raises UserError for another profile than lab, fewer than two seeds with all arms, and pages without their marks.
+    Raises UserError for another profile than lab, seeds that are not of the plan or not chains, fewer than two seeds
+    with all arms, and pages without their marks.
     """
     config = read_json(out / "config.json", ("experiment", "config"))
     experiment, profile = EXPERIMENTS[config["experiment"]], config["config"]["profile"]
     if profile != "lab":
         raise UserError(f"{out}: made in the profile {profile}; only the profile lab is published")
     rows = contrasts.read(out / f"{experiment.name}.jsonl")
+    if others := sorted({row["seed"] for row in rows} - set(experiment.seeds)):
+        raise UserError(f"{out}: seeds {', '.join(map(str, others))} are not of the plan: {experiment.name} has "
+                        f"{experiment.seeds[0]}-{experiment.seeds[-1]}")
+    if any(row["unit"] == ONE_CHAIN for row in rows):
+        raise UserError(f"{out}: {ONE_CHAIN}; in the plan a seed is a whole chain: run it with --chains")
     experiment.reading.summary(rows, experiment.arms, experiment.claims)  # raises where there are too few
     results, readme = root / "docs" / "results.md", root / "README.md"
     fill(results, marks(experiment), "")

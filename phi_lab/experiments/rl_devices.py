@@ -184,7 +184,7 @@ def notes(trial: Trial, arm: str) -> dict:
 
 EXPERIMENT = Experiment(
     name="rl_devices", question="Which of the paper's three devices does reinforcement learning need?", arms=ARMS,
-    contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", chain_seeds=True, settings=SETTINGS, problems=1,
+    contrasts=CONTRASTS, seeds=range(10, 22), stage="sft", makes_chains=False, settings=SETTINGS, problems=1,
     prepare=prepare, start=start, train=train, untrained={"start": 0.6, "dial": DIAL}, notes=notes,
     extra_forward=extra_forward,
 )

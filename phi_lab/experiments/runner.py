@@ -22,7 +22,7 @@ from phi_lab.core.locks import locked
 from phi_lab.core.memory import peak_rss_mb
 from phi_lab.core.run_folder import EvalFolder, RunFolder
 from phi_lab.evaluate import ladder
-from phi_lab.experiments.design import Experiment, Log, Trial, chains_in
+from phi_lab.experiments.design import ONE_CHAIN, Experiment, Log, Trial, chains_in
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import launch, queue
 from phi_lab.pipeline.run import open_run
@@ -49,34 +49,27 @@ def trial_of(experiment: Experiment, out: Path, seed: int, profile: str, chains:
     config, settings = config_of(experiment, profile), experiment.settings[profile]
     run = RunFolder(out / f"seed-{seed}")
     if chains is None:
-        return Trial(run, seed, config, settings, seed if experiment.chain_seeds else None)
+        return Trial(run, seed, config, settings, seed if experiment.makes_chains else None)
     found = chains_in(chains, experiment.stage)
-    if not experiment.chain_seeds:
-        chain = list(found)[seed % len(found)]
-    elif (chain := seed) not in found:
+    if seed not in found:
         raise UserError(f"{chains}: chain {seed} has not finished {experiment.stage}; a seed of {experiment.name} is a "
                         f"whole chain: choose --seeds from {', '.join(map(str, found))}")
-    return Trial(run, seed, config, settings, chain, found[chain])
+    return Trial(run, seed, config, settings, seed, found[seed])
 
 
 def manifest(experiment: Experiment, profile: str, chains: Path | None) -> dict:
-    """What a folder's rows have in common. Chains are named by their weights, not by where they lie."""
-    models = {}
-    if chains is not None and not experiment.chain_seeds:  # else each arm checks what its own seed starts from
-        models = {str(seed): checkpoints.fingerprint(run.stage(experiment.stage).model)
-                  for seed, run in chains_in(chains, experiment.stage).items()}
+    """What a folder's rows have in common. The models of a chain are not part of it: each arm checks what its seed
+    starts from.
+    """
     return {"experiment": experiment.name, "config": config_of(experiment, profile).row(),
-            "settings": asdict(experiment.settings[profile]), "chains": models}
+            "settings": asdict(experiment.settings[profile]), "unit": unit(experiment, chains)}
 
 
 def unit(experiment: Experiment, chains: Path | None) -> str:
     """What a seed is, in words."""
     if experiment.stage == "base":
         return "base seeds"
-    if experiment.chain_seeds:
-        return "chain seeds"
-    count = len(chains_in(chains, experiment.stage)) if chains else 1
-    return f"stage seeds on {'one chain' if count == 1 else f'{count} chains'}"
+    return "chain seeds" if chains or experiment.makes_chains else ONE_CHAIN
 
 
 # ------------------------------------------------------------------ one seed, in this process

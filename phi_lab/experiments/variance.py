@@ -165,7 +165,7 @@ def chain_code(trial: Trial, stage: str) -> str | None:
 
 EXPERIMENT = Experiment(
     name="variance", question="What is a difference worth: how much of a score is chain, stage seed, evaluation?",
-    arms=ARMS, nests=NESTS, seeds=range(10, 22), stage="grpo", chain_seeds=True, settings=SETTINGS, problems=1,
+    arms=ARMS, nests=NESTS, seeds=range(10, 22), stage="grpo", makes_chains=True, settings=SETTINGS, problems=1,
     prepare=prepare, start=start, train=train, untrained=UNTRAINED, notes=notes, evaluation=MEASURE,
     evaluation_seed=evaluation_seed,
 )

@@ -118,7 +118,7 @@ def notes(trial: Trial, arm: str) -> dict:
 
 EXPERIMENT = Experiment(
     name="variance_bases", question="How much does the base add to the spread of what mid-training makes of it?",
-    arms=ARMS, nests=NESTS, seeds=range(3), stage="base", chain_seeds=True, settings=SETTINGS, problems=1,
+    arms=ARMS, nests=NESTS, seeds=range(3), stage="base", makes_chains=True, settings=SETTINGS, problems=1,
     prepare=prepare, start=start, train=train, untrained=UNTRAINED, notes=notes, evaluation=MEASURE,
     evaluation_seed=evaluation_seed,
 )

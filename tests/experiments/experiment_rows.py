@@ -15,7 +15,7 @@ def measured(share, benchmark="hard", how="sampled"):
 def row(seed, name, share, experiment="one_batch", **other):
     """A row with the accuracy `share` by every protocol on `hard`, and half of it on `easy`."""
     return {
-        "experiment": experiment, "seed": seed, "name": name, "unit": "stage seeds on 3 chains", "chain": seed % 3,
+        "experiment": experiment, "seed": seed, "name": name, "unit": "chain seeds", "chain": seed,
         "compute": 600_000, "model": f"{name}-{seed}", "start": "s", "commit": "c0ffee", "dirty": False,
         "code": "c0de", "config": "d1ce", "settings": {}, "device": {}, "time": "2026", "seconds": 1.0,
         "diversity": 0.5, "notes": {},

@@ -13,7 +13,7 @@ from phi_lab import cli
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_json, write_rows
 from phi_lab.core.paths import ROOT
-from phi_lab.experiments import EXPERIMENTS, publish, verdicts
+from phi_lab.experiments import EXPERIMENTS, publish, runner, verdicts
 from phi_lab.lab import paper_questions
 
 ONE_BATCH = EXPERIMENTS["one_batch"]
@@ -36,7 +36,7 @@ def made(tmp_path, rows, name, profile="lab"):
 
 
 def test_rows_figure_section_and_verdict(tmp_path, monkeypatch, capsys):
-    rows = rows_of(ONE_BATCH, shares, range(4))
+    rows = rows_of(ONE_BATCH, shares, ONE_BATCH.seeds[:4])
     out, root = made(tmp_path, rows, "one_batch")
     monkeypatch.setattr(publish.publish, "__defaults__", (root, print))
     monkeypatch.setattr(paper_questions.refresh, "__defaults__", (root / "notebooks", root))
@@ -64,7 +64,7 @@ def test_rows_figure_section_and_verdict(tmp_path, monkeypatch, capsys):
 
 def test_a_nested_experiment_is_shown_too(tmp_path):
     experiment = EXPERIMENTS["variance"]
-    out, root = made(tmp_path, nested_rows(experiment, range(4)), "variance")
+    out, root = made(tmp_path, nested_rows(experiment, experiment.seeds[:4]), "variance")
     publish.publish(out, root, lambda line: None)
     results = (root / "docs" / "results.md").read_text()
     assert "chains add a standard deviation of" in results and "(variance.svg)" in results
@@ -72,9 +72,14 @@ def test_a_nested_experiment_is_shown_too(tmp_path):
 
 @pytest.mark.parametrize(("kind", "says"), [
     ("one seed", "1 seeds with all arms: two are needed"), ("smoke", "only the profile lab is published"),
-    ("no marks", "the lines .*experiment one_batch.* are missing"), ("no questions", "the lines .*questions")])
+    ("no marks", "the lines .*experiment one_batch.* are missing"), ("no questions", "the lines .*questions"),
+    ("other seeds", "seeds 9 are not of the plan: one_batch has 10-21"),
+    ("one chain", "stage seeds on one chain; in the plan a seed is a whole chain: run it with --chains")])
 def test_what_cannot_be_published_changes_nothing(tmp_path, kind, says):
-    rows = rows_of(ONE_BATCH, shares, range(1 if kind == "one seed" else 3))
+    first = 9 if kind == "other seeds" else 10
+    rows = rows_of(ONE_BATCH, shares, range(first, first + (1 if kind == "one seed" else 3)))
+    if kind == "one chain":
+        rows[-1]["unit"] = runner.unit(ONE_BATCH, None)
     out, root = made(tmp_path, rows, "one_batch", "smoke" if kind == "smoke" else "lab")
     if kind.startswith("no "):
         (root / ("README.md" if kind == "no questions" else "docs/results.md")).write_text("nothing\n")

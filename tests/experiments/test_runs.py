@@ -61,7 +61,7 @@ def stub():
     experiment = Experiment(
         name="one_batch", question="?", arms={"start": "", "dial": "", "one": "", "two": ""},
         contrasts=(Contrast("one", "start", "?"), Contrast("two", "one", "?")), seeds=range(2), stage="sft",
-        chain_seeds=False, settings={"smoke": EXPERIMENTS["one_batch"].settings["smoke"]}, problems=1,
+        makes_chains=False, settings={"smoke": EXPERIMENTS["one_batch"].settings["smoke"]}, problems=1,
         prepare=lambda trial, log: done.append("prepared"), start=lambda trial, arm: trial.model("sft"), train=train,
         untrained={"start": 0.6, "dial": 0.3}, notes=lambda trial, arm: {"arm": arm},
         extra_forward=lambda trial, arm: 30,
@@ -146,28 +146,36 @@ def ladder(tmp_path, shipped):
     return folder
 
 
-def test_seeds_are_dealt_to_the_chains_in_turn(few, stub, ladder, tmp_path):
+def test_a_seed_is_the_chain_of_that_seed(few, stub, ladder, tmp_path):
     experiment, _ = stub
-    trials = [runner.trial_of(experiment, tmp_path, seed, "smoke", ladder) for seed in range(4)]
-    assert [one.chain for one in trials] == [3, 5, 3, 5]
-    assert trials[1].model("sft") == ladder / "seed-5" / "sft" / "model"
-    assert trials[1].model("base") == runner.paths.SHIPPED / "base"
-    assert runner.unit(experiment, ladder) == "stage seeds on 2 chains"
-    before = runner.manifest(experiment, "smoke", ladder)
-    write_json(ladder / "seed-7" / "sft" / "done.json", {})  # a third chain ends: seeds would be dealt anew
-    assert runner.manifest(experiment, "smoke", ladder)["chains"] != before["chains"]
+    trial = runner.trial_of(experiment, tmp_path, 5, "smoke", ladder)
+    assert trial.chain == 5 and trial.model("sft") == ladder / "seed-5" / "sft" / "model"
+    assert trial.model("base") == runner.paths.SHIPPED / "base"
+    assert runner.unit(experiment, ladder) == "chain seeds"
+    with pytest.raises(UserError, match="chain 4 has not finished sft; .*choose --seeds from 3, 5$"):
+        runner.trial_of(experiment, tmp_path, 4, "smoke", ladder)
     with pytest.raises(UserError, match="no chain that has finished sft"):
         runner.trial_of(experiment, tmp_path, 0, "smoke", tmp_path / "nowhere")
 
 
-def test_where_a_seed_is_a_chain_it_is_that_chain(few, stub, ladder, tmp_path):
-    experiment = replace(stub[0], chain_seeds=True)
-    assert runner.trial_of(experiment, tmp_path, 5, "smoke", ladder).chain == 5
-    assert runner.unit(experiment, ladder) == "chain seeds"
-    with pytest.raises(UserError, match="chain 4 has not finished sft; .*choose --seeds from 3, 5$"):
-        runner.trial_of(experiment, tmp_path, 4, "smoke", ladder)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_without_chains_only_who_makes_them_has_chain_seeds(name, few, tmp_path):
+    """Seeds that all start from the shipped checkpoints are no chains, and no row calls them so."""
+    experiment = EXPERIMENTS[name]
     alone = runner.trial_of(experiment, tmp_path, 4, "smoke", None)
-    assert alone.chain == 4 and alone.source is None
+    start = experiment.start(alone, next(iter(experiment.arms)))
+    if name in ("one_batch", "rl_devices"):
+        assert alone.chain is None and start == runner.paths.SHIPPED / "sft"
+        assert runner.unit(experiment, None) == "stage seeds on one chain"
+    else:
+        assert alone.chain == 4
+        assert runner.unit(experiment, None) == ("base seeds" if name == "variance_bases" else "chain seeds")
+
+
+def test_a_folder_has_seeds_of_one_kind(few, stub, ladder, tmp_path):
+    experiment, _ = stub
+    manifests = [runner.manifest(experiment, "smoke", chains) for chains in (None, ladder)]
+    assert manifests[0] != manifests[1]
 
 
 # ------------------------------------------------------------------ the command
@@ -200,7 +208,7 @@ def test_the_command_runs_seeds_and_writes_tables_and_figure(tmp_path, monkeypat
     command = ["experiment", "one_batch", "--profile", "smoke", "--seeds", "1-3", "--jobs", "2", "--out", str(tmp_path)]
     assert cli.main(command) == 0
     said = capsys.readouterr().out
-    assert "3 seeds (stage seeds on 3 chains)." in said and said.rstrip().endswith("one_batch.jsonl")
+    assert "3 seeds (chain seeds)." in said and said.rstrip().endswith("one_batch.jsonl")
     rows = read_rows(tmp_path / "one_batch.jsonl")
     assert [(row["seed"], row["name"]) for row in rows] == [
         (seed, arm) for seed in (1, 2, 3) for arm in EXPERIMENTS["one_batch"].arms]

@@ -86,7 +86,7 @@ def test_an_experiment_says_beforehand_what_would_count(experiment):
     assert named <= set(experiment.arms) and set(experiment.untrained) <= set(experiment.arms)
     count = {9: "nine", 10: "ten", 12: "twelve"}[len(experiment.contrasts)]
     assert f"Holm over all {count}" in module.__doc__.replace("\n", " ")
-    assert experiment.chain_seeds and len(experiment.seeds) >= (8 if experiment.name == "mid_training" else 12)
+    assert len(experiment.seeds) >= (8 if experiment.name == "mid_training" else 12)
     pairs = [(one.name, one.against, one.benchmark) for one in experiment.contrasts]
     assert len(set(pairs)) == len(pairs)
 
@@ -117,10 +117,10 @@ def test_its_figure_says_in_words_what_it_shows(experiment, tmp_path):
         assert "hard, after mid-training: mid 41.1, mid-128 42.1" in figure.alt
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1
     text = contrasts.summary(rows, experiment.arms, experiment.contrasts)
-    assert text.startswith("3 seeds (stage seeds on 3 chains). Intervals are 95 % of one difference alone;")
+    assert text.startswith("3 seeds (chain seeds). Intervals are 95 % of one difference alone;")
     fewer = [one for one in rows if (one["seed"], one["name"]) != (1, names[0])]
     text = contrasts.summary(fewer, experiment.arms, experiment.contrasts)
-    assert text.startswith("2 seeds (stage seeds on 3 chains). Without all arms, and left out: 1.")
+    assert text.startswith("2 seeds (chain seeds). Without all arms, and left out: 1.")
     assert len(re.findall(r"^\| `", text, re.MULTILINE)) == len(names) + len(experiment.contrasts)
 
 
