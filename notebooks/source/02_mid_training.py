@@ -444,10 +444,11 @@ for name, count in (("the base", 0), ("64 answers", 64), ("400 answers", 400)):
     print(f"{name}: {share} of {len(easy)} questions")
 
 # %% [markdown]
-# If both fall alike, the size of the set is not the reason: so short a training on a new form of answer is. The
-# experiment asks it with whole chains: sets of 128 answers to all of them, with and without mid-training; without it,
-# two sizes also at a quarter of the rate, and 512 answers on the best of four lengths of training. The cell shows what
-# it found, or the command where it has not run.
+# If both fall alike and far, nothing is known of the size of the set: at the floor neither can be told from the other.
+# Only the schedule, the same for both, is then shown to be enough to do harm. The experiment asks it with whole chains:
+# sets of 128 answers to all of them, with and without mid-training; without it, two sizes also at a quarter of the
+# rate, and 512 answers on the best of four lengths of training. The cell shows what it found, or the command where it
+# has not run.
 
 # %%
 lab.question("mid_training")

@@ -409,7 +409,7 @@ for name, count in (("mid-trained", 0), ("64 answers", 64), ("480 answers", 480)
 # %% [markdown]
 # Thirty steps at a small rate move little, and a hundred questions show only large differences: look at the intervals.
 # This loop has a fifth of notebook 02's rate, other batches and another benchmark, so the two live results cannot be
-# compared. The experiment can compare them: it has sets from 128 answers to all of them before and after mid-training.
+# compared. The experiment has sets from 128 answers to all of them before and after mid-training, on the same schedule.
 
 # %%
 lab.question("mid_training")

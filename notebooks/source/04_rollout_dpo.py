@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Rollout DPO: learning from right and wrong answers
 #
-# **Claim.** The wrong answers that distillation would have thrown away hold information that right answers alone do
-# not: where a right and a wrong answer differ. This page tests it with wrong answers from two sources, the student
+# **Claim.** A pair of a right and a wrong answer says where they differ, which right answers alone do not. Whether a
+# model learns more from that has to be tested. This page does it with wrong answers from two sources, the student
 # (our stage) and the teacher (the paper's), and compares it with a rival for the same compute: fine-tuning on the
 # right side alone.
 #
@@ -340,7 +340,8 @@ print(f"difference {abs(here - fast):.1e}")
 # `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them `epochs`
 # times. It differs from the loop above in two settings. The loss of a margin does not say that right answers must stay
 # likely, so a large step on it ruins a model; the stage adds SFT's loss of the right answer, with the weight
-# `sft_weight` (arXiv 2404.19733), which makes Muon at a ten times higher rate safe (entry 93 of `docs/log.md` has what
+# `sft_weight` (arXiv 2404.19733), which let Muon with a ten times higher rate gain on pairs of the
+# student's own, and not on the teacher's (entry 93 of `docs/log.md` has what
 # was tried). Its code is `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is the paper's: the teacher's
 # pairs, and DPO's loss alone.)
 
@@ -543,7 +544,8 @@ lab.question("one_batch")
 #
 # - The policy changes in one line, and the loss knows four numbers a pair. It depends only on a difference: watch the
 #   log-probabilities, not only the loss.
-# - A model can unlearn only what it would write. That is why it matters whose mistakes the pairs hold.
+# - A model can unlearn only what it would write. Whether it therefore matters whose mistakes the pairs hold is a
+#   question for accuracy, not for log-probabilities: `one_batch` asks it.
 # - The rival has the same right answers. Only what a stage gains over it can be due to the wrong ones.
 # - "Not shown" is not "does not": the table says how large a gain would have been seen.
 # - The paper's gain here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not

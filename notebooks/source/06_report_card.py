@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The report card: which stages help?
 #
-# **Claim.** A stage is shown to help when the interval of its gain lies above zero, and an honest ladder also shows the
-# stages for which it does not.
+# **Claim.** A stage is shown to help when it lies above the stage before *and* above each rival with the same compute,
+# over several chains; an honest ladder also shows the stages for which that is not so.
 #
 # **Time**: about 30 seconds in the `lab` profile, 45 in `smoke`, 30 in `lesson`, on two CPU cores, after the other
 # notebooks. Alone it measures all five stages first, which takes three minutes longer (`lab`).
@@ -208,9 +208,9 @@ for count, shares in scores.items():
     print(f"{count} questions: {', '.join(percent(share) for share in shares)}")
 
 # %% [markdown]
-# This much comes from sampling alone. Scores of models that were trained with another seed or from other answers of the
-# teacher differ by more. The chains above show the sum of it all; the experiment takes that sum apart: several chains,
-# in each of which a stage is trained twice, and each result is measured twice.
+# This much comes from sampling alone. Models that were trained with another seed, or from other answers of the teacher,
+# also differ in what they have learned. The chains above show the sum of it all; the experiment takes that sum apart:
+# several chains, in each of which a stage is trained twice, and each result is measured twice.
 
 # %%
 lab.question("variance")
@@ -290,9 +290,9 @@ print("written:", lab.write_report())
 # %% [markdown]
 # **Beside the paper.** The paper ends at 57.5 on AIME 2024 [P]. The same authors later measured the same model over
 # 64 samples per problem and report 48.1; on MATH-500 91.2 instead of 94.6, on GPQA Diamond 44.5 instead of 52.0 [P]. No
-# cause is given. On AIME's thirty problems chance alone can make such a gap. On MATH-500 and GPQA it is too large for
-# chance [I], so something in the protocol must differ; which part is unknown [U]. In that second measurement the model
-# is below DeepSeek-R1-Distill-Qwen-7B on all four sets [P].
+# cause is given. By the largest noise that such scores can have, the gaps on AIME and on GPQA are two standard
+# deviations and that on MATH-500 is three [I]; so there more than sampling must differ, and what is unknown [U]. In
+# that second measurement the model is below DeepSeek-R1-Distill-Qwen-7B on all four sets [P].
 #
 # ## Vary this next
 #

@@ -170,8 +170,9 @@ figures.ladder(rows, paper=False)
 # a difference d shows with 80 % power at about n = (2.8 s / d)² chains, and a few more where n is small. The table of
 # notebook 06 turns it around: the smallest d that its chains would have shown.
 #
-# **3.** Start from its rows: every number of this course comes from a file in `data/` or from your own run folder.
-# Recompute it, look for the control that is missing, or run the chain on a seed that nobody has looked at.
+# **3.** Start from its rows: those of the chains, the attempts and the experiments are in `data/`, yours in your run
+# folder. (Of earlier tuning runs only `docs/log.md` tells; their rows are not kept.) Recompute it, look for the control
+# that is missing, or run the chain on a seed that nobody has looked at.
 #
 # </details>
 #

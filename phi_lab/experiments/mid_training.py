@@ -5,8 +5,8 @@ Written before the first run.
 **Question.** The paper (section 3 and its tables) reports that fine-tuning the base on small curated sets alone, LIMO
 or S1K, takes MATH-500 from 71.8 to 57.8 and 47.0, and concludes that a small model needs mid-training on much data
 first. Is it the *stage* that is needed, or only its data and its compute? And is it the *small set* that hurts, or so
-short a schedule on a new form of answer? An earlier single seed here (`sft-limo` against all answers on the same 160
-steps: 0.2 and 0.0 % on `easy`) says the schedule.
+short a schedule on a new form of answer? On an earlier base a small set and all answers fell as far on the same
+schedule, to 0 % of `easy` (docs/log.md, 81): at the floor neither can be told.
 
 **Arms.** SFT's schedule (cosine, batch 32, no packing, a tenth replayed) and, but where said, its rate 2e-3 and its
 compute C, the three epochs over 1,536 answers that the course's SFT takes (about 0.7 million training tokens). From the
@@ -21,18 +21,21 @@ from the right answers of the chain's own distillation.
 about MATH-500, on 500 of `easy` with one sample each, whose part it plays (the base is right on 70 % of it, on 2 % of
 `hard`). Greedy and pass@8 beside it. `transfer` is not measured.
 
-**Contrasts** (paired t over chains, Holm over all nine; `CONTRASTS`, the first is the primary one). What would count:
+**Contrasts** (paired t over chains, Holm over all ten; `CONTRASTS`, the first is the primary one). What would count:
 mid-training is necessary if mid-training and 2,048 answers lie above all answers at the same total compute without the
 stage; how much of that is how the stage trains (rows packed, another rate, batch and schedule) and not that it comes
-first, `mid-long` shows. Small sets hurt if 512 answers lie below the base *and* below 2,048 on the same schedule; if
-only the first holds, the schedule hurts. At the rate of the course both may end at 0 % of `easy`, as they did on an
-earlier base; then the pair at a quarter of the rate has to tell. A difference that is not shown is not shown, with the
-smallest one that would have been.
+first, `mid-long` shows, and `mid-2048` against it what SFT adds to the stage for the same compute. Small sets hurt if
+512 answers lie below the base *and* below 2,048 on the same schedule; if only the first holds, the schedule hurts. At
+the rate of the course both may end at 0 % of `easy`; then the pair at a quarter of the rate has to tell. Where both
+arms have less than 5 % in the mean they are at the floor, and no difference is shown, whatever p is. `mid-512` has had
+mid-training's answers and compute before its own, and `base-512-best` has not: their difference is what mid-training
+is worth to a small set, not at equal compute. `base-128`, `base-all`, `mid-128` and `mid-all` are points of the figure
+and are in no claim. A difference that is not shown is not shown, with the smallest one that would have been.
 
 **Seeds.** A seed is a whole chain: its own distillation and mid-training. Eight, fixed before the first: 10 to 17, of
 the ladder (`--chains` takes its data and its mid-trained model; without it they are made here). Eight see 1.2 standard
 deviations of the differences of chains with 80 % power alone, 1.8 at Holm's strictest level. On `easy` the evaluation
-alone has a standard deviation of up to 2.9 points a difference, so 3.4 and 5.3 points there.
+alone has a standard deviation of up to 3.2 points a difference, so 3.8 and 5.8 points there.
 
 **Budget**, counted at 7,000 training and 10,000 sampled tokens a second and thread: from the base 9 arms of C (the
 rates and the short answers among them), 3.75 C for the optimum, twice 3.9 million tokens at length, 4 C after
@@ -96,8 +99,9 @@ ARMS = {
 CONTRASTS = (
     Contrast("mid-2048", "base-all-long", "is it the stage, or its data and compute?"),
     Contrast("mid-long", "base-all-long", "is it how the stage trains?"),
-    Contrast("mid-512", "base-512-best", "does a small set need mid-training before it?"),
-    Contrast("base-512", "base", "does a small set hurt?", "easy", -1),
+    Contrast("mid-2048", "mid-long", "is SFT after it more than as much of the stage?"),
+    Contrast("mid-512", "base-512-best", "is a small set worth more after mid-training than at its own optimum?"),
+    Contrast("base-512", "base", "does so short a training on a small set hurt?", "easy", -1),
     Contrast("base-512", "base-2048", "is it the small set, or the short schedule?", "easy", -1),
     Contrast("base-512-slow", "base-2048-slow", "is it the small set, at a lower rate?", "easy", -1),
     Contrast("base-512", "base-short", "is it the length of its answers?", "easy", -1),

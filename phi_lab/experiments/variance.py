@@ -37,7 +37,8 @@ holds the chance of another benchmark. The components are those of a model with 
 
 **Seeds.** 10 to 21: a seed is a whole chain of the ladder (`--chains` takes its models; without it they are made here,
 40 minutes more a seed). With 80 % power twelve see chains that add 1.3 times the standard deviation that a training
-adds, 1.8 times at Holm's strictest level; the interval of what chains add reaches from about half to twice of it.
+adds, 1.8 times at Holm's strictest level, and 1.6 and 2.2 times where an evaluation adds as much as a training; the
+interval of what chains add reaches from about half to twice of it.
 
 **Budget**, as measured on the first chains of log 95: SFT 125 s, Rollout DPO 800 s, GRPO 275 s; twelve measurements of
 2,500 answers of 180 tokens, 45 s each: 29 minutes a seed and thread, 175 minutes for twelve seeds on two threads.

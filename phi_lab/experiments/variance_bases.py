@@ -13,12 +13,14 @@ nothing of what later stages make of a base.
 
 **Claims** (nested analysis of variance as in `variance`, Holm over all two: base over chain, the primary one, and chain
 over evaluation). What would count: the base counts if bases differ by more than two chains of one do. Three bases have
-two degrees of freedom: with 80 % power only a base that adds 5.7 times the standard deviation of one chain is seen, and
-the interval of its standard deviation reaches to more than six times the estimate. So this can show that bases are a
-large part, or bound what they add from above, coarsely. It cannot show that they add nothing.
+two degrees of freedom: with 80 % power only a base that adds 5.7 times the standard deviation of one chain is seen (19
+points, if that is the 3.3 of the ladder's chains after mid-training), and the interval of its standard deviation
+reaches to more than six times the estimate. So this can show that bases are a large part, or bound what they add from
+above, coarsely. It cannot show that they add nothing.
 
-**Seeds.** 0 to 2, a seed is a base: 0 the shipped one, 1 and 2 pretrained here with the shipped one's settings. Chains
-are made here, with seeds that no ladder has.
+**Seeds.** 0 to 2, a seed is a base: 0 the shipped one, on which the course's settings were chosen and which is so far
+no random draw, 1 and 2 pretrained here with the shipped one's settings. Chains are made here, with seeds that no ladder
+has.
 
 **Budget.** Two bases of 19.4 million tokens at 5,000 a second, 65 minutes each; six chains of 240 s distillation, 720 s
 mid-training and two measurements of 45 s: 235 minutes of one thread, two hours of two.

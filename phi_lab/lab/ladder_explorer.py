@@ -5,7 +5,8 @@
     ladder_explorer.widget(replications.published(), own)   # with a running kernel
 
 A chain is one seed from distillation to GRPO. A line is its five stages; an arm, what else the same compute would have
-bought, is a mark beside the stage that it stands for.
+bought, is a mark beside the stage that it stands for. A course measures on the first half of the chains' problems, so
+beside such a run the chains' numbers are those of this half.
 """
 
 from collections import Counter
@@ -43,6 +44,18 @@ def choices(rows: Sequence[dict]) -> tuple[list[int], list[str]]:
     return [chain.seed for chain in made], [name for name in all_names(made) if name not in STAGES]
 
 
+def shared_part(made: Sequence[Chain], own: Chain, benchmark: str, kind: str) -> str | None:
+    """The part of a benchmark's problems that a run shares with the chains: "first half" where it has half as many,
+    None for all of them.
+    """
+    def problems(chain: Chain) -> set[float]:
+        return {row["n"] / row["k"] for key, row in chain.measured.items() if key[1:] == (benchmark, kind)}
+
+    theirs = {count for chain in made for count in problems(chain)}
+    mine = problems(own)
+    return "first half" if mine and theirs == {2 * count for count in mine} else None
+
+
 @rc_context(plot_style.RC_PARAMS)
 def figure(
     rows: Sequence[dict], own: Sequence[dict] = (), seeds: Sequence[int] | None = None, arms: Sequence[str] = (),
@@ -55,20 +68,23 @@ def figure(
     checkpoints is no chain, so its points are not joined.
     """
     shown = [chain for chain in chains(rows) if seeds is None or chain.seed in seeds]
-    lines = [(f"seed {chain.seed}", chain) for chain in shown] + ([(OWN, own_chain(own))] if own else [])
+    mine = own_chain(own)
+    part = shared_part(shown, mine, benchmark, kind)
+    lines = [(f"seed {chain.seed}", chain, part) for chain in shown] + ([(OWN, mine, None)] if own else [])
     drawn, ((axes,),) = plot_style.panels(1, 1, (9.5, 4.6))
-    axes.set_title(f"Right answers on {benchmark}, {PROTOCOLS[kind]}")
+    title = _title(f"Right answers on {benchmark}", kind, part)
+    axes.set_title(title)
     colour, ends, words = BENCHMARKS[benchmark][0], [], []
-    for name, chain in lines:
-        points = _stages(chain, benchmark, kind)
+    for name, chain, of in lines:
+        points = _stages(chain, benchmark, kind, of)
         if not points:
             continue
-        mine = name == OWN
-        style = {"color": plot_style.INK if mine else colour, "linewidth": 2.8 if mine else 1.2,
-                 "linestyle": "none" if mine and shipped_starts_in(own) else "-", "marker": "o",
-                 "markersize": 7 if mine else 3.5, "alpha": 1.0 if mine else 0.55, "zorder": 3 + mine}
+        thick = name == OWN
+        style = {"color": plot_style.INK if thick else colour, "linewidth": 2.8 if thick else 1.2,
+                 "linestyle": "none" if thick and shipped_starts_in(own) else "-", "marker": "o",
+                 "markersize": 7 if thick else 3.5, "alpha": 1.0 if thick else 0.55, "zorder": 3 + thick}
         axes.plot(*zip(*points, strict=True), **style)
-        ends.append((points[-1][1], f"{name} {points[-1][1]:.1f}", plot_style.INK if mine else plot_style.SOFT))
+        ends.append((points[-1][1], f"{name} {points[-1][1]:.1f}", plot_style.INK if thick else plot_style.SOFT))
         words.append(f"{name} " + ", ".join(f"{value:.1f}" for _, value in points))
     words += _arms(axes, lines, arms, benchmark, kind)
     if not words:
@@ -82,19 +98,24 @@ def figure(
     for (_, label, ink), y in zip(ends, plot_style.spread([end[0] for end in ends], (high - low) / 22), strict=True):
         axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", color=ink, fontsize=9,
                       fontweight="bold" if label.startswith(OWN) else "normal", annotation_clip=False)
-    drawn.alt = (f"Right answers on {benchmark}, {PROTOCOLS[kind]}, percent after {', '.join(STAGE_TITLES.values())}: "
+    drawn.alt = (f"{title}, percent after {', '.join(STAGE_TITLES.values())}: "
                  f"{'; '.join(words)}.")
     return drawn
 
 
-def _stages(chain: Chain, benchmark: str, kind: str) -> list[tuple[float, float]]:
+def _title(what: str, kind: str, part: str | None) -> str:
+    """What a figure or a table shows, by which protocol, and on which problems unless on all."""
+    return f"{what}, {PROTOCOLS[kind]}{f', {part} of the problems' if part else ''}"
+
+
+def _stages(chain: Chain, benchmark: str, kind: str, part: str | None) -> list[tuple[float, float]]:
     """(place, percent) of each stage of a chain that was measured so."""
-    found = [(place, chain.accuracy(stage, benchmark, kind)) for place, stage in enumerate(STAGES)]
+    found = [(place, chain.accuracy(stage, benchmark, kind, part)) for place, stage in enumerate(STAGES)]
     return [(float(place), 100 * share) for place, share in found if share is not None]
 
 
 def _arms(
-    axes: Axes, lines: Sequence[tuple[str, Chain]], arms: Sequence[str], benchmark: str, kind: str
+    axes: Axes, lines: Sequence[tuple[str, Chain, str | None]], arms: Sequence[str], benchmark: str, kind: str
 ) -> list[str]:
     """Marks of the arms, right of the stage that each stands for; in words the mean of each."""
     words = []
@@ -103,8 +124,8 @@ def _arms(
         stage = arm.partition("-")[0]
         beside[stage] += 1
         x = STAGES.index(stage) + 0.09 * beside[stage]
-        values = [(name, 100 * share) for name, chain in lines
-                  if (share := chain.accuracy(arm, benchmark, kind)) is not None]
+        values = [(name, 100 * share) for name, chain, part in lines
+                  if (share := chain.accuracy(arm, benchmark, kind, part)) is not None]
         for place, (name, value) in enumerate(values):
             axes.plot([x], [value], MARKERS[number % len(MARKERS)], markersize=7 if name == OWN else 5.5,
                       markerfacecolor=plot_style.INK if name == OWN else plot_style.PAGE, zorder=4,
@@ -121,11 +142,13 @@ def place_of_own(
     rows: Sequence[dict], own: Sequence[dict], seeds: Sequence[int] | None = None, benchmark: str = "hard",
     kind: str = "sampled",
 ) -> str:
-    """A table: for each stage, one's own percent, the chosen chains' lowest, mean and highest, and where it stands."""
+    """A table: for each stage, one's own percent, the chosen chains' lowest, mean and highest, and where it stands; on
+    the same problems.
+    """
     shown, mine = [chain for chain in chains(rows) if seeds is None or chain.seed in seeds], own_chain(own)
-    lines = []
+    part, lines = shared_part(shown, mine, benchmark, kind), []
     for stage in STAGES:
-        values = [100 * share for chain in shown if (share := chain.accuracy(stage, benchmark, kind)) is not None]
+        values = [100 * share for chain in shown if (share := chain.accuracy(stage, benchmark, kind, part)) is not None]
         share = mine.accuracy(stage, benchmark, kind)
         if not values:
             continue
@@ -134,7 +157,7 @@ def place_of_own(
         spread = (f"{value:.1f}" for value in (min(values), mean(values), max(values)))
         lines.append((STAGE_TITLES[stage], here, *spread, above))
     head = ("stage", OWN, "lowest chain", "mean", "highest", "your run stands")
-    return tables.table(f"Percent right on {benchmark}, {PROTOCOLS[kind]}.", head, lines) if lines else ""
+    return tables.table(f"{_title(f'Percent right on {benchmark}', kind, part)}.", head, lines) if lines else ""
 
 
 def widget(rows: Sequence[dict], own: Sequence[dict] = ()) -> ipywidgets.Widget:

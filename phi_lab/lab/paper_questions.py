@@ -63,7 +63,7 @@ def _claims(name: str, rows: list[dict]) -> str:
     if not experiment.contrasts:
         return ""
     lines = [(one.contrast.question, one.contrast.words, contrasts.points(one.effect), f"{one.p_holm:.2g}",
-              f"{100 * one.detectable:.1f}", one.verdict)
+              one.detectable_words, one.verdict_words)
              for one in contrasts.compare(rows, experiment.contrasts)]
     head = ("question", "claim", "points [95 %]", "p, Holm", "detectable", "verdict")
     arms = tables.table("", ("arm", "is"), list(experiment.arms.items()))

@@ -23,6 +23,8 @@ from phi_lab.core.formatting import markdown_table
 from phi_lab.core.stats import ALPHA, POWER
 from phi_lab.report.ladder_rows import protocol
 
+T = 0.6  # of the primary measure
+FLOOR = 0.05  # arms that are both below it, in the mean over seeds, cannot be told apart
 PROTOCOLS = {"sampled": "T 0.6", "greedy": "greedy", "pass": "pass@8"}
 COLUMNS = ("experiment", "seed", "name", "unit", "chain", "compute", "measurements", "model", "start", "commit",
            "dirty", "code", "config", "settings", "device", "time")
@@ -58,15 +60,26 @@ class Tested(NamedTuple):
     p_holm: float
     detectable: float  # the smallest true difference that has p < ALPHA / (all contrasts) with a chance of POWER
     beside: dict[str, stats.PairedT]  # by protocol, those that both arms were measured by
+    at_floor: bool  # whether both arms are below FLOOR
 
     @property
     def verdict(self) -> str:
         """"supported": a difference in the claimed direction, corrected p < 0.05; "not supported": one in the other
-        direction; else "no difference shown".
+        direction; else, and for arms at the floor, "no difference shown".
         """
-        if self.p_holm >= ALPHA:
+        if self.p_holm >= ALPHA or self.at_floor:
             return "no difference shown"
         return "supported" if self.effect.mean * self.contrast.sign > 0 else "not supported"
+
+    @property
+    def verdict_words(self) -> str:
+        """The verdict, and that both arms are at the floor, if they are."""
+        return f"{self.verdict} (both below {100 * FLOOR:.0f} %)" if self.at_floor else self.verdict
+
+    @property
+    def detectable_words(self) -> str:
+        """The smallest true difference that would have been seen, in points; none at the floor."""
+        return "–" if self.at_floor else f"{100 * self.detectable:.1f}"
 
 
 class Primary(NamedTuple):
@@ -89,10 +102,19 @@ def read(path: Path) -> list[dict]:
 
 def accuracy(row: Mapping, benchmark: str = "hard", how: str = "sampled") -> float | None:
     """The accuracy of a row, 0 to 1, or pass@k for the protocol "pass"; None where it was not measured."""
-    for one in row["measurements"]:
-        if (one["benchmark"], protocol(one)) == (benchmark, how):
-            return one["pass_at_k"] if how == "pass" else one["accuracy"]
-    return None
+    one = measurement(row, benchmark, how)
+    return None if one is None else one["pass_at_k"] if how == "pass" else one["accuracy"]
+
+
+def measurement(row: Mapping, benchmark: str, how: str) -> dict | None:
+    """The measurement of a row by a protocol; None where there is none."""
+    return next((one for one in row["measurements"] if (one["benchmark"], protocol(one)) == (benchmark, how)), None)
+
+
+def heat(row: Mapping, benchmark: str, how: str) -> float | None:
+    """The temperature at which a row was measured by a protocol; None where it was not."""
+    one = measurement(row, benchmark, how)
+    return None if one is None else one["temperature"]
 
 
 def by_seed(rows: Sequence[dict], names: Sequence[str]) -> dict[int, dict[str, dict]]:
@@ -113,6 +135,9 @@ def compare(rows: Sequence[dict], contrasts: Sequence[Contrast]) -> list[Tested]
         raise UserError(f"{len(seeds)} seeds with all arms: two are needed to compare them")
 
     def sides(one: Contrast, how: str) -> tuple[list[float], list[float]] | None:
+        if how == "pass" and any(len({heat(arms[name], one.benchmark, how) for name in (one.name, one.against)}) > 1
+                                 for arms in seeds):
+            return None  # of other temperatures: pass@k rises with it
         pairs = [(accuracy(arms[one.name], one.benchmark, how), accuracy(arms[one.against], one.benchmark, how))
                  for arms in seeds]
         both = [(a, b) for a, b in pairs if a is not None and b is not None]
@@ -129,7 +154,8 @@ def compare(rows: Sequence[dict], contrasts: Sequence[Contrast]) -> list[Tested]
         sd = float(np.subtract(*both).std(ddof=1))
         beside = {how: stats.paired_t(*other) for how in PROTOCOLS if (other := sides(one, how))}
         detectable = stats.detectable_effect(sd, len(seeds), POWER, ALPHA / len(contrasts))
-        found.append(Tested(one, len(seeds), effect, p_holm, detectable, beside))
+        at_floor = max(np.mean(side) for side in both) < FLOOR
+        found.append(Tested(one, len(seeds), effect, p_holm, detectable, beside, bool(at_floor)))
     return found
 
 
@@ -164,7 +190,8 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[C
         for benchmark, how in columns:
             values = [accuracy(row, benchmark, how) for row in of_arm]
             there = [value for value in values if value is not None]
-            cells.append(f"{100 * sum(there) / len(there):.1f}" if there else "–")
+            at = {heat(row, benchmark, how) for row in of_arm} - {None, 0.0, T}
+            cells.append(f"{100 * sum(there) / len(there):.1f}{f' (T {at.pop()})' if at else ''}" if there else "–")
         tokens = f"{sum(row['compute'] for row in of_arm) / max(1, len(of_arm)):,.0f}"
         lines.append([f"`{name}`", words, tokens, *cells])
     tested = compare(rows, contrasts)
@@ -173,8 +200,8 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[C
         beside = [points(one.beside[how]) if how in one.beside else "–" for how in ("greedy", "pass")]
         claim = one.contrast
         table.append([f"`{claim.name}` {claim.direction} `{claim.against}`: {claim.question}",
-                      claim.benchmark, points(one.effect), f"{one.p_holm:.2g}", one.verdict,
-                      f"{100 * one.detectable:.1f}", *beside])
+                      claim.benchmark, points(one.effect), f"{one.p_holm:.2g}", one.verdict_words,
+                      one.detectable_words, *beside])
     head = f"{len(seeds)} seeds ({units})."
     if left_out := sorted({row["seed"] for row in rows} - set(seeds)):
         head += f" Without all arms, and left out: {', '.join(map(str, left_out))}."

@@ -191,7 +191,7 @@ def _finish(
         mean, low, high = (100 * value for value in one.effect[:3])
         colour = SOFT if one.verdict == "no difference shown" else GREEN if one.verdict == "supported" else RED
         axes.errorbar([mean], [y], xerr=[[mean - low], [high - mean]], color=colour, marker="s", capsize=3)
-        reach = 100 * one.detectable
+        reach = 0.0 if one.at_floor else 100 * one.detectable
         axes.plot([-reach, reach], [y + 0.28] * 2, color=plot_style.LINE, linewidth=3, solid_capstyle="butt")
     axes.axvline(0, color=SOFT, linewidth=1)
     # Grey may end beyond the edge.
@@ -199,7 +199,7 @@ def _finish(
     axes.set_yticks(range(len(tested)), [_label(one) for one in tested], fontsize=8)
     axes.set(title="Differences, points", xlim=(-widest, widest), ylim=(len(tested) - 0.4, -0.6),
              xlabel="95 % intervals; grey: effects too small to be seen with 80 % power")
-    found = "; ".join(f"{_label(one)} {points(one.effect)}, {one.verdict}, detectable {100 * one.detectable:.1f}"
+    found = "; ".join(f"{_label(one)} {points(one.effect)}, {one.verdict_words}, detectable {one.detectable_words}"
                       for one in tested)
     figure.alt = f"{title}, means of {tested[0].seeds} seeds. {'; '.join(words)}. Differences in points: {found}."
     return figure

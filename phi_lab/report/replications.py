@@ -206,7 +206,7 @@ def _earned(found: Sequence[Comparison]) -> str:
         return "no"
     if any(row.verdict != "above" for row in found):
         return "not shown"
-    return "yes" if len(found) > 1 else "yes, but no control was run"
+    return "yes" if len(found) > 1 else "not tested: no control was run"
 
 
 PAGES = {"docs/results.md": results, "README.md": headline}  # what `publish` writes between `MARKS`

@@ -44,6 +44,33 @@ def test_a_difference_in_the_other_direction_does_not_support_a_claim():
     assert (a.verdict, c.verdict) == ("not supported", "supported")
 
 
+def test_another_temperature_is_named_and_its_pass_at_k_is_not_compared():
+    """pass@8 of a cooler sampler is lower, whatever the model has learned."""
+    rows = [row(seed, name, 0.5 + 0.01 * seed) for seed in range(3) for name in "ab"]
+    for one in rows[1::2]:
+        for measurement in one["measurements"]:
+            measurement["temperature"] = measurement["temperature"] and 0.3
+    claim = [Contrast("a", "b", "?")]
+    assert set(contrasts.compare(rows, claim)[0].beside) == {"sampled", "greedy"}
+    table = contrasts.summary(rows, {"a": "warm", "b": "cool"}, claim)
+    assert "| `b` | cool | 600,000 | 51.0 (T 0.3) | 51.0 | 51.0 (T 0.3) |" in table
+    assert "| `a` | warm | 600,000 | 51.0 | 51.0 | 51.0 |" in table
+
+
+def test_arms_at_the_floor_show_nothing():
+    """Without spread every difference has p = 0: 0.2 points between 0.2 and 0.0 % are no finding."""
+    def rows(level):
+        return [row(seed, name, level + 0.002 * (name == "a") + 1e-5 * seed * (name == "a")) for seed in range(6)
+                for name in "ab"]
+
+    claim = [Contrast("a", "b", "?")]
+    (low,), (high,) = contrasts.compare(rows(0.0), claim), contrasts.compare(rows(0.1), claim)
+    assert low.p_holm < 0.001 and low.verdict == "no difference shown" and high.verdict == "supported"
+    table = contrasts.summary(rows(0.0), {"a": "", "b": ""}, claim)
+    assert "| no difference shown (both below 5 %) | – |" in table
+    assert "| supported | 0.0 |" in contrasts.summary(rows(0.1), {"a": "", "b": ""}, claim)
+
+
 def test_only_seeds_with_every_arm_count_and_one_is_too_few():
     rows = [row(seed, name, 0.5 + 0.01 * seed) for seed in range(3) for name in "abc"]
     assert [one.seeds for one in contrasts.compare(rows[:-1], AB)] == [2, 2]

@@ -10,8 +10,8 @@ STAGES = ("base", "mid", "sft", "dpo", "grpo")
 
 
 def measured(stage, arm, accuracy, benchmark="hard", kind="sampled"):
-    return {"stage": stage, "arm": arm, "benchmark": benchmark, "protocol": kind, "accuracy": accuracy, "n": 100,
-            "pass_at_k": accuracy + 0.1 if kind == "pass" else None, "parts": {}, "temperature": 0.6}
+    return {"stage": stage, "arm": arm, "benchmark": benchmark, "protocol": kind, "accuracy": accuracy, "k": 1,
+            "pass_at_k": accuracy + 0.1 if kind == "pass" else None, "parts": {}, "temperature": 0.6, "n": 100}
 
 
 def row(seed, name, accuracy):
@@ -55,6 +55,20 @@ def test_benchmark_and_protocol_are_chosen():
     nothing = ladder_explorer.figure(ROWS, RUN, kind="cool")
     assert nothing.alt.startswith("Nothing to show") and not drawn(nothing)
     assert ladder_explorer.figure(ROWS, seeds=[]).alt.startswith("Nothing to show")
+
+
+def test_a_run_of_half_the_problems_stands_beside_that_half_of_the_chains():
+    """On the whole seed 6 ends at 56 %, on the first half at 60 %: a run with 58 % is below it, not above."""
+    chains = [{**one, "measurements": [
+        {**each, "parts": {"first half": [round(50 * each["accuracy"]) + 2, 50]} if each["benchmark"] == "hard" else {}}
+        for each in one["measurements"]]} for one in ROWS]
+    run = [{**one, "n": 50, "accuracy": 0.58} for one in RUN]
+    figure = ladder_explorer.figure(chains, run, seeds=[6])
+    assert drawn(figure)[0][-1] == pytest.approx(60)
+    assert "first half of the problems" in figure.alt
+    table = ladder_explorer.place_of_own(chains, run, seeds=[6])
+    assert "first half" in table and "60.0" in table and "above 0 of 1" in table.split("GRPO")[1]
+    assert "above 1 of 1" in ladder_explorer.place_of_own(chains, [{**one, "n": 100} for one in run], seeds=[6])
 
 
 def test_a_run_of_separate_stages_is_not_joined():

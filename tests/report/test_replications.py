@@ -141,7 +141,7 @@ def test_a_headline_says_which_rungs_are_earned():
     dpo = next(line for line in worse.splitlines() if line.startswith("| Rollout DPO"))
     assert "`sft` (below it)" in dpo and dpo.endswith("| no |")
     alone = replications.headline(chain_rows(range(12), {name: LEVELS[name] for name in STAGES}))
-    assert alone.count("| yes, but no control was run |") == 3 and "| Rollout DPO |" in alone
+    assert alone.count("| not tested: no control was run |") == 3 and "| Rollout DPO |" in alone
     assert "Of 12 planned chains these have run so far." in worse
 
 
