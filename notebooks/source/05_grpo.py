@@ -2,8 +2,8 @@
 # # GRPO: learning from sampled answers
 #
 # **Claim.** A model can learn from answers that it samples itself, with no other signal than right or wrong, as long as
-# groups hold both. How much, and whether it is more than cheaper ways to use the same compute, this page measures
-# beside three rivals.
+# groups hold both. This page measures how much it learns, and compares that with three other ways to use the same
+# compute.
 #
 # **Time**: about 315 seconds in the `lab` profile, 75 in `smoke`, 195 in `lesson`, on two CPU cores.
 #
@@ -52,8 +52,8 @@ print(f"learning rate {config.learning_rate}")
 # every batch is used for one update, so r is 1 and nothing is ever clipped, and there is no KL term, which would hold
 # the model near its start (whether the paper has one is unknown [U]). The optimizer of the stage is Muon again.
 #
-# The questions have one to seven operations. Six and seven are beyond what any answer of the teacher covers: what
-# improves there was not imitated.
+# The stage asks questions with one to seven operations (the loop that we write asks three to seven). No worked answer
+# of the teacher has six or seven: what improves there was not imitated.
 #
 # The paper's first attempt failed for three reasons [S], and the authors added a device against each [S2]:
 #
@@ -139,12 +139,12 @@ for group in ("--------", "+-------", "++++----", "+++++++-"):
     print(group, " ".join(f"{value:+.2f}" for value in values))
 
 # %% [markdown]
-# A rare right answer counts much, a rare wrong one as well, and a group without a difference nothing. *Rebalancing*
-# keeps k = min(right, wrong, half of the group) answers of each side, and drops prompts that are, for example, more
-# than 50 % right already [S2]. The table compares both. (Its column of plain GRPO has the sample's standard deviation,
-# with n − 1, as TRL does: four right of eight give ±0.94 there, and ±1 by your function.) Dropping costs answers that
-# plain GRPO would learn from, such as five right of eight. The paper gives its reason, to train on what is hard, and no
-# measurement of this part alone; nor do we.
+# A rare right answer gets a large advantage, a rare wrong one as well, and a group *without a difference*, all right or
+# all wrong, gets none. *Rebalancing* keeps k = min(right, wrong, half of the group) answers of each side, and drops
+# prompts that are, for example, more than 50 % right already [S2]. The table compares both. (Its column of plain GRPO
+# has the sample's standard deviation, with n − 1, as TRL does: four right of eight give ±0.94 there, and ±1 by your
+# function.) Dropping costs answers that plain GRPO would learn from, such as five right of eight. The paper gives its
+# reason, to train on what is hard, and no measurement of this part alone; nor do we.
 
 # %%
 kinds = ("--------", "+-------", "+++-----", "++++----", "+++++---", "++++++++")
@@ -247,8 +247,8 @@ print(f"loss {loss.item():.4f}; norm of the gradient {norm:.2f}")
 print(f"minus the mean advantage: {-of_tokens[is_sampled].mean():.4f}")
 
 # %% [markdown]
-# `old` is a constant and `new` is not: at ratio 1 the derivative of the ratio is the gradient of log π itself. A loss
-# is a number whose *gradient* is wanted; its value says little.
+# `old` is a constant and `new` is not. The gradient of exp(new − old) is the ratio times the gradient of `new`, and at
+# ratio 1 that is the gradient of log π itself. A loss is a number whose *gradient* is wanted; its value says little.
 #
 # ## Exercise: the clip
 #
@@ -331,9 +331,9 @@ HTML(group_live.shown(mixed, group_live.take_steps(small, mixed)))
 group_live.widget(small, live_groups, mixed)
 
 # %% [markdown]
-# Improbable wrong answers move furthest, and a change in nats is a factor on the probability. Answers share their
-# tokens, so an answer may also move against its own advantage: it is pulled along by the others. A further step is one
-# on the *same* answers. The loop below does not do that, it samples anew.
+# Improbable wrong answers move furthest. A change of x nats multiplies an answer's probability by e to the power x.
+# Answers share their tokens, so an answer may also move against its own advantage: it is pulled along by the others. A
+# second step in the widget is one on the *same* answers; the loop below never takes one, as it samples anew.
 #
 # ## GRPO in one sitting
 #
@@ -393,8 +393,9 @@ pictures.curves(rows, names, "GRPO on this page", "")
 # %% [markdown]
 # Each step asks other questions, so over a few steps the curve jumps by chance; the stage below trains longer.
 #
-# **Is the fast path the same?** The stage takes TRL's loss. On the batch of the exercise, which the model wrote before
-# it was trained, so that ratios differ from 1 and the clip has something to do:
+# **Does TRL compute the same loss?** The stage uses TRL's. The next cell compares both on the batch of the exercise on
+# the policy gradient. The model has been trained since it wrote that batch, so ratios differ from 1 and the clip has
+# something to do.
 
 # %%
 with torch.no_grad():
@@ -411,9 +412,9 @@ print(f"difference {abs(here - fast):.1e}")
 #
 # An advantage is reward minus a *baseline*: better than what? GRPO measures its baseline, the mean of the group. PPO
 # learns one: a *critic*, a second network that predicts the reward from the tokens up to now. A baseline that looks
-# only at the question and the tokens *before* the one that is judged leaves the gradient's mean as it is, and a good
-# one takes away variance. (The mean of a group includes the answer itself, so for GRPO this holds only roughly.) Both
-# on the same answers, while the critic learns and the policy stays as it is:
+# only at the question and the tokens *before* the one that is judged does not change the expected gradient, and a good
+# one takes away variance. (The mean of a group includes the answer itself, so for GRPO this holds only roughly.) The
+# figure compares both on the same answers, while the critic learns and the policy stays as it is.
 
 # %%
 steps, prompts = (10 if in_lab else 2), 4
@@ -449,8 +450,8 @@ for name, title in names.items():
 # "My reward is flat" has many causes. Before one blames the model, one gives the loop rewards whose effect is known:
 # each probe trains a copy of the base for a moment to answer one question with random digits, and then rewards
 # something simple. What each must show stands in the table; a loop that fails one is wrong. With credit for the last
-# digit only, the digit before it, the carry, has no advantage and is right by chance only: what is seen stays far
-# below the line above it.
+# digit only, the digit before it, the carry, has no advantage and is right by chance only: the share of right answers
+# in that row stays far below that of the row above.
 
 # %%
 base, few = checkpoints.load(SHIPPED / "base"), {} if in_lab else {"steps": 2}
@@ -485,16 +486,16 @@ head = ("reward", "must be", "seen")
 HTML(tables.table("In `smoke` probes train for two steps only.", head, lines))
 
 # %% [markdown]
-# The coin says nothing, and yet single seeds can move far: noise pushes the policy about, and some may be pushed to the
-# right answer. Whoever shows only the best of several runs shows a gain. `grpo-coin` is the same test of the whole
-# stage, one of the published rivals.
+# A reward drawn by a coin says nothing about the answer, and yet single seeds can move far: its noise moves the policy
+# at random, sometimes towards the right answer. Whoever shows only the best of several runs shows a gain. `grpo-coin`
+# is the same test of the whole stage, one of GRPO's rivals at the end of this page.
 #
 # ## Failures, on purpose
 #
-# A failure that one has caused oneself is recognised when nobody knows its cause. Each takes up to a minute, from
-# shipped checkpoints. **Predict first**, for each cause: does the reward rise, fall or stay? The length of the answers?
-# The number of right ones? With a running kernel, write it down below and run one. The table below has all of them (in
-# `lesson` two, to save time).
+# If you have caused a failure yourself, you will recognise it when nobody knows its cause. Each takes up to a minute,
+# from shipped checkpoints. **Predict first**, for each cause: does the reward rise, fall or stay? The length of the
+# answers? The number of right ones? With a running kernel, write it down below and run one. The table below has all of
+# them (in `lesson` two, to save time).
 
 # %%
 from phi_lab.lab import break_it, failures
@@ -521,25 +522,25 @@ gallery = {name: runs[name]() for name in in_table}
 HTML(break_it.gallery_table(gallery))
 
 # %% [markdown]
-# A rate far too high is the paper's own failure: gibberish of extreme length [S]. Paid by length, the reward should
-# rise as in a healthy run (in `smoke` the steps are too few); only the right answers before and after say what was
-# learned. So log an accuracy beside a reward that is not one. A coin teaches nothing and moves the weights all the
-# same: all twelve published chains lose 12.6 to 18.5 points on `hard` by it (`grpo-coin` beside `dpo`). The doctor does
-# not see it, as it reads curves, in which chance looks like noise. Too few tokens and questions that are too hard may
-# look alike in their reward, and need different remedies: read the answers. Right answers are counted on few questions,
-# so a change of ten points may be chance. With 24 tokens the model is as good as before, if it may finish (right
-# answers are counted at 256 tokens).
+# A rate far too high is the paper's own failure: gibberish of extreme length [S]. Where length is paid for, the reward
+# should rise as in a healthy run (in `smoke` the steps are too few); only the right answers before and after say what
+# was learned. So log accuracy too, where the reward is something else. A coin teaches nothing and moves the weights all
+# the same: all twelve published chains lose 12.6 to 18.5 points on `hard` by it (`grpo-coin` against `dpo`). The doctor
+# does not see this, as it reads curves, in which chance looks like noise. Too few tokens and questions that are too
+# hard may look alike in their reward, and need different remedies: read the answers. Right answers are counted on few
+# questions, so a change of ten points may be chance. With 24 tokens the model is as good as before, if it may finish
+# (right answers are counted at 256 tokens).
 #
 # ## Training: the same, longer
 #
 # `lab.stage("grpo")` is the loop above with Muon, your schedule of temperatures, and more steps of new questions. Its
 # code is `phi_lab/stages/grpo.py`; `grpo_trainer.py` beside it is the glue to TRL.
 #
-# At a GPU scale prompts are chosen before the first step. One answer is sampled to each candidate; if it is wrong,
-# three more. A prompt qualifies if at least one and at most half of its answers are right. Of these, the share
+# At a GPU scale prompts are chosen before the first step. One answer is sampled for each candidate, and three more if
+# it is wrong. A prompt qualifies if at least one and at most half of its answers are right. Of these, the share
 # `keep_fraction` whose answers are most alike in length is used: answers of very unequal length made the paper's first
 # runs unstable [S]. Here it is off (`probe_rollouts` is 0): the search took two thirds of the compute, and what it
-# found was solved within a few steps (log 92).
+# found was solved within a few steps (`docs/log.md`, entry 92).
 
 # %%
 result = lab.stage("grpo", advantage=balanced, temperature=schedule)
@@ -570,8 +571,8 @@ for key, name in names.items():
 #
 # ## Before and after
 #
-# McNemar's test, two cells further on, looks only at the problems that changed: would chance alone change so many more
-# to right than to wrong, or to wrong than to right? Notebook 06 explains it.
+# McNemar's test, two cells further on, looks only at the problems that changed: by chance alone, how often would gained
+# and lost differ by so many? Notebook 06 explains it.
 
 # %%
 lab.measure("dpo", "grpo")
@@ -594,13 +595,13 @@ print("this is one seed: it describes two models and does not prove a recipe")
 # %% [markdown]
 # ## On other seeds
 #
-# Differences on `hard` in points over the published chains. GRPO has three rivals, each for its compute with all
-# sampling counted. *Rejection fine-tuning* (`grpo-rft`) samples as GRPO does and fine-tunes on its own right answers
-# to questions that it mostly fails, in rounds: does GRPO need the wrong answers? *Fresh answers of the teacher*
-# (`grpo-sft`): does it need answers of its own? *A coin as reward* (`grpo-coin`): does it need a verifier at all?
-# `lab.control("grpo-rft")` trains one here. Look at T = 0.3, greedy answers and pass@8 beside: what only T = 0.6
-# gains, a cooler sampler would gain as well. The stage has earned its place where it is above the stage before *and*
-# above each rival. Above a rival alone may mean that the rival lost.
+# Differences on `hard` in points over the published chains. GRPO has three rivals with the same compute, all sampling
+# counted (the coin takes twice as much). *Rejection fine-tuning* (`grpo-rft`) samples as GRPO does and fine-tunes on
+# its own right answers to questions that it mostly fails, in rounds: does GRPO need the wrong answers? *Fresh answers
+# of the teacher* (`grpo-sft`): does it need answers of its own? *A coin as reward* (`grpo-coin`): does it need a
+# verifier at all? `lab.control("grpo-rft")` trains one here. Look also at T = 0.3, greedy answers and pass@8: a gain at
+# T = 0.6 alone could be had from a cooler sampler. The stage has earned its place where it is above the stage before
+# *and* above each rival. Being above a rival alone may only mean that the rival got worse.
 
 # %%
 lab.gains("grpo")
@@ -629,9 +630,9 @@ head = ("temperature", *ways)
 HTML(tables.table("The share of answers with an advantage.", head, lines))
 
 # %% [markdown]
-# More answers are not more learning. The experiment takes each device away alone, at equal compute, beside plain GRPO,
-# DAPO's filter, Dr. GRPO and a coin. It starts from SFT, not from Rollout DPO as this page does: after that few groups
-# hold both verdicts.
+# More answers are not more learning. The experiment takes away one device at a time, at equal compute, and adds plain
+# GRPO, DAPO's filter, Dr. GRPO and a coin. It starts from SFT, not from Rollout DPO as this page does: after Rollout
+# DPO few groups hold both verdicts.
 
 # %%
 lab.question("rl_devices")
@@ -684,10 +685,13 @@ HTML(pages.table(published))
 # %% [markdown]
 # ## Vary this next
 #
-# - `return by_answers` in `loss_here`. Expect the cell that compares with the fast path to differ, and answers to grow
-#   longer or shorter by chance at first; over many steps the mean over answers lets long wrong ones off lightly.
-# - `heat=0.3` in `train_here`. Expect fewer answers with an advantage: a certain model gives groups of one kind.
-# - `rate=3e-3`. Expect the reward to fall within a few steps; compare with the first line of the failures.
+# - `return by_answers` in `loss_here`. Expect the comparison with TRL to differ. Over many steps the mean over answers
+#   lets long wrong ones off lightly.
+# - `heat=0.3` in the call `train_here(small, ...)`. Run the cell that begins with `small = ` first, so that training
+#   starts from the shipped model again. Expect fewer answers with an advantage: a certain model gives groups of one
+#   kind.
+# - `rate=3e-3` in the same place. Expect the reward to fall within a few steps; compare with the first line of the
+#   failures.
 #
 # ## What to remember
 #
@@ -697,8 +701,8 @@ HTML(pages.table(published))
 #   groups with more right answers than wrong ones.
 # - If as many right as wrong answers are kept, the group's mean reward is 0 and its standard deviation 1, so GRPO's
 #   formula gives advantages of plus and minus one [I] (0.94 in the table, where it divides by n − 1 instead of n).
-# - A gain counts against what the same compute would have bought otherwise. Unlike fresh answers of a teacher, GRPO and
-#   rejection fine-tuning need no teacher, only a verifier.
+# - A gain has to be judged by what the same compute would have bought otherwise. Unlike fresh answers of a teacher,
+#   GRPO and rejection fine-tuning need no teacher, only a verifier.
 # - Test a loop with a reward whose effect you know before you trust it with one that you do not.
 # - A policy learns the verifier, not the task. Its own reward cannot show that it is hacked; a second judgement of the
 #   same answers can, and so can reading them.
@@ -713,8 +717,9 @@ HTML(pages.table(published))
 #
 # <details><summary>Answers</summary>
 #
-# **1.** Nothing keeps `easy` where it was: no easy question is trained on. It may fall if the weights that it needs are
-# moved, or rise if steps that both share get better. So it is measured.
+# **1.** `easy` asks for one operation. Most such questions are solved already, so their groups are dropped and nothing
+# keeps `easy` where it was. It may fall if the weights that it needs are moved, or rise if steps that both share get
+# better. So it is measured.
 #
 # **2.** GRPO from the other answers to the same question: the mean reward of the group, which costs sampling each
 # question several times. PPO from a second network, the critic, which has to be trained and held in memory, and then

@@ -75,9 +75,10 @@ head = ("stage", *BENCHMARKS, "hard, T = 0.3", "hard, greedy", f"hard, pass@{k}"
 HTML(tables.table("", head, lines))
 
 # %% [markdown]
-# Four tests follow, each for one question. *Wilson's interval*: how precise is this share? *McNemar's test*: of the
+# Four methods follow, each for one question. *Wilson's interval*: how precise is this share? *McNemar's test*: of the
 # problems that changed, did more change for the better than chance would do? *The paired t-test*: is the mean of the
-# differences, over problems or over chains, more than chance? *Holm's correction*: how many comparisons did we make?
+# differences, over problems or over chains, more than chance? *Holm's correction*: is it still, given how many
+# comparisons we made?
 #
 # ## Exercise: what changed?
 #
@@ -151,12 +152,12 @@ print(f"GRPO over GRPO: {mean:+.1f} points [{low:+.1f}, {high:+.1f}]")
 # %% [markdown]
 # ## Chains
 #
-# To cover seeds one has to run several, each from distillation to GRPO, with *rivals* for every stage: what else the
-# same compute would have bought from the same start, all sampling counted. A chain is *one* observation, so the t-test
-# below has as many observations as there are chains. Holm's method corrects for all comparisons of the table together,
-# and beside each stands the smallest difference that it would have shown: "no difference shown" means little where that
-# is large. Chains share base and teacher; all that comes later is drawn anew. They come with the course
-# (`phi-lab experiment ladder` makes more).
+# To cover seeds one has to run several chains, each from distillation to GRPO, with *rivals* for every stage but
+# mid-training: what else the same compute would have bought from the same start, all sampling counted (`grpo-coin`
+# takes twice as much). A chain is *one* observation, so the t-test below has as many observations as there are chains.
+# Holm's method corrects for all comparisons of the table together, and beside each stands the smallest difference that
+# it would have shown: "no difference shown" means little where that is large. Chains share base and teacher; all that
+# comes later is drawn anew. They come with the course (`phi-lab experiment ladder` makes more).
 
 # %%
 lab.replications()
@@ -230,10 +231,10 @@ lab.before_after("base", "grpo")
 # %% [markdown]
 # ## Two stages, one question
 #
-# Where does an answer become another one? The same question to SFT and to GRPO, as they ship: of the first problems of
-# `hard` one that GRPO solves and SFT does not, so it is chosen and proves nothing. **Predict first.** Do they part at
-# the plan, at a digit, or at the last line? All before that place is the same, token for token; both are greedy, so
-# from there on each follows its own text.
+# Where do two answers part? We give one question to SFT and to GRPO, as they ship: one of the first of `hard` that GRPO
+# solves and SFT does not. It was picked for that, so it proves nothing. **Predict first.** Do the answers part at the
+# plan, at a digit, or at the last line? All before that place is the same, token for token; both are greedy, so from
+# there on each follows its own text.
 
 # %%
 shipped = {stage: checkpoints.load(SHIPPED / stage) for stage in STAGES}
@@ -288,18 +289,20 @@ HTML("".join(f"<h4>{title}</h4>{page}" for title, page in found.items()))
 print("written:", lab.write_report())
 
 # %% [markdown]
-# **Beside the paper.** The paper ends at 57.5 on AIME 2024 [P]. The same authors later measured the same model over
-# 64 samples per problem and report 48.1; on MATH-500 91.2 instead of 94.6, on GPQA Diamond 44.5 instead of 52.0 [P]. No
-# cause is given. By the largest noise that such scores can have, the gaps on AIME and on GPQA are two standard
-# deviations and that on MATH-500 is three [I]; so there more than sampling must differ, and what is unknown [U]. In
-# that second measurement the model is below DeepSeek-R1-Distill-Qwen-7B on all four sets [P].
+# **Beside the paper.** The paper ends at 57.5 on AIME 2024 [P]. The same authors later measured the same model over 64
+# samples per problem and report 48.1; on MATH-500 91.2 instead of 94.6, on GPQA Diamond 44.5 instead of 52.0 [P]. No
+# cause is given. Even with the largest noise that sampling can give such scores, the gaps on AIME and on GPQA are two
+# standard deviations and that on MATH-500 is three [I]. So at least on MATH-500 something other than sampling must
+# differ; what it is, is unknown [U]. In that second measurement the model is below DeepSeek-R1-Distill-Qwen-7B on all
+# four sets [P].
 #
 # ## Vary this next
 #
-# - `lab.answers(stage, "easy", 0.6)` in the cell of gains. Expect smaller gains: what is nearly solved leaves no room.
-# - The first half of the problems only. Expect intervals about 1.4 times as wide.
-# - Another seed: `PHI_LAB_SEED=1 PHI_LAB_RUN=runs/second`, all notebooks. Expect another ladder of the same shape, or
-#   not: that is what chains are for.
+# - `lab.answers(model, "easy", 0.6)` in the cell of gains. Expect smaller gains: what is nearly solved leaves no room.
+# - `list(problems.values())[: len(problems) // 2]` instead of `problems.values()` in that cell. Expect intervals about
+#   1.4 times as wide.
+# - Another seed: `PHI_LAB_PROFILE=lab PHI_LAB_SEED=1 PHI_LAB_RUN=runs/second make lab`, then all notebooks. Expect
+#   another ladder of the same shape, or not: that is what chains are for.
 #
 # ## What to remember
 #

@@ -151,12 +151,13 @@ widgets.planner()  # with a running kernel: other cards, how many, other scales
 
 # %% [markdown]
 # **From laptop to cluster in five steps.** 1. This notebook, on the CPU. 2. `phi-lab plan --scale qlora --gpu rtx4090`:
-# the time and memory for one GPU at home. 3. The same with `lora` and a rented GPU. 4. `full` on two GPUs of 80 GB:
-# weights, gradients and Adam's moments alone are 61 GB. 5. `full` on a cluster, where only `--gpus` changes, up to 128.
-# The command for steps 2 and 3 is `phi-lab run --scale qlora --data SET`, on a set from `phi-lab distill`; it has not
-# been run with Phi-4-mini yet. In steps 4 and 5 each stage is launched by torchrun, also from a notebook:
-# `PHI_LAB_PROCESSES=2 jupyter lab` trains notebook 02's model in two processes of this computer, and a test does the
-# same. Several GPUs have not been tried. `docs/scaling.md` has the commands for Slurm.
+# the time and memory for one GPU at home. 3. The same with `--scale lora` and a rented GPU. 4. `full` on two GPUs of 80
+# GB, `phi-lab plan --scale full --gpu h100 --gpus 2`: weights, gradients and Adam's moments alone are 61 GB. 5. The
+# same on a cluster, where only `--gpus` changes, up to 128. Training in steps 2 and 3 is `phi-lab run --scale qlora
+# --data SET --out RUN` (or `--scale lora`), where SET is a folder that `phi-lab distill` made; it has not been run with
+# Phi-4-mini yet. In steps 4 and 5 each stage is launched by torchrun, also from a notebook: `PHI_LAB_PROCESSES=2
+# jupyter lab` trains notebook 02's model in two processes of this computer, and a test does the same. Several GPUs have
+# not been tried. `docs/scaling.md` has the commands for Slurm.
 #
 # ## Adapters: LoRA and QLoRA, one real step each
 #
@@ -220,11 +221,11 @@ HTML(tables.side_by_side(("base", "base + one LoRA step"), (before, after)))
 #
 # Between phi-nano and Phi-4-mini lies something that a laptop can hold: SmolLM2-135M-Instruct, a real, pretrained model
 # of 135 million weights (here in the four bits of a package, unpacked to float32, so no number below is SmolLM2's own).
-# `phi-lab run --scale lora --profile smoke --model FOLDER` trains adapters of it in the same stages, a few steps each.
-# This was recorded, 51 minutes on two cores beside other work; nothing is trained now. The data are solutions of two
-# GPT-3 models, each with and without a verifier, to *test* questions of GSM8K (openai/grade-school-math, MIT), so GSM8K
-# could not be measured with such a model. The questions of the measurement are of MATH-500.
-# `scripts/record_laptop_run.py` has the commands.
+# `phi-lab run --scale lora --profile smoke --model FOLDER --data SET --out RUN` trains adapters of it in the same
+# stages, a few steps each. This was recorded, 51 minutes on two cores beside other work; nothing is trained now. The
+# data are solutions of two GPT-3 models, each with and without a verifier, to *test* questions of GSM8K
+# (openai/grade-school-math, MIT), so GSM8K could not be measured with such a model. The questions of the measurement
+# are of MATH-500. `scripts/record_laptop_run.py` has the commands.
 
 # %%
 recorded = read_rows(DATA / "smollm2" / "stages.jsonl")
@@ -247,12 +248,13 @@ caption = "Losses in nats a token, of DPO in nats a pair; the margin is β times
 HTML(tables.table(caption, head, lines))
 
 # %% [markdown]
-# Read it line by line. *Mid-training* and *SFT* lower the loss on held-out answers, from 1.27 after three steps to 1.16
-# and 1.12: real learning, on a laptop, in 19 minutes. *Rollout DPO* ends where it began, at ln 2 = 0.69: two steps at a
-# small rate. *GRPO* sampled for nine minutes, and in its last step every reward was −1: no answer was right, so no
-# group held both, and there was no gradient (notebook 05; the few tokens are filler, as a trainer has to train on
-# something). A model must get some answers right before it can learn from itself; so the stages that imitate come first
-# [I]. And eight questions say nothing about accuracy: look at the intervals.
+# Read it line by line. *Mid-training* and *SFT* lower the loss on held-out answers: it was 1.27 after three steps of
+# mid-training (not in the table), 1.16 at its end and 1.12 after SFT. That is real learning, on a laptop, in 19
+# minutes. *Rollout DPO* ends where it began, at ln 2 = 0.69: two steps at a small rate. *GRPO* sampled for nine
+# minutes, and in its last step every reward was −1: no answer was right, so no group was mixed, and there was no
+# gradient (notebook 05; the few tokens are filler, as a trainer has to train on something). A model must get some
+# answers right before it can learn from itself; so the stages that imitate come first [I]. And eight questions say
+# nothing about accuracy: look at the intervals.
 #
 # Here are the greedy answers to one question, before and after all stages. It asks for the polar coordinates of the
 # point (0, 3).
@@ -265,8 +267,8 @@ for row in (recorded[0], recorded[-1]):
 # ## Vary this next
 #
 # - The planner with `full` and one card. Expect a line that names what does not fit.
-# - `parameters` of a configuration with twice the layers. Expect less than twice the weights: the embedding is counted
-#   once.
+# - `big.config.num_hidden_layers *= 2`, then `count_weights(big.config)`. Expect less than twice the weights: the
+#   embedding is counted once.
 #
 # ## What to remember
 #

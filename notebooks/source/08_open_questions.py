@@ -30,7 +30,7 @@ lab = Lab()
 # | question | why it is open | what an experiment would compare |
 # |---|---|---|
 # | Is mid-training necessary? | small sets alone *hurt*: AIME 10.0 → 6.7, 3.0 [S] | sets of 128 to all, both ways |
-# | Whose mistakes, and which, in DPO? | choice of wrong answers unknown [U] | whose, which question, first wrong step |
+# | Whose mistakes, and which, in DPO? | choice of wrong answers unknown [U] | teacher's or student's, whole or cut |
 # | Annealed or fixed temperature? | no ablation found [I] | 1.0 → 0.6, fixed 1.0, fixed 0.6 |
 # | Which of the three RL devices carries the gain? | measured together only [I] | all three, each taken away alone |
 # | Pack or not? | a rule, not a result [S2] | both packers in both stages |
@@ -137,14 +137,15 @@ figures.ladder(rows, paper=False)
 #
 # - A stage is one file in `phi_lab/stages/`, and its main decisions are plain functions. Write another `pair`,
 #   `advantage` or `select` and pass it to `lab.stage(...)`; that is already an experiment.
-# - Run it with other seeds, each in another folder (`PHI_LAB_SEED=1 PHI_LAB_RUN=runs/seed-1`), beside the reference
-#   function, with the same configuration. Report n, seeds and intervals.
+# - Run it and the reference function with the same seeds and the same configuration, each run in a folder of its own:
+#   `PHI_LAB_PROFILE=lab PHI_LAB_SEED=1 PHI_LAB_RUN=runs/seed-1 make lab`. Report n, seeds and intervals.
 # - Run `make check` before every commit, and `make test` before a pull request: it runs these notebooks, too.
 # - A result that says "no difference shown" is welcome. So is a mistake that you found in this course.
 #
 # ## Vary this next
 #
-# - A third temperature, 1.4. Expect more mixed groups until right answers become rare, then fewer.
+# - `(1.4, 0.6)` instead of `(1.0, 0.6)` in the loop that samples groups (the cell after the figure compares just two).
+#   Expect more mixed groups until right answers become rare, then fewer.
 # - `lab.sample_groups("mid", ...)` instead of `"dpo"`. Expect more mixed groups: a model that is less certain is wrong
 #   more often in part of a group.
 #
@@ -152,8 +153,8 @@ figures.ladder(rows, paper=False)
 #
 # - A ladder shows that a recipe works, not why.
 # - An experiment is a question, a control, and a decision, made beforehand, about which result would answer it.
-# - The paper's authors later released a related model without RL that scores higher on their own four benchmarks [P].
-#   Its architecture is another one, so that does not show RL to be useless [I]. The question is open.
+# - The paper's authors later released a related model without RL that scores higher than the paper's on their own four
+#   benchmarks [P]. Its architecture is another one, so that does not show RL to be useless [I]. The question is open.
 #
 # ## Three questions
 #
