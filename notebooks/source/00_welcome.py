@@ -38,9 +38,9 @@ show(answer(model, tokenizer, question))
 # First comes the *plan*, what is to be done. Each further line is one operation. Ones: 7+8=15, so 5 stays and 1 is
 # carried. Tens: 4+3+1=8. The result is 85, and −12 is left to do. When nothing is left comes the answer, in a box.
 #
-# Now open "as the model wrote it". A full stop ends the plan and each step; `:` begins the columns, `;` the result,
-# and what follows the result is left to do. In a division `9/5=1r4` is 1, remainder 4; a digit without a sum is
-# carried down. All that a step needs stands just before it: that is how so small a model can follow.
+# Now open "as the model wrote it" below the table. A full stop ends the plan and each step; `:` begins the columns, `;`
+# the result, and what follows the result is left to do. In a division `9/5=1r4` is 1, remainder 4; a digit alone in its
+# column is just copied. Everything that a step needs stands just before it, so that even so small a model can follow.
 #
 # There are three other ways to write, and you will meet them all. *Terse* answers leave out the plan, and the sums of
 # the columns: `15,8` is what each column gives. *Checking* ones undo a step to see whether it was right. *Backtracking*
@@ -59,8 +59,8 @@ for name, thought in styles.items():
 # %% [markdown]
 # ## Exercise: find the slip
 #
-# How exercises work here: a card with three hints and the solution, folded; a *stub*, which is a function without its
-# lines; a check. Fill in the stub, run it and the check. If you leave it as it is, the notebook says so and goes on
+# Each exercise has a card with three hints and the solution, folded; a *stub*, which is a function without a body; and
+# a check. Fill in the stub, then run its cell and the check. If you leave it as it is, the notebook says so and goes on
 # with the reference solution. If your solution is right, the notebook uses yours.
 
 # %%
@@ -80,8 +80,8 @@ def first_slip(columns):
 find_slip = checks.FIRST_SLIP.use(first_slip)
 
 # %% [markdown]
-# Three wrong answers. Your function puts a ✗ at each column that is wrong by its own sum. One answer has no such
-# column. What is wrong with it?
+# Three wrong answers. In each step your function puts a ✗ at the first column whose own sum is wrong. One answer has no
+# such column. What is wrong with it?
 
 # %%
 wrong_answers = (
@@ -96,9 +96,9 @@ for steps, result in wrong_answers:
 # %% [markdown]
 # <details><summary>What is wrong with it</summary>
 #
-# In the last one every column is right by itself, but the 1 of 15 was not carried. Such a slip shows only beside the
-# column before. The *verifier* of this course reads no columns at all: it compares the final answer, and so it finds
-# all three.
+# In the last one every column is right by itself, but the 1 of 15 was not carried. To see such a slip you have to
+# compare a column with the one before it. The *verifier* of this course reads no columns at all: it compares the final
+# answer, and so it finds all three.
 #
 # </details>
 #
@@ -111,11 +111,11 @@ for steps, result in wrong_answers:
 # shows before you run it is that of the published run; yours will differ.
 #
 # **Three profiles.** `make lab` opens a `lesson`: a page is made to take two to three minutes, and each stage starts
-# from the *checkpoint* (the saved weights) of the stage before that ships with the course, so it shows what one stage
-# does and no chain of stages. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model.
-# `smoke` takes a few steps per stage, to try a cell. A stage that is finished is not trained again, even if you have
-# changed your function in the meantime: `lab.reset("mid")` deletes it and every stage after it (`lab` is made by the
-# next cell).
+# from the shipped *checkpoint* (the saved weights) of the stage before it, so it shows what one stage does, not what
+# all of them add up to. `PHI_LAB_PROFILE=lab make lab` trains the whole recipe, each stage from your own model. `smoke`
+# takes a few steps per stage, to try a cell. A stage that is finished is not trained again, even if you have changed
+# your function in the meantime: `lab.reset("mid")` deletes it and every stage after it (`lab` is made by the next
+# cell).
 #
 # **One setting for the hardware.** `SCALE` below says for which model and hardware the cells run. "cpu" is the small
 # world on two cores, and the text of these pages is about it unless it names another scale. "lora", "qlora" and "full"
@@ -134,7 +134,7 @@ lab
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
 # | 0 | distillation | 1.6 M questions, about 8 answers by DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
-# | 1 | mid-training | all right answers, packed, five epochs [S] | the same, and some text of pretraining | 02 |
+# | 1 | mid-training | every right answer, packed, five epochs [S] | the same, and some pretraining text | 02 |
 # | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
 # | 3 | Rollout DPO | right answers preferred over the same teacher's wrong ones [S2] | the student's own | 04 |
 # | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | two of the three | 05 |
@@ -206,8 +206,8 @@ print("it writes:", answers[0]["completion"][:60])
 #
 # One run proves little, because another seed gives another ladder. So the whole recipe has to be run with other seeds;
 # we call one such run, from distillation to GRPO, a *chain*. Each stage is compared with its *controls*: what else the
-# same compute would have bought from the same start, such as SFT on more answers. Notebook 06 shows the chains that
-# are published with the course; what you run is one more.
+# same compute would have bought from the same start, such as SFT on more answers. Notebook 06 shows the chains that are
+# published with the course; what you run in the `lab` profile is one more.
 #
 # ## Exercise: the share of right answers
 #
@@ -236,9 +236,10 @@ print(f"{percent(right_share(verdicts))} of them right")
 # %% [markdown]
 # ## Vary this next
 #
-# - `question = "Compute 99+1."`, then the cell below it. Expect a wrong answer: no training question has a number above
-#   99.
-# - `SHIPPED / "base"` in that cell. Expect an answer without a thought: the base writes a number at once.
+# - `question = "Compute 99+1."` in the first code cell. Expect a wrong answer: no training question has a number, or a
+#   result, above 99.
+# - `SHIPPED / "base"` instead of `SHIPPED / "grpo"` in that cell. Expect an answer without a thought: the base writes a
+#   number at once.
 # - A longer sum, such as `"Compute (84-57+36)/3."`. Expect the same kinds of line, only more of them.
 #
 # ## What to remember
@@ -246,8 +247,8 @@ print(f"{percent(right_share(verdicts))} of them right")
 # - A thought is a plan, steps with columns, and what is left to do; `show` lays it out.
 # - The four stages: imitate many answers, imitate a few good ones, compare right with wrong, try.
 # - An accuracy means little without its interval.
-# - The base has seen answers, and it has seen columns of digits that no question asked for, but never a question with
-#   its columns before the answer.
+# - The base was pretrained on questions with bare answers, and on columns of digits without a question, but never on a
+#   question with its columns before the answer.
 #
 # ## Three questions
 #

@@ -10,8 +10,8 @@
 #
 # **Before**: notebook 00. For "One token at a time": what a model's logits are.
 #
-# **Afterwards** you can write a decoding loop with a cache, a reward that cannot be run as code, a filter and an
-# interval, and say what each filter removes that it was not meant to.
+# **Afterwards** you can write a decoding loop with a cache, a reward that never runs a model's text as code, a filter
+# and an interval, and say what each filter removes that it was not meant to.
 
 # %%
 import random
@@ -127,8 +127,8 @@ print(f"time without the cache: {ratio:.1f} times that with it")
 # ## Exercise: one step with a cache
 #
 # What is in the cache, and who reads it? Each layer has several *heads* of attention. In each of them a token has a
-# query, a key and a value, three vectors that the model computes; attention is what happens between those of different
-# tokens.
+# query, a key and a value, three vectors that the model computes. Attention compares a token's query with the keys of
+# all tokens so far, and reads most from the values of those that match best.
 
 # %%
 checks.CACHE_STEP.card()
@@ -193,14 +193,14 @@ print(f"in the cache: {len(so_far)} heads, keys of {len(keys)} tokens in each")
 # ## The funnel
 #
 # The paper sampled about 10 M rollouts to 1.6 M questions [S2]. A series of filters, the *funnel*, removes rollouts;
-# stages 1 and 2 are trained on what is left. A bar is what one filter leaves, and pale what it takes.
+# stages 1 and 2 are trained on what is left. Each bar is what one filter leaves; its pale part is what it removes.
 
 # %%
 figures.funnel(lab.funnel())
 
 # %% [markdown]
-# What does each look for? Most remove nothing here; on text of the web they would. Ask of each what training would
-# have learned from the rollouts that it removed.
+# What does each filter look for? Most remove nothing here; on text from the web they would. Ask of each what the model
+# would have learned from the rollouts that it removed.
 
 # %%
 steps = [step for step in lab.funnel()["steps"] if step["why"]]
@@ -215,9 +215,9 @@ HTML(tables.table("", ("filter", "why", "removed"), lines))
 HTML(widgets.limits_table(rollouts))
 
 # %% [markdown]
-# An answer with many steps is long, so a limit on length takes answers from the hard questions first. How much it
-# takes depends on the limit: most questions have a terse answer, too. The paper's limits of 16K and 20K tokens raise
-# the same question [S].
+# An answer with many steps is long, so a limit on length takes answers from the hard questions first. But most
+# questions have a terse answer, too, and it is short: how many questions are lost altogether depends on the limit. The
+# paper's limits of 16K and 20K tokens raise the same question [S].
 
 # %%
 widgets.filters(rollouts)  # with a running kernel: move a limit, watch the funnel
@@ -286,8 +286,8 @@ HTML(tables.table("", ("questions", "how many", "operations, mean"), lines))
 # %% [markdown]
 # ## Exercise: an interval for a share
 #
-# A share of few answers is a rough guess. Its interval says how rough: of all true shares, those for which what was
-# seen is no surprise.
+# A share of few answers is a rough guess. Its interval says how rough: it holds all true shares under which what was
+# seen would be no surprise.
 
 # %%
 checks.WILSON.card()
@@ -427,8 +427,8 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 # %% [markdown]
 # ## Vary this next
 #
-# - `temperature = 0.2` in "One token at a time", with three seeds. Expect nearly the same answer each time; at 1.5,
-#   three different ones, and slips.
+# - In "One token at a time", `temperature = 0.2` with `manual_seed(0)`, `(1)` and `(2)`. Expect nearly the same answer
+#   each time; at 1.5, three different ones, and slips.
 # - The negative control with `sample[7:] + sample[:7]`. Expect as few accepted as before: any shift mismatches.
 # - `limits_table(rollouts, (120, 90, 60))`. Expect the share of hard questions to fall with the limit.
 #
@@ -443,16 +443,16 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 #
 # 1. Which filter removed most, and what would have happened if its rollouts had been used for training?
 # 2. If the verifier accepted 2 % of wrong answers, which stage would suffer most?
-# 3. Are the teacher's mistakes evenly spread over the levels? If it failed mostly on long questions, what would that
-#    do to the training set's difficulty?
+# 3. Are the teacher's mistakes evenly spread over the levels (numbers of operations)? If it failed mostly on long
+#    questions, what would that do to the training set's difficulty?
 #
 # <details><summary>Answers</summary>
 #
 # **1.** Read it off the funnel. Wrong answers would teach mistakes. Repeated ones would teach nothing false, but they
 # give a question with few different answers, usually an easy one, more weight.
 #
-# **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is rewarded: it
-# samples the mistake that the verifier accepts more and more often (the last part of notebook 05).
+# **2.** RL. In the other stages such an answer is one wrong row among many. RL looks for whatever is rewarded: more and
+# more often it samples the mistake that the verifier accepts (the last part of notebook 05).
 #
 # **3.** The table of levels says it. Only right answers are kept, so questions that a teacher often fails have fewer
 # of them, and the set becomes easier than the questions were. SFT's choice (notebook 03) works against that: it takes

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Mid-training: imitate all right answers
+# # Mid-training: imitate every right answer
 #
 # **Claim.** Training on many verified chains of thought, packed into rows and repeated for five epochs, turns a model
 # that guesses into one that writes its steps down.
@@ -64,7 +64,7 @@ figures.packing([[lengths[index] for index in row] for row in packed], room)
 # %% [markdown]
 # ## Exercise: pack
 #
-# Need as few rows as the second picture. The models below are then trained with your packer.
+# Use no more rows than the second picture does. The models below are then trained with your packer.
 
 # %%
 checks.PACK.card()
@@ -110,9 +110,9 @@ print(f"its positions end with {positions_of(first_row)[-3:]}")
 # %% [markdown]
 # ## Exercise: the mask
 #
-# Attention lets a token look at others; the mask says at which. A language model's is *causal*: at none that comes
-# later. In a packed row that is not enough, because a document would see its neighbours, which are not there when the
-# model is used. The mask that you write here is the one of the loop below.
+# Attention lets a token look at others; the mask says at which ones. A language model's mask is *causal*: no token sees
+# a later one. In a packed row that is not enough, because a document would see its neighbours, which are not there when
+# the model is used. The loop below uses the mask that you write here.
 
 # %%
 checks.DOCUMENT_MASK.card()
@@ -249,8 +249,8 @@ three = [near[0][1], second, near[1 % len(near)][1]]
 packing_leak.figure(packing_leak.packed_row(tokenizer, three), may_see)
 
 # %% [markdown]
-# Orange is the leak. By how much do the logits of each document change on the rows above? The first of a row has nobody
-# before it; for the others the difference is the leak.
+# Orange is the leak. By how much does it change the logits of each document in the first row of the loop's table? The
+# first document has nothing before it; for the others the difference is the leak.
 
 # %%
 batch = together([table[index] for index in range(2)])
@@ -266,9 +266,9 @@ for one in number[labels[0] != IGNORE].unique().tolist():  # so without the padd
     print(f"document {one} of the first row: logits differ by up to {most:.2g}")
 
 # %% [markdown]
-# And the loss? The shipped mid-trained model reads the answer to one question behind several others. **Predict first.**
-# The last line has the very same document before it, so with a leak the answer could be copied word for word. Does its
-# loss fall?
+# And the loss? The shipped mid-trained model reads one document alone, then behind each of several others in turn.
+# **Predict first.** The last line has the very same document before it, so with a leak the answer could be copied word
+# for word. Does its loss fall?
 
 # %%
 mid = checkpoints.load(SHIPPED / "mid")
@@ -286,8 +286,8 @@ packing_leak.widget(mid, tokenizer, shelf, second, may_see)
 # never had a neighbour, and two documents that both begin at position 0 are mixed up. A model that is trained with the
 # leak may learn to use it. Then its loss is lower, and the help is gone when a question stands alone.
 #
-# **Is the fast path the same?** That is the code of the stage, which you do not see here. It writes no mask:
-# transformers builds it from the position ids that restart, and the loss is the model's own. On the same two rows:
+# **Is the fast path the same?** The fast path is the code of the stage, which you do not see here. It writes no mask:
+# transformers builds one from position ids that restart, and the loss is the model's own. On the same two rows:
 
 # %%
 with torch.no_grad():
@@ -311,8 +311,8 @@ print(f"difference {abs(here - fast):.1e}")
 # *Replay.* A fifth of the tokens is fresh text like that of pretraining. It is there against forgetting;
 # `transfer` below says whether it was enough.
 #
-# *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`). Muon makes all
-# directions of a matrix's step equally long.
+# *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`). Muon orthogonalises each
+# update of a matrix: all its singular values become about equal.
 #
 # The paper, with marks of certainty as in notebook 00: five epochs, learning rate 1e-5, batch 128 [S], diverse data
 # [S]; its schedule and its optimizer are unknown [U].
@@ -396,10 +396,10 @@ HTML(tables.table("Temperature 0.6, 95 % intervals.", head, lines))
 # ## On other seeds
 #
 # Differences on `hard` in points over the published chains: mid-training against the base. Its control, the base
-# pretrained further for the same compute (`mid-control`), is not among the published chains, so the size of the gain
-# is all that they show. *pass@8* is the share of problems of which at least one of eight answers is right.
-# *Detectable* is stricter than the interval: it is corrected for all comparisons, and asks to be found four times in
-# five.
+# pretrained further for the same compute (`mid-control`), is not among the published chains, so the size of the gain is
+# all that they show. *pass@8* is the share of problems of which at least one of eight answers is right. *Detectable* is
+# the smallest true difference that so many chains would show four times in five. It is corrected for all comparisons,
+# so it is stricter than the interval.
 
 # %%
 lab.gains("mid")
@@ -412,9 +412,10 @@ lab.gains("mid")
 # But training on a small set is also *short*, and here all answers are written in a form that the base does not know.
 # So a control is missing: as short a training on many more answers.
 #
-# Live, one seed: the base is trained for 30 steps of the loop above on 64 answers, about ten times over, and for as
-# many on 400, less than twice over. All three answer 100 questions of `easy`, which plays the part of MATH-500: the
-# base is right on most of it, without a written step. **Predict first**: which of the two is worse than the base?
+# Live, one seed: one copy of the base is trained for 30 steps of the loop above on 64 answers, about ten times over,
+# another for 30 steps on 400, less than twice over. The base and both copies answer 100 questions of `easy`, which
+# plays the part of MATH-500: the base is right on most of it, without a written step. **Predict first**: which of the
+# two copies is worse than the base?
 
 # %%
 import random
@@ -444,11 +445,11 @@ for name, count in (("the base", 0), ("64 answers", 64), ("400 answers", 400)):
     print(f"{name}: {share} of {len(easy)} questions")
 
 # %% [markdown]
-# If both fall alike and far, nothing is known of the size of the set: at the floor neither can be told from the other.
-# Only the schedule, the same for both, is then shown to be enough to do harm. The experiment asks it with whole chains:
-# sets of 128 answers to all of them, with and without mid-training; without it, two sizes also at a quarter of the
-# rate, and 512 answers on the best of four lengths of training. The cell shows what it found, or the command where it
-# has not run.
+# If both fall equally far, that says nothing about the size of the set: at the floor the two cannot be told apart. It
+# shows only that the schedule, which they share, is enough to do harm. The experiment `mid_training` asks the question
+# on whole chains: sets from 128 answers up to all of them, with and without mid-training; without it, two sizes also at
+# a quarter of the rate, and 512 answers at the best of four lengths of training. The cell shows what it found, or, if
+# it has not run, the command that runs it.
 
 # %%
 lab.question("mid_training")
@@ -457,8 +458,8 @@ lab.question("mid_training")
 # ## Vary this next
 #
 # - `train_here(..., rate=1e-2)`, on a fresh copy of the base. Expect a loss that jumps and ends higher.
-# - `mask=` a function that returns a causal mask only. Expect another loss. If it is lower, the model is no better: it
-#   was helped by text that is not there when it is used.
+# - `mask=packing_leak.causal`, a mask that is only causal. Expect a different loss. If it is lower, the model is no
+#   better: it was helped by text that is not there when it is used.
 # - `steps=120`. Expect a lower loss, and more of the steps in what it writes.
 #
 # ## What to remember

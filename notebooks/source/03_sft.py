@@ -96,7 +96,7 @@ lines = [row_of("fine-tuning", subset), row_of("hardest first", hardest)]
 HTML(tables.table(caption, head, lines))
 
 # %% [markdown]
-# Look at the columns of levels. What might a model forget that is trained on your set? "Vary this next", at the end of
+# Look at the columns of levels. What might a model that is trained on your set forget? "Vary this next", at the end of
 # the page, trains on it.
 #
 # ## Exercise: do not pack
@@ -161,9 +161,10 @@ for token, label in zip(row, labels_of(question, answer, len(row)), strict=True)
 # ## The loop, unpacked
 #
 # Notebook 02's loop without the mask and the falling rate, with one document a row and your labels. Rows of unequal
-# length are padded, and padding has no loss. It trains a copy of the shipped mid-trained model, for less than a
-# minute; mid-training has seen these answers, so the loss hardly moves. Try other labels as `targets_of`: −100 on the
-# stop token, or no −100 at all, and watch what the model writes.
+# length are padded, and padding has no loss. It trains a copy of the shipped mid-trained model, for less than a minute;
+# mid-training has seen these answers, so the loss hardly moves. Try other labels as `targets_of`: −100 on the stop
+# token, or no −100 at all, and look at what the model then writes: `[row["completion"] for row in
+# answer_problems(small, tokenizer, benchmarks.load("hard")[:3])]`.
 
 
 # %%
@@ -295,8 +296,9 @@ for name, values in verdicts.items():
 pictures.verdicts(verdicts, "Verdicts on hard, T = 0.6")
 
 # %% [markdown]
-# **Negative control.** The same answers cut in half, followed by the stop token. A model that knows where to
-# stop gives whole answers a high probability and halves almost none.
+# **Negative control.** Answers of the subset, whole and cut in half, each followed by the stop token. A model that
+# knows where to stop gives whole answers a high probability and halves almost none. The cell prints the mean
+# log-probability of an answer: the further below zero, the less likely.
 
 # %%
 whole = subset[:200]
@@ -374,14 +376,14 @@ lab.ladder("sft")
 # ## On other seeds
 #
 # Differences on `hard` in points over the published chains. Is mid-training needed at all? The paper reports that small
-# sets alone made its model worse (AIME 10.0 → 6.7 and 3.0 [S]). Four arms start from the *base*, without mid-training,
-# all by SFT's schedule: on SFT's small set (`sft-limo`, named after LIMO, *Less is more for reasoning*), on all right
-# answers for the same compute (`sft-all`: is it the small set, or so short a training?), on the small set until its
-# validation loss is lowest (`sft-limo-best`: was it too short?), and on the shortest right answers, with as many tokens
-# in all (`sft-short`: is it the length?). `lab.control("sft-limo")` trains one here. The published chains lack these
-# four; the experiment below asks the same with arms of its own. What the table answers is whether the choice of answers
-# pays: the stage has earned its place where it is above the stage before *and* above its control. Read greedy answers
-# beside T = 0.6.
+# sets alone made its model worse (AIME 10.0 → 6.7 and 3.0 [S]). Four *arms* (variants of the stage) start from the
+# *base*, without mid-training, all on SFT's schedule: on SFT's small set (`sft-limo`, named after LIMO, *Less is more
+# for reasoning*), on all the right answers for the same compute (`sft-all`: is it the small set, or is training too
+# short?), on the small set until its validation loss is lowest (`sft-limo-best`: was it too short?), and on the
+# shortest right answers, with as many tokens in all (`sft-short`: is it the length?). `lab.control("sft-limo")` trains
+# one here. The published chains lack these four; the experiment below asks the same with arms of its own. The table
+# says whether the choice of answers pays: the stage has earned its place where it is above the stage before *and* above
+# its control. Read greedy answers beside T = 0.6.
 
 # %%
 lab.gains("sft")
@@ -389,9 +391,9 @@ lab.gains("sft")
 # %% [markdown]
 # ## Do small sets still hurt after mid-training?
 #
-# Notebook 02 trained the base on few answers. Here they meet a model that knows the form already. Live, one seed: the
-# shipped mid-trained model, 30 steps of the loop above on 64 answers of all levels, and 30 on 480; 100 questions of
-# `hard` each. **Predict first**: who falls, and by how much?
+# Notebook 02 trained the base on few answers. Here a model that already knows the form is trained on few. Live, one
+# seed: the shipped mid-trained model as it is, after 30 steps of the loop above on 64 answers of all levels, and after
+# 30 on 480; each answers 100 questions of `hard`. **Predict first**: which one gets worse, and by how much?
 
 # %%
 in_smoke = lab.config.profile == "smoke"
@@ -417,10 +419,12 @@ lab.question("mid_training")
 # %% [markdown]
 # ## Vary this next
 #
-# - Labels with a loss on the question, too (as `targets_of`). Expect a higher loss that stays high: the words of
-#   a question can be learned, its numbers were drawn at random.
-# - `lab.reset("sft")`, then `lab.stage("sft", choose=lambda rows, count, seed: choose_hardest(rows, count))`. Expect
-#   `easy` to lose, of whose questions that set holds fewer; whether long sums gain has to be measured.
+# - A loss on the question, too: `targets_of=lambda q, a, n: q + a + [IGNORE] * (n - len(q + a))` in the call of
+#   `train_here`. Expect a higher loss that stays high: the words of a question can be learned, its numbers were drawn
+#   at random.
+# - `lab.reset("sft")`, then `lab.stage("sft", choose=lambda rows, count, seed: choose_hardest(rows, count))` and
+#   `lab.measure("sft")`. Expect `easy` to lose: that set holds fewer questions of one operation. Whether long sums gain
+#   has to be measured.
 # - `rate=2e-3` in `train_here`, and print `losses[:6]`. Expect them to rise before they fall.
 #
 # ## What to remember
@@ -428,7 +432,7 @@ lab.question("mid_training")
 # - Stage 1 is about the number of answers, stage 2 about which answers and how they are written.
 # - The labels decide what is learned: the answer and where it ends, not the question.
 # - The control has the same start, rate and compute, and another choice. A gain without its control shows little.
-# - Compare greedy answers, too: what is only sharper at T = 0.6 is not better at T = 0.
+# - Compare greedy answers, too: a model that has only become more certain gains at T = 0.6, but not at T = 0.
 # - A loss is not an accuracy: the validation set holds all of the teacher's styles, and fine-tuning makes some of them
 #   less likely on purpose.
 #
@@ -444,8 +448,8 @@ lab.question("mid_training")
 # **1.** No new answer: mid-training saw them all. New is their weight. Leaving answers out says which way of writing is
 # wanted, and the teacher's pass rates say which questions are hard.
 #
-# **2.** Not very: 4 of 30 are also what two equal models often differ by when each problem is asked once. With k
-# samples a problem the noise of sampling falls, but there are still only thirty problems.
+# **2.** Not very: two equally good models often differ by 4 of 30, too, when each problem is asked once. With k samples
+# a problem the noise of sampling falls, but there are still only thirty problems.
 #
 # **3.** It would teach to write results without columns: shorter answers, more of which are wrong where a sum does not
 # fit into one step. Try it: `lab.reset("sft")`, then the stage with your `choose`.

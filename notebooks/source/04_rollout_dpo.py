@@ -2,9 +2,9 @@
 # # Rollout DPO: learning from right and wrong answers
 #
 # **Claim.** A pair of a right and a wrong answer says where they differ, which right answers alone do not. Whether a
-# model learns more from that has to be tested. This page does it with wrong answers from two sources, the student
-# (our stage) and the teacher (the paper's), and compares it with a rival for the same compute: fine-tuning on the
-# right side alone.
+# model learns more from that has to be tested. This page does it with wrong answers from two sources, the student (our
+# stage) and the teacher (the paper's), and compares it with a control at the same compute: fine-tuning on the right
+# side alone.
 #
 # **Time**: about 365 seconds in the `lab` profile, 40 in `smoke`, 195 in `lesson`, on two CPU cores.
 #
@@ -116,10 +116,9 @@ HTML(tables.wrong_steps(lines))
 # ## Exercise: which mistakes?
 #
 # DPO cannot make a model avoid what it would never write. How probable is each wrong answer *under the student*? Its
-# own are answers that it did write. The teacher's need not be: the student may prefer the right answer of such a pair
-# long before training starts. How many of the teacher's are to the right of the line in the picture below, likely
-# enough that there is something to unlearn? (Our stage takes the student's own wrong answers, which need no such
-# filter.)
+# own it did write. The teacher's may be very unlikely: then the student may prefer the right answer of such a pair even
+# before training. How many of the teacher's are to the right of the line in the picture below, likely enough that there
+# is something to unlearn? (Our stage takes the student's own wrong answers, which need no such filter.)
 
 # %%
 checks.PLAUSIBLE.card()
@@ -160,8 +159,9 @@ pictures.student_likelihood(logprobs, -limit)
 # %% [markdown]
 # ## Exercise: which right answer?
 #
-# If the wrong answers are longer than the right ones, the pairs teach "be short" before they teach arithmetic. How the
-# paper chose its pairs is unknown [U]. `rng` decides between pairs that are equally close.
+# If the wrong answers are longer than the right ones, the pairs teach "be short" before they teach arithmetic. So pair
+# answers that are close in length; `rng` decides between pairs that are equally close. How the paper chose its pairs is
+# unknown [U].
 
 # %%
 checks.PAIR.card()
@@ -338,12 +338,12 @@ print(f"difference {abs(here - fast):.1e}")
 # ## Training: the same, longer
 #
 # `lab.stage("dpo")` asks the student more questions, makes pairs with your function, and goes through them `epochs`
-# times. It differs from the loop above in two settings. The loss of a margin does not say that right answers must stay
-# likely, so a large step on it ruins a model; the stage adds SFT's loss of the right answer, with the weight
-# `sft_weight` (arXiv 2404.19733), which let Muon with a ten times higher rate gain on pairs of the
-# student's own, and not on the teacher's (entry 93 of `docs/log.md` has what
-# was tried). Its code is `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is the paper's: the teacher's
-# pairs, and DPO's loss alone.)
+# times. It differs from the loop above mainly in its loss and its optimizer. DPO's loss depends on the margin alone:
+# nothing in it keeps right answers likely, and with large steps it ruins a model. So the stage adds SFT's loss of the
+# right answer, with the weight `sft_weight` (arXiv 2404.19733). And its optimizer is Muon, at ten times the rate that
+# AdamW has in `dpo-paper` below. Together they gained on the student's own pairs, and not on the teacher's (entry 93 of
+# `docs/log.md` has what was tried). The stage's code is `phi_lab/stages/rollout_dpo.py`. (At a GPU scale the stage is
+# the paper's: the teacher's pairs, and DPO's loss alone.)
 
 # %%
 result = lab.stage("dpo", pair=pairing)
@@ -442,9 +442,9 @@ HTML(tables.table("", ("", *STYLES, "characters per answer"), lines))
 # %% [markdown]
 # ## As in the paper: the teacher's pairs
 #
-# An *arm* is a variant of a stage that starts from the same model. The paper pairs the *teacher's* answers
+# An *arm* is a variant of a stage; these start from the same model. The paper pairs the *teacher's* answers
 # (off-policy): right over wrong, to questions where it gave both. The arm `dpo-paper` has those pairs and DPO's loss
-# alone, with AdamW at a tenth of the rate. The rival of our stage is `dpo-control`: fine-tuning on the *chosen* side
+# alone, with AdamW at a tenth of the rate. The control of our stage is `dpo-control`: fine-tuning on the *chosen* side
 # alone, for the same compute, sampling included. It has the right answers and never sees the wrong ones: the claim at
 # the top of this page is shown only where the stage is above it. `lab.control("dpo-control")` trains it here; the
 # published chains have it.
@@ -477,7 +477,7 @@ HTML(tables.table("hard, right answers with 95 % intervals.", head, lines))
 # ## On other seeds
 #
 # Differences on `hard` in points over the published chains: either arm against what it started from, and the stage
-# against its rival.
+# against its control.
 
 # %%
 lab.gains("dpo")
@@ -491,9 +491,9 @@ lab.gains("dpo")
 #
 # Live, one seed: the loop above on the pairs of half of the questions, and on the same pairs with a wrong side from
 # another question. In such a pair the answers part at the first step, so nothing shows where a solution goes wrong; all
-# that it can teach is which answer belongs to the question. (It also differs more in length.) Both are asked about one
-# pair of each question of the other half, which neither has seen. **Predict first**: which of the two moves right and
-# wrong answers apart?
+# that it can teach is which answer belongs to the question. (It also differs more in length.) Both models are measured
+# on one pair from each question of the other half, which neither has seen. **Predict first**: which of the two moves
+# right and wrong answers further apart?
 
 # %%
 half = len(sides) // 2
@@ -523,9 +523,9 @@ for name, some in (("its own question", seen), ("another question", mixed_up)):
 
 # %% [markdown]
 # On so few pairs, after so few steps, only a large difference would show. And log-probabilities are not accuracy. The
-# experiment gives one verified batch to ten uses at equal compute and measures what each is worth: the paper's pairs,
-# own pairs, pairs cut at the first wrong step, right answers alone, the teacher's score of each token, GRPO and a coin;
-# beside them stands, for comparison, the student without training, sampled at T = 0.3.
+# experiment puts one verified batch to ten uses at equal compute and measures what each is worth. Among them are the
+# paper's pairs, own pairs, pairs cut at the first wrong step, right answers alone, the teacher's score of each token,
+# GRPO, and GRPO with a coin toss as reward. For comparison there is the student without training, sampled at T = 0.3.
 
 # %%
 lab.question("one_batch")
@@ -535,10 +535,11 @@ lab.question("one_batch")
 #
 # - `beta=2.0` in `preference_loss`. Expect the loss to fall further: the same margin counts twenty times as much. (The
 #   cell that compares with the fast path then differs, as it has β 0.1.)
-# - Right answers as `rejected`, wrong ones as `chosen`. Expect the curves to change places: the loss does not know what
-#   is right.
-# - Pairs at random instead of closest in length: set `pairing` after the exercise's check, as the check wants yours to
-#   be closest. Expect the mean length of answers to move, whichever way the pairs happen to lean.
+# - Right answers as `rejected`, wrong ones as `chosen`, in the cell that makes `pairs`. Expect the curves to change
+#   places: the loss does not know what is right.
+# - Pairs at random: after the exercise's check, which wants the closest pairs, a new cell with `pairing = lambda r, w,
+#   count, rng: list(zip(r, rng.sample(w, len(w))))[:count]` and `lab.reset("dpo")`; then the cells from `lab.stage` on.
+#   Expect the mean length of answers to move, whichever way the pairs happen to lean.
 #
 # ## What to remember
 #
@@ -546,7 +547,7 @@ lab.question("one_batch")
 #   log-probabilities, not only the loss.
 # - A model can unlearn only what it would write. Whether it therefore matters whose mistakes the pairs hold is a
 #   question for accuracy, not for log-probabilities: `one_batch` asks it.
-# - The rival has the same right answers. Only what a stage gains over it can be due to the wrong ones.
+# - The control has the same right answers. Only what a stage gains over it can be due to the wrong ones.
 # - "Not shown" is not "does not": the table says how large a gain would have been seen.
 # - The paper's gain here: +6.7 AIME, +4.3 MATH-500, +0.7 GPQA [S2]. The authors' earlier report gives 90.4 and not
 #   93.6 on MATH-500 after this stage [P]; the reason is unknown [U].
