@@ -32,8 +32,9 @@ ONE_CHAIN = "stage seeds on one chain"  # what seeds are that all start from the
 
 @dataclass(frozen=True)
 class Trial:
-    """One seed of an experiment. settings: of the experiment, for the profile. chain: the seed of the chain whose
-    models and data are in `source`; None where the shipped checkpoints are used, or the trial makes its own chain.
+    """One seed of an experiment. settings: of the experiment, for the profile. source: the chain whose models and data
+    it starts from; None where it makes its own or starts from the shipped checkpoints. chain: the seed of the chain;
+    None for the shipped checkpoints.
     """
 
     run: RunFolder
@@ -62,7 +63,7 @@ class Experiment:
     arms: Mapping[str, str]  # name -> what it is, in the order in which they run
     seeds: range
     stage: str  # a chain must have finished it: arms start from its model; "base": a seed makes its own chains
-    makes_chains: bool  # what it does without --chains; else it starts from the shipped checkpoints, which are one
+    makes_chains: bool  # whether a seed without --chains trains its own; else all start from the shipped checkpoints
     settings: Mapping[str, Any]  # by profile
     problems: int  # times as many as the course measures on: 500 of each benchmark in the profile lab
     prepare: Callable[[Trial, Log], None]  # what the arms share
