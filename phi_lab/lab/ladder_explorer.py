@@ -95,7 +95,8 @@ def figure(
     last = sum(arm.startswith(STAGES[-1]) for arm in arms)
     axes.set(ylabel="right answers, %", xlim=(-0.25, len(STAGES) - 1 + 0.15 + 0.09 * last))
     low, high = axes.get_ylim()
-    for (_, label, ink), y in zip(ends, plot_style.spread([end[0] for end in ends], (high - low) / 22), strict=True):
+    heights = plot_style.spread([end[0] for end in ends], (high - low) / 22, high)
+    for (_, label, ink), y in zip(ends, heights, strict=True):
         axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", color=ink, fontsize=9,
                       fontweight="bold" if label.startswith(OWN) else "normal", annotation_clip=False)
     drawn.alt = (f"{title}, percent after {', '.join(STAGE_TITLES.values())}: "

@@ -139,9 +139,10 @@ def from_to(name: str, points: tuple[Sequence[float], Sequence[float]]) -> str:
     return f"{name} from {values[0]:.3g} at step {steps[0]} to {values[-1]:.3g} at step {steps[-1]}"
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights of labels, moved apart until neighbours are `gap` apart, with the least sum of squared moves: the
-    isotonic regression of heights from which their place times `gap` is taken, by pooling adjacent violators.
+def spread(heights: Sequence[float], gap: float, top: float = math.inf) -> list[float]:
+    """The heights of labels, moved apart until neighbours are `gap` apart and none is above `top`, with the least sum
+    of squared moves: the isotonic regression of heights from which their place times `gap` is taken, by pooling
+    adjacent violators, cut off where the highest label reaches the top.
     """
     order = sorted(range(len(heights)), key=heights.__getitem__)
     pools: list[tuple[float, int]] = []  # sum and number of what moves as one
@@ -151,7 +152,8 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
             before, several = pools.pop()
             total, count = before + total, several + count
         pools.append((total, count))
-    means = [total / count for total, count in pools for _ in range(count)]
+    most = top - (len(heights) - 1) * gap
+    means = [min(total / count, most) for total, count in pools for _ in range(count)]
     placed = list(heights)
     for place, (label, mean) in enumerate(zip(order, means, strict=True)):
         placed[label] = mean + place * gap

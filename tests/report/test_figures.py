@@ -261,3 +261,9 @@ def test_many_labels_of_the_same_height_do_not_overlap():
     placed = plot_style.spread([80.0 + 0.01 * one for one in range(30)], 4.0)
     assert all(above - below > 4 - 1e-6 for below, above in itertools.pairwise(placed))
     assert sum(placed) / 30 == pytest.approx(80.145)
+
+
+def test_no_label_stands_above_the_axes():
+    """Pushed down from the top, those below it make room, and one that is far enough away stays."""
+    assert plot_style.spread([9.0, 9.0, 9.4, 2.0], 1.0, top=9.5) == pytest.approx([7.5, 8.5, 9.5, 2.0])
+    assert plot_style.spread([5.0, 5.0], 1.0, top=9.5) == pytest.approx([4.5, 5.5])
