@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from phi_lab.report import figures_variance, plot_style
 from phi_lab.report.contrasts import Contrast, Tested, accuracy, by_seed, compare, mean_interval, points
-from phi_lab.report.plot_style import BLUE, GREEN, ORANGE, RED, SOFT
+from phi_lab.report.plot_style import BLUE, GREEN, ORANGE, PURPLE, RED, SOFT
 
 Arms = Mapping[str, str]
 Seeds = Mapping[int, Mapping[str, dict]]  # rows by seed and arm
@@ -63,24 +63,12 @@ def one_batch(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -
 
 @rc_context(plot_style.RC_PARAMS)
 def rl_devices(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]) -> plot_style.Figure:
-    """Each arm on `hard`; diversity of its answers against accuracy, and the entropy of its training; the contrasts."""
-    figure, grid = plot_style.panels(3, 1, (8, 14.5))
+    """Each arm on `hard`; diversity of its answers against accuracy; the entropy of its training; the contrasts."""
+    figure, grid = plot_style.panels(4, 1, (8, 17.5), gridspec_kw={"height_ratios": [1.15, 1, 0.8, 0.95]})
     seeds = by_seed(rows, list(arms))
-    words = _arms_panel(grid[0, 0], seeds, arms)
-    axes = grid[1, 0]
-    for number, name in enumerate(arms):
-        of_arm = [of_seed[name] for of_seed in seeds.values()]
-        x = 100 * float(np.mean([row["diversity"] for row in of_arm]))
-        y = 100 * float(np.mean([accuracy(row) or 0.0 for row in of_arm]))
-        axes.plot([x], [y], color=plot_style.SERIES[number % 6], marker="osD^vPX*hd<>"[number % 12], linestyle="none")
-        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8, color=SOFT)
-        entropies = [row["notes"]["entropy"] for row in of_arm if row["notes"].get("entropy")]
-        first, last = np.mean(entropies, 0) if entropies else (0.0, 0.0)
-        entropy = f", entropy {first:.2f} to {last:.2f} nats" if entropies else ""
-        words.append(f"{name}: {x:.0f} % of a problem's answers differ{entropy}")
-    axes.set(title="Diversity and accuracy at T 0.6", xlabel="different answers to a problem, %",
-             ylabel="right answers, %")
-    return _finish(figure, grid[2, 0], rows, contrasts, "Right answers on hard, percent", words)
+    words = [*_arms_panel(grid[0, 0], seeds, arms), *_diversity_panel(grid[1, 0], seeds, arms),
+             *_entropy_panel(grid[2, 0], seeds, arms)]
+    return _finish(figure, grid[3, 0], rows, contrasts, "Right answers on hard, percent", words)
 
 
 FIGURES: dict[str, Callable[[Sequence[dict], Arms, Sequence], plot_style.Figure]] = {
@@ -132,7 +120,7 @@ def _arms_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
                       marker=marker, linestyle="none", elinewidth=1.2, markersize=5, label=title)
         words.append(f"{title}: {_values(means) or 'not measured'}")
     axes.set_yticks(range(len(arms)), list(arms))
-    axes.set(title=f"hard, {len(seeds)} seeds, 95 % intervals", xlabel="right answers, %", xlim=(0, 100),
+    axes.set(title=f"hard, {len(seeds)} seeds, 95 % intervals", xlabel="right answers, %",
              ylim=(len(arms) - 0.5, -0.5))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=8)  # above, where no mark can be
     return words
@@ -159,6 +147,45 @@ def _probe_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
              ylim=(len(trained) - 0.5, -0.5))
     axes.legend(loc="lower left", fontsize=8)
     return words
+
+
+def _diversity_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
+    """Each arm's share of different answers to a problem against its accuracy, with its name at the right edge."""
+    points_of, words = {}, []
+    for name in arms:
+        found = [(of_seed[name]["diversity"], accuracy(of_seed[name]) or 0.0) for of_seed in seeds.values()]
+        points_of[name] = [100 * float(value) for value in np.mean(found, axis=0)]
+        words.append(f"{name}: {points_of[name][0]:.0f} % of a problem's answers differ")
+    axes.plot(*np.transpose(list(points_of.values())), "o", color=BLUE, linestyle="none")
+    low, high = axes.get_ylim()
+    heights = plot_style.spread([y for _, y in points_of.values()], (high - low) / 17, high)
+    for (name, point), height in zip(points_of.items(), heights, strict=True):
+        axes.annotate(name, point, (1.03, height), textcoords=axes.get_yaxis_transform(), va="center", fontsize=8,
+                      annotation_clip=False, arrowprops={"arrowstyle": "-", "color": plot_style.LINE, "linewidth": 0.8})
+    axes.set(title="Diversity and accuracy of sampled answers", xlabel="different answers to a problem, %",
+             ylabel="right answers, %")
+    return words
+
+
+def _entropy_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
+    """The entropy (nats a token) with which each arm's training began and ended, a line an arm."""
+    changes = {}
+    for name in arms:
+        found = [of_seed[name]["notes"].get("entropy") for of_seed in seeds.values()]
+        if all(found):
+            changes[name] = np.mean(found, axis=0)
+    if not changes:
+        plot_style.empty(axes, "no entropies")
+        return []
+    first, last = np.transpose(list(changes.values()))
+    axes.hlines(range(len(changes)), first, last, color=PURPLE, linewidth=1.4)
+    axes.plot(first, range(len(changes)), "o", color=PURPLE, markerfacecolor=plot_style.PAGE, label="first three steps")
+    axes.plot(last, range(len(changes)), "o", color=PURPLE, label="last three steps")
+    axes.set_yticks(range(len(changes)), list(changes))
+    axes.set(title="Entropy in training", ylim=(len(changes) - 0.5, -0.5), xlim=(0, None),
+             xlabel="nats a token, of the answers that are trained on, at the temperature of the step")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
+    return [f"entropy of {name} {before:.3f} to {after:.3f} nats" for name, (before, after) in changes.items()]
 
 
 def _margins_panel(axes: Axes, seeds: Seeds, arms: Arms) -> list[str]:
