@@ -59,7 +59,7 @@ def answer(found: dict) -> str:
         effect = (f"{claims[0].levels[0]}s add a standard deviation of {found['effect']:.1f} points [{low:.1f}, "
                   f"{high:.1f}]")
     return (f"{claims[0].words}: {found['verdict']}, {effect}, p = {found['p_value']:.2g} after Holm, {seeds}; "
-            f"would have seen {found['detectable']:.1f} points")
+            f"would have seen {found['detectable']:.1f} points with 80 % power")
 
 
 def in_words(found: dict) -> str:

@@ -145,7 +145,7 @@ def test_its_figure_says_in_words_what_it_shows(experiment, tmp_path):
         assert "hard, after mid-training: mid 41.1, mid-128 42.1" in figure.alt
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1
     text = contrasts.summary(rows, experiment.arms, experiment.contrasts)
-    assert text.startswith("3 seeds (chain seeds). Intervals are 95 % of one difference alone;")
+    assert text.startswith("3 seeds (chain seeds). Supported: a difference in the claimed direction; not")
     fewer = [one for one in rows if (one["seed"], one["name"]) != (1, names[0])]
     text = contrasts.summary(fewer, experiment.arms, experiment.contrasts)
     assert text.startswith("2 seeds (chain seeds). Without all arms, and left out: 1.")
