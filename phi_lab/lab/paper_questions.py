@@ -13,7 +13,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.paths import NOTEBOOKS, ROOT
 from phi_lab.experiments import EXPERIMENTS, publish, verdicts
 from phi_lab.lab import tables
-from phi_lab.report import contrasts, figures_experiments
+from phi_lab.report import contrasts, figures_experiments, nested
 from phi_lab.report.html import text
 
 CELL = re.compile(r'lab\.question\("(?P<name>\w+)"\)|lab\.questions\(\)')
@@ -58,10 +58,13 @@ def refresh(folder: Path = NOTEBOOKS, root: Path = ROOT) -> None:
 
 
 def _claims(name: str, rows: list[dict]) -> str:
-    """The claims in the order in which they were written down; nested ones stand in the figure alone."""
+    """The claims in the order in which they were written down; of nested ones all tables, the first one unfolded."""
     experiment = EXPERIMENTS[name]
     if not experiment.contrasts:
-        return ""
+        found = [(title, tables.table("", head, lines))
+                 for title, (head, *lines) in nested.tables(rows, experiment.nests)]
+        return "".join(f"<details{'' if number else ' open'}><summary>{text(title)}</summary>{shown}</details>"
+                       for number, (title, shown) in enumerate(found))
     lines = [(one.contrast.question, one.contrast.words, contrasts.points(one.effect), f"{one.p_holm:.2g}",
               one.detectable_words, one.verdict_words)
              for one in contrasts.compare(rows, experiment.contrasts)]

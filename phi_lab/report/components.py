@@ -10,7 +10,7 @@ its degrees of freedom over its expectation is chi-squared, so expectations are 
 computed from the draws. Unlike Satterthwaite's they hold for differences of mean squares and at zero.
 
 The problems are the same for all scores. So what a benchmark of other problems would change is no part of these levels;
-`problem_parts` says what of each level is luck with single problems, and would shrink with more of them.
+`spread.py` says what of each level is luck with single problems, and would shrink with more of them.
 """
 
 from collections.abc import Sequence
@@ -59,11 +59,15 @@ class Anova(NamedTuple):
         """(3,) variances from above, as the method of moments has them: any but the last may be negative."""
         return self._solve(np.array(self.squares))
 
-    def draws(self) -> np.ndarray:
-        """(3, DRAWS) the components, none below 0, for mean squares that these data are compatible with."""
+    def drawn_squares(self) -> np.ndarray:
+        """(3, DRAWS) expectations of the mean squares that these data are compatible with."""
         rng = np.random.default_rng(SEED)
         chi2 = np.array([rng.chisquare(freedom, DRAWS) for freedom in self.freedom])
-        return np.maximum(0.0, self._solve(np.array([self.squares]).T * np.array([self.freedom]).T / chi2))
+        return np.array([self.squares]).T * np.array([self.freedom]).T / chi2
+
+    def draws(self) -> np.ndarray:
+        """(3, DRAWS) the components for such expectations, none below 0."""
+        return np.maximum(0.0, self._solve(self.drawn_squares()))
 
     def _solve(self, squares: np.ndarray) -> np.ndarray:
         top, middle, bottom = squares
@@ -73,13 +77,6 @@ class Anova(NamedTuple):
     def variances(self) -> Variances:
         """The components of one score, none below 0."""
         return Variances(*np.maximum(0.0, self.components()).tolist())
-
-    def factors(self, paired: bool) -> tuple[float, float]:
-        """The interval (95 %) of the variance of a difference of two scores, as multiples of its estimate."""
-        drawn = Variances(*self.draws()).of_difference(paired)
-        estimate = self.variances().of_difference(paired)
-        low, high = np.quantile(drawn, (0.025, 0.975)) / estimate if estimate else (1.0, 1.0)
-        return float(low), float(high)
 
 
 def nested_anova(scores: np.ndarray) -> Anova:
@@ -166,6 +163,12 @@ def levels(rows: Sequence[dict], nests: Sequence[Nest]) -> list[Level]:
     return found
 
 
+def level_words(one: Level) -> str:
+    """A level's standard deviation in points with its interval; 0 where its variance was estimated below 0."""
+    below = ", estimated below 0" if one.negative else ""
+    return f"{100 * one.sd:.2f} [{100 * one.sd_low:.2f}, {100 * one.sd_high:.2f}]{below}"
+
+
 def _estimate(nest: Nest, anova: Anova, level: int) -> Level:
     raw, drawn, variances = anova.components(), anova.draws(), anova.variances()
     low, high = np.sqrt(np.quantile(drawn[level], (0.025, 0.975)))
@@ -184,53 +187,3 @@ def _detectable(anova: Anova, level: int, alpha: float) -> float:
     factor = stats.f_quantile(alpha, top, bottom) / stats.f_quantile(POWER, top, bottom)
     weight = anova.evaluations * (anova.trainings if level == TOP else 1)
     return float(((factor - 1) * anova.squares[level + 1] / weight) ** 0.5)
-
-
-# ------------------------------------------------------------------ problems
-
-
-class ProblemParts(NamedTuple):
-    """Variances of one answer to one problem and of what is common to all problems. sampling: of one answer, p (1 - p)
-    in the mean over problems. training, chain: what moves all problems alike. training_problem, chain_problem: what of
-    a level is other for each problem; a score has it over the number of problems.
-    """
-
-    sampling: float
-    training: float
-    training_problem: float
-    chain: float
-    chain_problem: float
-
-    def variances(self, problems: int, samples: int) -> Variances:
-        """The components of one score over `problems` problems with `samples` answers each."""
-        return Variances(self.chain + self.chain_problem / problems, self.training + self.training_problem / problems,
-                         self.sampling / (problems * samples))
-
-
-def problem_parts(counts: np.ndarray, samples: int) -> ProblemParts:
-    """Divide the levels further, by problem. counts: right answers of `samples` (top units, trainings, evaluations,
-    problems). Method of moments, none below 0: problems are crossed with chains and with trainings. The evaluation's
-    part is p (1 - p), which so many answers tell more exactly than the two scores of each training do.
-    """
-    _, trainings, evaluations, problems = counts.shape
-    answers = evaluations * samples
-    right = counts.sum(2)
-    sampling = float((right * (answers - right)).mean()) / (answers * (answers - 1))
-    shares = right / answers  # (top units, trainings, problems)
-    mean = shares.mean(1)
-    of_training = _interaction(shares - mean[:, None]) * trainings / (trainings - 1)
-    training_problem = of_training - sampling / answers
-    tops = len(mean)
-    chain_problem = _interaction(mean - mean.mean(0)) * tops / (tops - 1) - of_training / trainings
-    anova = nested_anova(counts.mean(3) / samples)
-    training = anova.squares[MIDDLE] / evaluations - sampling / (problems * answers)
-    training_problem, chain_problem = max(0.0, training_problem), max(0.0, chain_problem)
-    return ProblemParts(sampling, max(0.0, training - training_problem / problems), training_problem,
-                        max(0.0, anova.variances().chain - chain_problem / problems), chain_problem)
-
-
-def _interaction(deviations: np.ndarray) -> float:
-    """Mean square over problems (the last axis) of deviations from a unit's mean and from a problem's."""
-    centred = deviations - deviations.mean(-1, keepdims=True)
-    problems = deviations.shape[-1]
-    return float((centred**2).mean() * problems / (problems - 1))

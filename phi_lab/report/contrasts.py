@@ -205,7 +205,7 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[C
     head = f"{len(seeds)} seeds ({units})."
     if left_out := sorted({row["seed"] for row in rows} - set(seeds)):
         head += f" Without all arms, and left out: {', '.join(map(str, left_out))}."
-    head += (" Supported: a difference in the claimed direction; not supported: one in the other. Intervals are 95 % of "
-             "one difference alone; p and verdict hold for all claims together (Holm), so an interval may leave 0 out "
-             "where no difference is shown.")
+    head += (" Supported: a difference in the claimed direction; not supported: one in the other. Intervals are 95 % "
+             "of one difference alone; p and verdict hold for all claims together (Holm), so an interval may leave 0 "
+             "out where no difference is shown.")
     return "\n\n".join([head, "\n".join(markdown_table(lines)), "\n".join(markdown_table(table))])

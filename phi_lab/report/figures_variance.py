@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from phi_lab.report import plot_style, power
-from phi_lab.report.components import Level, Nest, cells, levels
-from phi_lab.report.nested import level_words, measured
+from phi_lab.report import plot_style, power, spread
+from phi_lab.report.components import Level, Nest, cells, level_words, levels
 from phi_lab.report.plot_style import BLUE, GREEN, ORANGE, SOFT
+from phi_lab.report.spread import Spread
 
 COLOURS = (BLUE, ORANGE, GREEN)  # of the levels, from above
 COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
@@ -28,19 +28,19 @@ def components(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Ne
     found = levels(rows, nests)
     words = [_scores(grid[0, 0], rows, nests[0]), _levels(grid[1, 0], found)]
     if of_chains:
-        _, parts, problems, samples = measured(rows, nests[0])
-        words.append(smallest(grid[2, 0], parts.variances(problems, samples)))
+        here = spread.measured(rows, nests[0])
+        words.append(smallest(grid[2, 0], here, here.problems, here.samples))
     figure.alt = f"Components of variance, means of {found[0].units} {found[0].name}s. {' '.join(words)}"
     return figure
 
 
 @rc_context(plot_style.RC_PARAMS)
-def seen(variances: power.Variances, seeds: int, difference: float) -> plot_style.Figure:
-    """The smallest difference that is seen against the number of seeds, and where `seeds` and `difference` (a share)
-    stand.
+def seen(of: Spread, seeds: int, difference: float, problems: int, samples: int) -> plot_style.Figure:
+    """The smallest difference that is seen against the number of seeds, on so many problems with so many answers, and
+    where `seeds` and `difference` (a share) stand.
     """
     figure, ((axes,),) = plot_style.panels(1, 1, (7.5, 4.6))
-    words = smallest(axes, variances)
+    words, variances = smallest(axes, of, problems, samples), of.variances(problems, samples)
     axes.plot([seeds], [100 * difference], marker="*", markersize=16, color=plot_style.RED, linestyle="none", zorder=4)
     chances = {name: power.power_of(difference, variances, seeds, paired)
                for name, paired in (("paired", True), ("unpaired", False))}
@@ -49,17 +49,21 @@ def seen(variances: power.Variances, seeds: int, difference: float) -> plot_styl
     return figure
 
 
-def smallest(axes: Axes, variances: power.Variances) -> str:
-    """Draw the smallest difference, in points, that n seeds of each recipe show; what is drawn, in words."""
-    words = []
+def smallest(axes: Axes, of: Spread, problems: int, samples: int) -> str:
+    """Draw the smallest difference, in points, that n seeds of each recipe show, with its interval; what is drawn, in
+    words.
+    """
+    words, variances = [], of.variances(problems, samples)
     for (name, paired), colour, marker in zip((("paired", True), ("unpaired", False)), (BLUE, ORANGE), "so",
                                               strict=True):
         values = [100 * power.detectable(variances, count, paired) for count in COUNTS]
         axes.plot(COUNTS, values, color=colour, marker=marker, label=name)
+        low, high = (np.multiply(values, factor**0.5) for factor in of.factors(paired, problems, samples))
+        axes.fill_between(COUNTS, low, high, color=colour, alpha=0.15, linewidth=0)
         words.append(f"{name}, " + ", ".join(f"{value:.1f} with {count}" for count, value in
                                              zip(COUNTS, values, strict=True) if count in (3, 6, 12, 24)))
     axes.set(xscale="log", yscale="log", title="The smallest difference that is seen", ylabel="points, 80 % power, 5 %",
-             xlabel="seeds of each recipe")
+             xlabel="seeds of each recipe; bands: 95 % of the variance")
     axes.set_xticks(COUNTS, map(str, COUNTS))
     low, high = axes.get_ylim()
     ticks = [one for one in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if low <= one <= high]

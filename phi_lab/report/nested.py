@@ -1,13 +1,17 @@
-"""What an experiment with nested scores found, in tables: its levels, what of them is luck with single problems, how
-many seeds and samples show a difference, and what that makes of the paper's own differences.
+"""What an experiment with nested scores found, in tables: its levels, what of them is luck with single problems, the
+steps of the ladder, how many seeds and samples show a difference, and what that makes of the paper's own differences.
 """
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from phi_lab.config.schema import STAGES
+from phi_lab.core import stats
 from phi_lab.core.formatting import markdown_table
-from phi_lab.report import components, paper_differences, power
-from phi_lab.report.components import BOTTOM, Anova, Level, Nest, ProblemParts, cells, levels
-from phi_lab.report.contrasts import Primary
+from phi_lab.report import chain_rows, paper_differences, power, spread, steps
+from phi_lab.report.components import BOTTOM, Nest, cells, level_words, levels
+from phi_lab.report.contrasts import Primary, points
 
 DIFFERENCES = (0.005, 0.01, 0.02, 0.03, 0.05)  # of the table of seeds
 PROTOCOLS = ((30, 1), (30, 64), (200, 4), (500, 1), (500, 4), (1000, 4), (1000, 16))  # problems, samples
@@ -20,31 +24,18 @@ def primary(rows: Sequence[dict], nests: Sequence[Nest]) -> Primary:
     return Primary(one.verdict, one.p_holm or 0.0, one.sd, one.sd_low, one.sd_high, one.detectable or 0.0)
 
 
-def measured(rows: Sequence[dict], nest: Nest) -> tuple[Anova, ProblemParts, int, int]:
-    """Its analysis of variance, its parts by problem, and the problems and samples of a score."""
-    scores, counts, samples = cells(rows, nest)
-    anova, parts = components.nested_anova(scores), components.problem_parts(counts, samples)
-    return anova, parts, counts.shape[3], samples
-
-
-def level_words(one: Level) -> str:
-    """A level's standard deviation in points with its interval; 0 where its variance was estimated below 0."""
-    below = ", estimated below 0" if one.negative else ""
-    return f"{100 * one.sd:.2f} [{100 * one.sd_low:.2f}, {100 * one.sd_high:.2f}]{below}"
-
-
 def levels_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str]]:
     """Header and a line for each level of each nest; of evaluations also the standard deviation that independent
     answers to these problems give.
     """
     lines = [["after", "level", "units", "sd, points", "share of a score's variance", "F", "p, Holm", "verdict",
               "detectable sd (80 % power)", "sd by p (1 - p)"]]
-    parts = {nest: measured(rows, nest) for nest in nests}
+    of_nests = {nest: spread.measured(rows, nest) for nest in nests}
     for one in levels(rows, nests):
-        _, of_nest, problems, samples = parts[one.nest]
+        found = of_nests[one.nest]
         share = f"{100 * one.share:.0f} % [{100 * one.share_low:.0f}, {100 * one.share_high:.0f}]"
         lowest = one.name == one.nest.levels[BOTTOM]
-        binomial = 100 * of_nest.variances(problems, samples).evaluation ** 0.5
+        binomial = 100 * found.variances(found.problems, found.samples).evaluation ** 0.5
         tested = ["–"] * 4 if lowest else [f"{one.f:.1f}", f"{one.p_holm:.2g}", one.verdict,
                                            f"{100 * (one.detectable or 0):.2f}"]
         lines.append([one.nest.name, one.name, f"{one.units}", level_words(one), share, *tested,
@@ -58,10 +49,48 @@ def problems_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str
     """
     lines = [["after", "level", "sd on 30 problems", "on those measured", "on very many"]]
     for nest in nests:
-        _, parts, problems, _ = measured(rows, nest)
+        found = spread.measured(rows, nest)
         for name, level in zip(nest.levels[:BOTTOM], ("chain", "training"), strict=True):
-            variances = (getattr(parts.variances(count, 1), level) for count in (30, problems, 10**9))
-            lines.append([nest.name, name, *(f"{100 * one**0.5:.2f}" for one in variances)])
+            ends = (found.deviation(level, count) for count in (30, found.problems, 10**9))
+            lines.append([nest.name, name, *(f"{100 * middle:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+                                             for middle, low, high in ends)])
+    return lines
+
+
+def retrained_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str]]:
+    """Header and a line for each nest: the mean of the trainings with another seed minus that of the chains' own, over
+    chains. Both were made alike, so 0 should lie in 95 % of the intervals.
+    """
+    lines = [["after", "chains", "another seed minus the chain's own, points"]]
+    for nest in nests:
+        own, new = cells(rows, nest)[0].mean(2)[:, :2].T
+        lines.append([nest.name, f"{len(own)}", points(stats.paired_t(new, own))])
+    return lines
+
+
+def published_line(rows: Sequence[dict], nests: Sequence[Nest]) -> str:
+    """How many of the chains' own models are those of the published chains, by fingerprint."""
+    models = {(row["seed"], row["name"]): row["model"] for row in chain_rows.published()}
+    own = {(row["seed"], nest.name): row["model"] for nest in nests for row in rows if row["name"] == nest.arms[0][0]}
+    same = sum(models.get(key) == model for key, model in own.items())
+    return f"Of {len(own)} models of the chains' own {same} are the published ones (data/chains.jsonl) to the byte."
+
+
+def pairs_table(rows: Sequence[dict]) -> list[list[str]]:
+    """Header and a line for each comparison of an arm with its rival in `rows` of chains: the standard deviation of its
+    differences, and the seeds that see 1 and 2 points with it.
+    """
+    made = chain_rows.chains(rows)
+    lines = [["both from the same chains", "chains", "sd of the difference, points", "seeds for 1 point",
+              "for 2 points"]]
+    for name, against in chain_rows.compared(chain_rows.all_names(made)):
+        values = chain_rows.paired_accuracies(made, name, against)
+        if against not in STAGES and len(values) > 1:
+            variance = float(np.subtract(*zip(*values, strict=True)).var(ddof=1))
+            one = power.Variances(0.0, variance / 2, 0.0)
+            seeds = (power.seeds_needed(difference, one, paired=True) for difference in (0.01, 0.02))
+            lines.append([f"{name} and {against}", f"{len(values)}", f"{100 * variance**0.5:.2f}",
+                          *(f"{count:,}" if count else "more" for count in seeds)])
     return lines
 
 
@@ -69,14 +98,19 @@ def seeds_tables(rows: Sequence[dict], nest: Nest) -> list[tuple[str, list[list[
     """(title, table): seeds of each recipe for differences of some points, paired and unpaired, by protocol; and the
     smallest difference that some seeds show by the protocol measured.
     """
-    anova, parts, problems, samples = measured(rows, nest)
-    by_protocol = [(f"{count} x {answers}", parts.variances(count, answers)) for count, answers in PROTOCOLS]
-    titles = {True: "Seeds of each recipe, both from the same chains (problems x samples)",
-              False: "Seeds of each recipe, each from chains of its own"}
-    found = [(title, power.needed_table(by_protocol, DIFFERENCES, paired, anova.factors(paired)))
-             for paired, title in titles.items()]
-    return [*found, (f"The smallest difference that is seen on {problems} x {samples}, points",
-                     power.detectable_table(parts.variances(problems, samples), SEEDS))]
+    found, by_pairing = spread.measured(rows, nest), []
+    titles = {
+        True: "Seeds of each recipe, both from the same chains, with stage seeds of their own and no recipe that gains "
+              "more from one chain than from another (problems x samples; 80 % power in a t-test at 5 %, for one "
+              "comparison; in brackets for the ends of the 95 % interval of the variance). A difference is one on "
+              "these problems: the chance of others is not in it",
+        False: "Seeds of each recipe, each from chains of its own on one base (as above)"}
+    for paired, title in titles.items():
+        protocols = [(f"{count} x {answers}", found.variances(count, answers), found.factors(paired, count, answers))
+                     for count, answers in PROTOCOLS]
+        by_pairing.append((title, power.needed_table(protocols, DIFFERENCES, paired)))
+    title = f"The smallest difference that is seen on {found.problems} x {found.samples}, points (80 % power)"
+    return [*by_pairing, (title, power.detectable_table(found.variances(found.problems, found.samples), SEEDS))]
 
 
 def summary(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Nest]) -> str:
@@ -85,13 +119,27 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Nest]
     seeds = sorted({row["seed"] for row in rows})
     counts = ", ".join(f"{len(cells(rows, nest)[0])} after {nest.name}" for nest in nests)
     head = f"{len(seeds)} seeds ({units}); with all cells: {counts}."
-    if others := sorted({row["seed"] for row in rows if row["notes"].get("chain_code") not in (None, row["code"])}):
-        head += (f" **Other code trained the chains {', '.join(map(str, others))} than repeated their stages:** the "
-                 "difference of their trainings is of seed and code.")
-    tables = [("Levels", levels_table(rows, nests)),
-              ("What of a level is luck with single problems, points", problems_table(rows, nests))]
+    if nests[0].levels[0] == "chain":
+        head += f" {published_line(rows, nests)}"
+    return "\n\n".join([head, *(f"{title}:\n\n" + "\n".join(markdown_table(table))
+                                for title, table in tables(rows, nests))])
+
+
+def tables(rows: Sequence[dict], nests: Sequence[Nest]) -> list[tuple[str, list[list[str]]]]:
+    """(title, table): all that is said of the rows. Raises UserError as `summary` does."""
+    found = [("Levels (of evaluations as measured, and as p (1 - p) gives it)", levels_table(rows, nests)),
+             ("What of a level is luck with single problems, points (evaluations by p (1 - p), which is known more "
+              "exactly; so the middle column may differ a little from the levels)", problems_table(rows, nests))]
     if nests[0].levels[0] == "chain":  # three bases say too little to plan with, and the paper compares no bases
-        tables += seeds_tables(rows, nests[0])
-        tables.append(("The paper's differences (ours stand in for its seeds: another model, another world)",
-                       paper_differences.table(measured(rows, nests[0])[1])))
-    return "\n\n".join([head, *(f"{title}:\n\n" + "\n".join(markdown_table(table)) for title, table in tables)])
+        of_steps = steps.all_steps(rows, nests)
+        found += [
+            ("Trainings with another seed beside the chains' own", retrained_table(rows, nests)),
+            ("Steps of the ladder, each a difference of the chain's own models, points",
+             steps.table([*of_steps.values()])),
+            *seeds_tables(rows, nests[0]),
+            ("What the comparisons of the ladder's chains have (`hard`, T 0.6): pairs of recipes that gain differently "
+             "from different chains need more", pairs_table(chain_rows.published())),
+            ("The paper's differences (our steps stand in for its seeds: another model, another world, one base)",
+             paper_differences.table(of_steps)),
+        ]
+    return found

@@ -3,21 +3,25 @@
 The paper prints one number for each stage, from one training, without an interval. Two things can still be said of its
 differences. **Evaluation**: answers are sampled, so the same weights give other scores; the variance of a score is at
 most p (1 - p) / (problems x samples), and less where some problems are always and others never solved. How often the
-paper sampled is unknown; the printed value says how often at least (57.5 % of 30 problems takes four samples each).
-**Pipeline**: another seed gives another model. How much is not known for the paper, and nobody has measured it there;
-here the components of our own world stand in for it, scaled to the number of problems. They are of a model with less
-than a million weights on arithmetic, so this says what a difference would be worth *if* seeds moved theirs as they move
+paper sampled is unknown; the printed value says how often at least (57.5 % of 30 problems takes four samples each). So
+the standard deviation is at most what is said, and a difference is at least as many of them. **Pipeline**: another seed
+gives another model. How much is not known for the paper, and nobody has measured it there; here the spread of our own
+steps over chains stands in for it (`steps.py`), scaled to the number of problems. It is that of a model with less than
+a million weights on arithmetic, so this says what a difference would be worth *if* seeds moved theirs as they move
 ours, and no more.
 
-Same weights differ by evaluation only, a stage from the one before it also by that stage's seed, two models by
-both seeds of both pipelines. Values: shared notes on arXiv 2504.21233 (second-hand, [S2]) and the card of
-Phi-4-mini-flash-reasoning, arXiv 2507.06607 ([P]); docs/glossary.md explains the marks.
+Same weights differ by evaluation only, and by the protocol: what other models moved between both measurements stands
+beside it. A stage differs from the one before it by that step's spread, two models by two whole pipelines; what their
+bases add is in none of it. Values: shared notes on arXiv 2504.21233 (second-hand, [S2], [P]; +3.2 and +7.7 on MATH-500
+are in the abstract, [V]) and the card of Phi-4-mini-flash-reasoning, arXiv 2507.06607 ([P]); docs/glossary.md explains
+the marks.
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from phi_lab.report.components import ProblemParts
+from phi_lab.report.steps import Step
 
 PROBLEMS = {"AIME 2024": 30, "MATH-500": 500, "GPQA Diamond": 198}
 RERUN_SAMPLES = {"AIME 2024": 64, "MATH-500": 8, "GPQA Diamond": 8}  # answers to each problem
@@ -25,7 +29,13 @@ LADDER = {  # percent after each stage
     "base": (10.0, 71.8, 36.9), "mid-training": (30.0, 82.9, 42.6), "SFT": (43.3, 89.3, 48.3),
     "Rollout DPO": (50.0, 93.6, 49.0), "GRPO": (57.5, 94.6, 52.0),
 }
-RERUN = {"this model": (48.13, 91.20, 44.51), "R1-Distill-Qwen-7B": (53.70, 93.03, 47.85)}
+STAGES = {"mid-training": "mid", "SFT": "sft", "Rollout DPO": "dpo", "GRPO": "grpo"}  # what stands in for a step
+OURS, QWEN, LLAMA = "this model", "R1-Distill-Qwen-7B", "R1-Distill-Llama-8B"
+MODELS = {  # in the paper's table; OpenThinker's values are copied there from its own report
+    OURS: LADDER["GRPO"], QWEN: (53.3, 91.4, 49.5), LLAMA: (43.3, 86.9, 47.3), "OpenThinker-7B": (31.3, 83.0, 42.4),
+}
+RERUN = {OURS: (48.13, 91.20, 44.51), QWEN: (53.70, 93.03, 47.85), LLAMA: (43.96, 87.48, 45.83),
+         "OpenThinker-7B": (29.69, 87.25, 41.60)}
 MOST_SAMPLES = 64
 
 
@@ -45,15 +55,15 @@ class Score(NamedTuple):
 
 class Reading(NamedTuple):
     """A printed difference, in points, with the standard deviations (points) of what it may be by chance: evaluation
-    alone, at most; and with the seeds of a pipeline like ours, None without its components. z: the difference over
-    each.
+    alone, at most; and with seeds that move it as ours do, with the ends of its interval (95 %), None for the same
+    weights and without a run of ours.
     """
 
     what: str
     benchmark: str
     difference: float
     evaluation: float
-    with_seeds: float | None
+    with_seeds: tuple[float, float, float] | None
 
     @property
     def z_evaluation(self) -> float:
@@ -61,7 +71,7 @@ class Reading(NamedTuple):
 
     @property
     def z_seeds(self) -> float | None:
-        return None if self.with_seeds is None else abs(self.difference) / self.with_seeds
+        return None if self.with_seeds is None else abs(self.difference) / self.with_seeds[0]
 
 
 def fewest_samples(percent: float, problems: int) -> int:
@@ -76,44 +86,53 @@ def fewest_samples(percent: float, problems: int) -> int:
     return MOST_SAMPLES
 
 
-def readings(parts: ProblemParts | None = None) -> list[Reading]:
-    """Every stage of the paper's ladder against the one before, the final model against its re-run, and in the re-run
-    against R1-Distill-Qwen-7B. parts: of our world, of its last stage.
+def readings(steps: Mapping[str, Step] | None = None) -> list[Reading]:
+    """Every stage of the paper's ladder against the one before, the final model against two others in the paper and one
+    in the re-run, and each model's re-run against the paper. steps: of our world, by stage, and "whole" of all stages.
     """
     found = []
-    for place, (benchmark, problems) in enumerate(PROBLEMS.items()):
-        paper = {stage: Score(row[place], problems, fewest_samples(row[place], problems))
-                 for stage, row in LADDER.items()}
-        again = {model: Score(row[place], problems, RERUN_SAMPLES[benchmark]) for model, row in RERUN.items()}
-        stages = list(paper)
-        for before, stage in zip(stages, stages[1:], strict=False):
-            found.append(_reading(f"{stage} over {before}", benchmark, paper[stage], paper[before], parts, (1, 0)))
-        found.append(_reading("re-run of the final model", benchmark, again["this model"], paper["GRPO"], None, (0, 0)))
-        found.append(_reading("re-run: this model over R1-Distill-Qwen-7B", benchmark, again["this model"],
-                              again["R1-Distill-Qwen-7B"], parts, (2, 2)))
+    for stage, before in zip(list(LADDER)[1:], LADDER, strict=False):
+        found += _readings(f"{stage} over {before}", LADDER[stage], LADDER[before], steps, {STAGES[stage]: 1})
+    for rival in (QWEN, LLAMA):
+        found += _readings(f"{OURS} over {rival}", MODELS[OURS], MODELS[rival], steps, {"whole": 2})
+    found += _readings(f"re-run: {OURS} over {QWEN}", RERUN[OURS], RERUN[QWEN], steps, {"whole": 2}, True, True)
+    for model, values in RERUN.items():
+        found += _readings(f"re-run of {model} over its first value", values, MODELS[model], None, {}, True)
     return found
 
 
-def _reading(
-    what: str, benchmark: str, a: Score, b: Score, parts: ProblemParts | None, seeds: tuple[int, int]
-) -> Reading:
-    """seeds: how often a training and a chain vary in the difference."""
-    evaluation = a.evaluation + b.evaluation
-    with_seeds = None
-    if parts is not None:
-        ours = parts.variances(a.problems, 1)
-        with_seeds = 100 * math.sqrt(evaluation + seeds[0] * ours.training + seeds[1] * ours.chain)
-    return Reading(what, benchmark, a.percent - b.percent, 100 * math.sqrt(evaluation), with_seeds)
+def _readings(
+    what: str, a: tuple[float, ...], b: tuple[float, ...], steps: Mapping[str, Step] | None, varies: Mapping[str, int],
+    a_again: bool = False, b_again: bool = False,
+) -> list[Reading]:
+    """Of each benchmark. varies: which steps are in the difference, and how often. a_again, b_again: which of both is
+    of the re-run, whose number of samples is known.
+    """
+    found = []
+    for (benchmark, problems), first, second in zip(PROBLEMS.items(), a, b, strict=True):
+        scores = [Score(value, problems, RERUN_SAMPLES[benchmark] if again else fewest_samples(value, problems))
+                  for value, again in ((first, a_again), (second, b_again))]
+        evaluation, with_seeds = sum(one.evaluation for one in scores), None
+        if steps is not None:
+            ends = zip(*(steps[step].variance(problems) for step, count in varies.items() for _ in range(count)),
+                       strict=True)
+            middle, low, high = (100 * math.sqrt(evaluation + sum(end)) for end in ends)
+            with_seeds = (middle, low, high)
+        found.append(Reading(what, benchmark, first - second, 100 * math.sqrt(evaluation), with_seeds))
+    return found
 
 
-def table(parts: ProblemParts | None = None) -> list[list[str]]:
+def table(steps: Mapping[str, Step] | None = None) -> list[list[str]]:
     """Header and a line for each reading, in points. A difference within two standard deviations is one that chance
-    gives in one of twenty tables without any.
+    gives in one of twenty rows without any; nothing is corrected for the number of rows.
     """
     lines = [["the paper's", "on", "points", "sd, evaluation at most", "difference over it", "sd, with seeds like ours",
               "difference over it"]]
-    for one in readings(parts):
-        seeds = ("–", "–") if one.z_seeds is None else (f"{one.with_seeds:.1f}", f"{one.z_seeds:.1f}")
+    for one in readings(steps):
+        seeds = ("–", "–")
+        if one.with_seeds is not None:
+            middle, low, high = one.with_seeds
+            seeds = (f"{middle:.1f} [{low:.1f}, {high:.1f}]", f"{one.z_seeds:.1f}")
         lines.append([one.what, one.benchmark, f"{one.difference:+.1f}", f"{one.evaluation:.1f}",
                       f"{one.z_evaluation:.1f}", *seeds])
     return lines

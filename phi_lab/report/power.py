@@ -6,8 +6,9 @@ variance of one score; `components.py` measures them. Two recipes are compared o
 and a difference is seen if that has a chance of 80 %.
 
 - unpaired: n scores of each recipe, each of a chain of its own; 2 n - 2 degrees of freedom
-- paired: both recipes start from the same n chains. What the chain adds then drops out, provided that it adds the same
-  to both; where recipes gain differently from different chains, more seeds are needed than said here
+- paired: both recipes start from the same n chains, with stage seeds of their own. What the chain adds then drops out,
+  provided that it adds the same to both; where recipes gain differently from different chains, more seeds are needed
+  than said here. Recipes that share stage seeds, too, may need fewer
 
 More samples or problems shrink the evaluation's part alone, and more problems also what of a seed is luck with single
 problems. The rest only more seeds shrink: that is why a table of seeds has a floor.
@@ -110,15 +111,15 @@ def needed(
 
 
 def needed_table(
-    variances: Sequence[tuple[str, Variances]], differences: Sequence[float], paired: bool,
-    factors: tuple[float, float] = (1.0, 1.0),
+    protocols: Sequence[tuple[str, Variances, tuple[float, float]]], differences: Sequence[float], paired: bool,
 ) -> list[list[str]]:
-    """Header and a line for each difference (shares, shown in points): the seeds of each recipe that see it. variances:
-    by protocol, such as "500 problems x 4 samples", which heads a column.
+    """Header and a line for each difference (shares, shown in points): the seeds of each recipe that see it. protocols:
+    what heads a column, such as "500 x 4"; its variances; the ends of the interval of the difference's variance, as
+    multiples of it.
     """
-    lines = [["to see", *(name for name, _ in variances)]]
+    lines = [["to see", *(name for name, *_ in protocols)]]
     for difference in differences:
-        cells = (str(needed(difference, one, paired, factors)) for _, one in variances)
+        cells = (str(needed(difference, variances, paired, factors)) for _, variances, factors in protocols)
         lines.append([f"{100 * difference:g} points", *cells])
     return lines
 

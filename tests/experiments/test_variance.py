@@ -5,17 +5,19 @@ import re
 from dataclasses import replace
 
 import pytest
-from experiment_rows import nested_rows
+from experiment_rows import measured, nested_rows
 
 from phi_lab.config import presets
+from phi_lab.config.schema import STAGES
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_json, write_rows
+from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.experiments import EXPERIMENTS, runner, variance, variance_bases, verdicts
 from phi_lab.experiments.design import Trial
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import stage_runner
-from phi_lab.report import components, contrasts, nested, power
+from phi_lab.report import chain_rows, components, contrasts, nested, power, spread
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
 
 VARIANCE, BASES = EXPERIMENTS["variance"], EXPERIMENTS["variance_bases"]
@@ -30,10 +32,9 @@ def chain(tmp_path):
     """A chain of the profile lab that has finished every stage, with models that are names only."""
     run = RunFolder(tmp_path / "ladder" / "seed-12")
     write_json(run.config, {"config": presets.LAB.row(), "seed": 12})
-    for stage in ("mid", "sft", "dpo", "grpo"):
+    for stage in STAGES[1:]:
         run.stage(stage).model.mkdir(parents=True)
         write_json(run.stage(stage).done, {"files": {}})
-    write_rows(run.path / "rungs.jsonl", [{"name": name, "code": f"c-{name}"} for name in ("sft", "dpo", "grpo")])
     return run
 
 
@@ -43,7 +44,7 @@ def chain(tmp_path):
 def test_a_stage_is_repeated_from_the_chains_own_model_before_it(chain, tmp_path, monkeypatch):
     """With the chain's settings and data, and one other seed throughout."""
     trial, seen = trial_of(VARIANCE, tmp_path, source=chain), {}
-    for module, stage in ((sft, "sft"), (rollout_dpo, "dpo"), (grpo, "grpo")):
+    for module, stage in ((mid_training, "mid"), (sft, "sft"), (rollout_dpo, "dpo"), (grpo, "grpo")):
         monkeypatch.setattr(module, "train", lambda *given, stage=stage, **rest: seen.setdefault(stage, (given, rest)))
     asked = []
     from phi_lab.pipeline import run_data
@@ -53,6 +54,8 @@ def test_a_stage_is_repeated_from_the_chains_own_model_before_it(chain, tmp_path
             variance.train(trial, arm, trial.folder(arm).path)
     plan = presets.LAB  # of the chain, not of this trial's profile
     out = {stage: trial.folder(f"{stage}-new").path for stage in seen}
+    assert seen["mid"] == ((SHIPPED / "base", chain.data.right, chain.data.validation, out["mid"], plan.mid),
+                           {"seed": 1012})
     assert seen["sft"] == ((chain.stage("mid").model, chain.data.right, chain.data.validation, out["sft"], plan.sft),
                            {"seed": 1012})
     assert seen["dpo"] == ((chain.stage("sft").model, chain.data.right, chain.data.wrong, out["dpo"], plan.dpo),
@@ -65,7 +68,7 @@ def test_a_stage_is_repeated_from_the_chains_own_model_before_it(chain, tmp_path
 def test_own_and_new_models_are_each_measured_twice_with_seeds_of_their_own(chain, tmp_path):
     trial = trial_of(VARIANCE, tmp_path, source=chain)
     starts = {arm: variance.start(trial, arm) for arm in VARIANCE.untrained}
-    for stage in ("sft", "dpo", "grpo"):
+    for stage in STAGES[1:]:
         assert starts[f"{stage}-own"] == starts[f"{stage}-own-again"] == chain.stage(stage).model
         assert starts[f"{stage}-new-again"] == trial.folder(f"{stage}-new").model
     for nest in VARIANCE.nests:
@@ -76,7 +79,15 @@ def test_own_and_new_models_are_each_measured_twice_with_seeds_of_their_own(chai
     bases = {variance_bases.evaluation_seed(trial_of(BASES, tmp_path, seed), arm) for arm in BASES.arms
              for seed in BASES.seeds}
     assert len(bases) == 12
-    assert [nest.name for nest in VARIANCE.nests] == ["grpo", "dpo", "sft"]
+    assert [nest.name for nest in VARIANCE.nests] == ["grpo", "dpo", "sft", "mid"]
+    assert [nest.levels[0] for nest in VARIANCE.nests] == ["chain"] * 3 + ["distilled sample"]
+
+
+def test_nested_scores_are_measured_on_hard_alone_without_pass_at_k():
+    config = runner.config_of(VARIANCE, "lab").evaluation
+    assert (config.benchmarks, config.pass_problems, config.cool_temperature) == (("", "hard", ""), 0, 0.0)
+    assert (config.problems, config.samples, config.temperature) == (500, 4, 0.6)
+    assert runner.config_of(EXPERIMENTS["one_batch"], "lab").evaluation.benchmarks == ("easy", "hard", "")
 
 
 @pytest.mark.slow
@@ -87,7 +98,7 @@ def test_the_repetition_with_the_chains_own_seed_is_the_chains_own_model(tiny, t
     wide = replace(plan.grpo, steps=3, prompts_per_step=6, candidate_prompts=48, probe_rollouts=4, max_new_tokens=320)
     trial = replace(trial, config=replace(plan, grpo=wide))  # some of so many groups have both verdicts
     runner.open_run(trial.run, trial.config, trial.seed)
-    for stage in ("sft", "dpo", "grpo"):
+    for stage in STAGES[1:]:
         own = stage_runner.run_stage(stage, trial.run, trial.config, trial.seed, lambda line: None)
         for seed in (trial.seed, trial.seed + 1):
             again = variance.train_stage(trial, stage, tmp_path / f"{stage}-{seed}", seed)
@@ -119,11 +130,13 @@ def test_a_row_keeps_how_many_answers_to_each_problem_are_right(chain, tmp_path)
             for right in rights]
     trial.run.evals.path.mkdir(parents=True)
     write_rows(trial.run.evals.answers("dpo-own", "hard"), rows)
-    assert variance.notes(trial, "dpo-own") == {"right": "20", "samples": 3, "evaluation": 10_012,
-                                                "chain_code": "c-dpo"}
+    found = variance.notes(trial, "dpo-own")
+    assert found == {"right": "20", "greedy": "11", "samples": 3, "evaluation": 10_012, "problems": found["problems"]}
     write_rows(trial.run.evals.answers("mid-1", "hard"), rows)
-    assert variance_bases.notes(trial_of(BASES, tmp_path, 12), "mid-1")["right"] == "20"
-    assert variance.chain_code(replace(trial, source=None), "dpo") is None
+    again = variance_bases.notes(trial_of(BASES, tmp_path, 12), "mid-1")
+    assert again["right"] == "20" and again["problems"] == found["problems"]
+    write_rows(trial.run.evals.answers("mid-1", "hard"), [{**row, "id": f"{row['id']}2"} for row in rows])
+    assert variance_bases.notes(trial_of(BASES, tmp_path, 12), "mid-1")["problems"] != found["problems"]
 
 
 def test_a_base_has_chains_of_its_own_and_the_shipped_one_is_not_trained(tmp_path, monkeypatch):
@@ -153,13 +166,6 @@ def test_bases_take_no_chains(tmp_path):
     assert runner.unit(BASES, None) == "base seeds"
 
 
-def test_nested_scores_are_measured_on_hard_alone_without_pass_at_k():
-    config = runner.config_of(VARIANCE, "lab").evaluation
-    assert (config.benchmarks, config.pass_problems, config.cool_temperature) == (("", "hard", ""), 0, 0.0)
-    assert (config.problems, config.samples, config.temperature) == (500, 4, 0.6)
-    assert runner.config_of(EXPERIMENTS["one_batch"], "lab").evaluation.benchmarks == ("easy", "hard", "")
-
-
 # ------------------------------------------------------------------ what is said before and after
 
 
@@ -172,16 +178,18 @@ def test_it_says_beforehand_what_would_count(experiment):
     first, *_, last = experiment.seeds
     assert f"phi-lab experiment {experiment.name} --seeds {first}-{last}" in module.__doc__
     assert all(f"`{arm}`" in module.__doc__ for arm in experiment.arms)
-    count = {3: "six", 1: "two"}[len(experiment.nests)]
+    count = {4: "eight", 1: "two"}[len(experiment.nests)]
     assert f"Holm over all {count}" in module.__doc__.replace("\n", " ")
     assert {arm for nest in experiment.nests for training in nest.arms for arm in training} == set(experiment.arms)
 
 
 def test_what_it_says_it_can_see(tmp_path):
-    """The standard deviations of the docstrings, in those of a training: two evaluations without noise."""
-    for alpha, said, units in ((0.05, 1.3, 12), (0.05 / 6, 1.8, 12), (0.05 / 2, 5.7, 3)):
-        anova = components.Anova((0.0, 2.0, 0.0), (units - 1, units, 2 * units), 2, 2)  # a training adds 1
+    """The standard deviations of the docstrings, in those of a training; an evaluation adds none, or as much."""
+    for alpha, noise, said, units in ((0.05, 0, 1.3, 12), (0.05 / 8, 0, 1.9, 12), (0.05, 1, 1.6, 12),
+                                      (0.05 / 8, 1, 2.3, 12), (0.05 / 2, 0, 5.7, 3)):
+        anova = components.Anova((0.0, 2.0 + noise, noise), (units - 1, units, 2 * units), 2, 2)  # a training adds 1
         assert components._detectable(anova, 0, alpha) == pytest.approx(said, abs=0.05)
+        assert f"{said}" in (variance if units == 12 else variance_bases).__doc__
 
 
 @pytest.mark.slow
@@ -190,21 +198,49 @@ def test_tables_and_figure_tell_the_same(tmp_path):
 
     rows = nested_rows(VARIANCE, range(10, 16), by_problem=0.1)
     text = nested.summary(rows, VARIANCE.arms, VARIANCE.nests)
-    assert text.startswith("6 seeds (chain seeds); with all cells: 6 after grpo, 6 after dpo, 6 after sft.\n")
+    assert text.startswith("6 seeds (chain seeds); with all cells: 6 after grpo, 6 after dpo, 6 after sft, 6 after")
     figure = figures_experiments.save("variance", rows, VARIANCE.arms, VARIANCE.nests, tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1 and "\n" not in figure.alt
     for one in components.levels(rows, VARIANCE.nests):
-        assert f"| {one.nest.name} | {one.name} | 6 | {nested.level_words(one)} |" in text
-        assert f"{one.nest.name}, {one.name} {nested.level_words(one)}, " in figure.alt
-    _, parts, problems, samples = nested.measured(rows, VARIANCE.nests[0])
-    assert (problems, samples) == (200, 4)
-    smallest = f"{100 * power.detectable(parts.variances(200, 4), 6, True):.1f}"
+        assert f"| {one.nest.name} | {one.name} | 6 | {components.level_words(one)} |" in text
+        assert f"{one.nest.name}, {one.name} {components.level_words(one)}, " in figure.alt
+    found = spread.measured(rows, VARIANCE.nests[0])
+    assert (found.problems, found.samples) == (200, 4)
+    smallest = f"{100 * power.detectable(found.variances(200, 4), 6, True):.1f}"
     assert f"| 6 | {smallest} | " in text and f"{smallest} with 6" in figure.alt
-    assert "| re-run of the final model | AIME 2024 | -9.4 | 4.7 | 2.0 | – | – |" in text
-    assert len(re.findall(r"^\| (grpo|dpo|sft) \|", text, re.MULTILINE)) == 9 + 6
-    assert "Other code" not in text
-    rows[0]["notes"]["chain_code"] = "0dd"
-    assert "**Other code trained the chains 10 than" in nested.summary(rows, VARIANCE.arms, VARIANCE.nests)
+    assert "| re-run of this model over its first value | AIME 2024 | -9.4 | 4.7 | 2.0 | – | – |" in text
+    assert len(re.findall(r"^\| (grpo|dpo|sft|mid) \|", text, re.MULTILINE)) == 12 + 8 + 4
+    assert text.count(" over what all chains share | 6 | ") == 2 and "| grpo over dpo | 6 | " in text
+
+
+def test_the_chains_own_models_are_compared_with_the_published_ones(monkeypatch):
+    """By fingerprint, seed and stage; a stage's repetition is none of them."""
+    rows = nested_rows(VARIANCE, range(10, 12))
+    published = [{"seed": 10, "name": stage, "model": f"{stage}-own-10"} for stage in STAGES[1:]]
+    published += [{"seed": 11, "name": "sft", "model": "sft-new-11"}]
+    monkeypatch.setattr(chain_rows, "published", lambda: published)
+    assert nested.published_line(rows, VARIANCE.nests) == (
+        "Of 8 models of the chains' own 4 are the published ones (data/chains.jsonl) to the byte.")
+
+
+def test_trainings_with_another_seed_are_compared_with_the_chains_own():
+    rows = nested_rows(VARIANCE, range(10, 22), sds=(0.02, 0.0))
+    for row in rows:
+        if row["name"].startswith("dpo-new"):
+            row["measurements"][0]["accuracy"] += 0.05
+    table = {line[0]: line[2] for line in nested.retrained_table(rows, VARIANCE.nests)[1:]}
+    assert table["dpo"].startswith(("+4.", "+5.")) and "[-" in table["grpo"] and set(table) == set(STAGES[1:])
+
+
+def test_pairs_of_the_ladder_have_their_own_spread():
+    """An arm and its rival of the same chains: differences of 1 and 3 points have a standard deviation of 1.41."""
+    def chain(seed, share):
+        return [{"seed": seed, "name": name, "measurements": [measured(value)]}
+                for name, value in (("mid", 0.5), ("sft", share), ("sft-control", 0.6))]
+
+    table = nested.pairs_table([*chain(1, 0.61), *chain(2, 0.63)])
+    assert [line[:3] for line in table[1:]] == [["sft and sft-control", "2", "1.41"]]  # a stage before is no rival
+    assert table[1][3] == str(power.seeds_needed(0.01, power.Variances(0.0, 0.0001, 0.0), paired=True))
 
 
 def test_three_bases_make_no_plan(tmp_path):

@@ -37,10 +37,12 @@ def test_an_experiment_with_contrasts(tmp_path):
     assert "<img" in page and "own-matched 70" in page
 
 
-def test_a_nested_one_has_its_levels_in_the_figure(tmp_path):
+def test_a_nested_one_has_its_levels_in_the_figure_and_folded_tables(tmp_path):
     write(tmp_path, "variance", nested_rows(EXPERIMENTS["variance"], range(12), sds=(0.05, 0.0)))
     page = paper_questions.found("variance", tmp_path)
     assert "supported, chains add a standard deviation of" in page and "Components of variance" in page
+    assert page.count("<details open>") == 1 and page.count("<details>") == 8
+    assert "Seeds of each recipe" in page and "re-run of this model over its first value" in page
 
 
 def test_one_that_has_not_run_says_so_with_its_command(tmp_path):

@@ -5,10 +5,12 @@ import math
 import pytest
 
 from phi_lab.report import paper_differences
-from phi_lab.report.components import ProblemParts
 from phi_lab.report.paper_differences import Score, fewest_samples, readings
+from phi_lab.report.steps import Step
 
-PARTS = ProblemParts(sampling=0.05, training=1e-4, training_problem=0.03, chain=4e-4, chain_problem=0.06)
+STEPS = {  # 12 chains; variances of the difference, of it evaluation, and by problem, of 500
+    stage: Step(stage, None, 12, 0.1, square, 1e-5, 0.03, 500)
+    for stage, square in (("mid", 9e-4), ("sft", 12e-4), ("dpo", 2e-4), ("grpo", 3e-4), ("whole", 5e-4))}
 
 
 @pytest.mark.parametrize(("percent", "problems", "samples"), [
@@ -27,29 +29,46 @@ def test_sampling_cannot_give_more_than_this():
 
 def test_the_rerun_by_hand():
     """57.5 of at least 4 samples a problem, 48.13 of 64: sqrt(0.575 x 0.425 / 120 + 0.4813 x 0.5187 / 1920) is 4.65
-    points, and 9.37 points are twice that.
+    points, and 9.37 points are twice that. Another model moved 4.25 points on MATH-500 between the same two protocols.
     """
-    (one,) = [one for one in readings(PARTS) if one.benchmark == "AIME 2024" and "re-run of" in one.what]
+    found = {(one.what, one.benchmark): one for one in readings(STEPS)}
+    one = found["re-run of this model over its first value", "AIME 2024"]
     assert one.difference == pytest.approx(-9.37) and one.evaluation == pytest.approx(4.65, abs=0.005)
     assert one.z_evaluation == pytest.approx(2.015, abs=0.005)
     assert one.with_seeds is None and one.z_seeds is None  # the same weights: no seed is in it
+    other = found["re-run of OpenThinker-7B over its first value", "MATH-500"]
+    assert other.difference == pytest.approx(4.25) and other.z_evaluation > 2
 
 
-def test_seeds_of_ours_are_added_where_models_differ():
-    found = {(one.what, one.benchmark): one for one in readings(PARTS)}
-    step = found["GRPO over Rollout DPO", "AIME 2024"]
-    assert step.difference == pytest.approx(7.5)
-    evaluation = 0.575 * 0.425 / 120 + 0.25 / 30
-    assert step.evaluation == pytest.approx(100 * math.sqrt(evaluation))
-    assert step.with_seeds == pytest.approx(100 * math.sqrt(evaluation + 1e-4 + 0.03 / 30))
-    rival = found["re-run: this model over R1-Distill-Qwen-7B", "MATH-500"]
-    seeds = 2 * (1e-4 + 0.03 / 500) + 2 * (4e-4 + 0.06 / 500)
-    assert rival.with_seeds == pytest.approx(100 * math.sqrt((rival.evaluation / 100) ** 2 + seeds))
-    assert rival.difference == pytest.approx(-1.83) and rival.z_seeds < rival.z_evaluation
+def test_a_step_of_ours_stands_in_for_each_of_the_papers():
+    found = {(one.what, one.benchmark): one for one in readings(STEPS)}
+    for what, stage in (("mid-training over base", "mid"), ("SFT over mid-training", "sft"),
+                        ("Rollout DPO over SFT", "dpo"), ("GRPO over Rollout DPO", "grpo")):
+        one, (middle, low, high) = found[what, "AIME 2024"], STEPS[stage].variance(30)
+        assert middle == pytest.approx(STEPS[stage].square - 1e-5 - 0.03 / 500 + 0.03 / 30)
+        assert one.with_seeds == tuple(
+            pytest.approx(math.sqrt(one.evaluation**2 + 100**2 * end)) for end in (middle, low, high)), what
+        assert one.with_seeds[1] < one.with_seeds[0] < one.with_seeds[2]
+    assert found["GRPO over Rollout DPO", "AIME 2024"].difference == pytest.approx(7.5)
+    assert found["GRPO over Rollout DPO", "AIME 2024"].evaluation == pytest.approx(
+        100 * math.sqrt(0.575 * 0.425 / 120 + 0.25 / 30))
+
+
+def test_two_models_are_two_whole_pipelines():
+    found = {(one.what, one.benchmark): one for one in readings(STEPS)}
+    for what in ("this model over R1-Distill-Qwen-7B", "re-run: this model over R1-Distill-Qwen-7B"):
+        one = found[what, "MATH-500"]
+        seeds = 2 * STEPS["whole"].variance(500)[0]
+        assert one.with_seeds[0] == pytest.approx(100 * math.sqrt((one.evaluation / 100) ** 2 + seeds))
+        assert one.z_seeds < one.z_evaluation
+    assert found["this model over R1-Distill-Qwen-7B", "MATH-500"].difference == pytest.approx(3.2)  # the abstract's
+    assert found["this model over R1-Distill-Llama-8B", "MATH-500"].difference == pytest.approx(7.7)
+    assert found["re-run: this model over R1-Distill-Qwen-7B", "MATH-500"].difference == pytest.approx(-1.83)
 
 
 def test_the_table_without_a_run_of_ours():
     table = paper_differences.table()
-    assert len(table) == 1 + 3 * 6 and all(len(row) == 7 for row in table)
+    assert len(table) == 1 + 3 * 11 and all(len(row) == 7 for row in table)
     assert all(row[5:] == ["–", "–"] for row in table[1:])
-    assert ["re-run of the final model", "GPQA Diamond", "-7.5"] in [row[:3] for row in table]
+    assert ["re-run of this model over its first value", "GPQA Diamond", "-7.5"] in [row[:3] for row in table]
+    assert sum("[" in row[5] for row in paper_differences.table(STEPS)) == 3 * 7

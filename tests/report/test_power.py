@@ -5,8 +5,8 @@ import pytest
 
 from phi_lab.core import stats
 from phi_lab.report import power
-from phi_lab.report.components import ProblemParts
 from phi_lab.report.power import Variances
+from phi_lab.report.spread import ProblemParts
 
 SPREAD = Variances(0.02**2, 0.01**2, 0.006**2)
 
@@ -88,9 +88,10 @@ def test_more_than_a_thousand_is_more():
 
 
 def test_tables_say_points():
-    table = power.needed_table([("500 x 4", SPREAD), ("30 x 1", SPREAD._replace(evaluation=0.008))], (0.01, 0.05), True)
+    few = SPREAD._replace(evaluation=0.008)
+    table = power.needed_table([("500 x 4", SPREAD, (1.0, 1.0)), ("30 x 1", few, (0.5, 2.0))], (0.01, 0.05), True)
     assert table[0] == ["to see", "500 x 4", "30 x 1"] and [row[0] for row in table[1:]] == ["1 points", "5 points"]
-    assert table[1][1] == str(power.seeds_needed(0.01, SPREAD, True))
+    assert table[1][1] == str(power.seeds_needed(0.01, SPREAD, True)) and table[2][2].count("[") == 1
     table = power.detectable_table(SPREAD, (3, 6))
     assert table[2] == ["6", *(f"{100 * power.detectable(SPREAD, 6, paired):.1f}" for paired in (True, False))]
 
