@@ -44,9 +44,9 @@ def worth(of: Spread, points: float, seeds: int, problems: int, samples: int) ->
     head = (f"{seeds} seeds of each recipe", f"chance to see {points:g} points", "smallest difference seen, points",
             f"seeds that {points:g} points need")
     caption = (f"{problems:,} problems x {samples} samples; standard deviations of one score, points: {spread}. "
-               f"A t-test at 5 %, 80 % power; more: above {power.MOST:,} seeds. In brackets, for the ends of the 95 % "
-               "interval of the variance. The same chains: with stage seeds of their own, and no recipe that gains "
-               "more from one chain than from another.")
+               f"Recipes of the last stage; a t-test at 5 %, 80 % power; more: above {power.MOST:,} seeds. In "
+               "brackets, for the ends of the 95 % interval of the variance. The same chains: with stage seeds of "
+               "their own, and no recipe that gains more from one chain than from another.")
     return tables.table(caption, head, lines)
 
 

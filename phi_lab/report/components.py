@@ -135,11 +135,11 @@ def cells(rows: Sequence[dict], nest: Nest) -> tuple[np.ndarray, np.ndarray, int
     if len(units) < 2:
         raise UserError(f"{len(units)} seeds with {', '.join(names)}: a variance between them needs two")
     found = [unit[name] for unit in units for name in names]
-    measured = {(len(row["notes"]["right"]), row["notes"]["samples"]) for row in found}
+    measured = {(row["notes"]["problems"], len(row["notes"]["right"]), row["notes"]["samples"]) for row in found}
     scores = np.array([accuracy(row) for row in found], dtype=float)
     if len(measured) != 1 or np.isnan(scores).any():
         raise UserError(f"{names[0]}: rows of other problems, samples or protocols cannot be compared")
-    ((problems, samples),) = measured
+    ((_, problems, samples),) = measured
     shape = (len(units), len(nest.arms), len(nest.arms[0]))
     counts = np.array([[int(digit) for digit in row["notes"]["right"]] for row in found])
     return scores.reshape(shape), counts.reshape(*shape, problems), samples

@@ -10,7 +10,7 @@ from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.core.formatting import markdown_table
 from phi_lab.report import chain_rows, paper_differences, power, spread, steps
-from phi_lab.report.components import BOTTOM, Nest, cells, level_words, levels
+from phi_lab.report.components import BOTTOM, DRAWS, SEED, Nest, cells, level_words, levels
 from phi_lab.report.contrasts import Primary, points
 
 DIFFERENCES = (0.005, 0.01, 0.02, 0.03, 0.05)  # of the table of seeds
@@ -78,19 +78,21 @@ def published_line(rows: Sequence[dict], nests: Sequence[Nest]) -> str:
 
 def pairs_table(rows: Sequence[dict]) -> list[list[str]]:
     """Header and a line for each comparison of an arm with its rival in `rows` of chains: the standard deviation of its
-    differences, and the seeds that see 1 and 2 points with it.
+    differences, and the seeds that see 1 and 2 points with it, with the ends of its interval.
     """
     made = chain_rows.chains(rows)
-    lines = [["both from the same chains", "chains", "sd of the difference, points", "seeds for 1 point",
-              "for 2 points"]]
+    lines = [["recipes", "chains", "sd of the difference, points", "seeds for 1 point", "for 2 points"]]
     for name, against in chain_rows.compared(chain_rows.all_names(made)):
         values = chain_rows.paired_accuracies(made, name, against)
         if against not in STAGES and len(values) > 1:
             variance = float(np.subtract(*zip(*values, strict=True)).var(ddof=1))
-            one = power.Variances(0.0, variance / 2, 0.0)
-            seeds = (power.seeds_needed(difference, one, paired=True) for difference in (0.01, 0.02))
-            lines.append([f"{name} and {against}", f"{len(values)}", f"{100 * variance**0.5:.2f}",
-                          *(f"{count:,}" if count else "more" for count in seeds)])
+            one, free = power.Variances(0.0, variance / 2, 0.0), len(values) - 1
+            drawn = np.random.default_rng(SEED).chisquare(free, DRAWS)
+            low, high = (free / float(end) for end in np.quantile(drawn, (0.975, 0.025)))
+            lines.append([
+                f"{name} and {against}", f"{len(values)}",
+                f"{100 * variance**0.5:.2f} [{100 * (low * variance)**0.5:.2f}, {100 * (high * variance)**0.5:.2f}]",
+                *(str(power.needed(difference, one, True, (low, high))) for difference in (0.01, 0.02))])
     return lines
 
 
@@ -100,16 +102,17 @@ def seeds_tables(rows: Sequence[dict], nest: Nest) -> list[tuple[str, list[list[
     """
     found, by_pairing = spread.measured(rows, nest), []
     titles = {
-        True: "Seeds of each recipe, both from the same chains, with stage seeds of their own and no recipe that gains "
-              "more from one chain than from another (problems x samples; 80 % power in a t-test at 5 %, for one "
-              "comparison; in brackets for the ends of the 95 % interval of the variance). A difference is one on "
-              "these problems: the chance of others is not in it",
-        False: "Seeds of each recipe, each from chains of its own on one base (as above)"}
+        True: f"Seeds of each recipe of {nest.name}, both from the same chains, with stage seeds of their own and no "
+              "recipe that gains more from one chain than from another (problems x samples; 80 % power in a t-test at "
+              "5 %, for one comparison; in brackets for the ends of the 95 % interval of the variance). A difference "
+              "is one on these problems: the chance of others is not in it",
+        False: f"Seeds of each recipe of {nest.name}, each from chains of its own on one base (as above)"}
     for paired, title in titles.items():
         protocols = [(f"{count} x {answers}", found.variances(count, answers), found.factors(paired, count, answers))
                      for count, answers in PROTOCOLS]
         by_pairing.append((title, power.needed_table(protocols, DIFFERENCES, paired)))
-    title = f"The smallest difference that is seen on {found.problems} x {found.samples}, points (80 % power)"
+    title = (f"The smallest difference of recipes of {nest.name} that is seen on {found.problems} x {found.samples}, "
+             "points (80 % power)")
     return [*by_pairing, (title, power.detectable_table(found.variances(found.problems, found.samples), SEEDS))]
 
 
@@ -128,17 +131,18 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Nest]
 def tables(rows: Sequence[dict], nests: Sequence[Nest]) -> list[tuple[str, list[list[str]]]]:
     """(title, table): all that is said of the rows. Raises UserError as `summary` does."""
     found = [("Levels (of evaluations as measured, and as p (1 - p) gives it)", levels_table(rows, nests)),
-             ("What of a level is luck with single problems, points (evaluations by p (1 - p), which is known more "
-              "exactly; so the middle column may differ a little from the levels)", problems_table(rows, nests))]
+             ("What a level adds on few and on many problems, points: what is luck with single problems is larger on "
+              "30 (evaluations by p (1 - p), which is known more exactly, so the middle may differ from the levels)",
+              problems_table(rows, nests))]
     if nests[0].levels[0] == "chain":  # three bases say too little to plan with, and the paper compares no bases
         of_steps = steps.all_steps(rows, nests)
         found += [
             ("Trainings with another seed beside the chains' own", retrained_table(rows, nests)),
-            ("Steps of the ladder, each a difference of the chain's own models, points",
-             steps.table([*of_steps.values()])),
+            ("Steps of the ladder, differences of the chains' own models, points; of mid-training and of the end the "
+             "score by itself, which holds all that a chain has not from the base", steps.table([*of_steps.values()])),
             *seeds_tables(rows, nests[0]),
-            ("What the comparisons of the ladder's chains have (`hard`, T 0.6): pairs of recipes that gain differently "
-             "from different chains need more", pairs_table(chain_rows.published())),
+            ("Published pairs of the ladder (1,000 problems of `hard` at T 0.6, stages with 4 answers, their rivals "
+             "with 4 or 2; the same chains, stage and evaluation seeds)", pairs_table(chain_rows.published())),
             ("The paper's differences (our steps stand in for its seeds: another model, another world, one base)",
              paper_differences.table(of_steps)),
         ]

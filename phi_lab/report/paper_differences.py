@@ -123,11 +123,12 @@ def _readings(
 
 
 def table(steps: Mapping[str, Step] | None = None) -> list[list[str]]:
-    """Header and a line for each reading, in points. A difference within two standard deviations is one that chance
-    gives in one of twenty rows without any; nothing is corrected for the number of rows.
+    """Header and a line for each reading, in points. A difference beyond two standard deviations is one that chance
+    gives in one of twenty rows without any; nothing is corrected for the number of rows. Both standard deviations are
+    the largest that sampling allows, and the interval holds what is not known of our steps alone.
     """
-    lines = [["the paper's", "on", "points", "sd, evaluation at most", "difference over it", "sd, with seeds like ours",
-              "difference over it"]]
+    lines = [["the paper's", "on", "points", "sd, evaluation at most", "difference over it",
+              "sd at most, with seeds like ours", "difference over it"]]
     for one in readings(steps):
         seeds = ("–", "–")
         if one.with_seeds is not None:

@@ -5,13 +5,13 @@ over n problems has divided by n. Both are told apart by crossing problems with 
 moments). What sampling adds is p (1 - p) over the number of answers; so many answers tell it more exactly than the two
 evaluations of each training do.
 
-Intervals are generalised ones, as in `components.py`: expectations of the mean squares are drawn, and the parts by
-problem with the covariance that leaving out one chain after the other gives (jackknife). They are other for each
-protocol: on 30 problems nearly all of a variance is sampling, which is known well; on 1,000 problems with many samples
-nearly all of it is the training, of which few were seen.
+Intervals are generalised ones, as in `components.py`: expectations of the mean squares are drawn, and sampling and the
+parts by problem with the covariance that leaving out chains and groups of problems gives (jackknife). They are other
+for each protocol: on 30 problems nearly all of a variance is sampling, which is known well; on 1,000 problems with many
+samples nearly all of it is the training, of which few were seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from phi_lab.report.components import DRAWS, MIDDLE, SEED, TOP, Anova, Nest, cells, nested_anova
 from phi_lab.report.power import Variances
 
+GROUPS = 25  # of problems, of which one after the other is left out
 
 class ProblemParts(NamedTuple):
     """Variances of one answer to one problem and of what is common to all problems. sampling: of one answer, p (1 - p)
@@ -79,16 +80,28 @@ def measured(rows: Sequence[dict], nest: Nest) -> Spread:
 def of_counts(counts: np.ndarray, samples: int, anova: Anova | None = None) -> Spread:
     """counts: right answers of `samples` (top units, trainings, evaluations, problems)."""
     anova = anova or nested_anova(counts.mean(3) / samples)
-    crossed = by_problem(counts, samples)
-    tops, *_, problems = counts.shape
-    without = np.array([by_problem(np.delete(counts, top, 0), samples) for top in range(tops)]) if tops > 2 else (
-        np.array([crossed] * tops))
-    off = without - without.mean(0)
-    covariance = (tops - 1) / tops * off.T @ off
-    rng = np.random.default_rng(SEED)
-    noisy = np.maximum(0.0, rng.multivariate_normal(crossed, covariance, DRAWS, method="eigh")).T
-    return Spread(anova, _parts(anova, np.array(anova.squares), np.maximum(0.0, crossed), problems, samples),
-                  _parts(anova, anova.drawn_squares(), noisy, problems, samples), problems, samples)
+    problems = counts.shape[-1]
+    crossed, drawn = jackknife(lambda some: by_problem(some, samples), counts)
+    return Spread(anova, _parts(anova, np.array(anova.squares), crossed, problems, samples),
+                  _parts(anova, anova.drawn_squares(), drawn, problems, samples), problems, samples)
+
+
+def jackknife(estimate: Callable[[np.ndarray], Sequence[float]], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `estimate` says of `values` (chains, ..., problems), k numbers, none below 0, and (k, DRAWS) what these may
+    be: normal, with the covariances that leaving out one chain, and one group of problems, after the other gives.
+    """
+    found, chains, problems = np.array(estimate(values)), len(values), values.shape[-1]
+    groups, parts = min(GROUPS, problems), []
+    if problems > 2:
+        parts.append([estimate(values[..., np.arange(problems) % groups != group]) for group in range(groups)])
+    if chains > 2:
+        parts.append([estimate(np.delete(values, chain, 0)) for chain in range(chains)])
+    covariance = np.zeros((len(found), len(found)))
+    for without in parts:
+        off = np.array(without) - np.mean(without, 0)
+        covariance += (len(off) - 1) / len(off) * off.T @ off
+    drawn = np.random.default_rng(SEED).multivariate_normal(found, covariance, DRAWS, method="eigh")
+    return np.maximum(0.0, found), np.maximum(0.0, drawn).T
 
 
 def _parts(anova: Anova, squares: np.ndarray, crossed: np.ndarray, problems: int, samples: int) -> ProblemParts:

@@ -1,9 +1,10 @@
 """How much a step of the ladder (a stage minus the one before it) differs from chain to chain.
 
-Each chain has both ends of a step, of its own models, so its difference is measured directly: it holds the seed of the
-stage, and that stages gain differently from different chains, which components of single scores do not tell. Like a
-level, a step has a part that moves all problems alike and one that is other for each problem (`spread.py`); only the
-second is larger on 30 problems than on 500.
+Each chain has both ends of a step, of its own models, so its difference is measured directly. It holds more than the
+seed of the stage: what luck the model before had and does not keep, and what a stage gains from one chain and not from
+another. Components of single scores do not tell these. So it answers whether another *pipeline* would show the step,
+not whether this model gained. Like a level, a step has a part that moves all problems alike and one that is other for
+each problem (`spread.py`); only the second is larger on 30 problems than on 500.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,13 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
 from phi_lab.report.components import DRAWS, SEED, Nest, cells
 from phi_lab.report.contrasts import by_seed
-from phi_lab.report.spread import interaction
+from phi_lab.report.spread import interaction, jackknife
 
 
 class Step(NamedTuple):
     """A stage over the one before it, or a stage by itself (`before` is None). mean: of its difference, a share.
-    square: variance of the chains' differences, of which evaluations add `evaluation`; by_problem: what is other for
-    each of `problems` problems; all squares of shares.
+    square: variance of the chains' differences. sampling: what the answers sampled add for each of `problems` problems,
+    and by_problem: what else is other for each; drawn: (2, DRAWS) what both may be. All squares of shares.
     """
 
     stage: str
@@ -29,43 +30,64 @@ class Step(NamedTuple):
     chains: int
     mean: float
     square: float
-    evaluation: float
+    sampling: float
     by_problem: float
+    drawn: np.ndarray
     problems: int
+
+    @property
+    def words(self) -> str:
+        """What it is a difference of."""
+        return f"{self.stage} over {self.before}" if self.before else f"{self.stage} by itself"
 
     def variance(self, problems: int) -> tuple[float, float, float]:
         """Of the difference on so many problems, without what sampling adds; with its interval (95 %)."""
-        drawn = self.square * (self.chains - 1) / np.random.default_rng(SEED).chisquare(self.chains - 1, DRAWS)
-        low, high = np.quantile(self._on(problems, drawn), (0.025, 0.975))
-        return float(self._on(problems, np.array(self.square))), float(low), float(high)
+        squares = self.square * (self.chains - 1) / np.random.default_rng(SEED).chisquare(self.chains - 1, DRAWS)
+        low, high = np.quantile(self._on(problems, squares, *self.drawn), (0.025, 0.975))
+        middle = self._on(problems, np.array(self.square), np.array(self.sampling), np.array(self.by_problem))
+        return float(middle), min(float(low), float(middle)), max(float(high), float(middle))
 
-    def _on(self, problems: int, square: np.ndarray) -> np.ndarray:
-        alike = square - self.evaluation - self.by_problem / self.problems
-        return np.maximum(0.0, alike) + self.by_problem / problems
+    def _on(self, problems: int, square: np.ndarray, sampling: np.ndarray, by_problem: np.ndarray) -> np.ndarray:
+        alike = square - (sampling + by_problem) / self.problems
+        return np.maximum(0.0, alike) + by_problem / problems
 
 
 def measured(rows: Sequence[dict], stage: Nest, before: Nest | None = None) -> Step:
     """The step from the chains' own models of `before` to those of `stage`: the first training of each nest, over
-    chains that have both. Raises UserError with fewer than two of them, and as `cells` does.
+    chains that have both. Raises UserError with fewer than two of them, where both have other problems, and as `cells`
+    does.
     """
     nests = [one for one in (stage, before) if one is not None]
     names = [name for nest in nests for training in nest.arms for name in training]
-    whole = set(by_seed(rows, names))
+    whole = by_seed(rows, names)
     if len(whole) < 2:
         raise UserError(f"{len(whole)} seeds with all of {' and '.join(nest.name for nest in nests)}: a step needs two")
-    shares, sampling = [], 0.0
+    if len({found[name]["notes"]["problems"] for found in whole.values() for name in names}) > 1:
+        raise UserError(f"{' and '.join(nest.name for nest in nests)} were measured on other problems")
+    rights = []
     for nest in nests:
         _, counts, samples = cells([row for row in rows if row["seed"] in whole], nest)
-        answers = counts.shape[2] * samples
-        right = counts[:, 0].sum(1)  # (chains, problems)
-        shares.append(right / answers)
-        sampling += float((right * (answers - right)).mean()) / (answers * (answers - 1)) / answers
-    step = shares[0] - (shares[1] if before else 0.0)
-    chains, problems = step.shape
-    crossed = interaction(step - step.mean(0)) * chains / (chains - 1)
-    means = step.mean(1)
-    return Step(stage.name, before and before.name, chains, float(means.mean()), float(means.var(ddof=1)),
-                sampling / problems, max(0.0, crossed - sampling), problems)
+        rights.append(counts[:, 0].sum(1))  # (chains, problems)
+    answers = counts.shape[2] * samples
+    right = np.stack(rights, 1)  # (chains, ends, problems)
+    (sampling, by_problem), drawn = jackknife(lambda some: _by_problem(some, answers), right)
+    means = _difference(right, answers).mean(1)
+    return Step(stage.name, before and before.name, len(means), float(means.mean()), float(means.var(ddof=1)),
+                float(sampling), float(by_problem), drawn, right.shape[-1])
+
+
+def _difference(right: np.ndarray, answers: int) -> np.ndarray:
+    """Shares of right answers (chains, problems): of the stage, minus of the one before if there is one."""
+    shares = right / answers
+    return shares[:, 0] - shares[:, 1] if shares.shape[1] > 1 else shares[:, 0]
+
+
+def _by_problem(right: np.ndarray, answers: int) -> tuple[float, float]:
+    """Of a difference, for one problem: what sampling adds, and what else is other for each problem; unbiased."""
+    sampling = float((right * (answers - right)).mean((0, 2)).sum()) / (answers * (answers - 1)) / answers
+    step = _difference(right, answers)
+    crossed = interaction(step - step.mean(0)) * len(step) / (len(step) - 1)
+    return sampling, crossed - sampling
 
 
 def all_steps(rows: Sequence[dict], nests: Sequence[Nest]) -> dict[str, Step]:
@@ -78,13 +100,12 @@ def all_steps(rows: Sequence[dict], nests: Sequence[Nest]) -> dict[str, Step]:
 
 
 def table(steps: Sequence[Step]) -> list[list[str]]:
-    """Header and a line for each step, in points."""
-    lines = [["step", "chains", "points", "sd over chains", "of it evaluation", "sd without it, with its interval",
-              "on 30 problems"]]
+    """Header and a line for each step, in points; a stage by itself has its score."""
+    lines = [["step", "chains", "points", "sd over chains", "of it evaluation", "sd without it", "on 30 problems"]]
     for one in steps:
-        words = f"{one.stage} over {one.before or 'what all chains share'}"
         mean = f"{100 * one.mean:+.1f}" if one.before else percent(one.mean)
-        lines.append([words, f"{one.chains}", mean, f"{100 * one.square**0.5:.2f}", f"{100 * one.evaluation**0.5:.2f}",
+        evaluation = (one.sampling / one.problems) ** 0.5
+        lines.append([one.words, f"{one.chains}", mean, f"{100 * one.square**0.5:.2f}", f"{100 * evaluation:.2f}",
                       deviation(*one.variance(one.problems)), deviation(*one.variance(30))])
     return lines
 

@@ -41,7 +41,7 @@ def nested_rows(experiment, seeds, sds=(0.02, 0.01), problems=200, samples=4, by
                 share = np.clip(chain + sds[1] * rng.normal() + by_problem * rng.normal(size=problems), 0, 1)
                 for arm in training:
                     right = rng.binomial(samples, share, problems)
-                    notes = {"right": "".join(map(str, right)), "samples": samples}
+                    notes = {"right": "".join(map(str, right)), "samples": samples, "problems": "first"}
                     rows.append(row(seed, arm, float(right.mean() / samples), experiment.name, notes=notes,
                                     unit="base seeds" if nest.levels[0] == "base" else "chain seeds"))
     return rows

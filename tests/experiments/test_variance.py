@@ -210,7 +210,7 @@ def test_tables_and_figure_tell_the_same(tmp_path):
     assert f"| 6 | {smallest} | " in text and f"{smallest} with 6" in figure.alt
     assert "| re-run of this model over its first value | AIME 2024 | -9.4 | 4.7 | 2.0 | – | – |" in text
     assert len(re.findall(r"^\| (grpo|dpo|sft|mid) \|", text, re.MULTILINE)) == 12 + 8 + 4
-    assert text.count(" over what all chains share | 6 | ") == 2 and "| grpo over dpo | 6 | " in text
+    assert text.count(" by itself | 6 | ") == 2 and "| grpo over dpo | 6 | " in text
 
 
 def test_the_chains_own_models_are_compared_with_the_published_ones(monkeypatch):
@@ -239,8 +239,25 @@ def test_pairs_of_the_ladder_have_their_own_spread():
                 for name, value in (("mid", 0.5), ("sft", share), ("sft-control", 0.6))]
 
     table = nested.pairs_table([*chain(1, 0.61), *chain(2, 0.63)])
-    assert [line[:3] for line in table[1:]] == [["sft and sft-control", "2", "1.41"]]  # a stage before is no rival
-    assert table[1][3] == str(power.seeds_needed(0.01, power.Variances(0.0, 0.0001, 0.0), paired=True))
+    ((*line, one_point, _),) = table[1:]  # a stage before is no rival
+    assert line[:2] == ["sft and sft-control", "2"] and line[2].startswith("1.41 [0.6")  # 1 / sqrt(5.02) of it
+    seeds = power.seeds_needed(0.01, power.Variances(0.0, 0.0001, 0.0), paired=True)
+    assert one_point.startswith(f"{seeds} [") and one_point.endswith(", more]")
+
+
+def test_each_protocol_has_its_own_interval_and_number_of_problems():
+    rows = nested_rows(VARIANCE, range(10, 18), by_problem=0.2)
+    found = spread.measured(rows, VARIANCE.nests[0])
+    tables = [table for _, table in nested.seeds_tables(rows, VARIANCE.nests[0])]
+    for table, paired in zip(tables, (True, False), strict=False):
+        for place, (problems, samples) in enumerate(nested.PROTOCOLS, 1):
+            factors = found.factors(paired, problems, samples)
+            assert table[3][place] == str(power.needed(0.02, found.variances(problems, samples), paired, factors))
+        assert table[0][0:2] == ["to see", "30 x 1"] and table[3][0] == "2 points"
+    line = nested.problems_table(rows, VARIANCE.nests)[2]
+    assert line[:2] == ["grpo", "training"]
+    for cell, count in zip(line[2:], (30, 200, 10**9), strict=True):
+        assert cell == "{:.2f} [{:.2f}, {:.2f}]".format(*(100 * one for one in found.deviation("training", count)))
 
 
 def test_three_bases_make_no_plan(tmp_path):

@@ -57,7 +57,7 @@ def test_before_the_experiment_it_says_so_and_afterwards_reads_its_rows(tmp_path
     rows = [
         {**dict.fromkeys(difference_worth.contrasts.COLUMNS), "seed": seed, "name": arm, "measurements": [
             {"benchmark": "hard", "protocol": "sampled", "accuracy": sum(map(int, right)) / 16}],
-         "notes": {"right": right, "samples": 4}}
+         "notes": {"right": right, "samples": 4, "problems": "p"}}
         for seed, right in ((1, "4031"), (2, "4432")) for arm in EXPERIMENTS["variance"].arms]
     path = tmp_path / "data" / "experiments" / "variance.jsonl"
     path.parent.mkdir(parents=True)

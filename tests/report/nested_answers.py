@@ -13,9 +13,9 @@ def rows_of(counts, samples=4, names=ARMS):
     found = []
     for seed, unit in enumerate(counts):
         for name, right in zip(names, np.reshape(unit, (4, -1)), strict=True):
-            share = float(right.mean() / samples)
+            share, notes = float(right.mean() / samples), {"right": "".join(map(str, right))}
             found.append({
-                "seed": seed, "name": name, "notes": {"right": "".join(map(str, right)), "samples": samples},
+                "seed": seed, "name": name, "notes": {**notes, "samples": samples, "problems": "p"},
                 "measurements": [{"benchmark": "hard", "protocol": "sampled", "accuracy": share}]})
     return found
 

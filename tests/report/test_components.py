@@ -126,11 +126,8 @@ def test_a_chain_without_a_cell_is_left_out_and_one_is_too_few():
 
 
 def test_rows_of_other_problems_are_not_compared():
-    rows = rows_of(np.ones((2, 2, 2, 5), dtype=int))
-    rows[3]["notes"]["right"] = "1111"
-    with pytest.raises(UserError, match="other problems, samples or protocols"):
-        components.cells(rows, NEST)
-    rows = rows_of(np.ones((2, 2, 2, 5), dtype=int))
-    rows[6]["notes"]["samples"] = 2
-    with pytest.raises(UserError, match="other problems, samples or protocols"):
-        components.cells(rows, NEST)
+    for number, other in ((3, {"right": "1111"}), (6, {"samples": 2}), (5, {"problems": "as many others"})):
+        rows = rows_of(np.ones((2, 2, 2, 5), dtype=int))
+        rows[number]["notes"] |= other
+        with pytest.raises(UserError, match="other problems, samples or protocols"):
+            components.cells(rows, NEST)

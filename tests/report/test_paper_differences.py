@@ -2,14 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from phi_lab.report import paper_differences
 from phi_lab.report.paper_differences import Score, fewest_samples, readings
 from phi_lab.report.steps import Step
 
-STEPS = {  # 12 chains; variances of the difference, of it evaluation, and by problem, of 500
-    stage: Step(stage, None, 12, 0.1, square, 1e-5, 0.03, 500)
+DRAWN = np.array([[0.005] * 20_000, [0.03] * 20_000])
+STEPS = {  # 12 chains; variances of the difference, and of it by sampling and by problem, of 500
+    stage: Step(stage, None, 12, 0.1, square, 0.005, 0.03, DRAWN, 500)
     for stage, square in (("mid", 9e-4), ("sft", 12e-4), ("dpo", 2e-4), ("grpo", 3e-4), ("whole", 5e-4))}
 
 

@@ -5,7 +5,7 @@ import pytest
 from nested_answers import NEST, answers, rows_of
 
 from phi_lab.report import spread
-from phi_lab.report.components import nested_anova
+from phi_lab.report.components import Anova, nested_anova
 from phi_lab.report.spread import ProblemParts
 
 
@@ -55,8 +55,8 @@ def difference(sampling, chain, training, by_training, problems, samples, paired
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [0.004, 0.02])
 def test_intervals_cover_each_protocol(training, monkeypatch):
-    """Of 150 experiments some 95 % hold the true variance, on few problems, on those measured, and on many: one common
-    factor for all of them would cover every time on 30 problems, and half of the time on 1,000.
+    """Of 150 experiments some 95 % hold the true variance, on few problems, on those measured, and on many. The factor
+    of 300 x 4 would cover every time on 30 problems, and too seldom on 1,000.
     """
     monkeypatch.setattr(spread, "DRAWS", 1_000)
     monkeypatch.setattr("phi_lab.report.components.DRAWS", 1_000)
@@ -74,6 +74,42 @@ def test_intervals_cover_each_protocol(training, monkeypatch):
     assert all(share >= 0.88 for share in shares.values()), shares
     ends = [spread.of_counts(counts, 4).factors(True, *one) for one in ((30, 1), (1000, 16))]
     assert ends[0][1] - ends[0][0] < 0.3 < ends[1][1] - ends[1][0]  # sampling is known well, trainings are few
+
+
+def test_the_parts_by_hand():
+    """Two trainings a chain, two evaluations, 10 problems, 5 answers. Evaluation 0.2 / 50 = 0.004; of a training
+    (0.02 - 0.004) / 2 = 0.008 less 0.03 / 10; of a chain (0.06 - 0.02) / 4 = 0.01 less 0.04 / 10.
+    """
+    anova = Anova((0.06, 0.02, 0.005), (3, 4, 8), 2, 2)
+    found = spread._parts(anova, np.array(anova.squares), np.array([0.2, 0.03, 0.04]), 10, 5)
+    assert found == pytest.approx(ProblemParts(0.2, 0.005, 0.03, 0.006, 0.04))
+    none = spread._parts(anova, np.array(anova.squares), np.array([0.2, 0.3, 0.4]), 10, 5)
+    assert none.training == none.chain == 0.0 and none.variances(10, 5) == pytest.approx((0.04, 0.03, 0.004))
+
+
+def test_intervals_are_quantiles_of_what_was_drawn():
+    """Of a difference with or without what chains add, and of a level."""
+    rng = np.random.default_rng(16)
+    parts = ProblemParts(0.1, 1e-4, 0.02, 9e-4, 0.01)
+    drawn = ProblemParts(*(one * rng.chisquare(8, 4_000) / 8 for one in parts))
+    found = spread.Spread(Anova((0, 0, 0), (1, 2, 4), 2, 2), parts, drawn, 500, 4)
+    alone = 2 * (drawn.training + drawn.training_problem / 30 + drawn.sampling / 120)
+    both = alone + 2 * (drawn.chain + drawn.chain_problem / 30)
+    for paired, values in ((True, alone), (False, both)):
+        estimate = parts.variances(30, 4).of_difference(paired)
+        assert found.factors(paired, 30, 4) == pytest.approx(np.quantile(values, (0.025, 0.975)) / estimate)
+    chain = np.sqrt(np.quantile(drawn.chain + drawn.chain_problem / 30, (0.025, 0.975)))
+    assert found.deviation("chain", 30) == pytest.approx(((9e-4 + 0.01 / 30) ** 0.5, *chain))
+
+
+def test_leaving_out_tells_how_well_a_mean_is_known():
+    """Of 12 chains and 100 problems: variances of both means, from both ways of leaving out."""
+    rng = np.random.default_rng(17)
+    values = rng.normal(size=(12, 1)) + 2 * rng.normal(size=100)
+    mean, drawn = spread.jackknife(lambda some: (some.mean() + 50,), values)
+    assert mean == pytest.approx(values.mean() + 50)
+    assert drawn.std() == pytest.approx((values.mean(1).var(ddof=1) / 12 + values.mean(0).var(ddof=1) / 100) ** 0.5,
+                                        rel=0.15)
 
 
 def test_a_level_has_its_interval_on_any_number_of_problems():
