@@ -35,8 +35,7 @@ def mid_training(rows: Sequence[dict], arms: Arms, contrasts: Sequence[Contrast]
             title = "without mid-training" if start == "base" else "after mid-training"
             _line(axes, range(len(means)), means, color=colour, marker=marker, label=title)
             words.append(f"{benchmark}, {title}: {_values(means)}")
-        others = [name for name in arms if name.partition("-")[0] == "base" and name.removeprefix("base-") not in SIZES
-                  and name != "base"]
+        others = [name for name in arms if "-" in name and name.partition("-")[2] not in SIZES]  # all from the base
         means = _means(seeds, others, benchmark)
         for number, (mean, half) in enumerate(means.values()):
             axes.errorbar([5 + 0.45 * number], [mean], yerr=[half], color=SOFT, marker="D",

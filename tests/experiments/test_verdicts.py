@@ -143,6 +143,7 @@ def test_its_figure_says_in_words_what_it_shows(experiment, tmp_path):
         assert "entropy of devices 0.500 to 0.280 nats" in figure.alt and "entropy of hot" not in figure.alt
     if experiment.name == "mid_training":
         assert "hard, after mid-training: mid 41.1, mid-128 42.1" in figure.alt
+        assert re.search(r"hard, others: base-512-slow [^;]*, mid-long \d", figure.alt)
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1
     text = contrasts.summary(rows, experiment.arms, experiment.contrasts)
     assert text.startswith("3 seeds (chain seeds). Supported: a difference in the claimed direction; not")
