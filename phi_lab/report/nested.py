@@ -12,6 +12,7 @@ from phi_lab.core.formatting import markdown_table
 from phi_lab.report import chain_rows, paper_differences, power, spread, steps
 from phi_lab.report.components import BOTTOM, DRAWS, SEED, Nest, cells, level_words, levels
 from phi_lab.report.contrasts import Primary, points
+from phi_lab.report.ladder_rows import STAGE_TITLES
 
 DIFFERENCES = (0.005, 0.01, 0.02, 0.03, 0.05)  # of the table of seeds
 PROTOCOLS = ((30, 1), (30, 64), (200, 4), (500, 1), (500, 4), (1000, 4), (1000, 16))  # problems, samples
@@ -100,18 +101,18 @@ def seeds_tables(rows: Sequence[dict], nest: Nest) -> list[tuple[str, list[list[
     """(title, table): seeds of each recipe for differences of some points, paired and unpaired, by protocol; and the
     smallest difference that some seeds show by the protocol measured.
     """
-    found, by_pairing = spread.measured(rows, nest), []
+    found, by_pairing, stage = spread.measured(rows, nest), [], STAGE_TITLES.get(nest.name, nest.name)
     titles = {
-        True: f"Seeds of each recipe of {nest.name}, both from the same chains, with stage seeds of their own and no "
+        True: f"Seeds of each recipe of {stage}, both from the same chains, with stage seeds of their own and no "
               "recipe that gains more from one chain than from another (problems x samples; 80 % power in a t-test at "
               "5 %, for one comparison; in brackets for the ends of the 95 % interval of the variance). A difference "
               "is one on these problems: the chance of others is not in it",
-        False: f"Seeds of each recipe of {nest.name}, each from chains of its own on one base (as above)"}
+        False: f"Seeds of each recipe of {stage}, each from chains of its own on one base (as above)"}
     for paired, title in titles.items():
         protocols = [(f"{count} x {answers}", found.variances(count, answers), found.factors(paired, count, answers))
                      for count, answers in PROTOCOLS]
         by_pairing.append((title, power.needed_table(protocols, DIFFERENCES, paired)))
-    title = (f"The smallest difference of recipes of {nest.name} that is seen on {found.problems} x {found.samples}, "
+    title = (f"The smallest difference of recipes of {stage} that is seen on {found.problems} x {found.samples}, "
              "points (80 % power)")
     return [*by_pairing, (title, power.detectable_table(found.variances(found.problems, found.samples), SEEDS))]
 

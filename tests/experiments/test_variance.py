@@ -248,7 +248,8 @@ def test_pairs_of_the_ladder_have_their_own_spread():
 def test_each_protocol_has_its_own_interval_and_number_of_problems():
     rows = nested_rows(VARIANCE, range(10, 18), by_problem=0.2)
     found = spread.measured(rows, VARIANCE.nests[0])
-    tables = [table for _, table in nested.seeds_tables(rows, VARIANCE.nests[0])]
+    titles, tables = zip(*nested.seeds_tables(rows, VARIANCE.nests[0]), strict=True)
+    assert all(" of GRPO" in title for title in titles)
     for table, paired in zip(tables, (True, False), strict=False):
         for place, (problems, samples) in enumerate(nested.PROTOCOLS, 1):
             factors = found.factors(paired, problems, samples)
