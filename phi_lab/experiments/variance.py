@@ -73,7 +73,7 @@ ARMS = {f"{stage}-{cell}": f"{TITLES[stage]}, {words}" for stage in reversed(TIT
 LEVELS = {"mid": ("distilled sample", "training", "evaluation")}  # nothing else is a chain's before its first stage
 NESTS = tuple(
     Nest(stage, ((f"{stage}-own", f"{stage}-own-again"), (f"{stage}-new", f"{stage}-new-again")),
-         LEVELS.get(stage, ("chain", "training", "evaluation"))) for stage in TITLES)
+         LEVELS.get(stage, Nest.levels)) for stage in TITLES)
 UNTRAINED = {arm: 0.6 for arm in ARMS if not arm.endswith("-new")}
 MEASURE = {"benchmarks": ("", "hard", ""), "pass_problems": 0}
 

@@ -61,9 +61,7 @@ class Anova(NamedTuple):
 
     def drawn_squares(self) -> np.ndarray:
         """(3, DRAWS) expectations of the mean squares that these data are compatible with."""
-        rng = np.random.default_rng(SEED)
-        chi2 = np.array([rng.chisquare(freedom, DRAWS) for freedom in self.freedom])
-        return np.array([self.squares]).T * np.array([self.freedom]).T / chi2
+        return drawn_expectations(self.squares, self.freedom)
 
     def draws(self) -> np.ndarray:
         """(3, DRAWS) the components for such expectations, none below 0."""
@@ -77,6 +75,19 @@ class Anova(NamedTuple):
     def variances(self) -> Variances:
         """The components of one score, none below 0."""
         return Variances(*np.maximum(0.0, self.components()).tolist())
+
+
+def drawn_expectations(squares: Sequence[float], freedom: Sequence[int]) -> np.ndarray:
+    """(k, DRAWS) expectations that k mean squares are compatible with: each over its expectation, times its degrees of
+    freedom, is chi-squared.
+    """
+    rng = np.random.default_rng(SEED)
+    return np.array([square * free / rng.chisquare(free, DRAWS) for square, free in zip(squares, freedom, strict=True)])
+
+
+def sd_words(sd: float, low: float, high: float) -> str:
+    """A standard deviation (a share) in points with its interval: "1.73 [1.10, 3.25]"."""
+    return f"{100 * sd:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def nested_anova(scores: np.ndarray) -> Anova:
@@ -166,7 +177,7 @@ def levels(rows: Sequence[dict], nests: Sequence[Nest]) -> list[Level]:
 def level_words(one: Level) -> str:
     """A level's standard deviation in points with its interval; 0 where its variance was estimated below 0."""
     below = ", estimated below 0" if one.negative else ""
-    return f"{100 * one.sd:.2f} [{100 * one.sd_low:.2f}, {100 * one.sd_high:.2f}]{below}"
+    return f"{sd_words(one.sd, one.sd_low, one.sd_high)}{below}"
 
 
 def _estimate(nest: Nest, anova: Anova, level: int) -> Level:

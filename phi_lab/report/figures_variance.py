@@ -35,12 +35,12 @@ def components(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Ne
 
 
 @rc_context(plot_style.RC_PARAMS)
-def seen(of: Spread, seeds: int, difference: float, problems: int, samples: int) -> plot_style.Figure:
+def seen(scores: Spread, seeds: int, difference: float, problems: int, samples: int) -> plot_style.Figure:
     """The smallest difference that is seen against the number of seeds, on so many problems with so many answers, and
     where `seeds` and `difference` (a share) stand.
     """
     figure, ((axes,),) = plot_style.panels(1, 1, (7.5, 4.6))
-    words, variances = smallest(axes, of, problems, samples), of.variances(problems, samples)
+    words, variances = smallest(axes, scores, problems, samples), scores.variances(problems, samples)
     axes.plot([seeds], [100 * difference], marker="*", markersize=16, color=plot_style.RED, linestyle="none", zorder=4)
     chances = {name: power.power_of(difference, variances, seeds, paired)
                for name, paired in (("paired", True), ("unpaired", False))}
@@ -49,16 +49,16 @@ def seen(of: Spread, seeds: int, difference: float, problems: int, samples: int)
     return figure
 
 
-def smallest(axes: Axes, of: Spread, problems: int, samples: int) -> str:
+def smallest(axes: Axes, scores: Spread, problems: int, samples: int) -> str:
     """Draw the smallest difference, in points, that n seeds of each recipe show, with its interval; what is drawn, in
     words.
     """
-    words, variances = [], of.variances(problems, samples)
+    words, variances = [], scores.variances(problems, samples)
     for (name, paired), colour, marker in zip((("paired", True), ("unpaired", False)), (BLUE, ORANGE), "so",
                                               strict=True):
         values = [100 * power.detectable(variances, count, paired) for count in COUNTS]
         axes.plot(COUNTS, values, color=colour, marker=marker, label=name)
-        low, high = (np.multiply(values, factor**0.5) for factor in of.factors(paired, problems, samples))
+        low, high = (np.multiply(values, factor**0.5) for factor in scores.factors(paired, problems, samples))
         axes.fill_between(COUNTS, low, high, color=colour, alpha=0.15, linewidth=0)
         words.append(f"{name}, " + ", ".join(f"{value:.1f} with {count}" for count, value in
                                              zip(COUNTS, values, strict=True) if count in (3, 6, 12, 24)))

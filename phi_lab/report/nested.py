@@ -10,7 +10,7 @@ from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
 from phi_lab.core.formatting import markdown_table
 from phi_lab.report import chain_rows, paper_differences, power, spread, steps
-from phi_lab.report.components import BOTTOM, DRAWS, SEED, Nest, cells, level_words, levels
+from phi_lab.report.components import BOTTOM, Nest, cells, drawn_expectations, level_words, levels, sd_words
 from phi_lab.report.contrasts import Primary, points
 from phi_lab.report.ladder_rows import STAGE_TITLES
 
@@ -53,8 +53,7 @@ def problems_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str
         found = spread.measured(rows, nest)
         for name, level in zip(nest.levels[:BOTTOM], ("chain", "training"), strict=True):
             ends = (found.deviation(level, count) for count in (30, found.problems, 10**9))
-            lines.append([nest.name, name, *(f"{100 * middle:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
-                                             for middle, low, high in ends)])
+            lines.append([nest.name, name, *(sd_words(*one) for one in ends)])
     return lines
 
 
@@ -87,12 +86,11 @@ def pairs_table(rows: Sequence[dict]) -> list[list[str]]:
         values = chain_rows.paired_accuracies(made, name, against)
         if against not in STAGES and len(values) > 1:
             variance = float(np.subtract(*zip(*values, strict=True)).var(ddof=1))
-            one, free = power.Variances(0.0, variance / 2, 0.0), len(values) - 1
-            drawn = np.random.default_rng(SEED).chisquare(free, DRAWS)
-            low, high = (free / float(end) for end in np.quantile(drawn, (0.975, 0.025)))
+            one = power.Variances(0.0, variance / 2, 0.0)
+            low, high = np.quantile(drawn_expectations([1.0], [len(values) - 1]), (0.025, 0.975))
             lines.append([
                 f"{name} and {against}", f"{len(values)}",
-                f"{100 * variance**0.5:.2f} [{100 * (low * variance)**0.5:.2f}, {100 * (high * variance)**0.5:.2f}]",
+                sd_words(*(float(factor * variance)**0.5 for factor in (1.0, low, high))),
                 *(str(power.needed(difference, one, True, (low, high))) for difference in (0.01, 0.02))])
     return lines
 

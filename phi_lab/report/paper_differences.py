@@ -18,7 +18,7 @@ the marks.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from phi_lab.report.steps import Step
@@ -92,20 +92,20 @@ def readings(steps: Mapping[str, Step] | None = None) -> list[Reading]:
     """
     found = []
     for stage, before in zip(list(LADDER)[1:], LADDER, strict=False):
-        found += _readings(f"{stage} over {before}", LADDER[stage], LADDER[before], steps, {STAGES[stage]: 1})
+        found += _readings(f"{stage} over {before}", LADDER[stage], LADDER[before], steps, [STAGES[stage]])
     for rival in (QWEN, LLAMA):
-        found += _readings(f"{OURS} over {rival}", MODELS[OURS], MODELS[rival], steps, {"whole": 2})
-    found += _readings(f"re-run: {OURS} over {QWEN}", RERUN[OURS], RERUN[QWEN], steps, {"whole": 2}, True, True)
+        found += _readings(f"{OURS} over {rival}", MODELS[OURS], MODELS[rival], steps, ["whole"] * 2)
+    found += _readings(f"re-run: {OURS} over {QWEN}", RERUN[OURS], RERUN[QWEN], steps, ["whole"] * 2, True, True)
     for model, values in RERUN.items():
-        found += _readings(f"re-run of {model} over its first value", values, MODELS[model], None, {}, True)
+        found += _readings(f"re-run of {model} over its first value", values, MODELS[model], None, [], True)
     return found
 
 
 def _readings(
-    what: str, a: tuple[float, ...], b: tuple[float, ...], steps: Mapping[str, Step] | None, varies: Mapping[str, int],
+    what: str, a: tuple[float, ...], b: tuple[float, ...], steps: Mapping[str, Step] | None, varies: Sequence[str],
     a_again: bool = False, b_again: bool = False,
 ) -> list[Reading]:
-    """Of each benchmark. varies: which steps are in the difference, and how often. a_again, b_again: which of both is
+    """Of each benchmark. varies: the steps whose spread is in the difference. a_again, b_again: which of both is
     of the re-run, whose number of samples is known.
     """
     found = []
@@ -114,8 +114,7 @@ def _readings(
                   for value, again in ((first, a_again), (second, b_again))]
         evaluation, with_seeds = sum(one.evaluation for one in scores), None
         if steps is not None:
-            ends = zip(*(steps[step].variance(problems) for step, count in varies.items() for _ in range(count)),
-                       strict=True)
+            ends = zip(*(steps[step].variance(problems) for step in varies), strict=True)
             middle, low, high = (100 * math.sqrt(evaluation + sum(end)) for end in ends)
             with_seeds = (middle, low, high)
         found.append(Reading(what, benchmark, first - second, 100 * math.sqrt(evaluation), with_seeds))

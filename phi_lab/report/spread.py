@@ -21,6 +21,7 @@ from phi_lab.report.power import Variances
 
 GROUPS = 25  # of problems, of which one after the other is left out
 
+
 class ProblemParts(NamedTuple):
     """Variances of one answer to one problem and of what is common to all problems. sampling: of one answer, p (1 - p)
     in the mean over problems. training, chain: what moves all problems alike. training_problem, chain_problem: what of
@@ -44,7 +45,6 @@ class Spread(NamedTuple):
     these data are compatible with, each (DRAWS,).
     """
 
-    anova: Anova
     parts: ProblemParts
     drawn: ProblemParts
     problems: int
@@ -73,16 +73,15 @@ class Spread(NamedTuple):
 
 def measured(rows: Sequence[dict], nest: Nest) -> Spread:
     """The spread of the scores of a nest. Raises UserError as `components.cells` does."""
-    scores, counts, samples = cells(rows, nest)
-    return of_counts(counts, samples, nested_anova(scores))
+    _, counts, samples = cells(rows, nest)
+    return of_counts(counts, samples)
 
 
-def of_counts(counts: np.ndarray, samples: int, anova: Anova | None = None) -> Spread:
+def of_counts(counts: np.ndarray, samples: int) -> Spread:
     """counts: right answers of `samples` (top units, trainings, evaluations, problems)."""
-    anova = anova or nested_anova(counts.mean(3) / samples)
-    problems = counts.shape[-1]
+    anova, problems = nested_anova(counts.mean(3) / samples), counts.shape[-1]
     crossed, drawn = jackknife(lambda some: by_problem(some, samples), counts)
-    return Spread(anova, _parts(anova, np.array(anova.squares), crossed, problems, samples),
+    return Spread(_parts(anova, np.array(anova.squares), crossed, problems, samples),
                   _parts(anova, anova.drawn_squares(), drawn, problems, samples), problems, samples)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
-from phi_lab.report.components import DRAWS, SEED, Nest, cells
+from phi_lab.report.components import Nest, cells, drawn_expectations, sd_words
 from phi_lab.report.contrasts import by_seed
 from phi_lab.report.spread import interaction, jackknife
 
@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
     def variance(self, problems: int) -> tuple[float, float, float]:
         """Of the difference on so many problems, without what sampling adds; with its interval (95 %)."""
-        squares = self.square * (self.chains - 1) / np.random.default_rng(SEED).chisquare(self.chains - 1, DRAWS)
+        (squares,) = drawn_expectations([self.square], [self.chains - 1])
         low, high = np.quantile(self._on(problems, squares, *self.drawn), (0.025, 0.975))
         middle = self._on(problems, np.array(self.square), np.array(self.sampling), np.array(self.by_problem))
         return float(middle), min(float(low), float(middle)), max(float(high), float(middle))
@@ -106,11 +106,5 @@ def table(steps: Sequence[Step]) -> list[list[str]]:
         mean = f"{100 * one.mean:+.1f}" if one.before else percent(one.mean)
         evaluation = (one.sampling / one.problems) ** 0.5
         lines.append([one.words, f"{one.chains}", mean, f"{100 * one.square**0.5:.2f}", f"{100 * evaluation:.2f}",
-                      deviation(*one.variance(one.problems)), deviation(*one.variance(30))])
+                      *(sd_words(*(end**0.5 for end in one.variance(count))) for count in (one.problems, 30))])
     return lines
-
-
-def deviation(*variances: float) -> str:
-    """The standard deviation in points with its interval, of a variance with its ends."""
-    middle, low, high = (100 * one**0.5 for one in variances)
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"

@@ -9,12 +9,11 @@ from phi_lab.core.files import write_rows
 from phi_lab.experiments import EXPERIMENTS
 from phi_lab.lab import difference_worth
 from phi_lab.report import figures_variance, power
-from phi_lab.report.components import Anova
 from phi_lab.report.spread import ProblemParts, Spread
 
 PARTS = ProblemParts(sampling=0.07, training=1e-4, training_problem=0.02, chain=3e-4, chain_problem=0.02)
 DRAWN = ProblemParts(*(np.array([0.5, 1.0, 2.0]) * one for one in PARTS))
-SPREAD = Spread(Anova((0.0, 0.0, 0.0), (11, 12, 24), 2, 2), PARTS, DRAWN, 500, 4)
+SPREAD = Spread(PARTS, DRAWN, 500, 4)
 
 
 def cells(page):

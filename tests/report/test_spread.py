@@ -92,7 +92,7 @@ def test_intervals_are_quantiles_of_what_was_drawn():
     rng = np.random.default_rng(16)
     parts = ProblemParts(0.1, 1e-4, 0.02, 9e-4, 0.01)
     drawn = ProblemParts(*(one * rng.chisquare(8, 4_000) / 8 for one in parts))
-    found = spread.Spread(Anova((0, 0, 0), (1, 2, 4), 2, 2), parts, drawn, 500, 4)
+    found = spread.Spread(parts, drawn, 500, 4)
     alone = 2 * (drawn.training + drawn.training_problem / 30 + drawn.sampling / 120)
     both = alone + 2 * (drawn.chain + drawn.chain_problem / 30)
     for paired, values in ((True, alone), (False, both)):

@@ -5,7 +5,7 @@ import pytest
 from nested_answers import rows_of
 
 from phi_lab.core.errors import UserError
-from phi_lab.report import steps
+from phi_lab.report import components, steps
 from phi_lab.report.components import Nest
 
 SFT, MID = (Nest(name, ((f"{name}-own", f"{name}-again"), (f"{name}-new", f"{name}-new-2"))) for name in ("sft", "mid"))
@@ -75,7 +75,7 @@ def test_a_line_by_hand():
     """Twelve chains whose differences have a variance of 4e-4, of which sampling is 0.05 / 500 and 0.1 / 500 is luck
     with single problems: 1e-4 is alike for all, so 3e-4 on 500 problems and 1e-4 + 0.1 / 30 on 30.
     """
-    drawn = np.array([[0.05] * steps.DRAWS, [0.1] * steps.DRAWS])
+    drawn = np.array([[0.05] * components.DRAWS, [0.1] * components.DRAWS])
     one = steps.Step("grpo", "dpo", 12, 0.02, 4e-4, 0.05, 0.1, drawn, 500)
     assert one.variance(500)[0] == pytest.approx(3e-4) and one.variance(30)[0] == pytest.approx(1e-4 + 0.1 / 30)
     _, low, high = one.variance(500)
