@@ -20,7 +20,7 @@ from phi_lab.pipeline import working_copies
 
 REQUIRED = os.environ.get("PHI_LAB_BROWSER") == "required"
 TOKEN = "a-token-of-the-tests"
-PAGE = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # not one that an earlier test left open
+PAGE = ".jp-NotebookPanel"
 ERROR = "[data-mime-type='application/vnd.jupyter.error']"
 MINUTES = 60_000  # milliseconds, in which Playwright counts
 pytestmark = [
@@ -89,7 +89,9 @@ def opened(chromium, address, name):
     page.on("request", lambda request: complaints.append(f"asked {request.url}")
             if not request.url.startswith((address, address.replace("http", "ws"), "data:", "blob:")) else None)
     try:
-        page.goto(f"{address}lab/tree/{name}?token={TOKEN}")
+        # a workspace of its own: in the shared one JupyterLab opens the pages of earlier tests again, and a cell that
+        # is run while one of their kernels is idle and this page has none yet asks for a kernel in a dialog
+        page.goto(f"{address}lab/workspaces/{name.partition('_')[0]}/tree/{name}?token={TOKEN}")
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         yield page
         assert not complaints
