@@ -79,13 +79,14 @@ def section(experiment: Experiment, root: Path = ROOT) -> str:
 
 
 def questions(root: Path = ROOT) -> str:
-    """README's table: each question, linked to its section, with what was found."""
-    lines = [["question", "its first claim"]]
+    """README's table: each question, linked to its section, with its first claim and what was found."""
+    lines = [["question", "its first claim", "verdict"]]
     for experiment in EXPERIMENTS.values():
         anchor = re.sub(r"[^\w\- ]", "", experiment.question.lower()).replace(" ", "-")
         found, others = verdicts.row(experiment, root), len(experiment.contrasts) - 1
         more = f" {others} more claims are there." if found["verdict"] and others > 0 else ""
-        lines.append([f"[{experiment.question}](docs/results.md#{anchor})", f"{verdicts.answer(found)}.{more}"])
+        lines.append([f"[{experiment.question}](docs/results.md#{anchor})", verdicts.claim(experiment),
+                      f"{verdicts.result(found)}.{more}"])
     return "\n".join(markdown_table(lines))
 
 

@@ -44,22 +44,36 @@ def whole(found: dict) -> bool:
     return len(found["seeds"]) >= len(EXPERIMENTS[found["name"]].seeds)
 
 
-def answer(found: dict) -> str:
-    """What a row of `listing` says of the experiment's first claim: the claim, its verdict and the numbers; and that
-    seeds of the plan are missing, if some are.
+def claim(experiment: Experiment) -> str:
+    """An experiment's first claim, with what its arms are: for a page that does not list them."""
+    first, arms = experiment.claims[0], experiment.arms
+    if not isinstance(first, Contrast):
+        return first.words
+    return (f"{arms[first.name]} ({first.name}) {first.direction} {arms[first.against]} ({first.against}) on "
+            f"{first.benchmark}")
+
+
+def result(found: dict) -> str:
+    """What a row of `listing` says of the experiment's first claim: verdict and numbers; and that seeds of the plan are
+    missing, if some are.
     """
     count, planned = len(found["seeds"]), len(EXPERIMENTS[found["name"]].seeds)
     if found["verdict"] is None:
         return f"has not run; planned: {planned} seeds"
     seeds = f"{count} seeds" if whole(found) else f"{count} of {planned} planned seeds so far"
-    (low, high), claims = found["ci"], EXPERIMENTS[found["name"]].claims
-    if isinstance(claims[0], Contrast):
+    (low, high), first = found["ci"], EXPERIMENTS[found["name"]].claims[0]
+    if isinstance(first, Contrast):
         effect = f"{found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}]"
     else:
-        effect = (f"{claims[0].levels[0]}s add a standard deviation of {found['effect']:.1f} points [{low:.1f}, "
-                  f"{high:.1f}]")
-    return (f"{claims[0].words}: {found['verdict']}, {effect}, p = {found['p_value']:.2g} after Holm, {seeds}; "
+        effect = f"{first.levels[0]}s add a standard deviation of {found['effect']:.1f} points [{low:.1f}, {high:.1f}]"
+    return (f"{found['verdict']}, {effect}, p = {found['p_value']:.2g} after Holm, {seeds}; "
             f"would have seen {found['detectable']:.1f} points with 80 % power")
+
+
+def answer(found: dict) -> str:
+    """The first claim of a row of `listing` by the names of its arms, and what was found."""
+    claimed = "" if found["verdict"] is None else f"{EXPERIMENTS[found['name']].claims[0].words}: "
+    return claimed + result(found)
 
 
 def in_words(found: dict) -> str:

@@ -39,8 +39,9 @@ def found(name: str, root: Path = ROOT) -> str:
 
 def all_found(root: Path = ROOT) -> str:
     """Every experiment's question, with what was found, as an HTML table."""
-    lines = [(one["question"], verdicts.answer(one)) for one in verdicts.listing(root)]
-    return tables.table("", ("question", "its first claim"), lines)
+    lines = [(one["question"], verdicts.claim(EXPERIMENTS[one["name"]]), verdicts.result(one))
+             for one in verdicts.listing(root)]
+    return tables.table("", ("question", "its first claim", "verdict"), lines)
 
 
 def refresh(folder: Path = NOTEBOOKS, root: Path = ROOT) -> None:

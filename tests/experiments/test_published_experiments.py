@@ -57,6 +57,8 @@ def test_rows_figure_section_and_verdict(tmp_path, monkeypatch, capsys):
     for arm in ONE_BATCH.arms:
         assert f"| `{arm}` | {ONE_BATCH.arms[arm]} |" in results
     assert "above\n" in readme and "OLD" not in readme and readme.count("has not run; planned: ") == 4
+    assert ("the student's right over its wrong, as many as the teacher's (own-matched) above the paper's: teacher's "
+            "right over teacher's wrong (teacher-pairs) on hard | supported, +4.5 points") in readme
     (title,) = re.findall(r"^### (What is one batch.*)$", results, re.MULTILINE)
     anchor = "what-is-one-batch-of-sampled-and-verified-answers-best-used-for-at-equal-compute"  # as GitHub makes it
     assert f"[{title}](docs/results.md#{anchor})" in readme
