@@ -609,9 +609,9 @@ lab.gains("grpo")
 # %% [markdown]
 # ## Which of the three devices does RL need?
 #
-# **What was believed.** All three devices are needed, since the paper uses all three. It adds them together and shows no
-# run without one of them [I], so nobody can say which of them carries the gain, or whether plain GRPO would have been
-# as good at the same compute.
+# **What was believed.** All three devices are needed, since the paper uses all three. It adds them together and shows
+# no run without one of them [I], so nobody can say which of them carries the gain, or whether plain GRPO would have
+# been as good at the same compute.
 #
 # Live, on the groups from the top of the page: how many answers do plain GRPO and rebalancing train on, at four
 # temperatures? Plain GRPO trains on all answers of groups that hold both verdicts, so its column is also the share of

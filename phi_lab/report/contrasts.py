@@ -183,7 +183,7 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[C
     seeds = by_seed(rows, list(arms))
     units = ", ".join(sorted({row["unit"] for row in rows}))
     columns = [("hard", how) for how in PROTOCOLS] + [("easy", "sampled")]
-    lines = [["arm", "is", "training tokens", *(f"{name}, {PROTOCOLS[how]}" for name, how in columns)]]
+    lines = [["arm", "is", "training tokens (this arm)", *(f"{name}, {PROTOCOLS[how]}" for name, how in columns)]]
     for name, words in arms.items():
         of_arm = [found[name] for found in seeds.values()]
         cells = []
