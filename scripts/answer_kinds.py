@@ -1,5 +1,6 @@
 """How the arms of `mid_training` answer: of each model's answers to a benchmark, how many open a thought, are never
-finished, or are terse (with the results of the columns alone), and how many of the terse ones are right.
+finished, or are terse (with the results of the columns alone), how many of the terse ones are right, and how often the
+first result is, whatever becomes of it.
 
     .venv/bin/python scripts/answer_kinds.py runs/mid_training
 
@@ -8,8 +9,8 @@ table that follows from them to docs/results.md. Counted are the answers whose a
 greedy ones, and at T = 0.6 the first four to a problem of `hard` and the only one to a problem of `easy`.
 """
 
+import re
 import sys
-from collections import Counter
 from pathlib import Path
 
 from phi_lab.core.files import read_rows, write_rows
@@ -17,50 +18,63 @@ from phi_lab.core.formatting import markdown_table
 from phi_lab.core.page_parts import fill
 from phi_lab.core.paths import ROOT
 from phi_lab.experiments import mid_training
-from phi_lab.problems import worked_solutions
+from phi_lab.problems import benchmarks, worked_solutions
 
 COUNTS = ROOT / "data" / "experiments" / "mid_training_answers.jsonl"
 PAGE = ROOT / "docs" / "results.md"
 MARKS = ("<!-- answers of mid_training: scripts/answer_kinds.py -->\n", "\n<!-- end of answers of mid_training -->")
 SAMPLES = {"hard": 4, "easy": 1}
+HEADS = {"thoughts": "thought", "unfinished": "unfinished", "terse": "terse", "terse_right": "terse and right"}
+SHOWN = {"hard": HEADS, "easy": {**HEADS, "first_right": "first result right"}}
+RESULT = re.compile(r";(\d+)|=(\d+)\.")  # after columns: 47+38:7+8=15,4+3+1=8;85. and 3+4=7.
 
 
-def kinds(answers: list[dict]) -> dict[str, int]:
-    """Counts over answers with `completion` and `verdict`; terse is one with a thought and without columns."""
+def first_right(row: dict, gold: str) -> bool:
+    """Whether the first result in an answer's thought is `gold`; of one without a thought, whether it is right."""
+    if "<think>" not in row["completion"]:
+        return row["verdict"] == "right"
+    found = RESULT.search(row["completion"])
+    return found is not None and gold in found.groups()
+
+
+def kinds(answers: list[dict], gold: dict[str, str]) -> dict[str, int]:
+    """Counts over answers with `id`, `completion` and `verdict`; terse is one with a thought and without columns.
+    gold: the right answer by id.
+    """
     thoughts = [row for row in answers if "<think>" in row["completion"]]
     terse = [row for row in thoughts if not worked_solutions.shows_columns(row["completion"])]
     return {
         "answers": len(answers), "right": sum(row["verdict"] == "right" for row in answers), "thoughts": len(thoughts),
         "unfinished": sum(row["verdict"] == "unfinished" for row in answers),
         "terse": len(terse), "terse_right": sum(row["verdict"] == "right" for row in terse),
+        "first_right": sum(first_right(row, gold[row["id"]]) for row in answers),
     }
 
 
 def count(folder: Path) -> list[dict]:
     """A row for each seed, arm, benchmark and protocol ("greedy", "sampled") of an experiment's folder."""
+    gold = {problem["id"]: problem["answer"] for name in SAMPLES for problem in benchmarks.load(name)}
     found = []
     for path in sorted(folder.glob("seed-*/evals/*.*.jsonl")):
         seed, (arm, benchmark), answers = int(path.parts[-3][len("seed-"):]), path.stem.split("."), read_rows(path)
         for protocol in ("greedy", "sampled"):
             chosen = [row for row in answers if (row["temperature"] == 0.0) == (protocol == "greedy")
                       and row["sample"] < SAMPLES[benchmark]]
-            found.append({"seed": seed, "name": arm, "benchmark": benchmark, "protocol": protocol, **kinds(chosen)})
+            found.append({"seed": seed, "name": arm, "benchmark": benchmark, "protocol": protocol,
+                          **kinds(chosen, gold)})
     return found
 
 
 def table(rows: list[dict]) -> str:
     """Shares at T = 0.6 in percent, over all seeds, for each arm and benchmark."""
-    lines = [["arm", *(f"{benchmark}: {head}" for benchmark in SAMPLES
-                       for head in ("thought", "unfinished", "terse", "terse and right"))]]
+    lines = [["arm", *(f"{benchmark}: {head}" for benchmark, heads in SHOWN.items() for head in heads.values())]]
     for arm in mid_training.ARMS:
         line = [f"`{arm}`"]
-        for benchmark in SAMPLES:
-            total: Counter[str] = Counter()
-            for row in rows:
-                if (row["name"], row["benchmark"], row["protocol"]) == (arm, benchmark, "sampled"):
-                    total.update({name: value for name, value in row.items() if isinstance(value, int)})
-            line += [f"{100 * total[name] / total['answers']:.1f}"
-                     for name in ("thoughts", "unfinished", "terse", "terse_right")]
+        for benchmark, heads in SHOWN.items():
+            mine = [row for row in rows
+                    if (row["name"], row["benchmark"], row["protocol"]) == (arm, benchmark, "sampled")]
+            answers = sum(row["answers"] for row in mine)
+            line += [f"{100 * sum(row[name] for row in mine) / answers:.1f}" for name in heads]
         lines.append(line)
     return "\n".join(markdown_table(lines))
 

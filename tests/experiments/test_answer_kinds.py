@@ -7,6 +7,7 @@ import pytest
 from phi_lab.core.files import read_rows, write_rows
 from phi_lab.core.paths import ROOT
 from phi_lab.experiments.mid_training import ARMS
+from phi_lab.problems import benchmarks
 from phi_lab.report import contrasts
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -22,16 +23,24 @@ def answer(completion, verdict, sample=0, temperature=0.6):
 def test_kinds_of_answers():
     answers = [answer(COLUMNS, "right"), answer(TERSE, "right"), answer(TERSE, "wrong"), answer("\\boxed{85}", "right"),
                answer("<think>47+38:7+8=15,", "unfinished")]
-    assert answer_kinds.kinds(answers) == {
-        "answers": 5, "right": 3, "thoughts": 4, "unfinished": 1, "terse": 2, "terse_right": 1}
+    assert answer_kinds.kinds(answers, {"a": "85"}) == {
+        "answers": 5, "right": 3, "thoughts": 4, "unfinished": 1, "terse": 2, "terse_right": 1, "first_right": 4}
+
+
+@pytest.mark.parametrize(("completion", "right"), [
+    ("<think>60+9:0+9=9,6;69.", True), ("<think>60+9:0+9=9,7;79.79-10:9,6;69.</think>\\boxed{69}", False),
+    ("<think>60+9=69.", True), ("<think>60+9:0+9=69,", False), ("<think>60+9:0+9=9", False)])
+def test_the_first_result_counts_whatever_follows(completion, right):
+    assert answer_kinds.first_right(answer(completion, "unfinished"), "69") == right
 
 
 def test_only_the_answers_of_the_accuracies_are_counted(tmp_path):
     """The fifth to eighth to a problem of `hard` are for pass@8 alone."""
     folder = tmp_path / "seed-12" / "evals"
     folder.mkdir(parents=True)
-    write_rows(folder / "base-512-best.hard.jsonl", [
-        answer(TERSE, "right", temperature=0.0), *(answer(COLUMNS, "right", sample) for sample in range(8))])
+    one = benchmarks.load("hard")[0]["id"]
+    write_rows(folder / "base-512-best.hard.jsonl", [{**row, "id": one} for row in (
+        answer(TERSE, "right", temperature=0.0), *(answer(COLUMNS, "right", sample) for sample in range(8)))])
     (greedy, sampled) = answer_kinds.count(tmp_path)
     assert (greedy["seed"], greedy["name"], greedy["protocol"]) == (12, "base-512-best", "greedy")
     assert (greedy["answers"], greedy["terse_right"]) == (1, 1)
