@@ -30,38 +30,40 @@ RESULT = re.compile(r";(\d+)|=(\d+)\.")  # after columns: 47+38:7+8=15,4+3+1=8;8
 
 
 def first_right(row: dict, gold: str) -> bool:
-    """Whether the first result in an answer's thought is `gold`; of one without a thought, whether it is right."""
+    """Whether the first result in an answer's thought is `gold`, to a problem of one operation; of an answer without a
+    thought, whether it is right.
+    """
     if "<think>" not in row["completion"]:
         return row["verdict"] == "right"
     found = RESULT.search(row["completion"])
     return found is not None and gold in found.groups()
 
 
-def kinds(answers: list[dict], gold: dict[str, str]) -> dict[str, int]:
-    """Counts over answers with `id`, `completion` and `verdict`; terse is one with a thought and without columns.
-    gold: the right answer by id.
-    """
+def kinds(answers: list[dict]) -> dict[str, int]:
+    """Counts over answers with `completion` and `verdict`; terse is one with a thought and without columns."""
     thoughts = [row for row in answers if "<think>" in row["completion"]]
     terse = [row for row in thoughts if not worked_solutions.shows_columns(row["completion"])]
     return {
         "answers": len(answers), "right": sum(row["verdict"] == "right" for row in answers), "thoughts": len(thoughts),
         "unfinished": sum(row["verdict"] == "unfinished" for row in answers),
         "terse": len(terse), "terse_right": sum(row["verdict"] == "right" for row in terse),
-        "first_right": sum(first_right(row, gold[row["id"]]) for row in answers),
     }
 
 
 def count(folder: Path) -> list[dict]:
-    """A row for each seed, arm, benchmark and protocol ("greedy", "sampled") of an experiment's folder."""
-    gold = {problem["id"]: problem["answer"] for name in SAMPLES for problem in benchmarks.load(name)}
+    """A row for each seed, arm, benchmark and protocol ("greedy", "sampled") of an experiment's folder; of `easy`, with
+    problems of one operation, also how often the first result is right.
+    """
+    gold = {problem["id"]: problem["answer"] for problem in benchmarks.load("easy")}
     found = []
     for path in sorted(folder.glob("seed-*/evals/*.*.jsonl")):
         seed, (arm, benchmark), answers = int(path.parts[-3][len("seed-"):]), path.stem.split("."), read_rows(path)
         for protocol in ("greedy", "sampled"):
             chosen = [row for row in answers if (row["temperature"] == 0.0) == (protocol == "greedy")
                       and row["sample"] < SAMPLES[benchmark]]
-            found.append({"seed": seed, "name": arm, "benchmark": benchmark, "protocol": protocol,
-                          **kinds(chosen, gold)})
+            found.append({"seed": seed, "name": arm, "benchmark": benchmark, "protocol": protocol, **kinds(chosen)})
+            if benchmark == "easy":
+                found[-1]["first_right"] = sum(first_right(row, gold[row["id"]]) for row in chosen)
     return found
 
 

@@ -23,8 +23,9 @@ def answer(completion, verdict, sample=0, temperature=0.6):
 def test_kinds_of_answers():
     answers = [answer(COLUMNS, "right"), answer(TERSE, "right"), answer(TERSE, "wrong"), answer("\\boxed{85}", "right"),
                answer("<think>47+38:7+8=15,", "unfinished")]
-    assert answer_kinds.kinds(answers, {"a": "85"}) == {
-        "answers": 5, "right": 3, "thoughts": 4, "unfinished": 1, "terse": 2, "terse_right": 1, "first_right": 4}
+    assert answer_kinds.kinds(answers) == {
+        "answers": 5, "right": 3, "thoughts": 4, "unfinished": 1, "terse": 2, "terse_right": 1}
+    assert sum(answer_kinds.first_right(row, "85") for row in answers) == 4
 
 
 @pytest.mark.parametrize(("completion", "right"), [
@@ -38,13 +39,24 @@ def test_only_the_answers_of_the_accuracies_are_counted(tmp_path):
     """The fifth to eighth to a problem of `hard` are for pass@8 alone."""
     folder = tmp_path / "seed-12" / "evals"
     folder.mkdir(parents=True)
-    one = benchmarks.load("hard")[0]["id"]
-    write_rows(folder / "base-512-best.hard.jsonl", [{**row, "id": one} for row in (
-        answer(TERSE, "right", temperature=0.0), *(answer(COLUMNS, "right", sample) for sample in range(8)))])
+    write_rows(folder / "base-512-best.hard.jsonl", [
+        answer(TERSE, "right", temperature=0.0), *(answer(COLUMNS, "right", sample) for sample in range(8))])
     (greedy, sampled) = answer_kinds.count(tmp_path)
     assert (greedy["seed"], greedy["name"], greedy["protocol"]) == (12, "base-512-best", "greedy")
     assert (greedy["answers"], greedy["terse_right"]) == (1, 1)
     assert (sampled["protocol"], sampled["answers"], sampled["terse"]) == ("sampled", 4, 0)
+
+
+def test_first_results_are_counted_for_problems_of_one_operation(tmp_path):
+    folder = tmp_path / "seed-12" / "evals"
+    folder.mkdir(parents=True)
+    one = benchmarks.load("easy")[0]
+    row = {**answer(f"<think>1+1:{one['answer']};{one['answer']}.2", "unfinished"), "id": one["id"]}
+    write_rows(folder / "base-512.easy.jsonl", [{**row, "temperature": 0.0}, row])
+    write_rows(folder / "base-512.hard.jsonl", [{**row, "temperature": 0.0}, row])
+    found = {(row["benchmark"], row["protocol"]): row for row in answer_kinds.count(tmp_path)}
+    assert found["easy", "greedy"]["first_right"] == found["easy", "sampled"]["first_right"] == 1
+    assert "first_right" not in found["hard", "sampled"]
 
 
 def test_the_pages_table_follows_from_the_committed_counts_and_these_are_of_the_experiments_answers():
