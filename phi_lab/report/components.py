@@ -23,6 +23,7 @@ from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.stats import ALPHA, POWER
 from phi_lab.report.contrasts import accuracy, by_seed
+from phi_lab.report.ladder_rows import STAGE_TITLES
 from phi_lab.report.power import Variances
 
 DRAWS, SEED = 20_000, 0  # of an interval; the same ones every time
@@ -40,9 +41,19 @@ class Nest:
     levels: tuple[str, str, str] = ("chain", "training", "evaluation")
 
     @property
+    def title(self) -> str:
+        """The stage as a page names it."""
+        return STAGE_TITLES.get(self.name, self.name)
+
+    @property
+    def of_chains(self) -> bool:
+        """Whether the highest level is the chain: a few bases say too little to plan an experiment with."""
+        return self.levels[TOP] == "chain"
+
+    @property
     def words(self) -> str:
         """The first claim: the highest level adds to what the one below it does."""
-        return f"after {self.name}, {self.levels[0]}s differ more than two {self.levels[1]}s in one of them"
+        return f"after {self.title}, {self.levels[0]}s differ more than two {self.levels[1]}s in one of them"
 
 
 class Anova(NamedTuple):

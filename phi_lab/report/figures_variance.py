@@ -23,7 +23,7 @@ def components(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Ne
     """The scores of the first nest, a column for each top unit; the standard deviation of each level of each nest with
     its interval, in points; and, where these are chains, the smallest difference that n seeds show.
     """
-    of_chains = nests[0].levels[0] == "chain"  # three bases say too little to plan with
+    of_chains = nests[0].of_chains
     figure, grid = plot_style.panels(2 + of_chains, 1, (8, 9.5 + 4.7 * of_chains))
     found = levels(rows, nests)
     words = [_scores(grid[0, 0], rows, nests[0]), _levels(grid[1, 0], found)]
@@ -84,9 +84,9 @@ def _scores(axes: Axes, rows: Sequence[dict], nest: Nest) -> str:
                       markersize=5, linewidth=1.4)
         axes.plot([x - 0.35, x + 0.35], [unit.mean()] * 2, color=SOFT, linewidth=1)
     top, middle, bottom = nest.levels
-    axes.set(title=f"Two {middle}s a {top}, {scores.shape[2]} {bottom}s each ({nest.name})", xticks=[],
+    axes.set(title=f"Two {middle}s a {top}, {scores.shape[2]} {bottom}s each ({nest.title})", xticks=[],
              xlabel=f"{len(scores)} {top}s, by their mean", ylabel="hard, right answers, %")
-    return (f"Means of the {top}s on hard after {nest.name}, percent: "
+    return (f"Means of the {top}s on hard after {nest.title}, percent: "
             f"{', '.join(f'{unit.mean():.1f}' for unit in scores[order])}.")
 
 
@@ -100,10 +100,10 @@ def _levels(axes: Axes, found: Sequence[Level]) -> str:
         if one.detectable is not None:
             axes.plot([0, 100 * one.detectable], [y + 0.3] * 2, color=plot_style.LINE, linewidth=3,
                       solid_capstyle="butt")
-    axes.set_yticks(range(len(found)), [f"{one.nest.name}, {one.name}" for one in found], fontsize=9)
+    axes.set_yticks(range(len(found)), [f"{one.nest.title}, {one.name}" for one in found], fontsize=9)
     axes.set(title="What each level adds to a score", ylim=(len(found) - 0.4, -0.6),
              xlabel="standard deviation, points, 95 %; grey: too small to be seen")
     axes.set_xlim(left=0)
     return "Standard deviations, points: " + "; ".join(
-        f"{one.nest.name}, {one.name} {level_words(one)}, {100 * one.share:.0f} % of the variance"
+        f"{one.nest.title}, {one.name} {level_words(one)}, {100 * one.share:.0f} % of the variance"
         for one in found) + "."

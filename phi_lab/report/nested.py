@@ -12,7 +12,7 @@ from phi_lab.core.formatting import markdown_table
 from phi_lab.report import chain_rows, paper_differences, power, spread, steps
 from phi_lab.report.components import BOTTOM, Nest, cells, drawn_expectations, level_words, levels, sd_words
 from phi_lab.report.contrasts import Primary, points
-from phi_lab.report.ladder_rows import STAGE_TITLES
+from phi_lab.report.spread import Spread
 
 DIFFERENCES = (0.005, 0.01, 0.02, 0.03, 0.05)  # of the table of seeds
 PROTOCOLS = ((30, 1), (30, 64), (200, 4), (500, 1), (500, 4), (1000, 4), (1000, 16))  # problems, samples
@@ -25,35 +25,33 @@ def primary(rows: Sequence[dict], nests: Sequence[Nest]) -> Primary:
     return Primary(one.verdict, one.p_holm or 0.0, one.sd, one.sd_low, one.sd_high, one.detectable or 0.0)
 
 
-def levels_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str]]:
+def levels_table(rows: Sequence[dict], spreads: Mapping[Nest, Spread]) -> list[list[str]]:
     """Header and a line for each level of each nest; of evaluations also the standard deviation that independent
     answers to these problems give.
     """
     lines = [["after", "level", "units", "sd, points", "share of a score's variance", "F", "p, Holm", "verdict",
               "detectable sd (80 % power)", "sd by p (1 - p)"]]
-    of_nests = {nest: spread.measured(rows, nest) for nest in nests}
-    for one in levels(rows, nests):
-        found = of_nests[one.nest]
+    for one in levels(rows, list(spreads)):
+        found = spreads[one.nest]
         share = f"{100 * one.share:.0f} % [{100 * one.share_low:.0f}, {100 * one.share_high:.0f}]"
         lowest = one.name == one.nest.levels[BOTTOM]
         binomial = 100 * found.variances(found.problems, found.samples).evaluation ** 0.5
         tested = ["–"] * 4 if lowest else [f"{one.f:.1f}", f"{one.p_holm:.2g}", one.verdict,
                                            f"{100 * (one.detectable or 0):.2f}"]
-        lines.append([one.nest.name, one.name, f"{one.units}", level_words(one), share, *tested,
+        lines.append([one.nest.title, one.name, f"{one.units}", level_words(one), share, *tested,
                       f"{binomial:.2f}" if lowest else "–"])
     return lines
 
 
-def problems_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str]]:
+def problems_table(spreads: Mapping[Nest, Spread]) -> list[list[str]]:
     """Header and a line for each nest: what its levels add on 30 problems, on those it was measured on, and on any
     number of them, in points.
     """
     lines = [["after", "level", "sd on 30 problems", "on those measured", "on very many"]]
-    for nest in nests:
-        found = spread.measured(rows, nest)
+    for nest, found in spreads.items():
         for name, level in zip(nest.levels[:BOTTOM], ("chain", "training"), strict=True):
             ends = (found.deviation(level, count) for count in (30, found.problems, 10**9))
-            lines.append([nest.name, name, *(sd_words(*one) for one in ends)])
+            lines.append([nest.title, name, *(sd_words(*one) for one in ends)])
     return lines
 
 
@@ -64,7 +62,7 @@ def retrained_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[st
     lines = [["after", "chains", "another seed minus the chain's own, points"]]
     for nest in nests:
         own, new = cells(rows, nest)[0].mean(2)[:, :2].T
-        lines.append([nest.name, f"{len(own)}", points(stats.paired_t(new, own))])
+        lines.append([nest.title, f"{len(own)}", points(stats.paired_t(new, own))])
     return lines
 
 
@@ -95,11 +93,11 @@ def pairs_table(rows: Sequence[dict]) -> list[list[str]]:
     return lines
 
 
-def seeds_tables(rows: Sequence[dict], nest: Nest) -> list[tuple[str, list[list[str]]]]:
+def seeds_tables(found: Spread, stage: str) -> list[tuple[str, list[list[str]]]]:
     """(title, table): seeds of each recipe for differences of some points, paired and unpaired, by protocol; and the
     smallest difference that some seeds show by the protocol measured.
     """
-    found, by_pairing, stage = spread.measured(rows, nest), [], STAGE_TITLES.get(nest.name, nest.name)
+    by_pairing = []
     titles = {
         True: f"Seeds of each recipe of {stage}, both from the same chains, with stage seeds of their own and no "
               "recipe that gains more from one chain than from another (problems x samples; 80 % power in a t-test at "
@@ -119,9 +117,9 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Nest]
     """All tables in Markdown. Raises UserError with fewer than two seeds that have all arms of a nest."""
     units = ", ".join(sorted({row["unit"] for row in rows}))
     seeds = sorted({row["seed"] for row in rows})
-    counts = ", ".join(f"{len(cells(rows, nest)[0])} after {nest.name}" for nest in nests)
+    counts = ", ".join(f"{len(cells(rows, nest)[0])} after {nest.title}" for nest in nests)
     head = f"{len(seeds)} seeds ({units}); with all cells: {counts}."
-    if nests[0].levels[0] == "chain":
+    if nests[0].of_chains:
         head += f" {published_line(rows, nests)}"
     return "\n\n".join([head, *(f"{title}:\n\n" + "\n".join(markdown_table(table))
                                 for title, table in tables(rows, nests))])
@@ -129,17 +127,18 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Nest]
 
 def tables(rows: Sequence[dict], nests: Sequence[Nest]) -> list[tuple[str, list[list[str]]]]:
     """(title, table): all that is said of the rows. Raises UserError as `summary` does."""
-    found = [("Levels (of evaluations as measured, and as p (1 - p) gives it)", levels_table(rows, nests)),
+    spreads = {nest: spread.measured(rows, nest) for nest in nests}
+    found = [("Levels (of evaluations as measured, and as p (1 - p) gives it)", levels_table(rows, spreads)),
              ("What a level adds on few and on many problems, points: what is luck with single problems is larger on "
               "30 (evaluations by p (1 - p), which is known more exactly, so the middle may differ from the levels)",
-              problems_table(rows, nests))]
-    if nests[0].levels[0] == "chain":  # three bases say too little to plan with, and the paper compares no bases
+              problems_table(spreads))]
+    if nests[0].of_chains:
         of_steps = steps.all_steps(rows, nests)
         found += [
             ("Trainings with another seed beside the chains' own", retrained_table(rows, nests)),
             ("Steps of the ladder, differences of the chains' own models, points; of mid-training and of the end the "
              "score by itself, which holds all that a chain has not from the base", steps.table([*of_steps.values()])),
-            *seeds_tables(rows, nests[0]),
+            *seeds_tables(spreads[nests[0]], nests[0].title),
             ("Published pairs of the ladder (1,000 problems of `hard` at T 0.6, stages with 4 answers, their rivals "
              "with 4 or 2; the same chains, stage and evaluation seeds)", pairs_table(chain_rows.published())),
             ("The paper's differences (our steps stand in for its seeds: another model, another world, one base)",

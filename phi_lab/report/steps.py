@@ -16,6 +16,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import percent
 from phi_lab.report.components import Nest, cells, drawn_expectations, sd_words
 from phi_lab.report.contrasts import by_seed
+from phi_lab.report.ladder_rows import STAGE_TITLES
 from phi_lab.report.spread import interaction, jackknife
 
 
@@ -38,7 +39,8 @@ class Step(NamedTuple):
     @property
     def words(self) -> str:
         """What it is a difference of."""
-        return f"{self.stage} over {self.before}" if self.before else f"{self.stage} by itself"
+        stage = STAGE_TITLES.get(self.stage, self.stage)
+        return f"{stage} over {STAGE_TITLES.get(self.before, self.before)}" if self.before else f"{stage} by itself"
 
     def variance(self, problems: int) -> tuple[float, float, float]:
         """Of the difference on so many problems, without what sampling adds; with its interval (95 %)."""

@@ -18,6 +18,7 @@ from phi_lab.experiments.design import Trial
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import stage_runner
 from phi_lab.report import chain_rows, components, contrasts, nested, power, spread
+from phi_lab.report.ladder_rows import STAGE_TITLES
 from phi_lab.stages import grpo, mid_training, rollout_dpo, sft
 
 VARIANCE, BASES = EXPERIMENTS["variance"], EXPERIMENTS["variance_bases"]
@@ -198,19 +199,20 @@ def test_tables_and_figure_tell_the_same(tmp_path):
 
     rows = nested_rows(VARIANCE, range(10, 16), by_problem=0.1)
     text = nested.summary(rows, VARIANCE.arms, VARIANCE.nests)
-    assert text.startswith("6 seeds (chain seeds); with all cells: 6 after grpo, 6 after dpo, 6 after sft, 6 after")
+    assert text.startswith("6 seeds (chain seeds); with all cells: 6 after GRPO, 6 after Rollout DPO, 6 after SFT, "
+                           "6 after mid-training.")
     figure = figures_experiments.save("variance", rows, VARIANCE.arms, VARIANCE.nests, tmp_path / "a.svg")
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1 and "\n" not in figure.alt
     for one in components.levels(rows, VARIANCE.nests):
-        assert f"| {one.nest.name} | {one.name} | 6 | {components.level_words(one)} |" in text
-        assert f"{one.nest.name}, {one.name} {components.level_words(one)}, " in figure.alt
+        assert f"| {one.nest.title} | {one.name} | 6 | {components.level_words(one)} |" in text
+        assert f"{one.nest.title}, {one.name} {components.level_words(one)}, " in figure.alt
     found = spread.measured(rows, VARIANCE.nests[0])
     assert (found.problems, found.samples) == (200, 4)
     smallest = f"{100 * power.detectable(found.variances(200, 4), 6, True):.1f}"
     assert f"| 6 | {smallest} | " in text and f"{smallest} with 6" in figure.alt
     assert "| re-run of this model over its first value | AIME 2024 | -9.4 | 4.7 | 2.0 | – | – |" in text
-    assert len(re.findall(r"^\| (grpo|dpo|sft|mid) \|", text, re.MULTILINE)) == 12 + 8 + 4
-    assert text.count(" by itself | 6 | ") == 2 and "| grpo over dpo | 6 | " in text
+    assert len(re.findall(r"^\| (GRPO|Rollout DPO|SFT|mid-training) \|", text, re.MULTILINE)) == 12 + 8 + 4
+    assert text.count(" by itself | 6 | ") == 2 and "| GRPO over Rollout DPO | 6 | " in text
 
 
 def test_the_chains_own_models_are_compared_with_the_published_ones(monkeypatch):
@@ -229,7 +231,8 @@ def test_trainings_with_another_seed_are_compared_with_the_chains_own():
         if row["name"].startswith("dpo-new"):
             row["measurements"][0]["accuracy"] += 0.05
     table = {line[0]: line[2] for line in nested.retrained_table(rows, VARIANCE.nests)[1:]}
-    assert table["dpo"].startswith(("+4.", "+5.")) and "[-" in table["grpo"] and set(table) == set(STAGES[1:])
+    assert table["Rollout DPO"].startswith(("+4.", "+5.")) and "[-" in table["GRPO"]
+    assert set(table) == {STAGE_TITLES[stage] for stage in STAGES[1:]}
 
 
 def test_pairs_of_the_ladder_have_their_own_spread():
@@ -248,15 +251,15 @@ def test_pairs_of_the_ladder_have_their_own_spread():
 def test_each_protocol_has_its_own_interval_and_number_of_problems():
     rows = nested_rows(VARIANCE, range(10, 18), by_problem=0.2)
     found = spread.measured(rows, VARIANCE.nests[0])
-    titles, tables = zip(*nested.seeds_tables(rows, VARIANCE.nests[0]), strict=True)
+    titles, tables = zip(*nested.seeds_tables(found, "GRPO"), strict=True)
     assert all(" of GRPO" in title for title in titles)
     for table, paired in zip(tables, (True, False), strict=False):
         for place, (problems, samples) in enumerate(nested.PROTOCOLS, 1):
             factors = found.factors(paired, problems, samples)
             assert table[3][place] == str(power.needed(0.02, found.variances(problems, samples), paired, factors))
         assert table[0][0:2] == ["to see", "30 x 1"] and table[3][0] == "2 points"
-    line = nested.problems_table(rows, VARIANCE.nests)[2]
-    assert line[:2] == ["grpo", "training"]
+    line = nested.problems_table({VARIANCE.nests[0]: found})[2]
+    assert line[:2] == ["GRPO", "training"]
     for cell, count in zip(line[2:], (30, 200, 10**9), strict=True):
         assert cell == "{:.2f} [{:.2f}, {:.2f}]".format(*(100 * one for one in found.deviation("training", count)))
 
@@ -264,7 +267,7 @@ def test_each_protocol_has_its_own_interval_and_number_of_problems():
 def test_three_bases_make_no_plan(tmp_path):
     rows = nested_rows(BASES, range(3), sds=(0.05, 0.01))
     text = nested.summary(rows, BASES.arms, BASES.nests)
-    assert "| mid | base | 3 | " in text and "Seeds of each recipe" not in text and "paper" not in text
+    assert "| mid-training | base | 3 | " in text and "Seeds of each recipe" not in text and "paper" not in text
 
 
 def test_the_list_tells_a_standard_deviation(tmp_path):

@@ -67,7 +67,7 @@ def test_all_steps_go_back_to_what_chains_share():
     assert {name: (one.stage, one.before) for name, one in found.items()} == {
         "sft": ("sft", "mid"), "mid": ("mid", None), "whole": ("sft", None)}
     table = steps.table([*found.values()])
-    assert [line[0] for line in table[1:]] == ["sft over mid", "mid by itself", "sft by itself"]
+    assert [line[0] for line in table[1:]] == ["SFT over mid-training", "mid-training by itself", "SFT by itself"]
     assert table[1][2] == "+0.0" and all(len(line) == len(table[0]) for line in table)
 
 
@@ -83,7 +83,7 @@ def test_a_line_by_hand():
     alike = np.maximum(0, 4e-4 * 11 / chi2 - 3e-4)
     assert (low, high) == pytest.approx(np.quantile(alike, (0.025, 0.975)) + 2e-4, rel=0.04)
     line = steps.table([one])[1]
-    assert line[:5] == ["grpo over dpo", "12", "+2.0", "2.00", "1.00"]
+    assert line[:5] == ["GRPO over Rollout DPO", "12", "+2.0", "2.00", "1.00"]
     assert line[5].startswith("1.73 [") and line[6].startswith("5.86 [")
 
 
