@@ -26,7 +26,7 @@ def components(rows: Sequence[dict], arms: Mapping[str, str], nests: Sequence[Ne
     of_chains = nests[0].of_chains
     figure, grid = plot_style.panels(2 + of_chains, 1, (8, 9.5 + 4.7 * of_chains))
     found = levels(rows, nests)
-    words = [_scores(grid[0, 0], rows, nests[0]), _levels(grid[1, 0], found)]
+    words = [_scores(grid[0, 0], rows, nests[0], arms), _levels(grid[1, 0], found)]
     if of_chains:
         here = spread.measured(rows, nests[0])
         words.append(smallest(grid[2, 0], here, here.problems, here.samples))
@@ -73,7 +73,7 @@ def smallest(axes: Axes, scores: Spread, problems: int, samples: int) -> str:
     return f"The smallest difference seen, points: {'; '.join(words)} seeds of each recipe."
 
 
-def _scores(axes: Axes, rows: Sequence[dict], nest: Nest) -> str:
+def _scores(axes: Axes, rows: Sequence[dict], nest: Nest, arms: Mapping[str, str]) -> str:
     """Every score of a nest: top units by their mean, a marker for each training, joined evaluations."""
     scores = 100 * cells(rows, nest)[0]
     order = np.argsort(scores.mean((1, 2)))
@@ -81,8 +81,9 @@ def _scores(axes: Axes, rows: Sequence[dict], nest: Nest) -> str:
         for number, training in enumerate(unit):
             place = x + 0.3 * (number / (len(unit) - 1) - 0.5)
             axes.plot([place] * len(training), training, color=COLOURS[number % 3], marker="os^"[number % 3],
-                      markersize=5, linewidth=1.4)
+                      markersize=5, linewidth=1.4, label=None if x else arms[nest.arms[number][0]])
         axes.plot([x - 0.35, x + 0.35], [unit.mean()] * 2, color=SOFT, linewidth=1)
+    axes.legend(loc="lower right")
     top, middle, bottom = nest.levels
     axes.set(title=f"Two {middle}s a {top}, {scores.shape[2]} {bottom}s each ({nest.title})", xticks=[],
              xlabel=f"{len(scores)} {top}s, by their mean", ylabel="hard, right answers, %")

@@ -8,10 +8,10 @@ import numpy as np
 
 from phi_lab.config.schema import STAGES
 from phi_lab.core import stats
-from phi_lab.core.formatting import markdown_table
+from phi_lab.core.formatting import markdown_table, percent
 from phi_lab.report import chain_rows, paper_differences, power, spread, steps
 from phi_lab.report.components import BOTTOM, Nest, cells, drawn_expectations, level_words, levels, sd_words
-from phi_lab.report.contrasts import Primary, points
+from phi_lab.report.contrasts import Primary, accuracy, by_seed, points
 from phi_lab.report.spread import Spread
 
 DIFFERENCES = (0.005, 0.01, 0.02, 0.03, 0.05)  # of the table of seeds
@@ -53,6 +53,39 @@ def problems_table(spreads: Mapping[Nest, Spread]) -> list[list[str]]:
             ends = (found.deviation(level, count) for count in (30, found.problems, 10**9))
             lines.append([nest.title, name, *(sd_words(*one) for one in ends)])
     return lines
+
+
+def protocols_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str]]:
+    """Header and a line for each nest and protocol, from one score of each training over all its evaluations: the mean,
+    and the standard deviations of the highest level and of trainings in points. pass@k counts a problem as solved if
+    any of a training's answers to it is right. Two greedy evaluations of a model are the same.
+    """
+    top, middle, _ = nests[0].levels
+    lines = [["after", "on hard", "mean", f"sd of {top}s", f"sd of {middle}s, with what sampling adds"]]
+    for nest in nests:
+        scores, counts, samples = cells(rows, nest)
+        units = by_seed(rows, [name for training in nest.arms for name in training]).values()
+        greedy = [[accuracy(unit[training[0]], how="greedy") for training in nest.arms] for unit in units]
+        solved = f"pass@{samples * scores.shape[2]}"
+        for name, values in (("T 0.6", scores.mean(2)), ("greedy", np.array(greedy)),
+                             (solved, (counts.sum(2) > 0).mean(2))):
+            lines.append([nest.title, name, percent(float(values.mean())), *_of_two_levels(values)])
+    return lines
+
+
+def _of_two_levels(values: np.ndarray) -> list[str]:
+    """Standard deviations in points with their intervals that top units and trainings add to `values` (top units,
+    trainings): one-way analysis of variance with random effects.
+    """
+    units, trainings = values.shape
+    squares = np.array([trainings * values.mean(1).var(ddof=1), values.var(1, ddof=1).mean()])
+    drawn = drawn_expectations(squares.tolist(), (units - 1, units * (trainings - 1)))
+    words = []
+    for estimate, draws in (((squares[0] - squares[1]) / trainings, (drawn[0] - drawn[1]) / trainings),
+                            (squares[1], drawn[1])):
+        ends = np.maximum(0.0, [estimate, *np.quantile(draws, (0.025, 0.975))]) ** 0.5
+        words.append(sd_words(*ends.tolist()))
+    return words
 
 
 def retrained_table(rows: Sequence[dict], nests: Sequence[Nest]) -> list[list[str]]:
@@ -131,7 +164,9 @@ def tables(rows: Sequence[dict], nests: Sequence[Nest]) -> list[tuple[str, list[
     found = [("Levels (of evaluations as measured, and as p (1 - p) gives it)", levels_table(rows, spreads)),
              ("What a level adds on few and on many problems, points: what is luck with single problems is larger on "
               "30 (evaluations by p (1 - p), which is known more exactly, so the middle may differ from the levels)",
-              problems_table(spreads))]
+              problems_table(spreads)),
+             ("The same by other protocols, one score of each training, points (claims are those of T 0.6)",
+              protocols_table(rows, nests))]
     if nests[0].of_chains:
         of_steps = steps.all_steps(rows, nests)
         found += [

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from experiment_rows import measured, nested_rows
+from experiment_rows import row as made_up
 
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
@@ -211,7 +212,7 @@ def test_tables_and_figure_tell_the_same(tmp_path):
     smallest = f"{100 * power.detectable(found.variances(200, 4), 6, True):.1f}"
     assert f"| 6 | {smallest} | " in text and f"{smallest} with 6" in figure.alt
     assert "| re-run of this model over its first value | AIME 2024 | -9.4 | 4.7 | 2.0 | – | – |" in text
-    assert len(re.findall(r"^\| (GRPO|Rollout DPO|SFT|mid-training) \|", text, re.MULTILINE)) == 12 + 8 + 4
+    assert len(re.findall(r"^\| (GRPO|Rollout DPO|SFT|mid-training) \|", text, re.MULTILINE)) == 12 + 8 + 12 + 4
     assert text.count(" by itself | 6 | ") == 2 and "| GRPO over Rollout DPO | 6 | " in text
 
 
@@ -233,6 +234,28 @@ def test_trainings_with_another_seed_are_compared_with_the_chains_own():
     table = {line[0]: line[2] for line in nested.retrained_table(rows, VARIANCE.nests)[1:]}
     assert table["Rollout DPO"].startswith(("+4.", "+5.")) and "[-" in table["GRPO"]
     assert set(table) == {STAGE_TITLES[stage] for stage in STAGES[1:]}
+
+
+def test_other_protocols_have_one_score_of_each_training():
+    """Greedy scores of trainings 70, 72 and 76, 78: means 71 and 77, a variance of 18, of which 2 / 2 is of a training;
+    with all answers to the first problem right in one evaluation alone, each training solves it, and no other one.
+    """
+    nest, greedy, rows = VARIANCE.nests[0], iter((0.70, 0.72, 0.76, 0.78)), []
+    for seed in (10, 11):
+        for training in nest.arms:
+            share = next(greedy)
+            for arm, right in zip(training, ("4000", "0000"), strict=True):
+                one = made_up(seed, arm, share, notes={"right": right, "samples": 4, "problems": "first"})
+                one["measurements"][0]["accuracy"] = 0.25 if right == "4000" else 0.0
+                rows.append(one)
+    head, sampled, greedily, solved = nested.protocols_table(rows, [nest])
+    assert head[3:] == ["sd of chains", "sd of trainings, with what sampling adds"]
+    assert sampled[:3] == ["GRPO", "T 0.6", "12.5 %"] and solved[:3] == ["GRPO", "pass@8", "25.0 %"]
+    assert sampled[3].startswith("0.00 [0.00, ") and solved[4] == "0.00 [0.00, 0.00]"
+    assert greedily[:3] == ["GRPO", "greedy", "74.0 %"]
+    assert greedily[3].startswith(f"{(18 - 1) ** 0.5:.2f} [0.00, ")  # variance of 71 and 77: 18, less 2 / 2
+    middle, low, high = map(float, re.findall(r"[\d.]+", greedily[4]))
+    assert (middle, low, high) == (1.41, pytest.approx(1.414 / 1.921, abs=0.01), pytest.approx(1.414 / 0.159, rel=0.02))
 
 
 def test_pairs_of_the_ladder_have_their_own_spread():

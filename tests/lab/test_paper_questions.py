@@ -41,7 +41,7 @@ def test_a_nested_one_has_its_levels_in_the_figure_and_folded_tables(tmp_path):
     write(tmp_path, "variance", nested_rows(EXPERIMENTS["variance"], range(12), sds=(0.05, 0.0)))
     page = paper_questions.found("variance", tmp_path)
     assert "supported, chains add a standard deviation of" in page and "Components of variance" in page
-    assert page.count("<details open>") == 1 and page.count("<details>") == 8
+    assert page.count("<details open>") == 1 and page.count("<details>") == 9
     assert "Seeds of each recipe" in page and "re-run of this model over its first value" in page
 
 
