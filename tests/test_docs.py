@@ -100,7 +100,7 @@ def attempt_line(rung: str, log: int, attempt: str, rows: dict[int, dict]) -> st
         one, other = rows[seed]["accuracy"], rows[seed]["rival"]
         half = 1.96 * ((one * (1 - one) + other * (1 - other)) / 1500) ** 0.5
         low, middle, high = (100 * (one - other + side * half) for side in (-1, 0, 1))
-        cells.append(f"{100 * one:.1f} for {100 * other:.1f}, {middle:+.1f} [{low:+.1f}, {high:+.1f}]")
+        cells.append(f"{100 * one:.1f} against {100 * other:.1f}, {middle:+.1f} [{low:+.1f}, {high:+.1f}]")
     return f"| {rung} | {attempt} | {log} | {cells[0]} | {cells[1]} |"
 
 

@@ -134,7 +134,7 @@ lab
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
 # | 0 | distillation | 1.6 M questions, about 8 answers by DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
-# | 1 | mid-training | every right answer, packed, five epochs [S] | the same, and some pretraining text | 02 |
+# | 1 | mid-training | every right answer, packed, five epochs [S] | those the filters leave; some pretraining text | 02 |
 # | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
 # | 3 | Rollout DPO | right answers preferred over the same teacher's wrong ones [S2] | the student's own | 04 |
 # | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | two of the three | 05 |
@@ -205,9 +205,9 @@ print("it writes:", answers[0]["completion"][:60])
 # panel has no intervals. AIME 2024 has 30 problems, so one problem is 3.3 points.
 #
 # One run proves little, because another seed gives another ladder. So the whole recipe has to be run with other seeds;
-# we call one such run, from distillation to GRPO, a *chain*. Each stage is compared with its *controls*: what else the
-# same compute would have bought from the same start, such as SFT on more answers. Notebook 06 shows the chains that are
-# published with the course; what you run in the `lab` profile is one more.
+# we call one such run, from distillation to GRPO, a *chain*. Each stage but mid-training is compared with its
+# *controls*: what else the same compute would have bought from the same start, such as SFT on more answers. Notebook 06
+# shows the chains that are published with the course; what you run in the `lab` profile is one more.
 #
 # ## Exercise: the share of right answers
 #

@@ -430,7 +430,7 @@ print(f"accepted against shuffled gold answers: {accepted} of {len(sample)}, {sh
 # - In "One token at a time", `temperature = 0.2` with `manual_seed(0)`, `(1)` and `(2)`. Expect nearly the same answer
 #   each time; at 1.5, three different ones, and slips.
 # - The negative control with `sample[7:] + sample[:7]`. Expect as few accepted as before: any shift mismatches.
-# - `limits_table(rollouts, (120, 90, 60))`. Expect the share of hard questions to fall with the limit.
+# - `widgets.limits_table(rollouts, (120, 90, 60))`. Expect the share of hard questions to fall with the limit.
 #
 # ## What to remember
 #

@@ -531,9 +531,9 @@ for name, some in (("its own question", seen), ("another question", mixed_up)):
 lab.question("one_batch")
 
 # %% [markdown]
-# **What is known now**, of this small model and these recipes. SFT on the student's own right answers makes most of the
-# batch, more than DPO on the pairs that these answers came from, and more than GRPO. The paper's pairs gain at T = 0.6,
-# but the student without training has more at T = 0.3. A wrong side that answers the *same* question is worth
+# **What is known now**, of this small model and these recipes. SFT on the student's own right answers gets the most out
+# of the batch: more than DPO on the pairs that these answers came from, and more than GRPO. The paper's pairs gain at T
+# = 0.6, but the student without training has more at T = 0.3. A wrong side that answers the *same* question is worth
 # something; that it must be the *student's* is not shown. Pairs cut at the first wrong step end far below whole ones.
 # It does not follow that wrong answers are useless: the rates differ, and the course's own DPO, which holds the right
 # side by SFT's loss, is not shown to differ from its rival. docs/results.md says what else the arms do not share.

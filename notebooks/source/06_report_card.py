@@ -298,7 +298,8 @@ print("written:", lab.write_report())
 #
 # ## Vary this next
 #
-# - `lab.answers(model, "easy", 0.6)` in the cell of gains. Expect smaller gains: what is nearly solved leaves no room.
+# - `lab.answers(model, "easy", 0.6)` in the cell of gains. Expect others: mid-training gains nothing
+#   there, SFT more than on `hard`, GRPO little, as little is left.
 # - `list(problems.values())[: len(problems) // 2]` instead of `problems.values()` in that cell. Expect intervals about
 #   1.4 times as wide.
 # - Another seed: `PHI_LAB_PROFILE=lab PHI_LAB_SEED=1 PHI_LAB_RUN=runs/second make lab`, then all notebooks. Expect

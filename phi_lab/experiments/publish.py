@@ -83,7 +83,8 @@ def questions(root: Path = ROOT) -> str:
     lines = [["question", "its first claim", "verdict"]]
     for experiment in EXPERIMENTS.values():
         anchor = re.sub(r"[^\w\- ]", "", experiment.question.lower()).replace(" ", "-")
-        found, others = verdicts.row(experiment, root), len(experiment.contrasts) - 1
+        claims = len(experiment.contrasts) or 2 * len(experiment.nests)  # of nests: the two levels above evaluation
+        found, others = verdicts.row(experiment, root), claims - 1
         more = f" {others} more claims are there." if found["verdict"] and others > 0 else ""
         lines.append([f"[{experiment.question}](docs/results.md#{anchor})", verdicts.claim(experiment),
                       f"{verdicts.result(found)}.{more}"])

@@ -20,13 +20,14 @@ def row(experiment: Experiment, root: Path = ROOT) -> dict:
     """name, question, arms, seeds (those with rows, else those planned), and of the primary claim: verdict
     ("supported", "not supported", "no difference shown"), p_value (Holm over all claims), effect, ci (95 %) and
     detectable (the smallest effect seen with 80 % power at Holm's strictest level), in points; None before a run. The
-    effect of nested arms is the standard deviation that the highest level adds to a score.
+    effect of nested arms is the standard deviation that the highest level adds to a score. greedy: in words, the effect
+    of greedy answers, which no claim is about; None for nested arms.
     results_file: where its rows are, below `root`; None where it has not run.
     """
     path = root / RESULTS / f"{experiment.name}.jsonl"
     found = {"name": experiment.name, "question": experiment.question, "arms": list(experiment.arms),
              "seeds": list(experiment.seeds), "verdict": None, "p_value": None, "effect": None, "ci": None,
-             "detectable": None, "results_file": None}
+             "detectable": None, "greedy": None, "results_file": None}
     if not path.exists():
         return found
     rows = contrasts.read(path)
@@ -34,7 +35,7 @@ def row(experiment: Experiment, root: Path = ROOT) -> dict:
     return {
         **found, "seeds": sorted({one["seed"] for one in rows}), "verdict": primary.verdict,
         "p_value": primary.p_holm, "effect": 100 * primary.effect, "ci": [100 * primary.low, 100 * primary.high],
-        "detectable": 100 * primary.detectable,
+        "detectable": 100 * primary.detectable, "greedy": primary.greedy and contrasts.points(primary.greedy),
         "results_file": path.relative_to(root).as_posix(),
     }
 
@@ -63,11 +64,13 @@ def result(found: dict) -> str:
     seeds = f"{count} seeds" if whole(found) else f"{count} of {planned} planned seeds so far"
     (low, high), first = found["ci"], EXPERIMENTS[found["name"]].claims[0]
     if isinstance(first, Contrast):
-        effect = f"{found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}]"
+        effect, size = f"{found['effect']:+.1f} points [{low:+.1f}, {high:+.1f}]", "difference"
+        effect += f" (greedily {found['greedy']})" if found["greedy"] else ""
     else:
-        effect = f"{first.levels[0]}s add a standard deviation of {found['effect']:.1f} points [{low:.1f}, {high:.1f}]"
+        size = "standard deviation"
+        effect = f"{first.levels[0]}s add a {size} of {found['effect']:.1f} points [{low:.1f}, {high:.1f}]"
     return (f"{found['verdict']}, {effect}, p = {found['p_value']:.2g} after Holm, {seeds}; "
-            f"would have seen {found['detectable']:.1f} points with 80 % power")
+            f"a true {size} of {found['detectable']:.1f} points would be found four times in five")
 
 
 def answer(found: dict) -> str:

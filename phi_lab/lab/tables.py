@@ -141,7 +141,7 @@ def wrong_steps(found: Iterable[tuple[str, str, int, str]], before: int = 40) ->
     for question, completion, place, step in found:
         start = max(0, place - before)
         shown = f"{'…' if start else ''}{completion[start:place]}"
-        share = f"{100 * place / max(1, len(completion)):.0f} % of the answer stand before it"
+        share = f"{100 * place / max(1, len(completion)):.0f} % of the answer stands before it"
         lines.append([f"{text(question)}<br><small>{share}</small>",
                       f'<code>{text(shown)}</code><br>{_crossed(f"<code>{text(step)}</code>", True)}'])
     return table("", ("question", "its answer, up to the first wrong step"), lines, raw=True)

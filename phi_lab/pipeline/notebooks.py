@@ -180,7 +180,8 @@ def clean(outputs: list, hidden_paths: list[str]) -> list[nbformat.NotebookNode]
         elif any("widget" in mime_type for mime_type in output.get("data", {})):
             continue
         cleaned.append(nbformat.from_dict(output))
-        if output.get("data", {}).get("text/html", "").startswith("<img alt="):
+        data = output.get("data", {})
+        if "image/png" in data and data.get("text/html", "").startswith("<img alt="):
             del cleaned[-1].data["text/html"]  # the same image again, for live pages (`plot_style.Figure`)
     for output in cleaned:
         if output.output_type == "stream":

@@ -84,7 +84,8 @@ class Tested(NamedTuple):
 
 class Primary(NamedTuple):
     """The answer to an experiment's first claim; effect, its 95 % interval and the smallest one that would have been
-    seen with 80 % power are shares.
+    seen with 80 % power are shares. greedy: the effect of greedy answers, which no claim is about; None where a claim
+    is no difference of arms.
     """
 
     verdict: str
@@ -93,6 +94,7 @@ class Primary(NamedTuple):
     low: float
     high: float
     detectable: float
+    greedy: stats.PairedT | None = None
 
 
 def read(path: Path) -> list[dict]:
@@ -162,7 +164,8 @@ def compare(rows: Sequence[dict], contrasts: Sequence[Contrast]) -> list[Tested]
 def primary(rows: Sequence[dict], contrasts: Sequence[Contrast]) -> Primary:
     """What `phi-lab experiment --list` says: the first contrast. Raises UserError as `compare` does."""
     one = compare(rows, contrasts)[0]
-    return Primary(one.verdict, one.p_holm, one.effect.mean, one.effect.low, one.effect.high, one.detectable)
+    return Primary(one.verdict, one.p_holm, one.effect.mean, one.effect.low, one.effect.high, one.detectable,
+                   one.beside.get("greedy"))
 
 
 def points(effect: stats.PairedT) -> str:
@@ -183,7 +186,7 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[C
     seeds = by_seed(rows, list(arms))
     units = ", ".join(sorted({row["unit"] for row in rows}))
     columns = [("hard", how) for how in PROTOCOLS] + [("easy", "sampled")]
-    lines = [["arm", "is", "training tokens (this arm)", *(f"{name}, {PROTOCOLS[how]}" for name, how in columns)]]
+    lines = [["arm", "is", "compute, training tokens", *(f"{name}, {PROTOCOLS[how]}" for name, how in columns)]]
     for name, words in arms.items():
         of_arm = [found[name] for found in seeds.values()]
         cells = []
@@ -205,7 +208,8 @@ def summary(rows: Sequence[dict], arms: Mapping[str, str], contrasts: Sequence[C
     head = f"{len(seeds)} seeds ({units})."
     if left_out := sorted({row["seed"] for row in rows} - set(seeds)):
         head += f" Without all arms, and left out: {', '.join(map(str, left_out))}."
-    head += (" Supported: a difference in the claimed direction; not supported: one in the other. Intervals are 95 % "
+    head += (" Compute is the arm's own; a token that is only read or sampled counts as a third of one trained on."
+             " Supported: a difference in the claimed direction; not supported: one in the other. Intervals are 95 % "
              "of one difference alone; p and verdict hold for all claims together (Holm), so an interval may leave 0 "
              "out where no difference is shown.")
     return "\n\n".join([head, "\n".join(markdown_table(lines)), "\n".join(markdown_table(table))])

@@ -14,7 +14,8 @@ from phi_lab.experiments import EXPERIMENTS, verdicts
 from phi_lab.report import contrasts, figures_experiments
 from phi_lab.report.contrasts import Contrast
 
-KEYS = ["name", "question", "arms", "seeds", "verdict", "p_value", "effect", "ci", "detectable", "results_file"]
+KEYS = ["name", "question", "arms", "seeds", "verdict", "p_value", "effect", "ci", "detectable",
+        "greedy", "results_file"]
 AB = [Contrast("a", "b", "is it?"), Contrast("c", "b", "is it not?", sign=-1)]
 
 

@@ -257,6 +257,14 @@ def test_clean_drops_what_belongs_to_one_machine():
     assert kept[1].data == {"text/html": "see x.html", "image/png": "/a/b/c/"}
 
 
+def test_clean_drops_a_picture_that_is_there_twice_and_no_other():
+    """A figure comes as an image and as HTML for live pages; a picture with a table beside it comes as HTML alone."""
+    html, twice = '<img alt="a" src="data:"><table></table>', {"image/png": "abc", "text/plain": "Figure"}
+    figure, page = (nbformat.v4.new_output("display_data", {"text/html": html, **data}) for data in (twice, {}))
+    kept = notebooks.clean([figure, page], [])
+    assert [output.data for output in kept] == [twice, {"text/html": html}]
+
+
 def test_clean_drops_bars_of_text():
     chunks = ("before\nx:  10%", "\rx:  50%\r      \r", "after\n")
     bar = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in chunks]
