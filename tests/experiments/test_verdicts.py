@@ -8,6 +8,7 @@ import pytest
 from experiment_rows import measured, row, rows_of
 
 from phi_lab import cli
+from phi_lab.core import stats
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import write_rows
 from phi_lab.experiments import EXPERIMENTS, verdicts
@@ -147,7 +148,8 @@ def test_its_figure_says_in_words_what_it_shows(experiment, tmp_path):
         assert re.search(r"hard, others: base-512-slow [^;]*, mid-long \d", figure.alt)
     assert (tmp_path / "a.svg").read_text().count("<svg") == 1
     text = contrasts.summary(rows, experiment.arms, experiment.contrasts)
-    assert text.startswith("3 seeds (chain seeds). Supported: a difference in the claimed direction; not")
+    assert text.startswith("3 seeds (chain seeds). Compute is the arm's own; a token that is only read or sampled ")
+    assert "sampled counts as a third of one trained on. Supported: a difference in the claimed direction; not" in text
     fewer = [one for one in rows if (one["seed"], one["name"]) != (1, names[0])]
     text = contrasts.summary(fewer, experiment.arms, experiment.contrasts)
     assert text.startswith("2 seeds (chain seeds). Without all arms, and left out: 1.")
@@ -164,7 +166,7 @@ def test_the_list_before_and_after_a_run(tmp_path, monkeypatch, capsys):
     assert [list(one) for one in found] == [KEYS] * 5
     assert [one["name"] for one in found] == ["mid_training", "one_batch", "rl_devices", "variance", "variance_bases"]
     for one in found:
-        assert [one[key] for key in KEYS[4:]] == [None] * 6 and len(one["arms"]) >= 4
+        assert [one[key] for key in KEYS[4:]] == [None] * 7 and len(one["arms"]) >= 4
     assert found[1]["seeds"] == list(range(10, 22))
     experiment = EXPERIMENTS["one_batch"]
     rows = rows_of(experiment, lambda arm, seed: {"own-matched": 0.54, "teacher-pairs": 0.5}.get(arm, 0.4)
@@ -177,9 +179,11 @@ def test_the_list_before_and_after_a_run(tmp_path, monkeypatch, capsys):
     assert one["ci"] == [pytest.approx(4.5 - 3.182 * 0.57735 / 2, abs=1e-3), pytest.approx(
         4.5 + 3.182 * 0.57735 / 2, abs=1e-3)]
     assert one["p_value"] < 0.01 and one["detectable"] > 0
+    assert one["greedy"] == contrasts.points(stats.PairedT(0.045, one["ci"][0] / 100, one["ci"][1] / 100, 0.0))
     assert cli.main(["experiment", "--list"]) == 0
     said = capsys.readouterr().out
-    assert "one_batch: What is one batch" in said and "supported, +4.5 points" in said
+    assert "one_batch: What is one batch" in said
+    assert f"supported, +4.5 points [+3.6, +5.4] (greedily {one['greedy']})" in said
     assert said.count("has not run; planned: ") == 4
 
 

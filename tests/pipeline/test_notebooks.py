@@ -257,6 +257,14 @@ def test_clean_drops_what_belongs_to_one_machine():
     assert kept[1].data == {"text/html": "see x.html", "image/png": "/a/b/c/"}
 
 
+def test_no_committed_page_has_lost_what_a_cell_shows(page):
+    """An output that is only the name of a Python object shows a reader nothing."""
+    for number, cell in enumerate(page.cells):
+        for output in cell.get("outputs", []):
+            said = output.get("data", {"text/html": ""})
+            assert set(said) != {"text/plain"} or " object" not in said["text/plain"], number
+
+
 def test_clean_drops_a_picture_that_is_there_twice_and_no_other():
     """A figure comes as an image and as HTML for live pages; a picture with a table beside it comes as HTML alone."""
     html, twice = '<img alt="a" src="data:"><table></table>', {"image/png": "abc", "text/plain": "Figure"}
