@@ -60,7 +60,7 @@ def run_stage(
 
 
 def _run_base(run: RunFolder, seed: int, log: Callable[[str], None]) -> TrainingResult:
-    """Pretrain the base, then the teacher from it."""
+    """Pretrain the base, then the teacher, a wider model from random weights."""
     from phi_lab.stages import base
 
     log("base and teacher: training")

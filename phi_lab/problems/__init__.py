@@ -9,8 +9,8 @@ To add a domain to the small world:
 3. To measure it, add a benchmark to `NAMES`, `LEVELS` and `SAMPLERS` in `benchmarks.py` and run that module once;
    add it to `EvaluationConfig.benchmarks` (`config/schema.py` and `config/presets.py`: `evaluate` zips the two) and to
    `BENCHMARKS` of `report/plot_style.py`.
-4. To train on it, sample it in `base_documents` of `stages/base.py` (pretraining) or where `distill/jobs.py`
-   (`phi-lab distill`) and `pipeline/run_data.py` (`phi-lab run`) call `arithmetic.sample_problems`.
+4. To train on it, sample it in `base_documents` of `stages/pretraining_text.py` (pretraining) or where
+   `distill/jobs.py` (`phi-lab distill`) and `pipeline/run_data.py` (`phi-lab run`) call `arithmetic.sample_problems`.
 5. Test in `tests/problems` that its answers are true: read the prompt back, do not trust the sampler.
 """
 

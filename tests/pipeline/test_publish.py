@@ -1,9 +1,11 @@
 """What a run gives to data/: which parts, whose cards say what, and what stays as it was."""
 
 import hashlib
+import math
 import shutil
 
 import pytest
+from safetensors import safe_open
 
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
@@ -75,3 +77,12 @@ def test_an_unfinished_run_changes_nothing(finished):
     with pytest.raises(UserError, match="grpo.model has no model.safetensors"):
         publish.publish(RunFolder(out))
     assert [path.name for path in (data / "checkpoints").iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("folder", [*sorted((paths.DATA / "checkpoints").glob("*/")), paths.DATA / "teacher"],
+                         ids=lambda folder: folder.name)
+def test_each_shipped_card_is_of_the_weights_beside_it(folder):
+    weights, card = folder / "model.safetensors", (folder / "README.md").read_text()
+    with safe_open(weights, "pt") as tensors:
+        count = sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
+    assert f"`{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in card and f"with {count:,} parameters" in card
