@@ -1,5 +1,6 @@
 """Plausible wrong answers to each exercise, all of which its check has to find (tests/lab/test_checks.py)."""
 
+import itertools
 import math
 import re
 from fractions import Fraction
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from wrong_choices import CHOICES
 
 from phi_lab.lab import checks
+from phi_lab.lab.checks import PAIR
 from phi_lab.stages import grpo
 from phi_lab.stages.packing import pack_best_fit
 from phi_lab.verify import verify
@@ -38,6 +40,12 @@ def share_of_all_rollouts(rollouts, low, high):
     """One share for all questions together."""
     everything = share([verdict for _, verdict in rollouts])
     return {question for question, _ in rollouts} if low <= everything <= high else set()
+
+
+def only_neighbours_count(rollouts, low, high):
+    """itertools.groupby on rollouts that are not sorted."""
+    return {question for question, group in itertools.groupby(rollouts, key=lambda rollout: rollout[0])
+            if low <= share([verdict for _, verdict in group]) <= high}
 
 
 def plain_normal(right, n):
@@ -111,11 +119,12 @@ LOOPS = {
         only_the_decided_count,
         share_of_all_rollouts,
         lambda rollouts, low, high: only(groups_of(rollouts), lambda value: value >= low),
+        only_neighbours_count,
     ),
     "wilson": (plain_normal, wilson_around_the_share, wilson_with_a_bracket_missing,
                lambda right, n: tuple(min(1.0, max(0.0, value)) for value in plain_normal(right, n))),
     "cache_step": (step(append_first=False), step(scale=False), step(keep=False),
-                   lambda query, key, value, keys, values: step()(query, value.repeat(2), value, keys, values)),
+                   lambda query, key, value, keys, values: step()(query, value, value, keys, values)),
     "document_mask": (causal_only, blocks_only, never_itself, first_row_for_all,
                       lambda position_ids: blocks_only(position_ids)[0]),
     "labels": (
@@ -125,6 +134,8 @@ LOOPS = {
         lambda prompt, completion, width: [-100] * len(prompt) + completion + [0] * (
             width - len(prompt) - len(completion)),
         lambda prompt, completion, width: [-100] * len(prompt) + completion,
+        lambda prompt, completion, width: ([-100] * len(prompt) + completion + [-100] * width)[1:width + 1],
+        lambda prompt, completion, width: [-100] * (width - len(completion)) + completion,
         lambda prompt, completion, width: ([-100] * (len(prompt) - 1) + completion + [-100] * width)[:width],
     ),
     "dpo_loss": (
@@ -136,6 +147,7 @@ LOOPS = {
         lambda policy, reference, beta: -F.logsigmoid(beta * margin(policy, reference)).mean().detach(),
         lambda policy, reference, beta: -F.logsigmoid(
             beta * margin((policy[0], policy[1].detach()), reference)).mean(),
+        lambda policy, reference, beta: -torch.log(torch.sigmoid(beta * margin(policy, reference))).mean(),
     ),
     "group_advantage": (
         lambda rewards: normalised(rewards, guard=False),
@@ -282,6 +294,20 @@ def pairs_with_reuse(right, wrong, count, rng):
     return sorted(every, key=lambda pair: abs(pair[0]["tokens"] - pair[1]["tokens"]))[:count]
 
 
+def each_with_its_nearest(right, wrong, count, rng):
+    """The nearest wrong answer of each right one, whoever has it already."""
+    pairs = [(good, min(wrong, key=lambda bad: abs(good["tokens"] - bad["tokens"]))) for good in right]
+    return sorted(pairs, key=lambda pair: abs(pair[0]["tokens"] - pair[1]["tokens"]))[:count]
+
+
+def empties_its_lists(right, wrong, count, rng):
+    pairs = PAIR.reference(right, wrong, count, rng)
+    for good, bad in pairs:
+        right.remove(good)
+        wrong.remove(bad)
+    return pairs
+
+
 def balanced_but_never_dropped(rewards, random):
     advantages = torch.zeros_like(rewards)
     for row, values in enumerate(rewards):
@@ -379,6 +405,8 @@ WRONG = {
     "pair": (
         pairs_at_random,
         pairs_with_reuse,
+        each_with_its_nearest,
+        empties_its_lists,
         lambda right, wrong, count, rng: list(zip(wrong, right, strict=False))[:count],
         lambda right, wrong, count, rng: list(zip(right, wrong, strict=False))[:count],
     ),
@@ -410,6 +438,7 @@ WRONG = {
     "parameters": (
         without_norms, without_groups,
         lambda config: checks.PARAMETERS.reference(config) + config.vocab_size * config.hidden_size,
+        lambda config: float(checks.PARAMETERS.reference(config)),
     ),
     "mixed_share": (
         lambda rewards: float((rewards > 0).float().mean()),

@@ -4,6 +4,8 @@ import math
 import re
 import statistics
 
+import torch
+
 from phi_lab.lab import exercises
 
 
@@ -60,6 +62,7 @@ CHOICES = {
         lambda lengths: [position + 1 for length in lengths for position in range(length)],
         lambda lengths: [number for number, length in enumerate(lengths) for _ in range(length)],
         lambda lengths: [list(range(length)) for length in lengths],
+        lambda lengths: torch.cat([torch.arange(length) for length in lengths]),
     ),
     "rate_factor": (
         lambda step, steps: 1 - step / steps,
@@ -82,12 +85,15 @@ CHOICES = {
         lambda before, after: interval(gains(after, before), statistics.stdev),
         lambda before, after: interval(gains(before, after), statistics.stdev, root=False),
         lambda before, after: interval(gains(before, after), statistics.variance),
+        lambda before, after: tuple(100 * one for one in interval(gains(before, after), statistics.stdev)),
     ),
     "plausible": (
         lambda wrong, logprobs, max_nll: [row for row, one in zip(wrong, logprobs, strict=True) if one <= -max_nll],
         lambda wrong, logprobs, max_nll: [row for row, one in zip(wrong, logprobs, strict=True) if one <= max_nll],
         lambda wrong, logprobs, max_nll: [row for row, one in zip(wrong, logprobs, strict=True) if one > -max_nll],
         lambda wrong, logprobs, max_nll: [row for row, one in zip(wrong, logprobs, strict=True) if one >= -6],
+        lambda wrong, logprobs, max_nll: [place for place, one in enumerate(logprobs) if one >= -max_nll],
+        lambda wrong, logprobs, max_nll: (row for row, one in zip(wrong, logprobs, strict=True) if one >= -max_nll),
     ),
     "sequence_logprob": (
         lambda logits, ids, mask: exercises.sequence_logprob(logits, ids, mask) / mask.sum(1),

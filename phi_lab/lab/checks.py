@@ -84,7 +84,7 @@ def reward_fault(attempt: Callable, reference: Callable) -> str | None:
 def flips_fault(attempt: Callable, reference: Callable) -> str | None:
     for before, after in ((["wrong", "right", "wrong"], ["right", "wrong", "right"]), (["right"] * 3, ["right"] * 3),
                           (["unfinished", "right"], ["wrong", "unparsed"])):
-        got, wanted = tuple(call_attempt(attempt, before, after)), reference(before, after)
+        got, wanted = tuple(call_attempt(attempt, list(before), list(after))), reference(before, after)
         if got != wanted:
             return f"flips({before}, {after}) gave {got}: {wanted[0]} gained and {wanted[1]} lost"
 
@@ -93,6 +93,8 @@ def parameters_fault(attempt: Callable, reference: Callable) -> str | None:
     for name in ("phi-nano", "phi-4-mini"):
         config = shapes.phi_config(name)
         got, wanted = call_attempt(attempt, config), reference(config)
+        if not isinstance(got, int):
+            return f"for {name} it gave {shown(got)} ({type(got).__name__}): a count is an int; // divides so"
         if got != wanted:
             return f"for {name} it gave {got:,}, and a count of the weights gives {wanted:,}: {got - wanted:+,}"
 

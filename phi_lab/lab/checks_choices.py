@@ -2,10 +2,12 @@
 gained (03), which mistakes are worth a pair (04).
 """
 
+import math
+import statistics
 from collections import Counter
 from collections.abc import Callable
 
-from phi_lab.lab.grading import call_attempt, shown
+from phi_lab.lab.grading import as_list, call_attempt, shown
 
 
 def rate_factor_fault(attempt: Callable, reference: Callable) -> str | None:
@@ -27,7 +29,7 @@ def hardest_first_fault(attempt: Callable, reference: Callable) -> str | None:
     cases = ((easy_first, 3), (rows_of(("hard", 0.1, 5), ("easy", 0.9, 2)), 4), (easy_first, 9),
              (rows_of(("a", 0.5, 4), ("b", 0.5, 4)), 6))
     for rows, count in cases:
-        got, wanted = list(call_attempt(attempt, [dict(row) for row in rows], count)), reference(rows, count)
+        got, wanted = as_list(call_attempt(attempt, [dict(row) for row in rows], count)), reference(rows, count)
         asked = ", ".join(f"{n} of {name}" for name, n in Counter(row["id"] for row in rows).items())
         case = f"answers to the questions {asked}, count {count}: it took {[row['completion'] for row in got]}"
         if len({row["completion"] for row in got}) < len(got):
@@ -43,17 +45,34 @@ def hardest_first_fault(attempt: Callable, reference: Callable) -> str | None:
 
 
 def paired_gain_fault(attempt: Callable, reference: Callable) -> str | None:
-    for before, after, why in (
-        ([0.0, 0.5, 1.0, 0.5], [0.25, 0.75, 1.0, 1.0], "how much harder one problem is than another drops out"),
-        ([0.2, 0.9, 0.4], [0.4, 1.0, 0.7], "with three problems n - 1 or n makes a difference"),
-        ([1.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.0, 0.0], "a loss is below zero: it is after minus before"),
-    ):
+    for before, after in (([0.0, 0.5, 1.0, 0.5], [0.25, 0.75, 1.0, 1.0]), ([0.2, 0.9, 0.4], [0.4, 1.0, 0.7]),
+                          ([1.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.0, 0.0])):
         got, wanted = tuple(call_attempt(attempt, list(before), list(after))), reference(before, after)
         if len(got) != 3:
             return f"it has to give three numbers, (mean, low, high), and gave {shown(got)}"
         if max(abs(one - other) for one, other in zip(got, wanted, strict=True)) > 1e-4:
             numbers = (", ".join(f"{value:+.3f}" for value in values) for values in (got, wanted))
-            return "before {}, after {}: it gave ({}), and it should be ({}): {}".format(before, after, *numbers, why)
+            why = _gain_mistake(got, before, after)
+            return "before {}, after {}: it gave ({}), and it should be ({}){}".format(before, after, *numbers, why)
+
+
+def _gain_mistake(got: tuple, before: list[float], after: list[float]) -> str:
+    """What was computed instead of the gain with its interval, if it is a known mistake."""
+    gains, n = [new - old for old, new in zip(before, after, strict=True)], len(before)
+    mean, s = statistics.mean(gains), statistics.stdev(gains)
+    unpaired = math.sqrt((statistics.variance(before) + statistics.variance(after)) / n)
+    for why, middle, error in (
+        ("it is after minus before, so that a loss is below zero", -mean, s / math.sqrt(n)),
+        ("the standard deviation is divided by n - 1, not by n", mean, statistics.pstdev(gains) / math.sqrt(n)),
+        ("the standard deviation of a mean is s / sqrt(n)", mean, s),
+        ("s is the root of the variance", mean, s * s / math.sqrt(n)),
+        ("subtract problem by problem: how much harder one is than another then drops out", mean, unpaired),
+        ("shares stay shares: it is not in percent", 100 * mean, 100 * s / math.sqrt(n)),
+    ):
+        wanted = (middle, middle - 1.96 * error, middle + 1.96 * error)
+        if max(abs(one - other) for one, other in zip(got, wanted, strict=True)) < 1e-4:
+            return f": {why}"
+    return ""
 
 
 def plausible_fault(attempt: Callable, reference: Callable) -> str | None:
@@ -63,7 +82,9 @@ def plausible_fault(attempt: Callable, reference: Callable) -> str | None:
         ([-0.5, -3.0, -20.0], 2.0, "the limit is an argument, not always 6"),
     ):
         wrong = [{"completion": f"w{number}"} for number in range(len(logprobs))]
-        got, wanted = list(call_attempt(attempt, wrong, list(logprobs), limit)), reference(wrong, logprobs, limit)
+        got, wanted = as_list(call_attempt(attempt, wrong, list(logprobs), limit)), reference(wrong, logprobs, limit)
+        if strange := [one for one in got if one not in wrong]:
+            return f"it gave {shown(strange[0])} among others: give the answers themselves, not places or truth values"
         if got != wanted:
             kept, right = ([wrong.index(row) for row in rows if row in wrong] for rows in (got, wanted))
             return f"log-probabilities {logprobs}, limit {limit:g}: it kept {kept}, and it should keep {right}: {why}"

@@ -6,20 +6,24 @@ from collections.abc import Callable
 
 import torch
 
-from phi_lab.lab.grading import WrongAttempt, call_attempt, shown
+from phi_lab.lab.grading import WrongAttempt, as_list, call_attempt, shown
 
 
 def labels_fault(attempt: Callable, reference: Callable) -> str | None:
     # 1 is the stop token that ends every completion, 0 the padding.
     cases = (([5, 6], [7, 8, 1], 5), ([5, 6], [7, 1], 6), ([5], [1], 2), ([5, 5, 5], [5, 1], 8))
     for prompt, completion, width in cases:
-        got = list(call_attempt(attempt, list(prompt), list(completion), width))
+        got = as_list(call_attempt(attempt, list(prompt), list(completion), width))
         wanted = reference(prompt, completion, width)
         if got == wanted:
             continue
         case = f"labels({prompt}, {completion}, {width}) gave {shown(got)}: "
         if len(got) != width:
             return f"{case}{len(got)} labels for a row of {width} tokens"
+        if got == [*wanted[1:], -100]:
+            return f"{case}nothing is shifted here: the loss compares each label with what was said one token before"
+        if got == [-100] * (width - len(prompt) - len(completion)) + [-100] * len(prompt) + completion:
+            return f"{case}the padding comes last: question, answer, padding"
         place = next(i for i, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])
         if place < len(prompt):
             return f"{case}token {place} is the question's, and the model need not learn to ask"
@@ -27,12 +31,12 @@ def labels_fault(attempt: Callable, reference: Callable) -> str | None:
             return f"{case}token {place} is padding, which nobody should learn to write"
         if completion[place - len(prompt)] == 1:
             return f"{case}token {place} is the stop token, and without a loss on it the model never learns to end"
-        return f"{case}token {place} should have the label {wanted[place]}: a label is the token itself, not the next"
+        return f"{case}token {place} should have the label {wanted[place]}, itself"
 
 
 def position_ids_fault(attempt: Callable, reference: Callable) -> str | None:
     for lengths in ([4], [3, 2], [1, 1, 3], [2, 4, 1, 2]):
-        got, wanted = list(call_attempt(attempt, list(lengths))), reference(lengths)
+        got, wanted = as_list(call_attempt(attempt, list(lengths))), reference(lengths)
         if got == wanted:
             continue
         case = f"documents of {lengths} tokens gave {shown(got)}: "
@@ -74,9 +78,9 @@ def document_mask_fault(attempt: Callable, reference: Callable) -> str | None:
 def cache_step_fault(attempt: Callable, reference: Callable) -> str | None:
     """Token by token has to give what attention over the whole text gives."""
     generator = torch.Generator().manual_seed(0)
-    keys, values = torch.empty(0, 4), torch.empty(0, 2)
+    keys, values = torch.empty(0, 4), torch.empty(0, 4)
     for step in range(4):
-        query, key, value = (torch.randn(size, generator=generator) for size in (4, 4, 2))
+        query, key, value = (torch.randn(size, generator=generator) for size in (4, 4, 4))
         result = call_attempt(attempt, query, key, value, keys.clone(), values.clone())
         if not isinstance(result, tuple | list) or len(result) != 3:
             return f"it has to give three things, (what is read, keys, values), and gave {shown(result)}"

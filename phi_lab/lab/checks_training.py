@@ -5,7 +5,7 @@ pairs (04).
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from phi_lab.lab.grading import call_attempt, shown
+from phi_lab.lab.grading import as_list, call_attempt, shown
 
 
 def pack_fault(attempt: Callable, reference: Callable) -> str | None:
@@ -55,14 +55,17 @@ def _rows_fault(rows, lengths: Sequence[int], row_length: int) -> str | None:
 
 
 def pair_fault(attempt: Callable, reference: Callable) -> str | None:
-    cases = (([30, 80], [78, 20], 1), ([30, 80, 50], [52, 33], 2), ([40], [90, 45, 10], 2))
+    cases = (([30, 80], [78, 20], 1), ([30, 80, 50], [52, 33], 2), ([40], [90, 45, 10], 2), ([50, 53], [51, 90], 2))
     for right_lengths, wrong_lengths, count in cases:
         right, wrong = ([{"completion": f"{side}{n}", "tokens": n} for n in lengths]
                         for side, lengths in (("right", right_lengths), ("wrong", wrong_lengths)))
-        pairs = call_attempt(attempt, right, wrong, count, random.Random(0))
+        given = list(right), list(wrong)
+        pairs = as_list(call_attempt(attempt, *given, count, random.Random(0)))
         best = reference(right, wrong, count, random.Random(0))
         gap, least = (sum(abs(a["tokens"] - b["tokens"]) for a, b in pairing) for pairing in (pairs, best))
         case = f"right answers of {right_lengths} tokens and wrong ones of {wrong_lengths}, count {count}: "
+        if given != (right, wrong):
+            return f"{case}it changed the lists it was given, and the page needs them again"
         if len(pairs) != len(best):
             return f"{case}{len(pairs)} pairs came out, not {len(best)}"
         for chosen, rejected in pairs:
@@ -83,6 +86,7 @@ def keep_questions_fault(attempt: Callable, reference: Callable) -> str | None:
         ([("a", "right"), ("b", "wrong"), ("a", "right"), ("b", "wrong")], 0.0, 0.5),
         ([("a", "right"), ("a", "unfinished"), ("a", "unfinished"), ("a", "wrong")], 0.25, 0.25),
         ([("a", "right"), ("b", "wrong"), ("b", "wrong"), ("b", "wrong")], 0.5, 1.0),
+        ([("a", "right"), ("b", "wrong"), ("a", "wrong"), ("b", "wrong")], 0.4, 0.6),
     )
     for rollouts, low, high in cases:
         got, wanted = call_attempt(attempt, list(rollouts), low, high), reference(rollouts, low, high)
@@ -102,8 +106,10 @@ def wilson_fault(attempt: Callable, reference: Callable) -> str | None:
         (30, 40): "its middle lies nearer to one half than the share does", (1, 200): "",
     }
     for (right, n), reason in why.items():
-        got, wanted = tuple(call_attempt(attempt, right, n)), reference(right, n)
-        if len(got) != 2 or max(abs(g - w) for g, w in zip(got, wanted, strict=True)) > 2e-4:
-            (low, high), shown_got = wanted, ", ".join(f"{float(value):.3f}" for value in got)
-            return f"wilson({right}, {n}) gave ({shown_got}), and it should be ({low:.3f}, {high:.3f})" + (
+        got, (low, high) = tuple(call_attempt(attempt, right, n)), reference(right, n)
+        if len(got) != 2 or max(abs(got[0] - low), abs(got[1] - high)) > 2e-4:
+            if not all(-0.001 <= value <= 1.001 for value in got):
+                reason = "a share lies between 0 and 1; mind the brackets of the formula"
+            shown_got = ", ".join(f"{float(value):.4f}" for value in got)
+            return f"wilson({right}, {n}) gave ({shown_got}), and it should be ({low:.4f}, {high:.4f})" + (
                 f": {reason}" if reason else "")

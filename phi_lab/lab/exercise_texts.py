@@ -55,7 +55,7 @@ FIRST_SLIP = Exercise(
 REWARD = Exercise(
     "01", "The reward", 1, 5,
     "Write the reward of GRPO: +1.0 where the final answer equals the gold answer as mathematics, -1.0 for everything "
-    "else. Never run a model's text as code.",
+    "else; verify.verify(completion, gold).verdict says it. Never run a model's text as code.",
     '''def reward(completions, answers):
     """Completions and their gold answers, two lists -> a list of +1.0 and -1.0."""
     return NotImplemented  # your line
@@ -154,7 +154,8 @@ FLIPS = Exercise(
 PARAMETERS = Exercise(
     "07", "Count the weights", 3, 20,
     "Count the weights of a Phi model from its configuration. Input and output embeddings are one matrix, heads of "
-    "keys and values are fewer than heads of queries, and nothing has a bias.",
+    "keys and values are fewer than heads of queries, and nothing has a bias. A layer has attention (queries, keys, "
+    "values, output), an MLP of three matrices (gate, up, down) and two norms; another norm comes after the last one.",
     '''def parameters(config):
     """The number of weights of a Phi model, an int.
 

@@ -7,8 +7,10 @@ is interrupted after a few seconds. The checks themselves are in `checks.py`.
 
 import _thread
 import ast
+import inspect
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,11 +82,13 @@ class Check:
         if attempt is self.reference:  # after `pack = checks.PACK.use(pack)`, run twice
             return NOT_ATTEMPTED, "this is the reference; run the cell with your own function first, then this one"
         timed_out, reference = threading.Event(), self.reference  # loaded before the clock starts
+        results: list = []
         try:
             with _exit_raises(), _time_limit(TIME_LIMIT, timed_out):
-                why = self.find_fault(attempt, reference)
+                why = self.find_fault(_watched(attempt, results), reference)
         except StubUnchanged:
-            return NOT_ATTEMPTED, "the notebook goes on with the reference"
+            rest = "your lines are there, and it still ends in `return NotImplemented`; " if _has_lines(attempt) else ""
+            return NOT_ATTEMPTED, f"{rest}the notebook goes on with the reference"
         except WrongAttempt as fault:
             return WRONG, str(fault)
         except KeyboardInterrupt:
@@ -93,8 +97,11 @@ class Check:
             return WRONG, f"it had not ended after {TIME_LIMIT:.0f} seconds"
         except SystemExit:
             return WRONG, "it called exit(), which ends the whole program; `return` ends a function"
-        except Exception as error:  # noqa: BLE001 - whatever a learner's code raises is a verdict to show
-            return WRONG, f"it raised {type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - what was returned cannot even be compared
+            if not results:
+                raise
+            kind = type(results[-1]).__name__
+            return WRONG, f"it gave {shown(results[-1])} ({kind}), which cannot be compared with what is asked: {error}"
         return (WRONG, why) if why else (RIGHT, f"from here on the notebook uses your {self.name}")
 
     def use(self, attempt: Callable) -> Callable:
@@ -115,6 +122,35 @@ def _wrapped(code: str) -> str:
     return f'<pre style="white-space:pre-wrap">{text(code)}</pre>'
 
 
+def _watched(attempt: Callable, results: list) -> Callable:
+    """The attempt. What it returns is added to `results`; what it raises becomes a WrongAttempt that tells its call."""
+
+    def call(*arguments):
+        try:
+            results.append(attempt(*arguments))
+        except Exception as error:
+            given = ", ".join(map(_argument, arguments))
+            raise WrongAttempt(f"called with {given} it raised {type(error).__name__}: {error}") from error
+        return results[-1]
+
+    return call
+
+
+def _argument(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return shown(value) if isinstance(value, int | float | list | tuple | dict) else type(value).__name__
+
+
+def _has_lines(attempt: Callable) -> bool:
+    """Whether a function has more in it than a docstring and one line."""
+    try:
+        (found,) = ast.parse(textwrap.dedent(inspect.getsource(attempt))).body
+    except (OSError, TypeError, ValueError, SyntaxError):
+        return False
+    return isinstance(found, ast.FunctionDef) and len(found.body) > 1 + (ast.get_docstring(found) is not None)
+
+
 def call_attempt(attempt: Callable, *arguments):
     """The attempt's result. Raises StubUnchanged for NotImplemented, and WrongAttempt for None."""
     result = attempt(*arguments)
@@ -123,6 +159,13 @@ def call_attempt(attempt: Callable, *arguments):
     if result is None:
         raise WrongAttempt("it gave None; every way through the function has to end in `return` and a value")
     return result
+
+
+def as_list(value: object) -> list:
+    """A result that has to be a list. Raises WrongAttempt for anything else."""
+    if not isinstance(value, list):
+        raise WrongAttempt(f"it has to give a list, and gave {shown(value)} ({type(value).__name__})")
+    return value
 
 
 def shown(value: object) -> str:

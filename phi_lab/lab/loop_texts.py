@@ -20,12 +20,13 @@ KEEP_QUESTIONS = Exercise(
 WILSON = Exercise(
     "01", "An interval for a share", 2, 10,
     "Write Wilson's 95 % interval for `right` of `n` independent answers. The middle is "
-    "(p + z*z/2n) / (1 + z*z/n), and half the width is z / (1 + z*z/n) * sqrt(p(1-p)/n + z*z/4n*n), with z = 1.96.",
+    "(p + z*z / (2*n)) / (1 + z*z / n), and half the width is z / (1 + z*z / n) * sqrt(p*(1 - p) / n + z*z / (4*n*n)), "
+    "with z = 1.96 and p = right / n.",
     '''def wilson(right, n):
     """How many of n answers are right -> the share's 95 % interval, (low, high)."""
     return NotImplemented  # your lines
 ''',
-    ("p is right / n. The formula is in the text above; write it in two lines, middle and half.",
+    ("The formula is in the text above; write it in two lines, middle and half.",
      "z * z / (2 * n) is not z * z / 2 * n: mind the brackets. The last term is z * z / (4 * n * n).",
      "Return (middle - half, middle + half). With 0 of 20 right the low end is 0, and the high end 0.161."),
 )

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import torch
 from IPython.core.autocall import ExitAutocall
 from wrong_attempts import (
     WRONG,
@@ -92,7 +93,8 @@ def test_every_check_has_three_wrong_answers():
         ("temperature", WRONG["temperature"][3], "temperature(7, 30) gave 0.8068"),
         ("temperature", WRONG["temperature"][4], "half of 31 steps is 15.5"),
         ("keep_questions", WRONG["keep_questions"][0], "and it should be ['a'] (a: 1 of 2 right, b: 2 of 2 right)"),
-        ("wilson", WRONG["wilson"][0], "wilson(0, 20) gave (0.000, 0.000), and it should be (0.000, 0.161): no right"),
+        ("wilson", WRONG["wilson"][0], "wilson(0, 20) gave (0.0000, 0.0000), and it should be (0.0000, 0.1611): no"),
+        ("wilson", WRONG["wilson"][2], "a share lies between 0 and 1; mind the brackets"),
         ("cache_step", WRONG["cache_step"][0], "a token sees itself, too"),
         ("cache_step", WRONG["cache_step"][2], "one more row a token"),
         ("document_mask", WRONG["document_mask"][0], "token 2 may look at token 0, and it is in another document"),
@@ -100,9 +102,18 @@ def test_every_check_has_three_wrong_answers():
         ("labels", WRONG["labels"][0], "token 4 is the stop token, and without a loss on it the model never learns"),
         ("labels", WRONG["labels"][1], "token 0 is the question's"),
         ("labels", WRONG["labels"][2], "is padding"),
+        ("labels", WRONG["labels"][4], "nothing is shifted here"),
+        ("labels", WRONG["labels"][5], "the padding comes last"),
+        ("keep_questions", WRONG["keep_questions"][4], "a: 1 of 2 right, b: 0 of 2 right"),
+        ("pair", WRONG["pair"][2], "count 2: an answer was used twice"),
+        ("pair", WRONG["pair"][3], "it changed the lists it was given"),
+        ("parameters", WRONG["parameters"][3], "a count is an int"),
+        ("position_ids", WRONG["position_ids"][4], "it has to give a list, and gave [0, 1, 2, 3] (Tensor)"),
         ("dpo_loss", WRONG["dpo_loss"][0], "the loss -log sigmoid(0) = ln 2 = 0.693"),
         ("dpo_loss", WRONG["dpo_loss"][5], "the loss is right and has no gradient"),
         ("dpo_loss", WRONG["dpo_loss"][6], "the loss is right, but its gradient is missing"),
+        ("dpo_loss", WRONG["dpo_loss"][7], "the loss was inf, and it should be 110"),
+        ("group_advantage", WRONG["group_advantage"][2], "divided by n, not by n - 1"),
         ("group_advantage", WRONG["group_advantage"][0], "gave [nan, nan, nan, nan], and it should be [0.00"),
         ("policy_gradient_loss", WRONG["policy_gradient_loss"][0], "the loss is right and has no gradient"),
         ("policy_gradient_loss", WRONG["policy_gradient_loss"][4], "its gradient is [0.00, 0.00], and it should be"),
@@ -118,13 +129,21 @@ def test_every_check_has_three_wrong_answers():
         ("rate_factor", WRONG["rate_factor"][3], "rate_factor(6, 7) gave 1.0, and it should be 0.714: 1 of 7 steps"),
         ("hardest_first", WRONG["hardest_first"][0], "their pass rates are [0.5, 1.0, 1.0], and the hardest have"),
         ("hardest_first", WRONG["hardest_first"][1], "more than three answers to hard"),
-        ("paired_gain", WRONG["paired_gain"][0], "how much harder one problem is than another drops out"),
+        ("paired_gain", WRONG["paired_gain"][0], "how much harder one is than another then drops out"),
+        ("paired_gain", WRONG["paired_gain"][1], "divided by n - 1, not by n"),
+        ("paired_gain", WRONG["paired_gain"][2], "it is after minus before"),
+        ("paired_gain", WRONG["paired_gain"][3], "the standard deviation of a mean is s / sqrt(n)"),
+        ("paired_gain", WRONG["paired_gain"][4], "s is the root of the variance"),
+        ("paired_gain", WRONG["paired_gain"][5], "it is not in percent"),
         ("paired_gain", WRONG["paired_gain"][2], "it gave (-0.250, -0.450, -0.050), and it should"),
         ("plausible", WRONG["plausible"][0], "it kept [1], and it should keep [0, 2]: -9 nats are once in 8,103"),
         ("plausible", WRONG["plausible"][2], "exactly at the limit"),
+        ("plausible", WRONG["plausible"][4], "give the answers themselves"),
+        ("plausible", WRONG["plausible"][5], "it has to give a list"),
         ("sequence_logprob", WRONG["sequence_logprob"][0], "this is the mean over tokens"),
         ("sequence_logprob", WRONG["sequence_logprob"][1], "the logits at t are about token t + 1"),
         ("sequence_logprob", WRONG["sequence_logprob"][2], "the mask was not moved with the tokens"),
+        ("sequence_logprob", WRONG["sequence_logprob"][7], "log_softmax over the vocabulary comes first"),
         ("sequence_logprob", WRONG["sequence_logprob"][6], "the numbers are right and have no gradient"),
     ],
 )
@@ -159,9 +178,36 @@ def test_an_optimal_pairing_that_differs_from_the_reference_is_right_too():
 
 def test_an_attempt_that_raises_is_shown_not_raised():
     verdict, why = checks.PACK.grade(lambda lengths, row_length: 1 / 0)
-    assert verdict == grading.WRONG and "ZeroDivisionError" in why
-    assert checks.PACK.grade(lambda lengths, row_length: 3)[0] == grading.WRONG
-    assert checks.ADVANTAGE.grade(lambda rewards, random: [1])[0] == grading.WRONG
+    assert verdict == grading.WRONG and why.startswith("called with [10, 4], 10 it raised ZeroDivisionError: ")
+    verdict, why = checks.FIRST_SLIP.grade(lambda columns: next(
+        (place for place, (terms, written) in enumerate(column.split("=") for column in columns)
+         if sum(map(int, re.findall(r"[-+]?\d+", terms))) != int(written)), None))
+    assert verdict == grading.WRONG and why.startswith("called with ['6', '5+2=8'] it raised ValueError: not enough")
+    for check, result in ((checks.PACK, 3), (checks.ADVANTAGE, [1]), (checks.TWO_MEANS, (torch.ones(2), torch.ones(2))),
+                          (checks.FLIPS, 3), (checks.HARDEST_FIRST, ["a"])):
+        verdict, why = check.grade(lambda *_, result=result: result)
+        assert verdict == grading.WRONG and "raised" not in why and re.search("gave|have to give", why), why
+
+
+def test_lines_that_end_in_the_stub_s_return_are_told_so():
+    def begun(verdicts):
+        """Not finished."""
+        right = verdicts.count("right")  # noqa: F841
+        return NotImplemented
+
+    def stub(verdicts):
+        """The share."""
+        return NotImplemented  # your line
+
+    assert "your lines are there, and it still ends in" in checks.SHARE_RIGHT.grade(begun)[1]
+    assert checks.SHARE_RIGHT.grade(stub) == (grading.NOT_ATTEMPTED, "the notebook goes on with the reference")
+
+
+def test_an_advantage_with_trl_s_epsilon_is_right():
+    def with_epsilon(rewards):
+        return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True, correction=0) + 1e-4)
+
+    assert checks.GROUP_ADVANTAGE.grade(with_epsilon)[0] == grading.RIGHT
 
 
 def test_an_endless_attempt_is_stopped(monkeypatch):
