@@ -216,6 +216,14 @@ for count, shares in scores.items():
 # %%
 lab.question("variance")
 
+# %% [markdown]
+# Read it for a plan of your own: two recipes of the last stage that truly differ by 2 points, 6 seeds of each, measured
+# on 500 problems with 4 answers to each. How probable is it that a t-test sees the difference? Then change the numbers.
+# Which of them helps most, and why do more answers to each problem help so little?
+
+# %%
+lab.worth(2, 6, 500, 4)
+
 # %%
 from phi_lab.lab import difference_worth
 

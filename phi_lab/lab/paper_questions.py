@@ -12,11 +12,11 @@ import nbformat
 from phi_lab.core.errors import UserError
 from phi_lab.core.paths import NOTEBOOKS, ROOT
 from phi_lab.experiments import EXPERIMENTS, publish, verdicts
-from phi_lab.lab import tables
+from phi_lab.lab import difference_worth, tables
 from phi_lab.report import contrasts, figures_experiments, nested
 from phi_lab.report.html import text
 
-CELL = re.compile(r'lab\.question\("(?P<name>\w+)"\)|lab\.questions\(\)')
+CELL = re.compile(r'lab\.question\("(?P<name>\w+)"\)|lab\.questions\(\)|lab\.worth\((?P<numbers>[\d., ]+)\)')
 
 
 def found(name: str, root: Path = ROOT) -> str:
@@ -44,6 +44,14 @@ def all_found(root: Path = ROOT) -> str:
     return tables.table("", ("question", "its first claim", "verdict"), lines)
 
 
+def page_of(cell: re.Match, root: Path = ROOT) -> str:
+    """What a cell that `CELL` matches shows, as HTML."""
+    if cell["numbers"]:
+        points, *counts = cell["numbers"].split(",")
+        return difference_worth.shown(difference_worth.measured(root), float(points), *map(int, counts))
+    return found(cell["name"], root) if cell["name"] else all_found(root)
+
+
 def refresh(folder: Path = NOTEBOOKS, root: Path = ROOT) -> None:
     """Fill the executed cells of the notebooks in `folder` that show what experiments found: the rows are in `root`."""
     for path in sorted(folder.glob("*.ipynb")):
@@ -51,8 +59,7 @@ def refresh(folder: Path = NOTEBOOKS, root: Path = ROOT) -> None:
         executed = (cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count)
         shown = [(cell, match) for cell in executed if (match := CELL.fullmatch(cell.source.strip()))]
         for cell, match in shown:
-            page = found(match["name"], root) if match["name"] else all_found(root)
-            data = {"text/html": page, "text/plain": "<IPython.core.display.HTML object>"}
+            data = {"text/html": page_of(match, root), "text/plain": "<IPython.core.display.HTML object>"}
             cell.outputs = [nbformat.v4.new_output("execute_result", data, execution_count=cell.execution_count)]
         if shown:
             nbformat.write(notebook, path)

@@ -15,7 +15,7 @@ from phi_lab.core.files import read_json, read_rows
 from phi_lab.core.paths import SHIPPED, TEACHER
 from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.distill import shards
-from phi_lab.lab import paper_questions, tables
+from phi_lab.lab import difference_worth, paper_questions, tables
 from phi_lab.lab.answers import answer_ten_problems, load_ten_problems
 from phi_lab.lab.environment import display_path
 from phi_lab.model import checkpoints
@@ -231,6 +231,12 @@ class RunViews:
     def question(self, name: str) -> HTML:
         """What the experiment `name` on one of the paper's questions found (`phi-lab experiment --list`)."""
         return HTML(paper_questions.found(name))
+
+    def worth(self, points: float, seeds: int, problems: int, samples: int) -> HTML:
+        """Whether `seeds` seeds of each recipe (two or more), measured on so many problems with so many answers to
+        each, show a difference of `points`, by the spread that the experiment `variance` found.
+        """
+        return HTML(difference_worth.shown(difference_worth.measured(), points, seeds, problems, samples))
 
     def questions(self) -> HTML:
         """All of them, a line each."""

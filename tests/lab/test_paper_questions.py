@@ -81,7 +81,8 @@ def test_the_committed_pages_show_what_follows_from_the_committed_rows():
         for one in nbformat.read(path, 4).cells:
             match = paper_questions.CELL.fullmatch(one.source.strip()) if one.cell_type == "code" else None
             if match:
-                page = paper_questions.found(match["name"]) if match["name"] else paper_questions.all_found()
+                page = paper_questions.page_of(match)
                 assert words(one.outputs[0].data["text/html"]) == words(page), path
-                shown[match["name"]] = path.stem[:2]
-    assert shown == {"mid_training": "03", "one_batch": "04", "rl_devices": "05", "variance": "06", None: "08"}
+                shown[match["name"] or match["numbers"]] = path.stem[:2]
+    assert shown == {"mid_training": "03", "one_batch": "04", "rl_devices": "05", "variance": "06",
+                     "2, 6, 500, 4": "06", None: "08"}
