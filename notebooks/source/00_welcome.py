@@ -133,11 +133,11 @@ lab
 #
 # | | stage | in the paper | here | notebook |
 # |---|---|---|---|---|
-# | 0 | distillation | 1.6 M questions, about 8 answers by DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
+# | 0 | distillation | 1.6 M questions, up to 8 answers by DeepSeek-R1 to each [S2] | a tiny teacher | 01 |
 # | 1 | mid-training | every right answer, packed, five epochs [S] | what filters leave; some pretraining text | 02 |
 # | 2 | fine-tuning (SFT) | a compact subset, not packed [S2] | the same | 03 |
 # | 3 | Rollout DPO | right answers preferred over the same teacher's wrong ones [S2] | the student's own | 04 |
-# | 4 | RL | GRPO, +1 or −1, three stabilisers [S2] | two of the three | 05 |
+# | 4 | RL | GRPO, +1 or −1 [S], three stabilisers [S2] | two of the three | 05 |
 #
 # *How sure we are of the paper's numbers:* **[S2]** two independent secondary sources agree, **[S]** one says so;
 # later **[P]** read in another document by the authors, **[I]** our own arithmetic, **[U]** unknown. We could not read

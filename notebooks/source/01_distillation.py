@@ -192,8 +192,9 @@ print(f"in the cache: {len(so_far)} heads, keys of {len(keys)} tokens in each")
 #
 # ## The funnel
 #
-# The paper sampled about 10 M rollouts to 1.6 M questions [S2]. A series of filters, the *funnel*, removes rollouts;
-# stages 1 and 2 are trained on what is left. Each bar is what one filter leaves; its pale part is what it removes.
+# The paper has about 10 M rollouts to 1.6 M questions, traces of public sets among them [S2]. A series of filters, the
+# *funnel*, removes rollouts; stages 1 and 2 are trained on what is left. Each bar is what one filter leaves; its pale
+# part is what it removes.
 
 # %%
 figures.funnel(lab.funnel())

@@ -281,7 +281,8 @@ shelf = [second, *others.values()][:30]
 packing_leak.widget(mid, tokenizer, shelf, second, may_see)
 
 # %% [markdown]
-# With the mask a document has the loss that it has alone, to the last digit: packing saves compute and changes nothing.
+# With the mask a question with its answer has the loss that it has alone, to the last digit: packing saves compute and
+# changes nothing.
 # With the leak the loss is another one, even behind the same document. This model was trained with the mask, so it has
 # never had a neighbour, and two documents that both begin at position 0 are mixed up. A model that is trained with the
 # leak may learn to use it. Then its loss is lower, and the help is gone when a question stands alone.
@@ -314,7 +315,8 @@ print(f"difference {abs(here - fast):.1e}")
 # `transfer` below says whether it was enough.
 #
 # *An optimizer.* Muon for matrices and AdamW for the other weights (`phi_lab/stages/muon.py`), at a rate of 4e-3 where
-# the loop has 1e-3. Muon orthogonalises each update of a matrix: all its singular values become about equal.
+# the loop has 1e-3. Muon orthogonalises each update of a matrix: its singular values become about equal, but for those
+# that are almost zero.
 #
 # The paper, with marks of certainty as in notebook 00: five epochs, learning rate 1e-5, batch 128 [S], diverse data
 # [S]; its schedule and its optimizer are unknown [U].

@@ -144,7 +144,7 @@ for group in ("--------", "+-------", "++++----", "+++++++-"):
 # prompts that are, for example, more than 50 % right already [S2]. The table compares both. (Its column of plain GRPO
 # has the sample's standard deviation, with n − 1, as TRL does: four right of eight give ±0.94 there, and ±1 by your
 # function.) Dropping costs answers that plain GRPO would learn from, such as five right of eight. The paper gives its
-# reason, to train on what is hard, and no measurement of dropping alone; we measured rebalancing as a whole
+# reason, to train on what is hard, and we found no measurement of dropping alone; we measured rebalancing as a whole
 # (`rl_devices`, below).
 
 # %%
@@ -488,8 +488,10 @@ HTML(tables.table("In `smoke` probes train for two steps only.", head, lines))
 
 # %% [markdown]
 # A reward drawn by a coin says nothing about the answer, and yet single seeds can move far: its noise moves the policy
-# at random, sometimes towards the right answer. Whoever shows only the best of several runs shows a gain. `grpo-coin`
-# is the same test of the whole stage, one of GRPO's rivals at the end of this page.
+# at random, sometimes towards the right answer. Whoever shows only the best of several runs shows a gain. `grpo-coin`,
+# one of GRPO's rivals at the end of this page, asks it of the whole stage, with another coin: it is tossed once for
+# each *text*. So equal answers of a group have equal rewards, and rebalancing, which drops groups with more than half
+# "right", keeps those in which the frequent answer lost: it pushes against what the model says most often.
 #
 # ## Failures, on purpose
 #
@@ -523,10 +525,10 @@ gallery = {name: runs[name]() for name in in_table}
 HTML(break_it.gallery_table(gallery))
 
 # %% [markdown]
-# A rate far too high is the paper's own failure: gibberish of extreme length [S]. Where length is paid for, the reward
+# A rate far too high ruins the model: gibberish up to the token limit. Where length is paid for, the reward
 # should rise as in a healthy run (in `smoke` the steps are too few); only the right answers before and after say what
 # was learned. So log accuracy too, where the reward is something else. A coin teaches nothing and moves the weights all
-# the same: all twelve published chains lose 12.6 to 18.5 points on `hard` by it (`grpo-coin` against `dpo`). The doctor
+# the same: all twelve published chains lose 12.6 to 18.5 points on `hard` by `grpo-coin` (against `dpo`). The doctor
 # reads curves, and a coin's look like noise: above it names the coin because an accuracy is logged beside the reward;
 # without one it said "the reward is flat" of ten of the twelve published coins, after 64 steps. Too few tokens and
 # questions that are too hard may look alike in their reward, and need different remedies: read the answers. Right
@@ -611,9 +613,9 @@ lab.gains("grpo")
 # %% [markdown]
 # ## Which of the three devices does RL need?
 #
-# **What was believed.** All three devices are needed, since the paper uses all three. It adds them together and shows
-# no run without one of them [I], so nobody can say which of them carries the gain, or whether plain GRPO would have
-# been as good at the same compute.
+# **What was believed.** All three devices are needed, since the paper uses all three. It adds them together, and we
+# found no run of it without one of them [I], so nobody can say which of them carries the gain, or whether plain GRPO
+# would have been as good at the same compute.
 #
 # Live, on the groups from the top of the page: how many answers do plain GRPO and rebalancing train on, at four
 # temperatures? Plain GRPO trains on all answers of groups that hold both verdicts, so its column is also the share of

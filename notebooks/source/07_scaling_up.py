@@ -42,7 +42,7 @@ except UserError as error:
 # Every setting of every stage at each scale, beside the paper's. The names are those of `phi_lab/config/schema.py`,
 # which says what each one means and in which unit; 0 is off. "–" means that this setting does not exist there,
 # "unknown" that no source gives the paper's value. The marks are explained in notebook 00, sections are those of arXiv
-# 2504.21233 by our notes, and K is read as 1,024 [I].
+# 2504.21233 from memory, unchecked, and K is read as 1,024 [I].
 #
 # Three things are not in the table. Mid-training packs its rows and SFT does not, here and in the paper. Where `epochs`
 # is not 0 it says how long training is, and `steps` is a limit; the rate `warmup_stable_decay` is constant until the
@@ -290,12 +290,13 @@ for row in (recorded[0], recorded[-1]):
 # GiB (80 GB), about 21 such answers fit at once, if nothing else is needed.
 #
 # **2.** Size: with larger and more weights the same rate changes the output more, so large models take smaller rates.
-# Muon: its steps have all the same size, whatever the gradient's, and its rates are not comparable with AdamW's. Also,
-# ours starts from a model that has to learn nearly everything here, theirs from one that can answer.
+# (Muon is no reason: ours is scaled so that its steps are about as large as AdamW's at the same rate.) Also, ours
+# starts from a model that has to learn nearly everything here, theirs from one that can answer.
 #
 # **3.** RL, probably: it works with log-probabilities of its own samples, and where the sampler rounds otherwise than
-# the trainer does, ratios are not 1 although the model is the same. Mid-training only needs a gradient of about the
-# right direction. It has not been measured here [U].
+# the trainer does, the gradient is that of another distribution than the one sampled. (With one update a batch TRL
+# takes the trainer's own log-probabilities for the old ones: ratios are 1, and nothing shows it.) Mid-training only
+# needs a gradient of about the right direction. It has not been measured here [U].
 #
 # </details>
 #

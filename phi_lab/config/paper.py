@@ -1,7 +1,7 @@
 """The paper's values, each with its source, and a table that compares them with every scale's.
 
 Source: arXiv 2504.21233, as collected from second-hand notes where its text could not be read; each value says where it
-is from.
+is from. The numbers of its sections are from memory, unchecked.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ PAPER = {  # by this project's names of settings, where it has the setting; K is
     "distillation": {
         "questions": PaperValue(1_600_000, "section 3, data [S2]"),
         "rollouts": PaperValue(10_000_000, "section 3, data [S2]"),
-        "samples": PaperValue(8, "about; model card [P], [S2]"), "teacher": PaperValue("DeepSeek-R1", "model card [P]"),
+        "samples": PaperValue(8, "about; model card [P], [S2]"), "teacher": PaperValue("DeepSeek-R1", "[S2]"),
         "problems": PaperValue(None, "[U]; more than a million, model card [P]"), "decontaminate_against": UNKNOWN,
     },
     "mid": {

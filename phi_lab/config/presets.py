@@ -68,7 +68,8 @@ LESSON = replace(
 
 # On GPUs: Phi-4-mini. The paper's values (paper.py) are taken as they are at the scale "full". Where the paper's value
 # is unknown it is ours: 128 prompts a step, so that 128 GPUs can share them as they share the paper's batches. An
-# adapter gets ten times the learning rate, as in arXiv 2106.09685 (table 11), and a smaller batch.
+# adapter gets ten times the learning rate (about what Schulman, LoRA Without Regret, 2025, found best), and a smaller
+# batch.
 GPU = HardwareConfig(
     attention="flex_attention", optimizer="adamw_torch_fused", gradient_checkpointing=True, liger=True, fsdp=True,
     engine="vllm", micro_batch_size=1,

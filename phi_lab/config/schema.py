@@ -106,7 +106,9 @@ class DPOConfig:
     questions: int = 0  # that the student answers eight times each, unless the pairs are the teacher's
     max_student_nll: float = 6.0  # nats: wrong rollouts of the teacher less likely than exp(-6) under the student drop
     beta: float = 0.1
-    sft_weight: float = 0.0  # of SFT's loss of the chosen side, added to DPO's: a mean over tokens (arXiv 2404.19733)
+    # Of SFT's loss of the chosen side, added to DPO's (arXiv 2404.19733): a mean over the tokens of a micro-batch, of
+    # which each counts by its pairs.
+    sft_weight: float = 0.0
     epochs: int = 1
     pairs_per_question: int = 4
     muon: bool = True  # as in LanguageModelingConfig

@@ -1,11 +1,11 @@
-"""Training on rollouts that are there already, with a loss of each token: GRPO and on-policy distillation on one page.
+"""Training on rollouts that are there already, with a loss of each token: GRPO and distillation on one page.
 
 Both take the student's own rollouts and differ in what a token is told. GRPO: the advantage of its whole answer, times
-the ratio of its probability to the one it was sampled with, clipped (arXiv 1707.06347, as TRL computes it). On-policy
-distillation: the reverse KL divergence of the student from the teacher at that token, over the whole vocabulary (arXiv
-2306.13649; TRL's GKDTrainer with beta = 1, whose loss a test holds this to). TRL's trainers sample for themselves at
-every step; an experiment that gives every arm the same rollouts needs a loop that does not. An arm takes a minute or
-two, so a stopped one begins again.
+the ratio of its probability to the one it was sampled with, clipped (arXiv 1707.06347, as TRL computes it).
+Distillation, with on-policy distillation's loss: the reverse KL divergence of the student from the teacher at that
+token, over the whole vocabulary (arXiv 2306.13649; TRL's GKDTrainer with beta = 1, whose loss a test holds this to).
+TRL's trainers sample for themselves at every step; an experiment that gives every arm the same rollouts needs a loop
+that does not. An arm takes a minute or two, so a stopped one begins again.
 """
 
 import math

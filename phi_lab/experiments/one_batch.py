@@ -15,7 +15,8 @@ T = 0.8 and verified. They differ in what they do with it:
 - `own-pairs`: all such pairs of the student's; `cut-pairs`: its wrong answers cut before the first wrong step, a right
   step over that one; `random-pairs`: the wrong side is one of another problem's pair, so no contrast is left
 - `rejection`: SFT on the chosen sides of `own-pairs`: the same right answers without the wrong ones
-- `distill`: on-policy distillation, the reverse KL divergence from the teacher at each token of its answers
+- `distill`: the reverse KL divergence from the teacher at each token of the student's answers, the loss of on-policy
+  distillation; but these are answers of the student before it was trained
 - `grpo`: the clipped loss on its answers with the course's rebalanced advantages, in several passes
 - `coin`: the same with a coin's reward, the control
 
@@ -91,7 +92,7 @@ ARMS = {
     "cut-pairs": "pairs cut at the first wrong step",
     "random-pairs": "the student's right over another problem's answer",
     "rejection": "SFT on the right answers of its pairs",
-    "distill": "on-policy distillation, the teacher scores each token",
+    "distill": "distillation on these answers, the teacher scores each token",
     "grpo": "GRPO on the batch",
     "coin": "GRPO on the batch with a coin's reward",
 }

@@ -4,7 +4,7 @@ Written before the first run.
 
 **Question.** The paper stabilises GRPO (section 3.4) by a temperature that falls from 1.0 to 0.6 over half of the
 steps, by rebalancing right and wrong answers in a group, and by prompts whose answers are alike in length. It shows all
-three together and no ablation; nobody has published one. Does the whole beat plain GRPO at equal compute, and which of
+three together; we found no ablation, theirs or another's. Does the whole beat plain GRPO at equal compute, and which of
 the three is missed when it alone is taken away?
 
 **Arms.** All start from the same student, a chain's SFT model, and not from Rollout DPO as in the paper's order: after

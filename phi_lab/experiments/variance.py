@@ -2,10 +2,10 @@
 
 Written before the first run.
 
-**Question.** The paper prints one number for each stage, from one training. Its authors measured the same model again
-later and found 48.1 instead of 57.5 on AIME 2024. How much of a score is the recipe, how much the data and the models
-that came before, how much the seed of the last stage, and how much which answers were sampled? No paper on such a
-recipe says it. With it any difference can be read: to see d points one needs n seeds and m samples.
+**Question.** The paper prints one number for each stage, and not of how many trainings. Its authors measured the same
+model again later and found 48.1 instead of 57.5 on AIME 2024. How much of a score is the recipe, how much the data and
+the models that came before, how much the seed of the last stage, and how much which answers were sampled? No paper on
+such a recipe says it. With it any difference can be read: to see d points one needs n seeds and m samples.
 
 **Arms.** Nested, and without a rival: a *chain* (its own distilled sample and all stages before), in it *two trainings*
 of a stage from the chain's own previous model, of each *two evaluations* with other sampling seeds. For each stage:

@@ -8,7 +8,7 @@ the doctor says of it, and how many answers are right before and after.
     failures.too_hard(model, tokenizer, problems)       # a model that solves none of the questions: no gradient
     failures.both_fall(model, tokenizer, pairs, problems) # DPO at a rate far too high: right answers fall, too
 
-The first is the paper's own (section 3.4: gibberish and extreme length). model: a shipped checkpoint; it is copied, not
+model: a shipped checkpoint; it is copied, not
 changed. A failure is a cause that the learner knows beforehand, so that its picture is recognised when nobody knows it.
 """
 

@@ -196,7 +196,11 @@ def coin_reward(rung: Rung, out: Path) -> TrainingResult:
 
 
 def coin(seed: int) -> Callable[[list[str], list[str]], list[float]]:
-    """A reward of +1 or -1 that says nothing: one bit of a hash of the text, the same one when it is asked again."""
+    """A reward of +1 or -1 that knows no answer: one bit of a hash of the text, the same one when it is asked again.
+
+    Equal answers of a group share it. So with `rebalance`, which drops groups with more than half "right", it pushes
+    against the answer that a group gives most often: it is no pure noise (docs/log.md, 109).
+    """
 
     def reward(completions: list[str], answers: list[str]) -> list[float]:
         texts = (f"{seed}/{answer}/{text}" for text, answer in zip(completions, answers, strict=True))

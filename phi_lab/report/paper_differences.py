@@ -1,6 +1,6 @@
 """The paper's own differences, and its authors' later re-run: what evaluation alone allows, and what seeds would add.
 
-The paper prints one number for each stage, from one training, without an interval. Two things can still be said of its
+The paper prints one number for each stage, without an interval or a number of trainings. Two things can be said of its
 differences. **Evaluation**: answers are sampled, so the same weights give other scores; the variance of a score is at
 most p (1 - p) / (problems x samples), and less where some problems are always and others never solved. How often the
 paper sampled is unknown; the printed value says how often at least (57.5 % of 30 problems takes four samples each). So

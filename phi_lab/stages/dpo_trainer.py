@@ -78,7 +78,11 @@ class DPOTrainer(ResumableTrainer, trl.DPOTrainer):
         return tuple(torch.cat(side)[order] for side in zip(*results, strict=True))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The loss of a whole batch, computed a few pairs at a time."""
+        """The loss of a whole batch, computed a few pairs at a time; each micro-batch counts by its pairs.
+
+        That is exact for DPO's loss. SFT's is TRL's mean over the tokens of a micro-batch, so where these are sorted by
+        length a token of short answers counts more than one of long ones (docs/log.md, 110).
+        """
         batch_loss, model_with_logprobs = super().compute_loss, self._with_logprobs(model)
         if self.longest_pairs and self.optimizer.state:
             rows = [self.train_dataset[index] for index in self.longest_pairs]

@@ -9,7 +9,8 @@ three reasons; each remedy here is a plain function that a learner can replace:
 3. training wants a high temperature, evaluation a low one -> `anneal`: 1.0 -> 0.6 linearly over half of the steps.
 
 `train` puts them together; TRL's GRPOTrainer optimises (grpo_trainer.py and grpo_sampling.py adapt it). Sampling
-and the loss's log-probabilities use the same temperature at each step, or the importance ratios would be wrong.
+and the loss's log-probabilities use the same temperature at each step, or the gradient would be that of another
+distribution than the one sampled (and with one update per batch TRL's ratios are 1 all the same, so nothing shows it).
 Rollouts come from `phi_lab.sampling`, or on GPUs from the vLLM that TRL runs beside the trainer; where PHI_LAB_VLLM is
 set, from the server at that URL (a `vllm serve` of the stage's student, as in TRL's documentation). Neither has run:
 TRL sends weights to a vLLM with CUDA only (docs/scaling.md). Deviations from TRL's defaults: advantages are ours and

@@ -152,7 +152,7 @@ def logprob_gap(
 def require_parity(
     model: PreTrainedModel, prompts: Sequence[list[int]], samples: Sequence[sampling.Sample], temperature: float
 ) -> None:
-    """Raises UserError where sampler and trainer are not the same model: every importance ratio would be wrong.
+    """Raises UserError where sampler and trainer are not the same model: the gradient would be another policy's.
 
     Phi-4-mini's LongRoPE invites that: transformers takes the short factors for a batch of up to 4,096 tokens and the
     long ones beyond, vLLM decides once, by its max_model_len. `checkpoints.load` makes transformers do as vLLM does.

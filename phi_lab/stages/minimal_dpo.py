@@ -50,8 +50,9 @@ def dpo_loss(
     """The loss of a batch of pairs. policy, reference: `completion_logprobs`; lengths: tokens; all (2 x pairs,).
 
     sigmoid: DPO's (arXiv 2305.18290, equation 7); ln 2 at the start, where policy and reference are one model.
-    ipo: a margin of 1 / (2 beta) nats a token is enough (arXiv 2310.12036, equation 17). apo_zero: the chosen one up
-    *and* the rejected one down, each for itself (arXiv 2408.06266, equation 7). Raises UserError for another kind.
+    ipo: a margin of 1 / (2 beta) is enough (arXiv 2310.12036, equation 17), here in nats a token, as in TRL. apo_zero:
+    the chosen one up *and* the rejected one down, each for itself (arXiv 2408.06266, equation 7). Raises UserError for
+    another kind.
     """
     ratio = policy - reference  # log pi / ref: how much likelier than at the start
     chosen, rejected = (ratio / lengths if kind == "ipo" else ratio).chunk(2)

@@ -2,9 +2,10 @@
 
 A *document* is a list of token ids and labels. *Packing* puts several documents into one row of fixed length; positions
 restart at every document, from which transformers builds a block-diagonal mask, so that no document attends to its
-neighbour. *Unpacked*, a row is one document, and the rows of a batch are padded to the longest. The only difference
-from TRL's own packing is the shape: TRL flattens a batch into one very long row, which is slow in dense attention on a
-CPU (docs/log.md).
+neighbour. *Unpacked*, a row is one document, and the rows of a batch are padded to the longest. TRL's own packing
+differs in shape: it flattens a batch into one very long row, which is slow in dense attention on a CPU (docs/log.md).
+It also takes the loss from the first token of every document. Here a question's tokens have none anyway; text of
+pretraining keeps it, so in a packed row its first token is predicted from the neighbour's last one.
 """
 
 from collections.abc import Callable, Sequence

@@ -58,7 +58,7 @@ def _base_document(tokenizer, rng: random.Random, kind: str, split: str) -> Docu
 
 def replay_documents(tokenizer, tokens: int, seed: int) -> list[Document]:
     """About `tokens` tokens of fresh pretraining text, for later stages to train on beside their own data: mostly what
-    they would otherwise forget. In the paper too mid-training data is diverse (section 4.1).
+    they would otherwise forget. In the paper too mid-training data is diverse [S].
     """
     documents, total = [], 0
     while total < tokens:

@@ -157,8 +157,8 @@ def backward_in_microbatches(
     """The loss of a batch that goes forward and backward one micro-batch at a time; the backward pass of the last one
     is left to the trainer.
 
-    loss: of one micro-batch, a sum over its tokens or pairs divided by the number in the whole batch, so that losses
-    and gradients simply add up.
+    loss: of one micro-batch, weighted so that losses and gradients of the batch simply add up: a sum over its tokens or
+    pairs divided by the number in the whole batch.
     """
     *others, last = microbatches
     before = 0.0
