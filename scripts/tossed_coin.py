@@ -2,39 +2,55 @@
 
     .venv/bin/python scripts/tossed_coin.py runs/ladder runs/tossed 11 12 13
 
-Reads the chains' folders in the first, trains and measures in the second, and adds a row a chain to
-data/tossed_coin.jsonl. With the published coin equal answers of a group share their reward, and rebalancing then pushes
-against the most frequent one (docs/log.md, 109); this one knows nothing at all.
+Reads the chains' folders in the first, trains and measures in the second, adds a row a chain to data/tossed_coin.jsonl,
+and writes the table that follows from all rows to docs/results.md. With the published coin equal answers of a group
+share their reward, and rebalancing then pushes against the most frequent one (docs/log.md, 109); this one knows nothing
+at all.
 """
 
 import random
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from phi_lab.core import stats
 from phi_lab.core.code_state import code_digest
-from phi_lab.core.files import append_rows
+from phi_lab.core.files import append_rows, read_rows
+from phi_lab.core.formatting import markdown_table
+from phi_lab.core.page_parts import fill
 from phi_lab.core.paths import ROOT
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import controls
 from phi_lab.pipeline.experiment import chain_config
 from phi_lab.pipeline.run_data import grpo_problems
+from phi_lab.report import chain_rows
+from phi_lab.report.contrasts import accuracy, points
 from phi_lab.report.ladder_rows import read_ladder
 from phi_lab.stages import grpo
 from phi_lab.stages.training import TrainingResult
 
 ROWS = ROOT / "data" / "tossed_coin.jsonl"
+PAGE = ROOT / "docs" / "results.md"
+MARKS = ("<!-- tossed coin: scripts/tossed_coin.py -->\n", "\n<!-- end of tossed coin -->")
+SHOWN = {"hard, T 0.6": ("hard", "sampled"), "hard, greedy": ("hard", "greedy"), "easy, T 0.6": ("easy", "sampled")}
+ARMS = {"dpo": "Rollout DPO, the start", "grpo-coin": "a toss for each text", "grpo-tossed": "a toss for each answer",
+        "grpo": "the verifier"}
+
+
+def toss(seed: int) -> Callable[[list[str], list[str]], list[float]]:
+    """A reward of +1 or -1, drawn anew for each answer."""
+    rng = random.Random(seed)
+    return lambda completions, answers: [rng.choice((1.0, -1.0)) for _ in completions]
 
 
 def tossed_reward(rung: controls.Rung, out: Path) -> TrainingResult:
     """`controls.coin_reward`, but for the coin."""
-    toss = random.Random(rung.seed)
     problems = grpo_problems(rung.run.data, rung.config.grpo.candidate_prompts, rung.seed)
-    return grpo.train(rung.start, problems, out, rung.config.grpo, seed=rung.seed,
-                      reward=lambda completions, answers: [toss.choice((1.0, -1.0)) for _ in completions])
+    return grpo.train(rung.start, problems, out, rung.config.grpo, seed=rung.seed, reward=toss(rung.seed))
 
 
 def tossed(source: Path, folder: Path, seed: int) -> dict:
@@ -52,6 +68,21 @@ def tossed(source: Path, folder: Path, seed: int) -> dict:
             "start": checkpoints.fingerprint(run.stage("dpo").model)}
 
 
+def table(rows: list[dict], published: list[dict]) -> str:
+    """Accuracies in percent chain by chain, and differences in points over these chains."""
+    seeds = sorted(row["seed"] for row in rows)
+    found = {(row["seed"], row["name"]): row for row in (*published, *rows)}
+    lines = [["GRPO, by its reward", *(f"{title}: {', '.join(map(str, seeds))}" for title in SHOWN)]]
+    for arm, words in ARMS.items():
+        lines.append([words, *(", ".join(f"{100 * accuracy(found[seed, arm], *shown):.1f}" for seed in seeds)
+                               for shown in SHOWN.values())])
+    for one, other in (("grpo-tossed", "dpo"), ("grpo-tossed", "grpo-coin"), ("grpo", "grpo-tossed")):
+        differences = (stats.paired_t(*([accuracy(found[seed, arm], *shown) for seed in seeds] for arm in (one, other)))
+                       for shown in SHOWN.values())
+        lines.append([f"{ARMS[one]} minus {ARMS[other]}", *map(points, differences)])
+    return "\n".join(markdown_table(lines))
+
+
 def main(arguments: list[str]) -> None:
     """Exits with a line on how it is used where seeds are missing."""
     if len(arguments) < 3:
@@ -62,6 +93,7 @@ def main(arguments: list[str]) -> None:
         row = tossed(Path(chains) / f"seed-{seed}", Path(out) / f"seed-{seed}", seed)
         append_rows(ROWS, [row])
         print(seed, [(one["benchmark"], one["protocol"], one["accuracy"]) for one in row["measurements"]])
+    PAGE.write_text(fill(PAGE, MARKS, table(read_rows(ROWS), chain_rows.published())), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ class Nest:
 
     @property
     def words(self) -> str:
-        """The first claim: the highest level adds to what the one below it does."""
-        return f"after {self.title}, {self.levels[0]}s differ more than two {self.levels[1]}s in one of them"
+        """The first claim: the highest level adds something to what the one below it does."""
+        return f"after {self.title}, {self.levels[0]}s add to what {self.levels[1]}s in one of them do"
 
 
 class Anova(NamedTuple):

@@ -84,7 +84,7 @@ def _of_two_levels(values: np.ndarray) -> list[str]:
     for estimate, draws in (((squares[0] - squares[1]) / trainings, (drawn[0] - drawn[1]) / trainings),
                             (squares[1], drawn[1])):
         ends = np.maximum(0.0, [estimate, *np.quantile(draws, (0.025, 0.975))]) ** 0.5
-        words.append(sd_words(*ends.tolist()))
+        words.append(sd_words(*ends.tolist()) + (", estimated below 0" if estimate < 0 else ""))
     return words
 
 
@@ -163,7 +163,8 @@ def tables(rows: Sequence[dict], nests: Sequence[Nest]) -> list[tuple[str, list[
     spreads = {nest: spread.measured(rows, nest) for nest in nests}
     found = [("Levels (of evaluations as measured, and as p (1 - p) gives it)", levels_table(rows, spreads)),
              ("What a level adds on few and on many problems, points: what is luck with single problems is larger on "
-              "30 (evaluations by p (1 - p), which is known more exactly, so the middle may differ from the levels)",
+              "30 (evaluations by p (1 - p), which is known more exactly, so the middle may differ from the levels; an "
+              "end above 0 that comes from single problems is no test of the level)",
               problems_table(spreads)),
              ("The same by other protocols, one score of each training, points (claims are those of T 0.6)",
               protocols_table(rows, nests))]
@@ -172,7 +173,8 @@ def tables(rows: Sequence[dict], nests: Sequence[Nest]) -> list[tuple[str, list[
         found += [
             ("Trainings with another seed beside the chains' own", retrained_table(rows, nests)),
             ("Steps of the ladder, differences of the chains' own models, points; of mid-training and of the end the "
-             "score by itself, which holds all that a chain has not from the base", steps.table([*of_steps.values()])),
+             "score by itself, which holds all that a chain has not from base and teacher",
+             steps.table([*of_steps.values()])),
             *seeds_tables(spreads[nests[0]], nests[0].title),
             ("Published pairs of the ladder (1,000 problems of `hard` at T 0.6, stages with 4 answers, their rivals "
              "with 4 or 2; the same chains, stage and evaluation seeds)", pairs_table(chain_rows.published())),

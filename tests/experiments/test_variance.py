@@ -305,5 +305,5 @@ def test_the_list_tells_a_standard_deviation(tmp_path):
     assert found["ci"][0] < 4 < found["ci"][1] and found["p_value"] == first.p_holm
     assert found["detectable"] == pytest.approx(100 * first.detectable)
     words = verdicts.in_words(found)
-    assert f"in one of them: supported, chains add a standard deviation of {found['effect']:.1f} points [" in words
+    assert f"in one of them do: supported, chains add a standard deviation of {found['effect']:.1f} points [" in words
     assert math.isfinite(found["detectable"]) and "12 seeds" in words
