@@ -84,7 +84,7 @@ def test_the_table_shows_each_kind_of_number():
     assert rows["mid"]["row length"] == ("384", "4,096", "4,096", "16,384", "16,384", "section 3.1 [S]")
     assert rows["distillation"]["problems"][:4] == ("world", "openr1-math", "openr1-math", "openr1-math")
     assert rows["distillation"]["teacher kind"][:4] == ("model", "traces", "traces", "traces")
-    assert rows["distillation"]["teacher"] == ("–", "–", "–", "–", "DeepSeek-R1", "model card [P]")
+    assert rows["distillation"]["teacher"] == ("–", "–", "–", "–", "DeepSeek-R1", "[S2]")
     assert rows["distillation"]["decontaminate against"][:2] == ("none", "math500, aime24")
     assert rows["mid"]["muon"] == ("yes", "no", "no", "no", "–", "")
     assert rows["mid"]["epochs"] == ("5", "5", "5", "5", "5", "section 3.1 [S]")
