@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/tossed_coin.py runs/ladder runs/tossed 11 12 13
 
-Reads the chains' folders in the first, trains and measures in the second, adds a row a chain to data/tossed_coin.jsonl,
-and writes the table that follows from all rows to docs/results.md. With the published coin equal answers of a group
+Reads the chains' folders in the first, trains and measures in the second, keeps a row a chain in data/tossed_coin.jsonl
+and writes the table that follows from them to docs/results.md. With the published coin equal answers of a group
 share their reward, and rebalancing then pushes against the most frequent one (docs/log.md, 109); this one knows nothing
 at all.
 """
@@ -18,7 +18,7 @@ import torch
 
 from phi_lab.core import stats
 from phi_lab.core.code_state import code_digest
-from phi_lab.core.files import append_rows, read_rows
+from phi_lab.core.files import read_rows, write_rows
 from phi_lab.core.formatting import markdown_table
 from phi_lab.core.page_parts import fill
 from phi_lab.core.paths import ROOT
@@ -91,7 +91,8 @@ def main(arguments: list[str]) -> None:
     chains, out, *seeds = arguments
     for seed in map(int, seeds):
         row = tossed(Path(chains) / f"seed-{seed}", Path(out) / f"seed-{seed}", seed)
-        append_rows(ROWS, [row])
+        others = [one for one in read_rows(ROWS) if one["seed"] != seed] if ROWS.exists() else []
+        write_rows(ROWS, [*others, row])
         print(seed, [(one["benchmark"], one["protocol"], one["accuracy"]) for one in row["measurements"]])
     PAGE.write_text(fill(PAGE, MARKS, table(read_rows(ROWS), chain_rows.published())), encoding="utf-8")
 
