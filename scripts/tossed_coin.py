@@ -8,10 +8,8 @@ share their reward, and rebalancing then pushes against the most frequent one (d
 at all.
 """
 
-import random
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,6 +21,7 @@ from phi_lab.core.formatting import markdown_table
 from phi_lab.core.page_parts import fill
 from phi_lab.core.paths import ROOT
 from phi_lab.core.run_folder import RunFolder
+from phi_lab.experiments.grpo_arms import toss
 from phi_lab.model import checkpoints
 from phi_lab.pipeline import controls
 from phi_lab.pipeline.experiment import chain_config
@@ -39,12 +38,6 @@ MARKS = ("<!-- tossed coin: scripts/tossed_coin.py -->\n", "\n<!-- end of tossed
 SHOWN = {"hard, T 0.6": ("hard", "sampled"), "hard, greedy": ("hard", "greedy"), "easy, T 0.6": ("easy", "sampled")}
 ARMS = {"dpo": "Rollout DPO, the start", "grpo-coin": "a toss for each text", "grpo-tossed": "a toss for each answer",
         "grpo": "the verifier"}
-
-
-def toss(seed: int) -> Callable[[list[str], list[str]], list[float]]:
-    """A reward of +1 or -1, drawn anew for each answer."""
-    rng = random.Random(seed)
-    return lambda completions, answers: [rng.choice((1.0, -1.0)) for _ in completions]
 
 
 def tossed_reward(rung: controls.Rung, out: Path) -> TrainingResult:

@@ -18,7 +18,8 @@ T = 0.8 and verified. They differ in what they do with it:
 - `distill`: the reverse KL divergence from the teacher at each token of the student's answers, the loss of on-policy
   distillation; but these are answers of the student before it was trained
 - `grpo`: the clipped loss on its answers with the course's rebalanced advantages, in several passes
-- `coin`: the same with a coin's reward, the control
+- `coin`: the same with a coin's reward, one toss an answer, the control (run again: at first it had one a text, which
+  is no noise; docs/log.md, 109 and 111)
 
 and beside them `start`, the student, and `dial`, the student sampled at T = 0.3: what only a cooler sampler gains.
 

@@ -149,6 +149,21 @@ def test_grpo_trains_on_balanced_answers_and_the_coin_on_others(trial, monkeypat
     assert sorted(one.completion for one in seen["coin"]) != sorted(one.completion for one in seen["grpo"])
 
 
+def test_both_experiments_toss_a_coin_for_each_answer(trial, monkeypatch, tmp_path):
+    """One for each text would push against the answer that a group gives most often."""
+    seen = []
+    monkeypatch.setattr(batch_uses.grpo, "rebalance", lambda rewards, generator: seen.append(rewards) or rewards)
+    monkeypatch.setattr(batch_uses.fixed_batch, "scored", lambda model, flat, heat: [()] * len(flat))
+    monkeypatch.setattr(batch_uses.fixed_batch, "train", lambda *given, **rest: None)
+    monkeypatch.setattr(batch_uses.shards, "rows", lambda folder, real=batch_uses.shards.rows: (
+        {**row, "completion": "7", "answer": "7"} for row in real(folder)))
+    batch_uses.train_grpo(trial, "coin", tmp_path)
+    by_device = grpo_arms.reward(trial, rl_devices.DEVICES["coin"])(["7"] * 200, ["7"] * 200)
+    for rewards in (seen[0].flatten().tolist(), by_device):
+        assert set(rewards) == {-1.0, 1.0} and abs(sum(rewards)) < len(rewards) / 2
+    assert by_device == grpo_arms.reward(trial, rl_devices.DEVICES["coin"])(["7"] * 200, ["7"] * 200)
+
+
 def test_an_answer_that_was_cut_has_no_end(trial, monkeypatch):
     whole = [one for group in batch_uses.own_examples(trial) for one in group]
     real = batch_uses.shards.rows

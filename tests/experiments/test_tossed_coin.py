@@ -7,6 +7,7 @@ import torch
 
 from phi_lab.core.files import read_rows
 from phi_lab.core.paths import ROOT
+from phi_lab.experiments.grpo_arms import toss
 from phi_lab.pipeline import controls
 from phi_lab.report import chain_rows
 from phi_lab.stages import grpo
@@ -36,10 +37,10 @@ def test_rebalancing_turns_a_coin_for_each_text_against_the_frequent_answer():
     """Six equal answers in a group of eight: with a toss for each text a group is kept only where these lose."""
     texts, six = ["a"] * 6 + ["b", "c"], {"text": 0.0, "answer": 0.0}
     assert len(set(controls.coin(5)(["a"] * 6, ["1"] * 6))) == 1
-    assert len(set(tossed_coin.toss(5)(["a"] * 60, ["1"] * 60))) == 2
-    toss, random = tossed_coin.toss(0), torch.Generator().manual_seed(0)
+    assert len(set(toss(5)(["a"] * 60, ["1"] * 60))) == 2
+    random, by_answer = torch.Generator().manual_seed(0), toss(0)
     for seed in range(400):
-        for kind, reward in (("text", controls.coin(seed)), ("answer", toss)):
+        for kind, reward in (("text", controls.coin(seed)), ("answer", by_answer)):
             rewards = torch.tensor([reward(texts, ["1"] * 8)])
             six[kind] += float(grpo.rebalance(rewards, random)[0, :6].mean()) / 400
     assert six["text"] < -0.04 and abs(six["answer"]) < 0.03, six
