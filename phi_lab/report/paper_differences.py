@@ -4,7 +4,9 @@ The paper prints one number for each stage, without an interval or a number of t
 differences. **Evaluation**: answers are sampled, so the same weights give other scores; the variance of a score is at
 most p (1 - p) / (problems x samples), and less where some problems are always and others never solved. How often the
 paper sampled is unknown; the printed value says how often at least (57.5 % of 30 problems takes four samples each). So
-the standard deviation is at most what is said, and a difference is at least as many of them. **Pipeline**: another seed
+the standard deviation is at most what is said, and a difference is at least as many of them. Beside it stands what that
+would be if all of the paper's values on a benchmark had equally many samples, the fewest that give each of them: more
+likely, but supposed. **Pipeline**: another seed
 gives another model. How much is not known for the paper, and nobody has measured it there; here the spread of our own
 steps over chains stands in for it (`steps.py`), scaled to the number of problems. It is that of a model with less than
 a million weights on arithmetic, so this says what a difference would be worth *if* seeds moved theirs as they move
@@ -40,7 +42,7 @@ MOST_SAMPLES = 64
 
 
 class Score(NamedTuple):
-    """A printed score in percent. samples: of each problem; of the paper's, the fewest that give this value."""
+    """A printed score in percent. samples: of each problem."""
 
     percent: float
     problems: int
@@ -56,7 +58,8 @@ class Score(NamedTuple):
 class Reading(NamedTuple):
     """A printed difference, in points, with the standard deviations (points) of what it may be by chance: evaluation
     alone, at most; and with seeds that move it as ours do, with the ends of its interval (95 %), None for the same
-    weights and without a run of ours.
+    weights and without a run of ours. equally: the first and the middle of the second, where all of the paper's values
+    on the benchmark have as many samples as each other.
     """
 
     what: str
@@ -64,6 +67,7 @@ class Reading(NamedTuple):
     difference: float
     evaluation: float
     with_seeds: tuple[float, float, float] | None
+    equally: tuple[float, float | None]
 
     @property
     def z_evaluation(self) -> float:
@@ -74,16 +78,21 @@ class Reading(NamedTuple):
         return None if self.with_seeds is None else abs(self.difference) / self.with_seeds[0]
 
 
-def fewest_samples(percent: float, problems: int) -> int:
-    """How many samples of each problem, at least, give a mean that is printed as `percent` with one decimal; at most
-    MOST_SAMPLES, where no smaller number does.
+def fewest_samples(percents: Sequence[float], problems: int) -> int:
+    """How many samples of each problem, at least, give means that are printed as each of `percents` with one decimal;
+    at most MOST_SAMPLES, where no smaller number does.
     """
     for samples in range(1, MOST_SAMPLES):
         answers = problems * samples
-        right = round(percent / 100 * answers)
-        if abs(100 * right / answers - percent) < 0.05 + 1e-9:
+        if all(abs(100 * round(percent / 100 * answers) / answers - percent) < 0.05 + 1e-9 for percent in percents):
             return samples
     return MOST_SAMPLES
+
+
+def values_of(benchmark: str) -> list[float]:
+    """What the paper measured on a benchmark itself: its ladder, and the two models that it compares with."""
+    index = list(PROBLEMS).index(benchmark)
+    return sorted({values[index] for values in (*LADDER.values(), MODELS[QWEN], MODELS[LLAMA])})
 
 
 def readings(steps: Mapping[str, Step] | None = None) -> list[Reading]:
@@ -106,19 +115,30 @@ def _readings(
     a_again: bool = False, b_again: bool = False,
 ) -> list[Reading]:
     """Of each benchmark. varies: the steps whose spread is in the difference. a_again, b_again: which of both is
-    of the re-run, whose number of samples is known.
+    of the re-run.
     """
+    def points(square: float) -> float:
+        return 100 * math.sqrt(square)
+
     found = []
     for (benchmark, problems), first, second in zip(PROBLEMS.items(), a, b, strict=True):
-        scores = [Score(value, problems, RERUN_SAMPLES[benchmark] if again else fewest_samples(value, problems))
-                  for value, again in ((first, a_again), (second, b_again))]
-        evaluation, with_seeds = sum(one.evaluation for one in scores), None
-        if steps is not None:
-            ends = zip(*(steps[step].variance(problems) for step in varies), strict=True)
-            middle, low, high = (100 * math.sqrt(evaluation + sum(end)) for end in ends)
-            with_seeds = (middle, low, high)
-        found.append(Reading(what, benchmark, first - second, 100 * math.sqrt(evaluation), with_seeds))
+        pair = ((first, a_again), (second, b_again))
+        at_most, equal = (sum(_score(value, benchmark, again, alike).evaluation for value, again in pair)
+                          for alike in (False, True))
+        seeds = None if steps is None else [  # variances: of the middle, and of both ends
+            sum(ends) for ends in zip(*(steps[step].variance(problems) for step in varies), strict=True)]
+        middle, low, high = (None, None, None) if seeds is None else (points(at_most + one) for one in seeds)
+        found.append(Reading(
+            what, benchmark, first - second, points(at_most), None if seeds is None else (middle, low, high),
+            (points(equal), None if seeds is None else points(equal + seeds[0]))))
     return found
+
+
+def _score(percent: float, benchmark: str, again: bool, alike: bool) -> Score:
+    """again: of the re-run, whose number of samples is known. alike: with as many as the paper's other values have."""
+    own, problems = values_of(benchmark), PROBLEMS[benchmark]
+    values = own if alike and percent in own else [percent]
+    return Score(percent, problems, RERUN_SAMPLES[benchmark] if again else fewest_samples(values, problems))
 
 
 def table(steps: Mapping[str, Step] | None = None) -> list[list[str]]:
@@ -126,13 +146,16 @@ def table(steps: Mapping[str, Step] | None = None) -> list[list[str]]:
     gives in one of twenty rows without any; nothing is corrected for the number of rows. Both standard deviations are
     the largest that sampling allows, and the interval holds what is not known of our steps alone.
     """
+    samples = ", ".join(f"{name} {fewest_samples(values_of(name), problems)}" for name, problems in PROBLEMS.items())
     lines = [["the paper's", "on", "points", "sd, evaluation at most", "difference over it",
-              "sd at most, with seeds like ours", "difference over it"]]
+              "sd at most, with seeds like ours", "difference over it",
+              f"both ratios, if all the paper's values on a benchmark have equally many answers a problem ({samples})"]]
     for one in readings(steps):
         seeds = ("–", "–")
         if one.with_seeds is not None:
             middle, low, high = one.with_seeds
             seeds = (f"{middle:.1f} [{low:.1f}, {high:.1f}]", f"{one.z_seeds:.1f}")
+        equal = "; ".join(f"{abs(one.difference) / sd:.1f}" for sd in one.equally if sd is not None)
         lines.append([one.what, one.benchmark, f"{one.difference:+.1f}", f"{one.evaluation:.1f}",
-                      f"{one.z_evaluation:.1f}", *seeds])
+                      f"{one.z_evaluation:.1f}", *seeds, equal])
     return lines

@@ -20,7 +20,29 @@ STEPS = {  # 12 chains; variances of the difference, and of it by sampling and b
     (50.0, 30, 1), (43.3, 30, 1), (94.6, 500, 1), (82.9, 500, 2), (48.3, 198, 3), (52.0, 198, 1), (0.1, 1, 64),
 ])
 def test_a_printed_value_says_how_often_it_was_sampled_at_least(percent, problems, samples):
-    assert fewest_samples(percent, problems) == samples
+    assert fewest_samples([percent], problems) == samples
+
+
+def test_how_often_each_value_of_a_benchmark_was_sampled_if_all_were_alike():
+    """57.5 % of 30 problems takes four, 82.9 % of 500 two, 42.6 % of 198 three; these fit the others, too."""
+    found = {name: fewest_samples(paper_differences.values_of(name), problems)
+             for name, problems in paper_differences.PROBLEMS.items()}
+    assert found == {"AIME 2024": 4, "MATH-500": 2, "GPQA Diamond": 3}
+    assert 31.3 not in paper_differences.values_of("AIME 2024")  # copied there from another report
+
+
+def test_with_as_many_samples_each_a_difference_is_worth_more():
+    """Base and mid-training on AIME: 10.0 and 30.0 % of 30 problems with four samples each."""
+    for one in readings(STEPS):
+        assert one.equally[0] <= one.evaluation
+        assert one.equally[1] is None if one.with_seeds is None else one.equally[1] <= one.with_seeds[0]
+    found = {(one.what, one.benchmark): one for one in readings(STEPS)}
+    one = found["mid-training over base", "AIME 2024"]
+    assert one.equally[0] == pytest.approx(100 * math.sqrt((0.1 * 0.9 + 0.3 * 0.7) / 120))
+    seeds = STEPS["mid"].variance(30)[0]
+    assert one.equally[1] == pytest.approx(100 * math.sqrt((0.1 * 0.9 + 0.3 * 0.7) / 120 + seeds))
+    rerun = found["re-run of OpenThinker-7B over its first value", "AIME 2024"]
+    assert rerun.equally == (rerun.evaluation, None)  # its first value has its own number of samples
 
 
 def test_sampling_cannot_give_more_than_this():
@@ -70,7 +92,7 @@ def test_two_models_are_two_whole_pipelines():
 
 def test_the_table_without_a_run_of_ours():
     table = paper_differences.table()
-    assert len(table) == 1 + 3 * 11 and all(len(row) == 7 for row in table)
-    assert all(row[5:] == ["–", "–"] for row in table[1:])
+    assert len(table) == 1 + 3 * 11 and all(len(row) == 8 for row in table)
+    assert all(row[5:7] == ["–", "–"] and ";" not in row[7] for row in table[1:])
     assert ["re-run of this model over its first value", "GPQA Diamond", "-7.5"] in [row[:3] for row in table]
     assert sum("[" in row[5] for row in paper_differences.table(STEPS)) == 3 * 7
