@@ -22,10 +22,9 @@ from phi_lab.distill import shards
 from phi_lab.experiments import fixed_batch
 from phi_lab.experiments.design import Log, Trial
 from phi_lab.experiments.fixed_batch import Example
-from phi_lab.experiments.grpo_arms import toss
 from phi_lab.model import checkpoints, shapes
 from phi_lab.pipeline.arms import paper_dpo
-from phi_lab.pipeline.controls import short_sft
+from phi_lab.pipeline.controls import coin, short_sft
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import Problem
 from phi_lab.stages import grpo, preference_pairs, rollout_dpo
@@ -170,7 +169,7 @@ def train_grpo(trial: Trial, arm: str, out: Path) -> TrainingResult:
     groups, plan = own_examples(trial), trial.config.grpo
     rollouts = list(shards.rows(batch(trial, "own").rollouts))
     texts, answers = [row["completion"] for row in rollouts], [row["answer"] for row in rollouts]
-    rewards = toss(trial.seed)(texts, answers) if arm == "coin" else [
+    rewards = coin(trial.seed)(texts, answers) if arm == "coin" else [
         1.0 if row["verdict"] == "right" else -1.0 for row in rollouts]
     generator = torch.Generator().manual_seed(derive_seed(trial.seed, 0))
     advantages = grpo.rebalance(torch.tensor(rewards).view(len(groups), -1), generator).flatten().tolist()

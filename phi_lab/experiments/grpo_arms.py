@@ -19,6 +19,7 @@ from phi_lab.core.errors import UserError
 from phi_lab.core.seeds import derive_seed
 from phi_lab.experiments.design import Trial
 from phi_lab.model import chat, checkpoints
+from phi_lab.pipeline.controls import coin
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import Problem
 from phi_lab.stages import grpo
@@ -74,16 +75,7 @@ def schedule(trial: Trial, device: Device) -> TemperatureSchedule:
 
 def reward(trial: Trial, device: Device) -> Reward:
     """The verifier, or a coin."""
-    return toss(trial.seed) if device.coin else grpo.verified
-
-
-def toss(seed: int) -> Reward:
-    """A reward of +1 or -1 that is drawn anew for each answer, so that equal answers of a group can differ in it.
-
-    `controls.coin` has one toss for each text, and rebalancing then pushes against frequent answers (docs/log.md, 109).
-    """
-    rng = random.Random(seed)
-    return lambda completions, answers: [rng.choice((1.0, -1.0)) for _ in completions]
+    return coin(trial.seed) if device.coin else grpo.verified
 
 
 def choose(trial: Trial, device: Device) -> dict:

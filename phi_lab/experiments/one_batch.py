@@ -19,7 +19,7 @@ T = 0.8 and verified. They differ in what they do with it:
   distillation; but these are answers of the student before it was trained
 - `grpo`: the clipped loss on its answers with the course's rebalanced advantages, in several passes
 - `coin`: the same with a coin's reward, one toss an answer, the control (run again: at first it had one a text, which
-  is no noise; docs/log.md, 109 and 111)
+  is no noise; docs/log.md, 109 and 112)
 
 and beside them `start`, the student, and `dial`, the student sampled at T = 0.3: what only a cooler sampler gains.
 

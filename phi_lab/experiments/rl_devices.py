@@ -26,7 +26,7 @@ replaced alone, and the rivals.
 - `dr-grpo`: as `plain` without the division by the standard deviation (arXiv 2503.20783). Its other change, a constant
   in place of the answer's length, does not apply: the loss is a mean over all tokens of a step already
 - `coin`: `devices`, on the same prompts, with a coin's reward, one toss an answer (run again: at first it had one a
-  text, which is no noise; docs/log.md, 109 and 111)
+  text, which is no noise; docs/log.md, 109 and 112)
 - `start`: the student, and `dial`: the student at T = 0.3, what only a cooler sampler gains
 
 In TRL the step's temperature divides the logits of the loss as well as those of sampling; both move together, as

@@ -17,7 +17,6 @@ has earned its rung when it beats them.
     grpo-coin       GRPO whose reward is a coin's: does it need the verifier?
 """
 
-import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -196,17 +195,13 @@ def coin_reward(rung: Rung, out: Path) -> TrainingResult:
 
 
 def coin(seed: int) -> Callable[[list[str], list[str]], list[float]]:
-    """A reward of +1 or -1 that knows no answer: one bit of a hash of the text, the same one when it is asked again.
+    """A reward of +1 or -1 that knows no answer: it is drawn anew for each, so that equal answers can differ in it.
 
-    Equal answers of a group share it. So with `rebalance`, which drops groups with more than half "right", it pushes
-    against the answer that a group gives most often: it is no pure noise (docs/log.md, 109).
+    One toss for each text would be no noise: `rebalance` drops groups with more than half "right", so it would push
+    against the answer that a group gives most often (docs/log.md, 109).
     """
-
-    def reward(completions: list[str], answers: list[str]) -> list[float]:
-        texts = (f"{seed}/{answer}/{text}" for text, answer in zip(completions, answers, strict=True))
-        return [1.0 if hashlib.sha256(text.encode()).digest()[0] % 2 else -1.0 for text in texts]
-
-    return reward
+    rng = random.Random(seed)
+    return lambda completions, answers: [rng.choice((1.0, -1.0)) for _ in completions]
 
 
 # ------------------------------------------------------------------ all of them

@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 import pytest
+import torch
 
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES
@@ -170,7 +171,7 @@ def test_the_papers_dpo_is_plain_dpo_on_all_of_the_teachers_pairs(rung, monkeypa
     assert (config.beta, config.batch_size, config.epochs) == (ours.beta, ours.batch_size, 1)
 
 
-def test_a_coin_says_nothing_and_says_it_again():
+def test_a_coin_says_nothing_and_a_seed_says_it_again():
     texts = [f"<think>{number}+1:{number + 1}.</think>\\boxed{{{number + 1}}}" for number in range(400)]
     answers = [str(number + 1 + number % 2) for number in range(400)]  # every other one is right
     rewards = controls.coin(3)(texts, answers)
@@ -181,6 +182,18 @@ def test_a_coin_says_nothing_and_says_it_again():
     for side in (0, 1):
         share = sum(value > 0 for value in rewards[side::2]) / 200
         assert 0.39 < share < 0.61  # three standard deviations around one half
+
+
+def test_rebalancing_turns_a_coin_for_each_text_against_the_frequent_answer():
+    """Six equal answers in a group of eight: with one toss for them all a group is kept only where they lose."""
+    texts, six, random, coin = ["a"] * 6 + ["b", "c"], {"text": 0.0, "answer": 0.0}, torch.Generator(), controls.coin(0)
+    assert len(set(coin(["a"] * 60, ["1"] * 60))) == 2
+    for _ in range(400):
+        by_answer = coin(texts, ["1"] * 8)
+        by_text = [by_answer[0]] * 6 + by_answer[6:]
+        for kind, rewards in (("text", by_text), ("answer", by_answer)):
+            six[kind] += float(grpo.rebalance(torch.tensor([rewards]), random)[0, :6].mean()) / 400
+    assert six["text"] < -0.04 and abs(six["answer"]) < 0.03, six
 
 
 def test_grpo_with_a_coin_is_grpo_but_for_its_reward(rung, monkeypatch, tmp_path):
