@@ -51,7 +51,7 @@ class LanguageModelingConfig:
     row_length: int  # tokens a packed row; the longest document when unpacked
     steps: int
     epochs: float = 0.0  # passes over the rows; 0: `steps` alone count
-    documents: int = 0  # how many to generate or select; 0: all
+    documents: int = 0  # how many to generate (base, teacher) or to select (SFT)
     replay_share: float = 0.0  # of the tokens: fresh text of the small world's pretraining
     lr_schedule: str = "cosine"  # a name of transformers' SchedulerType
     warmup_ratio: float = 0.1  # share of the steps

@@ -160,11 +160,16 @@ def atomic_write(path: Path, content: bytes) -> None:
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(content)
-        _sync(beside)
-        os.replace(beside, path)
+        replace_file(beside, path)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+def replace_file(beside: Path, target: Path) -> None:
+    """Put a finished file in the place of `target`."""
+    _sync(beside)
+    os.replace(beside, target)
 
 
 def _sync(path: Path) -> None:

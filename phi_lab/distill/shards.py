@@ -181,9 +181,9 @@ class _Collection:
                 self._save(shard)
 
     def deliver(self, shard: RolloutShard, key: SampleKey, answer: Answer) -> None:
-        for saving in self.savings:
-            if saving.done():
-                saving.result()  # raises now if the disk is full
+        for saving in [saving for saving in self.savings if saving.done()]:
+            saving.result()  # raises now if the disk is full
+            self.savings.remove(saving)
         shard.add(key, answer)
         if not shard.pending:
             del self.incomplete[shard.path]
@@ -200,19 +200,22 @@ def _open_shard(
     path, answers = out / f"{number:06d}.parquet", dict[SampleKey, Answer]()
     journal = path.with_suffix(".jsonl")
     keys = [(index, sample) for index, problem in enumerate(problems) for sample in range(samples_of(problem))]
-    if path.exists():  # incomplete where fewer problems were asked last time
-        index_of = {problem.id: index for index, problem in enumerate(problems)}
+    asked = set(keys)
+    if path.exists():  # incomplete where less was asked last time
+        saved = _read(path)
+        places = enumerate(dict.fromkeys(row["id"] for row in saved))
+        index_of = {name: place for place, name in places if place >= len(problems)}  # of questions not asked now
+        index_of |= {problem.id: index for index, problem in enumerate(problems)}
         answers = {(index_of[row["id"]], row["sample"]): Answer(row["completion"], row["finish_reason"], row["tokens"])
-                   for row in _read(path) if row["id"] in index_of}
-        if len(answers) == len(keys):
+                   for row in saved if row["id"] in index_of}
+        if {key for key in answers if key[0] < len(problems)} == asked:
             if journal.exists():  # killed between writing the Parquet file and removing what it holds
                 _rewrite(journal, {key: rest for key, rest in _read_answers(journal).items() if key not in answers})
             return None
-    shard = RolloutShard(problems, number * PROBLEMS_PER_SHARD, path, [], answers)
-    asked = set(keys)
-    for key, answer in _read_answers(journal).items():
-        (answers if key in asked else shard.unasked)[key] = answer
-    shard.pending = [key for key in keys if key not in answers]
+    shard = RolloutShard(problems, number * PROBLEMS_PER_SHARD, path, [])
+    for key, answer in (answers | _read_answers(journal)).items():
+        (shard.answers if key in asked else shard.unasked)[key] = answer
+    shard.pending = [key for key in keys if key not in shard.answers]
     return shard
 
 
@@ -275,8 +278,9 @@ def rows(folder: Path, questions: int | None = None) -> Iterator[Rollout]:
 
 
 def query(folder: Path, sql: str) -> list[dict]:
-    """The result of one SELECT of DuckDB's over a folder's complete shards, whose table is called `rollouts`; one dict
-    a row. The statement sees that table and nothing else: no file, no network, no extension, no setting.
+    """The result of one SELECT of DuckDB's over a folder's complete shards, whose table is called `rollouts`: one dict
+    a row, in which the second column of a name is called name_2. The statement sees that table and nothing else: no
+    file, no network, no extension, no setting.
 
     Raises UserError where there are none, and for SQL that DuckDB rejects.
     """
@@ -294,7 +298,10 @@ def query(folder: Path, sql: str) -> list[dict]:
             if [statement.type.name for statement in duckdb.extract_statements(sql)] != ["SELECT"]:
                 raise UserError(f"{folder}: query takes one SELECT statement, and changes nothing")
             result = memory.execute(sql)
-            names = [column[0] for column in result.description]
+            names: list[str] = []
+            for name, *_ in result.description:
+                alike = (f"{name}_{number}" if number > 1 else name for number in count(1))
+                names.append(next(each for each in alike if each not in names))
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise UserError(f"{folder}: {one_line(error, 300)}") from None

@@ -10,13 +10,12 @@ what each filter removed and why (`filters.py`), `README.md` the dataset card.
 """
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import atomic_write, write_json
+from phi_lab.core.files import atomic_write, replace_file, write_json
 from phi_lab.core.formatting import markdown_table
 from phi_lab.core.marks import fingerprints
 from phi_lab.core.records import Rollout
@@ -48,7 +47,7 @@ def write_training_sets(
     data, report = DataFolder(out), funnel.report()
     data.funnel.unlink(missing_ok=True)  # of a set with other filters: the mark goes first and comes last
     for name in names:
-        os.replace(out / f"{name}.part", out / name)
+        replace_file(out / f"{name}.part", out / name)
     atomic_write(out / "README.md", dataset_card(report, about).encode("utf-8", "backslashreplace"))
     write_mark(data)
     write_json(data.funnel, report)

@@ -50,43 +50,42 @@ class Round(NamedTuple):
 
 
 def evaluate(
-    model: Path, name: str, folder: EvalFolder, config: EvaluationConfig, seed: int,
-    benchmark_names: Sequence[str] = benchmarks.NAMES, resample_stale: bool = False,
+    model: Path, name: str, folder: EvalFolder, config: EvaluationConfig, seed: int, resample_stale: bool = False
 ) -> None:
-    """Sample and verify completions for each of `benchmark_names` that `folder` has none for yet; one row per sample.
+    """Sample and verify completions for each benchmark that `folder` has none for yet; one row per sample.
 
     `name`'s manifest records the weights, settings and seed of its completions. Saved completions of other weights
-    raise UserError, or with `resample_stale` are deleted and sampled anew, once the model is loaded; those of the same
-    weights but other settings or another seed always raise it. So does a benchmark that cannot be read, before the
-    model is loaded, and another process that measures in this folder.
+    raise UserError, or with `resample_stale` are replaced once there are new ones; those of the same weights but other
+    settings or another seed always raise it. So does a benchmark that cannot be read, before the model is loaded, and
+    another process that measures in this folder.
     """
     path = folder.manifest(name)
     manifest = {"model": checkpoints.fingerprint(model), "seed": seed, "config": asdict(config)}
     with locked(folder.path):
-        answers = [*folder.path.glob(f"{name}.*.jsonl")]
-        saved = read_json(path, ("model",), MEASURE_AGAIN) if path.exists() else None
+        answers = [each for one in benchmarks.NAMES if (each := folder.answers(name, one)).exists()]
+        saved = read_json(path, ("model",), MEASURE_AGAIN) if answers and path.exists() else None
         if answers and not saved and not resample_stale:
             raise UserError(f"{path} is missing, and nothing else says whose {answers[0]} is: {OTHER_NAME}")
         stale = resample_stale and (answers if saved is None else saved["model"] != manifest["model"])
         if saved and not stale:
             ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
         sets = _sets(config)
-        missing = [one for one in benchmark_names
-                   if one in sets and (stale or not folder.answers(name, one).exists())]
+        missing = [one for one in sets if stale or not folder.answers(name, one).exists()]
         if not missing:
             return
         problems = {benchmark: _problems(benchmark, config) for benchmark in missing}
         network, tokenizer = checkpoints.load_to_sample(model, config.engine), checkpoints.load_tokenizer(model)
-        if stale:
-            for old in [*answers, path]:
-                old.unlink(missing_ok=True)
-        ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
         for benchmark in missing:
             rows = []
             for one in _rounds(benchmark, problems[benchmark], config, seed):
                 prompts = [benchmarks.build_prompt(sets[benchmark], problem["prompt"]) for problem in one.problems]
                 title = f"{name} {benchmark}, {one.protocol}"
                 rows += _answers(network, tokenizer, one, prompts, config, title)
+            if stale or not saved:  # only now: an engine that fails leaves what was there, and no manifest of nothing
+                for old in [*answers, path]:
+                    old.unlink(missing_ok=True)
+                ensure_same_manifest(path, manifest, OTHER_NAME, read_config)
+                answers, stale, saved = [], False, manifest
             write_rows(folder.answers(name, benchmark), rows)
         sampling.release_engine()
 

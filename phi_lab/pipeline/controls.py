@@ -17,6 +17,7 @@ has earned its rung when it beats them.
     grpo-coin       GRPO whose reward is a coin's: does it need the verifier?
 """
 
+import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -195,13 +196,18 @@ def coin_reward(rung: Rung, out: Path) -> TrainingResult:
 
 
 def coin(seed: int) -> Callable[[list[str], list[str]], list[float]]:
-    """A reward of +1 or -1 that knows no answer: it is drawn anew for each, so that equal answers can differ in it.
+    """A reward of +1 or -1 that knows no answer: a bit of a hash of the text and of its place among those that are
+    asked about, so that equal answers differ in it, and the same question is answered in the same way.
 
     One toss for each text would be no noise: `rebalance` drops groups with more than half "right", so it would push
     against the answer that a group gives most often (docs/log.md, 109).
     """
-    rng = random.Random(seed)
-    return lambda completions, answers: [rng.choice((1.0, -1.0)) for _ in completions]
+
+    def reward(completions: list[str], answers: list[str]) -> list[float]:
+        placed = (f"{seed}/{place}/{text}" for place, text in enumerate(completions))
+        return [1.0 if hashlib.sha256(one.encode()).digest()[0] % 2 else -1.0 for one in placed]
+
+    return reward
 
 
 # ------------------------------------------------------------------ all of them

@@ -119,7 +119,7 @@ def import_dataset(source: Path, run: RunFolder, log: Callable[[str], None] = pr
     held_out = set(questions[::20])
     write_rows(data.right, [row for row in right if row["id"] not in held_out])
     write_rows(data.validation, [row for row in right if row["id"] in held_out])
-    write_rows(data.wrong, wrong)
+    write_rows(data.wrong, [row for row in wrong if row["id"] not in held_out])  # GRPO asks what is in either
     shutil.copytree(given.rollouts, data.rollouts, dirs_exist_ok=True)
     shutil.copy(given.funnel, data.path)
     training_sets.write_mark(data)

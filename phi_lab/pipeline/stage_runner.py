@@ -15,7 +15,7 @@ import torch
 from phi_lab import sampling
 from phi_lab.config import presets
 from phi_lab.config.schema import STAGES, RunConfig, config_from_dict, global_batch_size, read_config
-from phi_lab.core import paths
+from phi_lab.core import locks, paths
 from phi_lab.core.energy import Meter
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, remove_folder
@@ -183,7 +183,8 @@ def train_and_record(
     from phi_lab.stages.training import mark_finished
 
     launch.require_one_gpu()
-    resumed = folder.metrics.exists()
+    before_training = {folder.student, folder.path / locks.NAME}
+    resumed = folder.path.exists() and not {*folder.path.iterdir()} <= before_training
     with locked(folder.path):  # launched processes, which a user may start by hand, hold no more than that
         with Meter() as meter:
             result = train()

@@ -13,6 +13,7 @@ own questions go beyond what any of the teacher's answers covers.
 import random
 from fractions import Fraction
 
+from phi_lab.core.errors import UserError
 from phi_lab.problems.problem import Problem, Step, sample_from_split
 from phi_lab.problems.wordings import FRACTION_WORDINGS, WORDINGS, Operation
 
@@ -27,6 +28,7 @@ LEVELS = (1, 2, 3, 4, 5, 6, 7)
 DISTILLED_LEVELS = (1, 2, 3, 4, 5)
 HARD_LEVELS = (3, 4, 5, 6, 7)
 SINGLE_SHARE = 3 / 11  # of the problems of several levels, those with one operation; the other levels share alike
+MOST_REPEATED = 20_000  # draws in a row of problems that are there already, after which no more are looked for
 
 
 def sample(rng: random.Random, level: int, family: str = "") -> Problem:
@@ -48,13 +50,18 @@ def sample_problems(
 ) -> list[Problem]:
     """`count` different problems of one split: no two share operands and operators.
 
-    Every level and family has its exact share (`strata`), so that no set is short of a skill by chance.
+    Every level and family has its exact share (`strata`), so that no set is short of a skill by chance. Raises
+    UserError for more than there are.
     """
     rng, problems = random.Random(f"{split}-{seed}"), dict[str, Problem]()
     for (level, family), size in strata(count, levels).items():
-        wanted = len(problems) + size
+        wanted, repeated = len(problems) + size, 0
         while len(problems) < wanted:
             problem = sample_split(rng, level, split, family)
+            repeated = repeated + 1 if problem.key in problems else 0
+            if repeated > MOST_REPEATED:
+                raise UserError(f"the small world has no {count:,} different problems of the split {split}, as hardly "
+                                f"any of {level} operation{'s' * (level > 1)} is left: ask for fewer")
             problems.setdefault(problem.key, problem)
     shuffled = list(problems.values())
     rng.shuffle(shuffled)

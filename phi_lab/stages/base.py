@@ -19,13 +19,13 @@ from phi_lab.stages.pretraining_text import DOCUMENT_TOKENS, base_documents, tea
 from phi_lab.stages.training import TrainingResult
 
 
-def train_base(out: Path, config: LanguageModelingConfig, seed: int = 0, model: str = "phi-nano") -> TrainingResult:
-    """Pretrain a model from random weights for one pass; it is saved in `out/model`."""
+def train_base(out: Path, config: LanguageModelingConfig, seed: int = 0) -> TrainingResult:
+    """Pretrain a `phi-nano` from random weights for one pass; it is saved in `out/model`."""
     tokenizer = checkpoints.load_tokenizer()
     documents = base_documents(tokenizer, config.documents, seed)
     held_out = base_documents(tokenizer, 600, seed + 1, "validation")
     return lm_trainer.fit(
-        shapes.build(model, len(tokenizer), seed), tokenizer, documents, held_out, out, config,
+        shapes.build("phi-nano", len(tokenizer), seed), tokenizer, documents, held_out, out, config,
         pack=pack_best_fit, packed=True, seed=seed, title="base",
     )
 
@@ -40,13 +40,12 @@ def continue_pretraining(student: Path, out: Path, config: LanguageModelingConfi
     )
 
 
-def train_teacher(out: Path, config: LanguageModelingConfig, seed: int = 0, model: str = "phi-micro") -> TrainingResult:
-    """Train the teacher, a wider model than the student, from random weights for one pass; it is saved in `out/model`.
-    """
+def train_teacher(out: Path, config: LanguageModelingConfig, seed: int = 0) -> TrainingResult:
+    """Train the teacher, a `phi-micro`, from random weights for one pass; it is saved in `out/model`."""
     tokenizer = checkpoints.load_tokenizer()
     documents = teacher_documents(tokenizer, config.documents, seed)
     held_out = teacher_documents(tokenizer, 600, seed + 1, "validation")
     return lm_trainer.fit(
-        shapes.build(model, len(tokenizer), seed), tokenizer, documents, held_out, out, config,
+        shapes.build("phi-micro", len(tokenizer), seed), tokenizer, documents, held_out, out, config,
         pack=pack_best_fit, packed=True, seed=seed, title="teacher",
     )

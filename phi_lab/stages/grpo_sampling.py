@@ -23,6 +23,7 @@ from phi_lab.problems.problem import Problem
 Reward = Callable[[list[str], list[str]], list[float]]  # (completions, gold answers) -> rewards
 TemperatureSchedule = Callable[[int, int], float]  # (step, steps) -> sampling temperature
 Sampler = Callable[[Sequence[Problem], int, int], list[list[sampling.Sample]]]  # (problems, samples, seed) -> rollouts
+SEEDS_APART = 2_654_435_761  # whose multiples lie far apart in the 32 bits that a CPU's generator takes of a seed
 SelectPrompts = Callable[[Sampler, Sequence[Problem], GRPOConfig, int, Reward], list[Problem]]
 MAX_LOGPROB_GAP = 0.05  # nats a token: bfloat16 rounds by 0.01 to 0.02, another model or position is further away
 
@@ -30,11 +31,14 @@ MAX_LOGPROB_GAP = 0.05  # nats a token: bfloat16 rounds by 0.01 to 0.02, another
 def sample_groups(
     trainer: trl.GRPOTrainer, prompts: Sequence[str], samples: int, temperature: float, seed: int, title: str = ""
 ) -> list[list[sampling.Sample]]:
-    """`samples` rollouts for each prompt, of the model as it is now; without a title no progress bar."""
+    """`samples` rollouts for each prompt, of the model as it is now, by random numbers of this process alone; without a
+    title no progress bar.
+    """
     tokenizer, model = trainer.processing_class, trainer.accelerator.unwrap_model(trainer.model)
     if not trainer.use_vllm:
+        own_seed = seed + trainer.accelerator.process_index * SEEDS_APART
         params = sampling.SamplingParams(
-            n=samples, temperature=temperature, max_tokens=trainer.max_completion_length, seed=seed
+            n=samples, temperature=temperature, max_tokens=trainer.max_completion_length, seed=own_seed
         )
         return sampling.sample(model, tokenizer, prompts, params, engine=trainer.engine, title=title, quiet=not title)
     repeated_prompts = [ids for prompt in prompts for ids in [chat.prompt_ids(tokenizer, prompt)] * samples]

@@ -36,14 +36,14 @@ def mostly_written_out(completion: str) -> bool:
     return worked_solutions.shows_columns(completion) or digest % 100 < TERSE_PERCENT
 
 
-def choose(rows: list[dict], count: int, seed: int, good: Callable[[str], bool] = mostly_written_out) -> list[dict]:
+def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
     """The compact subset: at most `count` rows, split over the levels by LEVEL_SHARES, at most three a question, low
-    pass rates first; of the small world's, only `good` completions.
+    pass rates first; of the small world's, only those that `mostly_written_out` allows.
 
     rows: right rollouts with `id`, `domain`, `level`, `pass_rate`, `completion`.
     """
     rng, chosen = random.Random(seed), []
-    rows = [row for row in rows if row["domain"] not in WORLD or good(row["completion"])]  # text has no columns
+    rows = [row for row in rows if row["domain"] not in WORLD or mostly_written_out(row["completion"])]
     levels = sorted({row["level"] for row in rows})
     shares = sum(LEVEL_SHARES.get(level, 1) for level in levels)
     for level in levels:

@@ -48,6 +48,8 @@ def test_every_question_is_answered_in_order_and_verified(whole, tmp_path):
     assert {row["verdict"] for row in rows} == {"right"} and {row["split"] for row in rows} == {"train"}
     found = shards.query(tmp_path, "select verdict, count(*) as n from rollouts group by 1")
     assert found == [{"verdict": "right", "n": 90}]
+    alike = shards.query(tmp_path, "select 1 as n, 2 as n, 3 as n_2, 4 as n from rollouts limit 1")
+    assert alike == [{"n": 1, "n_2": 2, "n_2_2": 3, "n_3": 4}]
     with pytest.raises(UserError, match="no_such_column"):
         shards.query(tmp_path, "select no_such_column from rollouts")
 
@@ -136,6 +138,22 @@ def test_fewer_questions_of_a_stopped_set_keep_the_other_answers(whole, tmp_path
     shards.collect_rollouts(one_by_one(None, given), ASKED, tmp_path, **WHOSE)
     assert everything(tmp_path) == whole
     assert len(given) == len(ASKED) * 3
+
+
+def test_fewer_samples_and_questions_keep_the_others_for_later(tmp_path):
+    """Of a finished set, too, and once: the next call finds nothing to do."""
+    def collect(questions, samples, given):
+        shards.collect_rollouts(one_by_one(None, given), ASKED[:questions], tmp_path, name="t", temperature=0.0, seed=1,
+                                samples=lambda _: samples)
+        return [(row["id"], row["sample"]) for row in shards.rows(tmp_path)], (tmp_path / "000000.parquet").stat()
+
+    given = []
+    whole, _ = collect(4, 3, given)
+    few, written = collect(2, 2, given)
+    assert few == [key for key in whole if key[1] < 2 and key[0] in {problem.id for problem in ASKED[:2]}]
+    again, untouched = collect(2, 2, given)
+    assert again == few and untouched.st_mtime_ns == written.st_mtime_ns
+    assert collect(4, 3, given)[0] == whole and len(given) == len(whole) == 12
 
 
 def test_what_was_not_answered_is_told_and_asked_again(whole, tmp_path):

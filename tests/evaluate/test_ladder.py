@@ -10,6 +10,7 @@ from phi_lab.config import presets
 from phi_lab.config.schema import EvaluationConfig
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows, write_rows
+from phi_lab.core.paths import SHIPPED
 from phi_lab.core.run_folder import EvalFolder
 from phi_lab.evaluate import ladder
 from phi_lab.problems import benchmarks
@@ -138,3 +139,24 @@ def test_what_a_model_is_asked(tmp_path, student):
     assert len(draws) == 4 == len(set(draws))
     assert [row["sample"] for row in hard if (row["id"], row["temperature"]) == (name, 0.6)] == [0, 1, 2, 3]
     assert len(ladder.ladder_rows("x", "x", "main", folder, FEW, 0, {})) == 8
+
+
+def test_an_engine_that_fails_leaves_what_was_measured_and_binds_nobody(tmp_path, problems, student):
+    """The corrected command is another one, and finds nothing in its way."""
+    folder = EvalFolder(tmp_path)
+    with pytest.raises(UserError, match="unknown engine 'none'"):
+        ladder.evaluate(student, "x", folder, replace(LIGHT, engine="none"), 0)
+    ladder.evaluate(student, "x", folder, LIGHT, 0)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.suffix.startswith(".json")}
+    assert len(before) == 4
+    with pytest.raises(UserError, match="unknown engine 'none'"):  # other weights
+        ladder.evaluate(SHIPPED / "sft", "x", folder, replace(LIGHT, engine="none"), 0, resample_stale=True)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_name_with_a_dot_is_another_model(tmp_path, problems, student):
+    folder = EvalFolder(tmp_path)
+    ladder.evaluate(SHIPPED / "sft", "phi.v2", folder, LIGHT, 0)
+    other = {path: path.read_bytes() for path in tmp_path.glob("phi.v2*")}
+    ladder.evaluate(student, "phi", folder, LIGHT, 0, resample_stale=True)
+    assert len(other) == 4 and all(path.read_bytes() == content for path, content in other.items())

@@ -171,7 +171,7 @@ def test_the_papers_dpo_is_plain_dpo_on_all_of_the_teachers_pairs(rung, monkeypa
     assert (config.beta, config.batch_size, config.epochs) == (ours.beta, ours.batch_size, 1)
 
 
-def test_a_coin_says_nothing_and_a_seed_says_it_again():
+def test_a_coin_says_nothing_and_says_it_again():
     texts = [f"<think>{number}+1:{number + 1}.</think>\\boxed{{{number + 1}}}" for number in range(400)]
     answers = [str(number + 1 + number % 2) for number in range(400)]  # every other one is right
     rewards = controls.coin(3)(texts, answers)
@@ -186,10 +186,10 @@ def test_a_coin_says_nothing_and_a_seed_says_it_again():
 
 def test_rebalancing_turns_a_coin_for_each_text_against_the_frequent_answer():
     """Six equal answers in a group of eight: with one toss for them all a group is kept only where they lose."""
-    texts, six, random, coin = ["a"] * 6 + ["b", "c"], {"text": 0.0, "answer": 0.0}, torch.Generator(), controls.coin(0)
-    assert len(set(coin(["a"] * 60, ["1"] * 60))) == 2
-    for _ in range(400):
-        by_answer = coin(texts, ["1"] * 8)
+    texts, six, random = ["a"] * 6 + ["b", "c"], {"text": 0.0, "answer": 0.0}, torch.Generator().manual_seed(0)
+    assert abs(sum(controls.coin(0)(["a"] * 400, ["1"] * 400))) < 60
+    for seed in range(400):
+        by_answer = controls.coin(seed)(texts, ["1"] * 8)
         by_text = [by_answer[0]] * 6 + by_answer[6:]
         for kind, rewards in (("text", by_text), ("answer", by_answer)):
             six[kind] += float(grpo.rebalance(torch.tensor([rewards]), random)[0, :6].mean()) / 400

@@ -183,8 +183,12 @@ def test_a_set_without_wrong_rollouts_is_told_when_it_is_adopted(place, tmp_path
 
 
 def test_reinforcement_asks_the_questions_of_the_set(place, tmp_path):
+    """And none of its validation set, of whose questions there are wrong rollouts, too."""
     run_data.import_dataset(place / "set", RunFolder(tmp_path))
     data = RunFolder(tmp_path).data
+    held_out = {row["id"] for row in read_rows(data.validation)}
+    assert held_out & {row["id"] for row in read_rows(place / "set" / "wrong.jsonl")}
+    assert not held_out & {row["id"] for path in (data.right, data.wrong) for row in read_rows(path)}
     asked = run_data.grpo_problems(data, 20, 0)
     assert len(asked) == 20 == len({problem.id for problem in asked})
     known = {f"{schema.INSTRUCTION}\n\nWhat is {a} and {b} together?": str(a + b) for a, b in NUMBERS}

@@ -18,6 +18,7 @@ from read_back import (
     worth,
 )
 
+from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_rows
 from phi_lab.core.paths import DISTILLED
 from phi_lab.model import chat
@@ -141,6 +142,12 @@ def test_distillation_asks_different_questions_of_one_split():
         assert len({identity(problem.prompt) for problem in problems}) == len(problems) == 400
         assert {problem.domain for problem in problems} == {"arithmetic"}
     assert {problem.level for problem in arithmetic.sample_problems(50, 1, levels=(3, 4))} == {3, 4}
+
+
+def test_more_problems_than_there_are_is_an_error_and_no_endless_search(monkeypatch):
+    monkeypatch.setattr(arithmetic, "MOST_REPEATED", 100)
+    with pytest.raises(UserError, match="no 2,000 different problems .* as hardly any of 1 operation is left"):
+        arithmetic.sample_problems(2000, 0, "validation", levels=(1,))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -156,3 +157,19 @@ def test_without_vllm_grpo_says_so_before_anything_is_loaded(tmp_path, seven, mo
     config = replace(GRPO, hardware=replace(GRPO.hardware, engine="vllm"))
     with pytest.raises(UserError, match="the engine vllm needs a GPU and pip install"):
         grpo.train(seven[0], seven[1], tmp_path, config, seed=0)
+
+
+def test_processes_sample_with_random_numbers_of_their_own(student):
+    """The first with those of a run in one process."""
+    model, tokenizer = checkpoints.load_to_sample(student, "cpu"), checkpoints.load_tokenizer(student)
+
+    def of_process(index):
+        trainer = SimpleNamespace(
+            processing_class=tokenizer, model=model, use_vllm=False, max_completion_length=8, engine="cpu",
+            accelerator=SimpleNamespace(process_index=index, unwrap_model=lambda model: model))
+        (group,) = grpo_sampling.sample_groups(trainer, ["What is 2+3?"], 4, 1.0, 7)
+        return [one.ids for one in group]
+
+    params = sampling.SamplingParams(n=4, temperature=1.0, max_tokens=8, seed=7)
+    (alone,) = sampling.sample(model, tokenizer, ["What is 2+3?"], params, quiet=True)
+    assert of_process(0) == [one.ids for one in alone] != of_process(1) != of_process(2)
