@@ -76,8 +76,13 @@ def run(options) -> None:
     check_out(options.out)
     if options.which not in QUESTIONS and (options.chains or options.in_process):
         raise UserError(f"--chains and --in-process go with {', '.join(QUESTIONS)}")
-    if options.which in QUESTIONS and (options.arms or options.without_controls):
-        raise UserError(f"--arms and --without-controls go with chains: the arms of {options.which} are fixed")
+    of_chains = options.which in ("ladder", "chain")
+    if (options.arms or options.without_controls) and not of_chains:
+        raise UserError(f"--arms and --without-controls go with ladder and chain, not with {options.which}")
+    if options.jobs > 1 and options.which in ("chain", "reward-hacking", "publish"):
+        raise UserError(f"--jobs goes with ladder and experiments: {options.which} is one process")
+    if options.seeds is not None and options.which == "publish":
+        raise UserError("publish shows all seeds of --out: leave out --seeds")
     if lifeline.LAUNCHED_BY in os.environ:
         lifeline.die_with_parent()
     if options.which in QUESTIONS:

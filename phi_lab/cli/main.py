@@ -36,7 +36,7 @@ from phi_lab.core.formatting import printable
 COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, track, chat, export, publish, course,
             notebooks, progress, experiment, bench)
 EPILOG = """typical use:
-  phi-lab run --out runs/first                    train and measure every stage on this computer, 25 minutes
+  phi-lab run --out runs/first                    train and measure every stage on this computer, half an hour
   phi-lab run --profile smoke --out runs/smoke    the same in two minutes, from shipped checkpoints
   phi-lab run --from dpo --to grpo --out runs/rl  only the last two stages
   phi-lab chat --model runs/first/grpo/model      ask the trained model

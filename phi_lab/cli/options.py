@@ -1,4 +1,4 @@
-"""What the commands share: a parser with an example, argparse types, and two options that mean the same everywhere."""
+"""What the commands share: a parser with an example, argparse types, and the options that mean the same everywhere."""
 
 import argparse
 import json

@@ -32,6 +32,7 @@ def run(options) -> None:
         print(class_progress.as_text(progress))
     for path, content in ((options.csv, class_progress.as_csv), (options.html, class_progress.as_html)):
         if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, content(progress).encode())
     for line in progress.damaged:
         print(f"not read: {line}", file=sys.stderr)

@@ -79,6 +79,7 @@ FULL = RunConfig(
     distillation=DistillationConfig(
         questions=1_600_000, validation_questions=2000, max_new_tokens=16384, problems="openr1-math",
         teacher_kind="traces", decontaminate_against=("math500", "aime24"),
+        # and not GPQA, which is gated and asks about the sciences
     ),
     mid=LanguageModelingConfig(
         learning_rate=1e-5, batch_size=128, row_length=16384, steps=71_500, epochs=5, eval_steps=1000,

@@ -151,6 +151,15 @@ class EvaluationConfig:
     benchmarks: tuple[str, str, str] = ("easy", "hard", "transfer")  # the sets that stand for these three; "": left out
     engine: str = "cpu"  # as in HardwareConfig
 
+    @property
+    def answers(self) -> int:
+        """How many a model is asked for (`evaluate.ladder`), where each set has as many problems as are asked."""
+        count = 2 * self.problems * sum(map(bool, self.benchmarks[::2]))  # greedy and sampled
+        if self.benchmarks[1]:
+            count += self.problems * (1 + self.samples + bool(self.cool_temperature))
+            count += self.pass_problems * max(0, self.pass_samples - self.samples)
+        return count
+
 
 @dataclass(frozen=True)
 class BenchmarkProtocol:

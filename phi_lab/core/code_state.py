@@ -8,7 +8,8 @@ import subprocess
 
 from phi_lab.core import paths
 
-# A change elsewhere (reports, notebooks, commands) cannot move a number; settings have a digest of their own.
+# What else moves a number changes seldom and is known by a row's commit: seeds and statistics in core/, how arms are
+# trained in experiments/. Settings have a digest of their own.
 DECISIVE = ("model", "sampling", "verify", "problems", "distill", "stages", "evaluate", "pipeline/run_data.py",
             "pipeline/stage_runner.py", "pipeline/arms.py", "pipeline/controls.py")
 

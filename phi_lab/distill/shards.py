@@ -7,10 +7,7 @@ that were still on their way, and however often it happens, the same answers giv
 
     rollouts/manifest.json      teacher, seed and temperature; a command with others is refused
     rollouts/000000.parquet     a complete shard        rollouts/000001.jsonl       the journal of an open one
-
-DuckDB looks into them: `shards.query`, or
-
-    phi-lab query runs/d "select verdict, count(*) from rollouts group by 1"
+    phi-lab query runs/d "select verdict, count(*) from rollouts group by 1"       (`query`, by DuckDB)
 """
 
 import json
@@ -42,10 +39,9 @@ SCHEMA = pa.schema({
     "finish_reason": pa.string(), "tokens": pa.int32(), "teacher": pa.string(), "temperature": pa.float64(),
     "seed": pa.int64(),
 })
-LOCKED: dict[str, Any] = {
-    "enable_external_access": False, "autoinstall_known_extensions": False, "autoload_known_extensions": False,
-    "python_enable_replacements": False,
-}  # of DuckDB: SQL reaches nothing but its table
+LOCKED: dict[str, Any] = dict.fromkeys((  # of DuckDB: SQL reaches nothing but its table
+    "enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions",
+    "python_enable_replacements"), False)
 NO_ROLLOUTS = "no finished rollouts; `phi-lab distill` makes them"
 
 SampleKey = tuple[int, int]  # index of the problem within its shard, number of the sample
@@ -181,9 +177,9 @@ class _Collection:
                 self._save(shard)
 
     def deliver(self, shard: RolloutShard, key: SampleKey, answer: Answer) -> None:
-        for saving in [saving for saving in self.savings if saving.done()]:
-            saving.result()  # raises now if the disk is full
-            self.savings.remove(saving)
+        for saving in self.savings:
+            if saving.done():
+                saving.result()  # raises now if the disk is full
         shard.add(key, answer)
         if not shard.pending:
             del self.incomplete[shard.path]
@@ -197,25 +193,23 @@ def _open_shard(
     problems: list[Problem], number: int, samples_of: Callable[[Problem], int], out: Path
 ) -> RolloutShard | None:
     """A shard with the answers that it has so far, or None where it is complete."""
-    path, answers = out / f"{number:06d}.parquet", dict[SampleKey, Answer]()
+    path = out / f"{number:06d}.parquet"
     journal = path.with_suffix(".jsonl")
-    keys = [(index, sample) for index, problem in enumerate(problems) for sample in range(samples_of(problem))]
-    asked = set(keys)
-    if path.exists():  # incomplete where less was asked last time
-        saved = _read(path)
-        places = enumerate(dict.fromkeys(row["id"] for row in saved))
-        index_of = {name: place for place, name in places if place >= len(problems)}  # of questions not asked now
-        index_of |= {problem.id: index for index, problem in enumerate(problems)}
-        answers = {(index_of[row["id"]], row["sample"]): Answer(row["completion"], row["finish_reason"], row["tokens"])
-                   for row in saved if row["id"] in index_of}
-        if {key for key in answers if key[0] < len(problems)} == asked:
-            if journal.exists():  # killed between writing the Parquet file and removing what it holds
-                _rewrite(journal, {key: rest for key, rest in _read_answers(journal).items() if key not in answers})
-            return None
+    asked = {(index, sample): None for index, problem in enumerate(problems) for sample in range(samples_of(problem))}
+    saved = _read(path) if path.exists() else []  # incomplete where less was asked last time
+    places = enumerate(dict.fromkeys(row["id"] for row in saved))
+    index_of = {name: place for place, name in places if place >= len(problems)}  # of questions not asked now
+    index_of |= {problem.id: index for index, problem in enumerate(problems)}
+    answers = {(index_of[row["id"]], row["sample"]): Answer(row["completion"], row["finish_reason"], row["tokens"])
+               for row in saved if row["id"] in index_of}
+    if saved and {key for key in answers if key[0] < len(problems)} == asked.keys():
+        if journal.exists():  # killed between writing the Parquet file and removing what it holds
+            _rewrite(journal, {key: rest for key, rest in _read_answers(journal).items() if key not in answers})
+        return None
     shard = RolloutShard(problems, number * PROBLEMS_PER_SHARD, path, [])
     for key, answer in (answers | _read_answers(journal)).items():
         (shard.answers if key in asked else shard.unasked)[key] = answer
-    shard.pending = [key for key in keys if key not in shard.answers]
+    shard.pending = [key for key in asked if key not in shard.answers]
     return shard
 
 
@@ -278,9 +272,8 @@ def rows(folder: Path, questions: int | None = None) -> Iterator[Rollout]:
 
 
 def query(folder: Path, sql: str) -> list[dict]:
-    """The result of one SELECT of DuckDB's over a folder's complete shards, whose table is called `rollouts`: one dict
-    a row, in which the second column of a name is called name_2. The statement sees that table and nothing else: no
-    file, no network, no extension, no setting.
+    """The rows of one SELECT of DuckDB's over a folder's complete shards, the table `rollouts`; of two columns of one
+    name the second is called name_2. It sees that table and nothing else: no file, network, extension or setting.
 
     Raises UserError where there are none, and for SQL that DuckDB rejects.
     """
@@ -300,7 +293,7 @@ def query(folder: Path, sql: str) -> list[dict]:
             result = memory.execute(sql)
             names: list[str] = []
             for name, *_ in result.description:
-                alike = (f"{name}_{number}" if number > 1 else name for number in count(1))
+                alike = (name, *(f"{name}_{number}" for number in range(2, 999)))
                 names.append(next(each for each in alike if each not in names))
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
         except (duckdb.Error, pa.ArrowException, OSError) as error:

@@ -48,6 +48,7 @@ distillation and mid-training are made here.
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -204,13 +205,14 @@ def best_of_schedules(on: Rung, out: Path) -> TrainingResult:
     best = min(results, key=lambda result: [row["eval_loss"] for row in result.metrics if "eval_loss" in row][-1])
     folder = StageFolder(out)
     write_rows(folder.metrics, best.metrics)
-    replace_folder(best.model, folder.model)
-    for share in OPTIMA:
-        remove_folder(out / f"{share:g}")
+    shutil.copytree(best.model, out / "model.part", dirs_exist_ok=True)
+    replace_folder(out / "model.part", folder.model)
     total = replace(best, model=folder.model, seconds=sum(one.seconds for one in results),
                     train_tokens=sum(one.train_tokens for one in results),
                     forward_tokens=sum(one.forward_tokens for one in results))
     mark_finished(folder, total)
+    for share in OPTIMA:  # last: until the mark is there, a stopped arm goes on from them
+        remove_folder(out / f"{share:g}")
     return total
 
 

@@ -104,7 +104,11 @@ class Lab(RunViews):
         return tables.table(caption, ("stage", "where its model comes from"), rows)
 
     def stage(self, stage: str, **functions) -> TrainingResult:
-        """Train one stage unless it is finished; `functions` replace the stage's own: pack=, pair=, advantage=, ..."""
+        """Train one stage unless it is finished; `functions` replace the stage's own: pack=, pair=, advantage=, ...
+
+        Raises UserError for an unknown stage.
+        """
+        presets.require_trained_stage(stage)
         finished, mine = self.run.stage(stage).finished, sources(functions)
         record = self.run.stage(stage).path / LEARNER
         if finished:
@@ -123,13 +127,18 @@ class Lab(RunViews):
         return result
 
     def reset(self, stage: str) -> None:
-        """Delete a stage, its other arms and all stages after it, so that its cell trains it again."""
+        """Delete a stage, its other arms and all stages after it, so that its cell trains it again.
+
+        Raises UserError for an unknown stage.
+        """
+        presets.require_trained_stage(stage)
         deleted = STAGES[STAGES.index(stage) :]
         with locked(self.run.path):
             for folder in [path for path in self.run.path.iterdir() if path.name.partition("-")[0] in deleted]:
                 remove_folder(folder)
                 for path in self.run.evals.path.glob(f"{folder.name}.*"):
                     path.unlink()
+            self.run.ten_problems.unlink(missing_ok=True)  # the next measurement answers them again
             if self.run.ladder.exists():
                 rows = [row for row in self.ladder_rows() if row["stage"] not in deleted]
                 start = (STAGES[STAGES.index(stage) - 1], SHIPPED_START)  # measured for this stage only

@@ -3,8 +3,9 @@
 Machines are noisy; ours and the baseline are measured in turn, so that both meet the same noise.
 
 The baseline ("theirs") is what a user gets without this package: `model.generate`, TRL's trainers as they come (packing
-and data handling included), a bare PyTorch loop, math-verify. Both sides get the same model, rows, prompts and
-optimizer.
+and data handling included), a bare PyTorch loop, math-verify. Both sides get the same model, rows and prompts, and of
+Rollout DPO DPO's loss alone. TRL's trainers have AdamW, their default, as ours has for Rollout DPO here; the bare loop
+has Muon, as our SFT and GRPO have.
 
     phi-lab bench --json bench.json
 """
@@ -32,6 +33,7 @@ from phi_lab.core.paths import DISTILLED, SHIPPED
 from phi_lab.core.progress import Bar
 from phi_lab.distill import training_sets
 from phi_lab.model import chat, checkpoints
+from phi_lab.pipeline import machine
 from phi_lab.problems import arithmetic, benchmarks
 from phi_lab.stages import grpo, lm_trainer, packing, preference_pairs, rollout_dpo
 from phi_lab.stages.muon import Muon
@@ -72,7 +74,8 @@ class Workloads:
 
     def roofline(self) -> float:
         """Tokens a second if rollouts were matrix products alone, at the speed of large ones."""
-        return gflops() * 1e9 / (2 * sum(weight.numel() for weight in checkpoints.load(SHIPPED / "sft").parameters()))
+        weights = sum(weight.numel() for weight in checkpoints.load(SHIPPED / "sft").parameters())
+        return machine.matrix_speed() / (2 * weights)
 
     def sft(self) -> float:
         """Training tokens a second."""
@@ -119,8 +122,9 @@ class Workloads:
         return len(rows) * config.row_length / (time.perf_counter() - began)
 
     def dpo(self) -> float:
-        """Pairs a second, without the selection of wrong rollouts, which TRL does not have."""
-        config = replace(presets.LAB.dpo, pairs="teacher", max_pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch_size)
+        """Pairs a second, without what TRL does not have: the selection of wrong rollouts, SFT's loss, Muon."""
+        config = replace(presets.LAB.dpo, pairs="teacher", max_pairs=STEPS * 2 // 3 * presets.LAB.dpo.batch_size,
+                         epochs=1, sft_weight=0.0, muon=False)
         right, wrong = self.folder / "right.jsonl", self.folder / "wrong.jsonl"
         return config.max_pairs / _silent(lambda: rollout_dpo.train(
             SHIPPED / "sft", right, wrong, self.folder / "dpo", config, seed=0, select=lambda _, __, wrong, ___: wrong
@@ -223,7 +227,7 @@ def bench(path: Path | None) -> dict:
     rates = {name: value["ours"] for name, value in figures.items() if isinstance(value, dict)}
     figures |= {
         "ladder_seconds": _ladder_seconds(rates),
-        "matmul_gflops": gflops(), "peak_rss_mb": peak,
+        "matmul_gflops": machine.matrix_speed() / 1e9, "peak_rss_mb": peak,
     }
     line = "{ratio:.2f} [{low:.2f}, {high:.2f}], {ours:,.1f} against {theirs:,.1f} a second"
     for name, value in figures.items():
@@ -238,19 +242,13 @@ def _ladder_seconds(rates: dict[str, float]) -> float:
     lab, tokens = presets.LAB, 100  # of a mean answer with its question
     trained = lab.mid.steps * lab.mid.batch_size * lab.mid.row_length + lab.sft.steps * lab.sft.batch_size * tokens
     asked = lab.dpo.questions * 8 * tokens  # by the student, for its pairs
-    return (trained / rates["sft_vs_bare_loop"] + lab.dpo.max_pairs / rates["dpo_vs_trl"]
+    return (trained / rates["sft_vs_bare_loop"] + lab.dpo.max_pairs * lab.dpo.epochs / rates["dpo_vs_trl"]
             + lab.grpo.steps / rates["grpo_step_vs_trl"] + asked / rates["rollouts_vs_generate"])
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     """The slope of log(seconds) over log(size), by least squares."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-
-
-def gflops() -> float:
-    """Billions of floating-point operations a second in matrix products of 1,024."""
-    a = torch.randn(1024, 1024)
-    return 20 * 2 * 1024**3 / _timed(lambda: [a @ a for _ in range(20)]) / 1e9
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -20,7 +20,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError
 
 from phi_lab.config.schema import STAGES, read_config
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_json, read_table, write_json
+from phi_lab.core.files import read_json, read_table, remove_folder, replace_folder, write_json
 from phi_lab.core.formatting import markdown_table, one_line, percent
 from phi_lab.core.records import LadderRow
 from phi_lab.core.run_folder import RunFolder
@@ -86,13 +86,17 @@ def _write(model: Path, out: Path, dtype: torch.dtype | str, card: str) -> None:
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
-    transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False).save_pretrained(out)
-    checkpoints.load_tokenizer(model).save_pretrained(out)
-    _add_fields_of_older_libraries(out)
-    (out / "README.md").write_text(card)
-    for path in out.rglob("*"):
+    part = out.with_name(f"{out.name}.part")  # a stopped export leaves nothing that looks like a model
+    remove_folder(part)
+    whole = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=False)
+    whole.save_pretrained(part)
+    checkpoints.load_tokenizer(model).save_pretrained(part)
+    _add_fields_of_older_libraries(part)
+    (part / "README.md").write_text(card)
+    for path in part.rglob("*"):
         if path.is_file():
-            path.chmod((out / "README.md").stat().st_mode & 0o777)
+            path.chmod((part / "README.md").stat().st_mode & 0o777)
+    replace_folder(part, out)
 
 
 def llama_cpp_line(folder: Path) -> str:

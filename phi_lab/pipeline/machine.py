@@ -28,6 +28,7 @@ GB = 1e9
 MEMORY, DISK = 3 * GB, 1 * GB
 PACKAGES = ("torch", "transformers", "trl", "numpy", "matplotlib", "jupyterlab")
 BROWSERS = ("firefox", "chromium", "chromium-browser", "google-chrome", "microsoft-edge")
+STUDENT_ANSWERS = 8  # to each of `DPOConfig.questions`
 QUESTION_TOKENS = 25  # of a question of the small world with its turns: enough for an estimate
 
 
@@ -132,18 +133,21 @@ def _rate(work, seconds: float) -> float:
 
 def work(config: RunConfig, answer: float) -> dict[str, tuple[float, float]]:
     """{step of a run: (tokens trained on, tokens sampled)}, at most. answer: the mean tokens of an answer."""
-    teacher, grpo, evaluation, row = config.distillation, config.grpo, config.evaluation, QUESTION_TOKENS + answer
+    from phi_lab.pipeline.arms import PAPER_PAIRS  # with torch, which may be what is missing
+
+    teacher, dpo, grpo, row = config.distillation, config.dpo, config.grpo, QUESTION_TOKENS + answer
     probes = grpo.candidate_prompts * grpo.probe_rollouts / 2  # a prompt whose first answer is right gets one
     rollouts = grpo.steps * grpo.prompts_per_step * grpo.group_size
-    greedy_and_sampled = evaluation.problems * (5 + evaluation.samples)  # two rounds of three sets, `hard` n-fold
-    more = evaluation.pass_problems * max(0, evaluation.pass_samples - evaluation.samples)
+    a_pair = 2 * row * 4 / 3  # both sides, and once more by the reference, which only reads
+    asked = 0 if dpo.pairs == "teacher" else STUDENT_ANSWERS * dpo.questions
     return {
         "distillation": (0, (teacher.questions + teacher.validation_questions) * teacher.samples * answer),
         "mid-training": (config.mid.steps * config.mid.batch_size * config.mid.row_length, 0),
         "SFT": (config.sft.steps * config.sft.batch_size * row, 0),
-        "Rollout DPO": (config.dpo.max_pairs * config.dpo.epochs * 2 * row * 4 / 3, 0),
+        "Rollout DPO": (dpo.max_pairs * dpo.epochs * a_pair, asked * answer),
+        "the paper's DPO": (min(dpo.max_pairs, PAPER_PAIRS) * a_pair if asked else 0, 0),
         "GRPO": (rollouts / 2 * row, (rollouts + probes) * answer),
-        "measurements": (0, len(STAGES) * (greedy_and_sampled + more) * answer),
+        "measurements": (0, (len(STAGES) + bool(asked)) * config.evaluation.answers * answer),
     }
 
 

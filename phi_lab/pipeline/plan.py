@@ -127,7 +127,8 @@ def cpu_warning(config: RunConfig, model_config: PreTrainedConfig, available: fl
             f"{shape.weights / 1e9:.1f} B weights take {needed / 1e9:.0f} GB here, and {available / 1e9:.0f} are free; "
             f"phi-lab plan --scale {config.scale} says which GPU"
         )
-    work = (1 + len(UNITS)) * _measured_tokens(config) * 2 * shape.weights
+    measured = config.evaluation.answers * config.evaluation.max_new_tokens * MEAN_LENGTH
+    work = (1 + len(UNITS)) * measured * 2 * shape.weights
     for stage in UNITS:
         trained, sampled = _tokens(config, stage)
         work += trained * flops(shape, getattr(config, stage).hardware, _longest(config, stage))
@@ -137,18 +138,6 @@ def cpu_warning(config: RunConfig, model_config: PreTrainedConfig, available: fl
     hint = "" if config.profile == "smoke" else "; --profile smoke tries them"
     return (f"no NVIDIA GPU: {shape.weights / 1e6:,.0f} M weights on this processor, {time} or more for all stages and "
             f"their measurements as they are set{hint}")
-
-
-def _measured_tokens(config: RunConfig) -> float:
-    """Tokens that are sampled to measure one model (`evaluate.ladder`), where each set has as many problems as are
-    asked.
-    """
-    asked = config.evaluation
-    answers = 2 * asked.problems * sum(map(bool, asked.benchmarks[::2]))  # greedy and sampled
-    if asked.benchmarks[1]:
-        answers += asked.problems * (1 + asked.samples + bool(asked.cool_temperature))
-        answers += asked.pass_problems * max(0, asked.pass_samples - asked.samples)
-    return answers * asked.max_new_tokens * MEAN_LENGTH
 
 
 def _rows_per_unit(config: RunConfig, stage: str) -> int:

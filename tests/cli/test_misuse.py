@@ -154,6 +154,9 @@ experiment ladder --seeds 9-6 --out new                     | 9-6: the smaller s
 experiment ladder --seeds 6-b --out new                     | 'b' is no number
 experiment ladder --arms sft-again --out new                | unknown control 'sft-again': choose one of mid-control,
 experiment ladder --arms sft-all --without-controls --out new | --without-controls and --arms: choose one
+experiment reward-hacking --jobs 2 --out new                | --jobs goes with ladder and experiments
+experiment reward-hacking --arms sft-all --out new          | --arms and --without-controls go with ladder and chain
+experiment publish --seeds 2 --out new                      | leave out --seeds
 course --profile long --out new                             | long
 walk                                                        | invalid choice
 """

@@ -104,6 +104,10 @@ def test_a_lighter_measurement_is_a_matter_of_configuration(tmp_path, problems):
     saved_answers(folder, problems, LIGHT)
     rows = ladder.ladder_rows("x", "sft", "control", folder, LIGHT, 0, {})
     assert {row["protocol"] for row in rows} == {"greedy", "sampled"}
+    for config in (FEW, LIGHT, *(replace(FEW, benchmarks=sets) for sets in (("easy", "hard", ""), ("easy", "", "")))):
+        sets = [name for name, chosen in zip(benchmarks.NAMES, config.benchmarks, strict=True) if chosen]
+        asked = [len(one.problems) * one.samples for name in sets for one in ladder._rounds(name, problems, config, 0)]
+        assert config.answers == sum(asked)
     full = replace(presets.LAB.evaluation, problems=1000)
     light = replace(full, samples=2, cool_temperature=0.0, pass_problems=0)
     asked = [sum(len(one.problems) * one.samples for one in ladder._rounds("hard", benchmarks.load("hard"), config, 0))

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +42,20 @@ def test_every_figure_is_measured(tmp_path, monkeypatch):
     assert figures["ladder_seconds"] > 1 and figures["matmul_gflops"] > 1 and figures["peak_rss_mb"] > 100
     assert figures["rollouts_vs_roofline"]["ratio"] < 1  # nothing is faster than its matrix products
     assert 0 < figures["training_exponent"] < 2
+
+
+def test_rollout_dpo_is_compared_with_trl_on_equal_work(tmp_path, monkeypatch):
+    """TRL has DPO's loss alone, one pass over the pairs, and AdamW."""
+    seen = []
+
+    def train(*given, **rest):
+        seen.append(given[4])
+        return SimpleNamespace(seconds=2.0)
+
+    monkeypatch.setattr(bench.rollout_dpo, "train", train)
+    rate = bench.Workloads(tmp_path).dpo()
+    (config,) = seen
+    assert (config.epochs, config.sft_weight, config.muon) == (1, 0.0, False) and rate == config.max_pairs / 2.0
 
 
 def test_the_exponent_of_a_power_is_that_power():

@@ -40,6 +40,12 @@ def test_tokens_of_the_configuration():
     assert tokens["GRPO"][0] == rollouts / 2 * 125 and tokens["GRPO"][1] == rollouts * 100
     probed = replace(presets.LAB, grpo=replace(grpo, probe_rollouts=4))
     assert machine.work(probed, 100.0)["GRPO"][1] == (rollouts + 2 * grpo.candidate_prompts) * 100
+    dpo = presets.LAB.dpo
+    assert tokens["Rollout DPO"][1] == 8 * dpo.questions * 100 > 0 and tokens["the paper's DPO"][0] > 0
+    teachers = machine.work(replace(presets.LAB, dpo=replace(dpo, pairs="teacher")), 100.0)
+    assert teachers["Rollout DPO"][1] == 0 == teachers["the paper's DPO"][0]
+    answers = presets.LAB.evaluation.answers
+    assert (tokens["measurements"][1], teachers["measurements"][1]) == (6 * answers * 100, 5 * answers * 100)
     half = replace(presets.LAB, mid=replace(mid, steps=mid.steps // 2))
     assert machine.work(half, 100.0)["mid-training"][0] == tokens["mid-training"][0] / 2
 
