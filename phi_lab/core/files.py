@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,16 @@ def write_json(path: Path, content: dict | list) -> None:
     atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def ensure_same_manifest(path: Path, content: dict, redo: str, read: Callable[[Path], dict] = read_json) -> None:
+def ensure_same_manifest(
+    path: Path, content: dict, redo: str, read: Callable[[Path], dict] = read_json, of: Sequence[str] = ()
+) -> None:
     """Write a folder's manifest (what it was made from), or check that the one there, read by `read`, holds the same
-    values.
+    values. of: patterns of the files beside it that it speaks of; where there is none, it binds nothing, so a command
+    that failed before it made one can be corrected.
 
     Raises UserError, naming the first value that differs, and `redo`: what to do about it.
     """
-    if not path.exists():
+    if not path.exists() or of and not any(any(path.parent.glob(pattern)) for pattern in of):
         write_json(path, content)
         return
     saved = read(path)

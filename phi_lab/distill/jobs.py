@@ -134,7 +134,8 @@ def sample_rollouts(
             manifest["sampling"] = teachers.sampling_fields(job.endpoint, job.config)
         if job.instruction:
             manifest["instruction_position"] = "before"  # release 0.1 put it behind: such a set is not continued
-    ensure_same_manifest(job.out / "distill.json", manifest, "choose another --out")
+    answers = [f"rollouts/{pattern}" for pattern in shards.ANSWERS]
+    ensure_same_manifest(job.out / "distill.json", manifest, "choose another --out", of=answers)
     traces: dict[str, list[str]] = {}
     most = job.config.samples
     problems = (arithmetic.sample_problems(job.config.questions, job.seed) if job.problems == "world"

@@ -32,6 +32,7 @@ from phi_lab.problems import Problem
 from phi_lab.verify import Verdict, verify_many
 
 PROBLEMS_PER_SHARD = 250
+ANSWERS = ("*.parquet", "*.jsonl")  # files that hold some
 UNFINISHED = Verdict("unfinished", None, "cut at the limit")
 SCHEMA = pa.schema({
     "id": pa.string(), "domain": pa.string(), "level": pa.int32(), "split": pa.string(), "prompt": pa.string(),
@@ -102,8 +103,7 @@ def _cut_in_thought(answer: tuple[Problem, int, str, str, int]) -> bool:
     """Whether an answer was cut before any thought of it ended. Nobody can tell a plain answer from a thought whose
     opening tag a chat template wrote, and a thought may name the gold answer anywhere.
     """
-    _, _, text, reason, _ = answer
-    return reason == "length" and chat.THINK_END not in text
+    return answer[3] == "length" and chat.THINK_END not in answer[2]
 
 
 Deliver = Callable[[RolloutShard, SampleKey, Answer], None]
@@ -133,7 +133,7 @@ def collect_rollouts(
         Bar(total, f"rollouts, {name}", "rollout") as bar,
         ThreadPoolExecutor(1) as writer,  # verifying one shard must not hold up the answers to the next
     ):
-        ensure_same_manifest(out / "manifest.json", manifest, f"choose another folder or delete {out}")
+        ensure_same_manifest(out / "manifest.json", manifest, f"choose another folder or delete {out}", of=ANSWERS)
         samples_of = samples if callable(samples) else lambda _: samples
         collection = _Collection(out, samples_of, source, strict, bar.update, writer)
         teacher(collection.open_shards(problems, part), collection.deliver)

@@ -63,7 +63,8 @@ def evaluate_public(
         problems[name] = list(unique.values())[: protocol.problems or None]
     manifest = {"model": checkpoints.fingerprint(model), "seed": seed, "protocol": asdict(protocol)}
     with locked(out):
-        ensure_same_manifest(out / "protocol.json", manifest, "choose another --out")
+        answers = [f"*/{pattern}" for pattern in shards.ANSWERS]
+        ensure_same_manifest(out / "protocol.json", manifest, "choose another --out", of=answers)
         network, tokenizer = checkpoints.load_to_sample(model, engine), checkpoints.load_tokenizer(model)
         scores = []
         for name in names:

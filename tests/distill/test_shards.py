@@ -179,6 +179,17 @@ def test_another_teacher_is_refused_and_a_broken_journal_named(tmp_path):
         shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
 
 
+def test_a_command_that_got_no_answer_binds_nothing(whole, tmp_path):
+    """The corrected one may differ in all: no answer is there that would be mixed with others."""
+    def unable(pending_shards, done):
+        raise UserError("no such model")
+
+    with pytest.raises(UserError, match="no such model"):
+        shards.collect_rollouts(unable, ASKED, tmp_path, **{**WHOSE, "name": "another", "seed": 9})
+    shards.collect_rollouts(teachers.script_teacher(PLAN, 1), ASKED, tmp_path, **WHOSE)
+    assert everything(tmp_path) == whole
+
+
 def test_a_full_disk_ends_it_and_loses_nothing(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(shards, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
