@@ -58,10 +58,8 @@ def sample(
         raise UserError(f"a question of {max(map(len, ids))} tokens leaves no room for an answer: at most {limit}")
     repeated = [prompt for prompt in ids for _ in range(params.n)]
     stops = stop_tokens(model, tokenizer)
-    bar = Bar(len(repeated), title, "rollout", quiet or tick is not None)
-    with _prepared(model, engine) as plain:
+    with Bar(len(repeated), title, "rollout", quiet or tick is not None) as bar, _prepared(model, engine) as plain:
         completions = ENGINES[engine](plain, repeated, params, stops, tick or bar.update)
-    bar.close()
     release_memory()
     samples = [to_sample(tokenizer, *completion, stops) for completion in completions]
     return [samples[i * params.n : (i + 1) * params.n] for i in range(len(prompts))]

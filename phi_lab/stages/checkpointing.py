@@ -42,7 +42,11 @@ class ResumableTrainer:
     def train(self, resume_from_checkpoint: str | None = None, **rest):
         """transformers' `train`, which would take one step more from a checkpoint of the last step."""
         self.nothing_left = bool(resume_from_checkpoint) and _ended(Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **rest)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **rest)
+        finally:  # a bar that an error leaves open would push the next one a line down
+            for bar in [callback.bar for callback in self.callback_handler.callbacks if hasattr(callback, "bar")]:
+                bar.close()
 
     def set_initial_training_values(self, *arguments):
         """transformers' counts, the first of which is that of the epochs."""
