@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
 def _quick(a: str, b: str) -> bool | None:
     """True or False where plain Python can tell whether two answers are the same; else None."""
     if a == b:
-        return bool(a)
+        return bool(a.strip())
     if a.isdigit() and b.isdigit() and (a + b).isascii() and len(a) <= 30 >= len(b):  # the commonest, twice as fast
         return int(a) == int(b)
     x, y = number(a), number(b)
@@ -78,7 +78,7 @@ def verify(text: str, gold: str, strict: bool = True) -> Verdict:
         quick = _quick(ending, gold)
         if quick is not None:
             return Verdict(RIGHT if quick else WRONG, ending, "box; text" if ending == gold else "box; number")
-    if text == gold:
+    if text == gold and text.strip():
         return Verdict(RIGHT, gold, "text")
     answer, why, read = find(text, strict)
     if answer is not None and "\\boxed" not in gold and (read != "box" or alone(text)):
