@@ -102,6 +102,8 @@ def _verify(text: str, gold: str, strict: bool, answer: str | None, why: str, re
         return Verdict(verdict, letter.answer, f"{letter.rule}; {rule}")
     if answer is None:
         return Verdict(why, None, read)
+    if choices.LETTER.fullmatch(gold) and choices.denied(answer):
+        return Verdict(WRONG, answer, f"{read}; a denied choice")
     if read == "box" and not alone(text) and len(chain := several(text)) > 1:
         return _chain(chain, gold, strict)
     verdict, rule = _judge(answer, gold, strict)
