@@ -27,7 +27,7 @@ _THINK = (
 _PLAIN_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
 _ENDING = re.compile(r"\\boxed\{([\w.,/+-]{1,60})\}[.$*\s]*(?:\\[)\]][.$*\s]*)?", re.ASCII)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([\w.+-]{1,100}+)(?=[ \t*]*(?:\$|\\[)\]]|[\r\n]|\Z))")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([\w.+-]{1,100}+)(?=[ \t*}]*(?:\$|\\[)\]]|[\r\n]|\Z))")
 _OPENED = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _AFTER_EMPTY = re.compile(  # small models copy the instruction, box and all, and then write the number
     r"\\(?:boxed|fbox)\s*\{\s*\}[\s:=$*]*([-+]?\d[\d.,/]*(?<![.,/]))[.\s$*]*", re.ASCII
@@ -223,8 +223,9 @@ def _denied(before: str) -> bool:
     if last in _FILLERS and not _may_deny(core.lower()):
         return False
     words = [word.lstrip('("*$') for word in core.split()]
-    if words and words[-1] in ("no", "nor", "neither"):  # but "No: \boxed{6}" and "yes or no \boxed{no}" deny nothing
-        return not set(":\n") & set(before[len(core) :]) and words[-2:-1] != ["or"]
+    if words and words[-1] in ("no", "nor", "neither"):
+        gap = before[len(core) :]  # "No: \boxed{6}", "yes or no \boxed{no}", the small world's "9 no\boxed{9}"
+        return bool(gap) and not set(":\n") & set(gap) and words[-2:-1] != ["or"]
     words = [word.lower() for word in words]
     for _ in range(6):
         if words and words[-1] in _FILLERS:
