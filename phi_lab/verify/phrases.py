@@ -66,12 +66,25 @@ NUMBER = re.compile(
 )
 WORD = re.compile(r"[^\W\d_]{2,}")
 GOES_ON = re.compile(
-    r"(?:st|nd|rd|th)\b|\s*(?:[+*/^_=<>≤≥±×÷·?!|{]|-\s*[\d§(]|\.\.|…|:\d|[,;&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
+    r"(?:st|nd|rd|th)\b|\s*(?:[+*/^_=<>≤≥±×÷·?!|{½⅓⅔¼¾⅕⅙⅛]|-\s*[\d§(]|\.\.|…|:\d|"
+    r"[,;&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
     r"\\(?!text|mathrm|,|\s|%|circ)|"
     r"(?:to|in|out of|of|and|or|by|,\s*and|,\s*or|"
     r"\\text\s*\{\s*(?:to|or|and|times|plus|minus)\s*\})\s*[$§]?\s*-?[\d§]|"
-    r"\(\s*(?:or|and|if|maybe|perhaps)\b)",
+    r"to\s+the\s+(?:(?:power|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|minus|negative|n)\b|[\d$§])|"
+    r"and\s+(?:an?|one|two|three|four|five)[\s-]+(?:hal(?:f|ves)|thirds?|quarters?|fourths?|\w+ths?)\b|"
+    r"\(\s*(?:or|and|if|maybe|perhaps)\b)|\s+\d+\s*/\s*\d",
     re.IGNORECASE,
+)
+TURNED = re.compile(  # what stands before a number and makes it another one: the square root of 5, twice 5, half of 5
+    r"(?i)(?:\b(?:(?:square|cube|cubic|\w{1,9}th|the) roots?|halves|half|thirds?|quarters?|fourths?|fifths?|sixths?|"
+    r"sevenths?|eighths?|ninths?|tenths?|twelfths?|hundredths?|thousandths?|square|cube|reciprocal|inverse|negative|"
+    r"opposite|log(?:arithm)?|factorial|double|triple|multiple|complement|sine|cosine|tangent)\s+of|%\s*of|"
+    r"\b(?:twice|thrice|half|double|triple|minus|negative|plus|times|over|divided by|multiplied by|sqrt|log|ln|sin|cos|"
+    r"tan|to the))(?:\s+(?:the|number|an?))*[\s(]*$"
+)
+OPERATOR = re.compile(  # what a formula begins with that goes on with the one before it
+    r"\s*(?:[-+*/=<>!\d]|\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|mp|frac|sqrt|over|ge|le|ne)(?![a-z]))"
 )
 UNIT = re.compile(r"\s*(?:\\[, ]\s*)?\\(?:text|mathrm)\s*\{[^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?|\s*(?:°|\\%|%|\^\s*\\circ)")
 THING = re.compile(r"\s*([a-zA-Z]{1,20}(?:/[a-z]{1,3})?)\b(\s*\^\s*\{?\d\}?)?")

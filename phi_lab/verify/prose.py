@@ -20,12 +20,14 @@ from phi_lab.verify.phrases import (
     MATH,
     NO_THING,
     NUMBER,
+    OPERATOR,
     REASON,
     RETRACTED,
     SENTENCE_END,
     STRONG,
     TAKEN_BACK,
     THING,
+    TURNED,
     UNIT,
     VERB,
     WORD,
@@ -151,9 +153,8 @@ def _statement(rest: str, first: bool) -> Said:
         second = more and MATH.match(rest, formula.end() + more.end())
         if second:
             return Said(f"{_inside(formula)}, {_inside(second)}", "after a cue")
-        if re.match(r"\s*,?\s*(?:or|if|unless|maybe|perhaps|plus|minus|times)\b", after):
-            return Said(None, "an alternative")
-        return Said(_inside(formula), "after a cue")
+        if not re.match(r"\s*=", after):  # of $x$ = $5$ the last side counts
+            return _formula(_inside(formula), after)
     sentence = re.sub(r"(?:\.|!|。)$", "", SENTENCE_END.split(rest, maxsplit=1)[0].strip())
     if not sentence:
         return Said(None, "nothing after the cue")
@@ -169,6 +170,25 @@ def _statement(rest: str, first: bool) -> Said:
     return _number_in(clause, first=first) or (
         Said(None, "no number after the cue") if re.search(r"\d", clause) else Said(clause, "after a cue")
     )
+
+
+def _formula(said: str, after: str) -> Said:
+    """A formula behind "the answer is": none where what follows would not be passed behind a plain number."""
+    if re.match(r"\s*,?\s*(?:or|if|unless|maybe|perhaps|plus|minus|times)\b", after):
+        return Said(None, "an alternative")
+    if (follows := MATH.match(after.lstrip())) and OPERATOR.match(_inside(follows)):
+        return Said(None, "a number that goes on")
+    sentence = re.sub(r"(?:\.|!|。)$", "", SENTENCE_END.split(after, maxsplit=1)[0].rstrip())
+    scaled = re.match(r"\s?(hundred|thousand|million|billion|trillion)\b", sentence)
+    if scaled and re.fullmatch(r"[-+]?\d[\d.,]*", said):
+        return Said(f"{said} {scaled[1]}", "after a cue")
+    word = re.match(r"\s*([^\W\d_]+)", sentence)
+    if GOES_ON.match(_masked(sentence)) or (word and word[1].lower() in CHANGING - HARMLESS):
+        return Said(None, "a number that goes on")
+    clause = REASON.split(sentence, maxsplit=1)[0]
+    if _open(clause) or ALTERNATIVE.match(sentence[len(clause) :]):
+        return Said(None, "a denial, a hedge or an alternative")
+    return Said(said, "after a cue")
 
 
 def _open(clause: str) -> bool:
@@ -206,6 +226,8 @@ def _number_in(clause: str, first: bool) -> Said | None:
     behind = [m for m in places if verbs and m.start() >= verbs[-1].end()]
     chosen = behind[0] if behind else places[0] if first else places[-1]
     said = _inside(chosen) if chosen in formulas else chosen[0].strip().rstrip(",")
+    if TURNED.search(masked[max(0, chosen.start() - 60) : chosen.start()]):
+        return Said(None, "a number that something before it changes")
     return _with_tail(said, masked[chosen.end() :], clause[chosen.end() :])
 
 
