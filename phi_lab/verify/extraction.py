@@ -129,20 +129,21 @@ def alone(text: str) -> bool:
 
 
 def boxes(part: str) -> tuple[list[Box], bool]:
-    """The complete boxes that hold something, and whether the last one is unclosed."""
-    found: list[Box] = []
+    """The complete boxes that hold something and lie in no other complete one, and whether the last one is unclosed."""
+    spans: list[tuple[int, int, int]] = []  # of the outermost: the contents of all grow as the square of the depth
     stack: list[int] = []
     for token in _BOX_TOKEN.finditer(part):
         kind = token[0]
         if kind == "}":
-            if stack:
-                start = stack.pop()
-                if start and (content := part[start : token.start()].strip()):
-                    found.append(Box(start, content, token.end()))
+            if stack and (start := stack.pop()):
+                while spans and spans[-1][0] > start:
+                    spans.pop()
+                spans.append((start, token.start(), token.end()))
         elif kind == "{":
             stack.append(0)
         elif kind[1] in "bf":
             stack.append(token.end())
+    found = [Box(start, content, end) for start, close, end in spans if (content := part[start:close].strip())]
     return found, any(stack)
 
 
@@ -282,8 +283,6 @@ def several(text: str, loose: bool = False) -> list[str]:
     for box in reversed(boxes(part)[0]):
         before = re.sub(r"\\(?:boxed|fbox)\s*\{$", "", part[max(0, box.start - 70) : box.start])
         if start is not None:
-            if box.end > start:
-                continue  # inside the box that follows
             gap = re.sub(r"\\(?:boxed|fbox)\s*\{$", "", part[box.end : start])
             plain = re.sub(r"\\[a-zA-Z]+", " ", gap)
             joined = re.search(r"\b(?:and|or)\b", gap)
