@@ -25,7 +25,7 @@ _THINK = (
     ("<|channel|>analysis", "<|channel|>final<|message|>"),
 )
 _PLAIN_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
-_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
+_BOX_TOKEN = re.compile(r"\\\\(?!boxed|fbox)|\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")  # the first a line break
 _ENDING = re.compile(r"\\boxed\{([\w.,/+-]{1,60})\}[.$*\s]*(?:\\[)\]][.$*\s]*)?", re.ASCII)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([\w.+-]{1,100}+)(?=[ \t*}]*(?:\$|\\[)\]]|[\r\n]|\Z))")
 _OPENED = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
@@ -200,6 +200,8 @@ def _boxed(part: str, last: int) -> Found:
 
 def _unboxed(content: str) -> str:
     """What a box holds, without boxes around parts of it: 1+{5} of \\boxed{1+\\boxed{5}}, 5 of \\boxed{\\boxed{5}}."""
+    while content.endswith("\\\\"):  # a line break
+        content = content[:-2].rstrip()
     if "\\boxed" not in content and "\\fbox" not in content:
         return content
     for _ in range(3):

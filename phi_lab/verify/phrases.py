@@ -10,6 +10,11 @@ ANSWER_CUE = re.compile(
     r"|(?m:^A\s*:))",
     re.IGNORECASE,
 )
+_ITEM = r"(?:-?\d{1,20}(?:\.\d{1,20})?(?:/\d{1,20})?|\$[^$\n]{1,100}\$)"
+LISTED = re.compile(  # a whole sentence: So the answers are 1, 2 and $\pi$.
+    r"(?i)\W*(?:(?:so|thus|hence|therefore)\b,?\s*)?(?:the\s+)?(?:final\s+)?(?:answers|solutions)\s+are\s*:?\s*"
+    rf"({_ITEM}(?:(?:,\s+(?:and\s+)?|\s+and\s+){_ITEM}){{1,9}})[.!*\s]*"
+)
 CUE = re.compile(
     r"(?i:\b(?:that (?:is|makes|gives|leaves)|which (?:is|gives|makes|leaves)|(?:comes?|amounts?|adds? up) to|"
     r"(?:result|total|sum|solution|"

@@ -17,6 +17,7 @@ from phi_lab.verify.phrases import (
     GOES_ON,
     HARMLESS,
     HEDGE,
+    LISTED,
     MATH,
     NO_THING,
     NUMBER,
@@ -56,6 +57,9 @@ def read(part: str, strict: bool) -> Said:
     part = _undressed(part, strict)
     if (whole := _whole(part)) is not None:
         return Said(whole, "the whole text")
+    if listed := LISTED.fullmatch(SENTENCE_END.split(part[-1000:])[-1]):
+        items = re.sub(r"\s+and\s+|,\s+(?:and\s+)?", ", ", listed[1]).replace("$", "")
+        return Said(rf"\{{{items}\}}", "several answers")  # a set, which nobody takes for 1,2 with a decimal comma
     cues = list(ANSWER_CUE.finditer(part))
     if cues:
         if part[max(0, cues[-1].start() - 1) : cues[-1].start()] == "'" and len(cues) > 1:
@@ -186,9 +190,8 @@ def _formula(said: str, after: str) -> Said:
     if GOES_ON.match(_masked(sentence)) or (word and word[1].lower() in CHANGING - HARMLESS):
         return Said(None, "a number that goes on")
     clause = REASON.split(sentence, maxsplit=1)[0]
-    if _open(clause) or ALTERNATIVE.match(sentence[len(clause) :]):
-        return Said(None, "a denial, a hedge or an alternative")
-    return Said(said, "after a cue")
+    hedged = _open(clause) or ALTERNATIVE.match(sentence[len(clause) :])
+    return Said(None, "a denial, a hedge or an alternative") if hedged else Said(said, "after a cue")
 
 
 def _open(clause: str) -> bool:
