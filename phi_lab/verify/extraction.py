@@ -25,9 +25,11 @@ _THINK = (
     ("<|channel|>analysis", "<|channel|>final<|message|>"),
 )
 _PLAIN_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
-_BOX_TOKEN = re.compile(r"\\\\(?!boxed|fbox)|\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")  # the first a line break
+_BOX_TOKEN = re.compile(r"[{}]|\\(?:[{}]|(?:boxed|fbox)\s*\{|\\(?!boxed|fbox))")  # the last is a line break
 _ENDING = re.compile(r"\\boxed\{([\w.,/+-]{1,60})\}[.$*\s]*(?:\\[)\]][.$*\s]*)?", re.ASCII)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([\w.+-]{1,100}+)(?=[ \t*}]*(?:\$|\\[)\]]|[\r\n]|\Z))")
+_BARE_BOX = re.compile(  # without braces nobody knows where it ends: the line is taken
+    r"\\(?:boxed|fbox)\s*([\w.+-][^\r\n$]{0,99}?)[ \t*}]*(?:\$|\\[)\]]|[\r\n]|\Z)"
+)
 _OPENED = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _AFTER_EMPTY = re.compile(  # small models copy the instruction, box and all, and then write the number
     r"\\(?:boxed|fbox)\s*\{\s*\}[\s:=$*]*([-+]?\d[\d.,/]*(?<![.,/]))[.\s$*]*", re.ASCII
@@ -179,7 +181,7 @@ def _boxed(part: str, last: int) -> Found:
     """The answer in the boxes of a text, whose last begins at `last`; of boxes in each other, in the outermost."""
     simple = _PLAIN_BOX.match(part, last)
     if simple and (answer := simple[1].strip()) and (part.find("}", simple.end()) < 0 or last_box(part, last) < 0):
-        if last and _denied(part[max(0, last - 60) : last]):
+        if _denied(part[max(0, last - 60) : last]):
             return Found(None, UNPARSED, "a denied box")
         return Found(answer, "", "box")
     found, unclosed = boxes(part)
@@ -191,7 +193,7 @@ def _boxed(part: str, last: int) -> Found:
         return Found(_unboxed(outer.content), "", "box")
     if unclosed:
         return Found(None, UNFINISHED, "the box never closes")
-    bare = _BARE_BOX.match(part, last)  # \boxed 5; of \boxed 1/2 nobody knows where it ends
+    bare = _BARE_BOX.match(part, last)
     if bare:
         return Found(bare[1], "", "box")
     after = _AFTER_EMPTY.fullmatch(part, last)
@@ -216,15 +218,15 @@ def _denied(before: str) -> bool:
     """Does a denial end what stands before a box: not, no, other than, ≠? Its last 60 characters are looked at."""
     before = before[-60:]
     core = before.rstrip(_OPENING)
-    while core.endswith(("\\,", "\\;", "\\!")):
-        core = core[:-2].rstrip(_OPENING)
-    if core.endswith(_UNEQUAL):
-        return True
-    last = core[core.rfind(" ") + 1 :].lower()  # most texts are left at a glance
-    if last.isalpha() and last not in _LAST_WORDS:
-        return False
-    if last in _FILLERS and not _may_deny(core.lower()):
-        return False
+    last = core[core.rfind(" ") + 1 :].lower()
+    if last.isalpha():  # most texts are left at a glance
+        if last not in _LAST_WORDS or (last in _FILLERS and not _may_deny(core)):
+            return False
+    else:
+        while core.endswith(("\\,", "\\;", "\\!")):
+            core = core[:-2].rstrip(_OPENING)
+        if core.endswith(_UNEQUAL):
+            return True
     words = [word.lstrip('("*$') for word in core.split()]
     if words and words[-1] in ("no", "nor", "neither"):
         gap = before[len(core) :]  # "No: \boxed{6}", "yes or no \boxed{no}", the small world's "9 no\boxed{9}"
@@ -233,15 +235,14 @@ def _denied(before: str) -> bool:
     for _ in range(6):
         if words and words[-1] in _FILLERS:
             words.pop()
-    if not words:
-        return False
-    return words[-1] in _DENIERS or words[-1].endswith(("n't", "n’t")) or " ".join(words[-2:]) in _DENIERS_OF_TWO
+    two = " ".join(words[-2:])
+    return two.endswith(("n't", "n’t")) or two in _DENIERS_OF_TWO or (bool(words) and words[-1] in _DENIERS)
 
 
-def _may_deny(small: str) -> bool:
-    """Might a denial stand in a text in small letters?"""
-    for piece in ("not", "n't", "n’t", "never", "exc", "unlike", "but", "than", "from", "instead"):
-        if piece in small:
+def _may_deny(text: str) -> bool:
+    """Might a denial stand in a text? A first look, at pieces without first letters, which may be capitals."""
+    for piece in ("ot", "n't", "n’t", "ever", "xc", "nlike", "but", "than", "from", "nstead", "longer"):
+        if piece in text:
             return True
     return False
 

@@ -81,12 +81,16 @@ GOES_ON = re.compile(
     r"\(\s*(?:or|and|if|maybe|perhaps)\b)|\s+\d+\s*/\s*\d",
     re.IGNORECASE,
 )
-TURNED = re.compile(  # what stands before a number and makes it another one: the square root of 5, twice 5, half of 5
+_TURNED = re.compile(
     r"(?i)(?:\b(?:(?:square|cube|cubic|\w{1,9}th|the) roots?|halves|half|thirds?|quarters?|fourths?|fifths?|sixths?|"
     r"sevenths?|eighths?|ninths?|tenths?|twelfths?|hundredths?|thousandths?|square|cube|reciprocal|inverse|negative|"
     r"opposite|log(?:arithm)?|factorial|double|triple|multiple|complement|sine|cosine|tangent)\s+of|%\s*of|"
     r"\b(?:twice|thrice|half|double|triple|minus|negative|plus|times|over|divided by|multiplied by|sqrt|log|ln|sin|cos|"
     r"tan|to the))(?:\s+(?:the|number|an?))*[\s(]*$"
+)
+_LAST_WORDS = frozenset(  # of _TURNED, to look at most texts but once
+    "of the number a an twice thrice half double triple minus negative plus times over by sqrt log ln sin cos "
+    "tan".split()
 )
 OPERATOR = re.compile(  # what a formula begins with that goes on with the one before it
     r"\s*(?:[-+*/=<>!\d]|\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|mp|frac|sqrt|over|ge|le|ne)(?![a-z]))"
@@ -105,3 +109,9 @@ VERB = re.compile(
     r"(?i)\b(?:is|are|est|equals?|that is|es|ist|gets?|makes?|gives?|costs?|has|have|sold|earns?|pays?|takes?)\b|="
 )
 RETRACTED = re.compile(r"(?i)\b(?:wait|correction|scratch that|on second thought|i was wrong|that (?:is|was) wrong)\b")
+
+
+def turned(before: str) -> bool:
+    """Does what stands before a number make it another one: the square root of 5, twice 5, half of 5?"""
+    words = before.rstrip(" (").rsplit(None, 1)
+    return bool(words) and words[-1].lower() in _LAST_WORDS and bool(_TURNED.search(before))

@@ -28,10 +28,10 @@ from phi_lab.verify.phrases import (
     STRONG,
     TAKEN_BACK,
     THING,
-    TURNED,
     UNIT,
     VERB,
     WORD,
+    turned,
 )
 from phi_lab.verify.units import CHANGING, known
 
@@ -57,7 +57,7 @@ def read(part: str, strict: bool) -> Said:
     part = _undressed(part, strict)
     if (whole := _whole(part)) is not None:
         return Said(whole, "the whole text")
-    if listed := LISTED.fullmatch(SENTENCE_END.split(part[-1000:])[-1]):
+    if "s are" in part and (listed := LISTED.fullmatch(SENTENCE_END.split(part[-1000:])[-1])):
         items = re.sub(r"\s+and\s+|,\s+(?:and\s+)?", ", ", listed[1]).replace("$", "")
         return Said(rf"\{{{items}\}}", "several answers")  # a set, which nobody takes for 1,2 with a decimal comma
     cues = list(ANSWER_CUE.finditer(part))
@@ -229,7 +229,7 @@ def _number_in(clause: str, first: bool) -> Said | None:
     behind = [m for m in places if verbs and m.start() >= verbs[-1].end()]
     chosen = behind[0] if behind else places[0] if first else places[-1]
     said = _inside(chosen) if chosen in formulas else chosen[0].strip().rstrip(",")
-    if TURNED.search(masked[max(0, chosen.start() - 60) : chosen.start()]):
+    if turned(masked[max(0, chosen.start() - 60) : chosen.start()]):
         return Said(None, "a number that something before it changes")
     return _with_tail(said, masked[chosen.end() :], clause[chosen.end() :])
 

@@ -77,7 +77,8 @@ def test_verdicts():
 
 BEFORE = ["", "So ", "<think>1", "</think>", "[THINK]", "[/THINK]", "◁think▷", "It is not ", "never ", "It isn’t ",
           "Not ", r"\boxed{6} or " + "it is " * 9, r"\boxed{6} or \boxed{4 + ", "it is " * 12, r"\fbox{6} or ",
-          r"\boxed{6}, ", r"\boxed{", "6 < 7. ", "A note on knots: it is "]  # fmt: skip
+          r"\boxed{6}, ", r"\boxed{", "6 < 7. ", "no ", "other than ", r"x \ne ", "nothing but ", "9 no",
+          "Nor the answer ", "A note on knots: it is "]  # fmt: skip
 BEHIND = ["", ".", "$.", r"\)", r" or \boxed{6}", "<think>", " feet", "}",
           "The final answer is $6$. I hope it is correct."]  # fmt: skip
 
