@@ -36,10 +36,9 @@ _AFTER_EMPTY = re.compile(  # small models copy the instruction, box and all, an
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _DENIERS = frozenset("not never cannot except excluding unlike".split())
-_DENIERS_OF_TWO = frozenset(
-    ["any but", "anything but", "every but", "everything but", "all but", "all except", "except for", "other than",
-     "rather than", "different than", "different from", "far from", "instead of", "no longer"]
-)  # fmt: skip
+_DENIERS_OF_TWO = frozenset([
+    "any but", "anything but", "every but", "everything but", "all but", "all except", "except for", "other than",
+    "rather than", "different than", "different from", "far from", "instead of", "no longer"])  # fmt: skip
 _UNEQUAL = ("≠", "!=", "\\ne", "\\neq", "\\not", "\\not=", "\\not =", "\\notin", "\\not\\in", "\\not\\equiv")
 _FILLERS = frozenset(  # words that may stand between a denial and its box
     "be been equal equals to the a an answer is it that think believe actually possibly really correct right number "
@@ -193,8 +192,7 @@ def _boxed(part: str, last: int) -> Found:
         return Found(_unboxed(outer.content), "", "box")
     if unclosed:
         return Found(None, UNFINISHED, "the box never closes")
-    bare = _BARE_BOX.match(part, last)
-    if bare:
+    if bare := _BARE_BOX.match(part, last):
         return Found(bare[1], "", "box")
     after = _AFTER_EMPTY.fullmatch(part, last)
     return Found(after[1], "", "after an empty box") if after else Found(None, UNPARSED, "an empty box")
@@ -236,7 +234,9 @@ def _denied(before: str) -> bool:
         if words and words[-1] in _FILLERS:
             words.pop()
     two = " ".join(words[-2:])
-    return two.endswith(("n't", "n’t")) or two in _DENIERS_OF_TWO or (bool(words) and words[-1] in _DENIERS)
+    if two in _DENIERS_OF_TWO:
+        return not {"no", "none", "nothing"} & set(words[:-2])  # none other than \boxed{5}
+    return two.endswith(("n't", "n’t")) or (bool(words) and words[-1] in _DENIERS)
 
 
 def _may_deny(text: str) -> bool:

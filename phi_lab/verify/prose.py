@@ -183,9 +183,9 @@ def _formula(said: str, after: str) -> Said:
     if (follows := MATH.match(after.lstrip())) and OPERATOR.match(_inside(follows)):
         return Said(None, "a number that goes on")
     sentence = re.sub(r"(?:\.|!|。)$", "", SENTENCE_END.split(after, maxsplit=1)[0].rstrip())
-    scaled = re.match(r"\s?(hundred|thousand|million|billion|trillion)\b", sentence)
+    scaled = re.match(r"\s?(hundred|thousand|million|billion|trillion|percent(?!\s+of\s+[\d$\\(]))\b", sentence)
     if scaled and re.fullmatch(r"[-+]?\d[\d.,]*", said):
-        return Said(f"{said} {scaled[1]}", "after a cue")
+        return Said(f"{said} {scaled[1]}".replace(" percent", "\\%"), "after a cue")
     word = re.match(r"\s*([^\W\d_]+)", sentence)
     if GOES_ON.match(_masked(sentence)) or (word and word[1].lower() in CHANGING - HARMLESS):
         return Said(None, "a number that goes on")
