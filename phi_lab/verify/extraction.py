@@ -25,16 +25,27 @@ _THINK = (
     ("<|channel|>analysis", "<|channel|>final<|message|>"),
 )
 _PLAIN_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
-_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}]|[{}]")
+_BOX_TOKEN = re.compile(r"[{}]|\\(?:[{}]|(?:boxed|fbox)\s*\{|\\(?!boxed|fbox))")  # the last is a line break
 _ENDING = re.compile(r"\\boxed\{([\w.,/+-]{1,60})\}[.$*\s]*(?:\\[)\]][.$*\s]*)?", re.ASCII)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*([\w.+-]{1,100})")
+_BARE_BOX = re.compile(  # without braces nobody knows where it ends: the line is taken
+    r"\\(?:boxed|fbox)\s*([\w.+-][^\r\n$]{0,99}?)[ \t*}]*(?:\$|\\[)\]]|[\r\n]|\Z)"
+)
+_OPENED = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _AFTER_EMPTY = re.compile(  # small models copy the instruction, box and all, and then write the number
     r"\\(?:boxed|fbox)\s*\{\s*\}[\s:=$*]*([-+]?\d[\d.,/]*(?<![.,/]))[.\s$*]*", re.ASCII
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_DENIED = re.compile(
-    r"(?i)(?:\bnot|n't|n’t|\bnever|\bcannot)(?:\s+(?:be|equal(?: to)?|the answer|is))?[\s:$(*]*(?:\\[(\[])?\s*$"
+_DENIERS = frozenset("not never cannot except excluding unlike".split())
+_DENIERS_OF_TWO = frozenset([
+    "any but", "anything but", "every but", "everything but", "all but", "all except", "except for", "other than",
+    "rather than", "different than", "different from", "far from", "instead of", "no longer"])  # fmt: skip
+_UNEQUAL = ("≠", "!=", "\\ne", "\\neq", "\\not", "\\not=", "\\not =", "\\notin", "\\not\\in", "\\not\\equiv")
+_FILLERS = frozenset(  # words that may stand between a denial and its box
+    "be been equal equals to the a an answer is it that think believe actually possibly really correct right number "
+    "value".split()
 )
+_LAST_WORDS = _FILLERS | _DENIERS | {two.split()[1] for two in _DENIERS_OF_TWO} | {"no", "nor", "neither"}
+_OPENING = " \t\r\n:$(*{[\\"  # what may stand directly before a box
 _MINERVA = re.compile(r"The final answer is \$([^$\n]{1,200})\$\. I hope it is correct")
 _BACK = re.compile(
     r"(?i)\b(?:no|not|wrong|slip|mistake|error|fails?|rather|instead|correct\w*|actually|wait|sorry|only|mended|"
@@ -101,7 +112,7 @@ def at_a_glance(text: str) -> str | None:
         before = text[:last]
         if _may_think(before) or before.rfind("\\boxed") >= 0 or before.rfind("\\fbox") >= 0:
             return None
-        if _may_deny(before[-60:]):
+        if _denied(before):
             return None
     return ending[1]
 
@@ -119,20 +130,21 @@ def alone(text: str) -> bool:
 
 
 def boxes(part: str) -> tuple[list[Box], bool]:
-    """The complete boxes that hold something, and whether the last one is unclosed."""
-    found: list[Box] = []
+    """The complete boxes that hold something and lie in no other complete one, and whether the last one is unclosed."""
+    spans: list[tuple[int, int, int]] = []  # of the outermost: the contents of all grow as the square of the depth
     stack: list[int] = []
     for token in _BOX_TOKEN.finditer(part):
         kind = token[0]
         if kind == "}":
-            if stack:
-                start = stack.pop()
-                if start and (content := part[start : token.start()].strip()):
-                    found.append(Box(start, content, token.end()))
+            if stack and (start := stack.pop()):
+                while spans and spans[-1][0] > start:
+                    spans.pop()
+                spans.append((start, token.start(), token.end()))
         elif kind == "{":
             stack.append(0)
         elif kind[1] in "bf":
             stack.append(token.end())
+    found = [Box(start, content, end) for start, close, end in spans if (content := part[start:close].strip())]
     return found, any(stack)
 
 
@@ -165,9 +177,10 @@ def find(text: str, strict: bool = True) -> Found:
 
 
 def _boxed(part: str, last: int) -> Found:
+    """The answer in the boxes of a text, whose last begins at `last`; of boxes in each other, in the outermost."""
     simple = _PLAIN_BOX.match(part, last)
-    if simple and (answer := simple[1].strip()):
-        if last and "n" in part[max(0, last - 24) : last] and _denied(part[max(0, last - 60) : last]):
+    if simple and (answer := simple[1].strip()) and (part.find("}", simple.end()) < 0 or last_box(part, last) < 0):
+        if _denied(part[max(0, last - 60) : last]):
             return Found(None, UNPARSED, "a denied box")
         return Found(answer, "", "box")
     found, unclosed = boxes(part)
@@ -176,25 +189,62 @@ def _boxed(part: str, last: int) -> Found:
         before = re.sub(r"\\(?:boxed|fbox)\s*\{$", "", part[max(0, outer.start - 70) : outer.start])
         if _denied(before):
             return Found(None, UNPARSED, "a denied box")
-        return Found(outer.content, "", "box")
+        return Found(_unboxed(outer.content), "", "box")
     if unclosed:
         return Found(None, UNFINISHED, "the box never closes")
-    bare = _BARE_BOX.match(part[last : last + 120])
-    if bare:
+    if bare := _BARE_BOX.match(part, last):
         return Found(bare[1], "", "box")
     after = _AFTER_EMPTY.fullmatch(part, last)
     return Found(after[1], "", "after an empty box") if after else Found(None, UNPARSED, "an empty box")
 
 
+def _unboxed(content: str) -> str:
+    """What a box holds, without boxes around parts of it: 1+{5} of \\boxed{1+\\boxed{5}}, 5 of \\boxed{\\boxed{5}}."""
+    while content.endswith("\\\\"):  # a line break
+        content = content[:-2].rstrip()
+    if "\\boxed" not in content and "\\fbox" not in content:
+        return content
+    for _ in range(3):
+        opened = _OPENED.match(content)
+        if not opened or not any(b.start == opened.end() + 1 and b.end == len(content) for b in boxes(content)[0]):
+            break
+        content = content[opened.end() + 1 : -1].strip()
+    return _OPENED.sub("", content)
+
+
 def _denied(before: str) -> bool:
-    """Does a denial end what stands before a box?"""
-    return _may_deny(before) and bool(_DENIED.search(before))
+    """Does a denial end what stands before a box: not, no, other than, ≠? Its last 60 characters are looked at."""
+    before = before[-60:]
+    core = before.rstrip(_OPENING)
+    last = core[core.rfind(" ") + 1 :].lower()
+    if last.isalpha():  # most texts are left at a glance
+        if last not in _LAST_WORDS or (last in _FILLERS and not _may_deny(core)):
+            return False
+    else:
+        while core.endswith(("\\,", "\\;", "\\!")):
+            core = core[:-2].rstrip(_OPENING)
+        if core.endswith(_UNEQUAL):
+            return True
+    words = [word.lstrip('("*$') for word in core.split()]
+    if words and words[-1] in ("no", "nor", "neither"):
+        gap = before[len(core) :]  # "No: \boxed{6}", "yes or no \boxed{no}", the small world's "9 no\boxed{9}"
+        return bool(gap) and not set(":\n") & set(gap) and words[-2:-1] != ["or"]
+    words = [word.lower() for word in words]
+    for _ in range(6):
+        if words and words[-1] in _FILLERS:
+            words.pop()
+    two = " ".join(words[-2:])
+    if two in _DENIERS_OF_TWO:
+        return not {"no", "none", "nothing"} & set(words[:-2])  # none other than \boxed{5}
+    return two.endswith(("n't", "n’t")) or (bool(words) and words[-1] in _DENIERS)
 
 
-def _may_deny(before: str) -> bool:
-    """Does a word of denial stand in a text? A first look, many times faster than the pattern."""
-    small = before.lower()
-    return "not" in small or "never" in small or "n't" in small or "n’t" in small
+def _may_deny(text: str) -> bool:
+    """Might a denial stand in a text? A first look, at pieces without first letters, which may be capitals."""
+    for piece in ("ot", "n't", "n’t", "ever", "xc", "nlike", "but", "than", "from", "nstead", "longer"):
+        if piece in text:
+            return True
+    return False
 
 
 def _json_answer(part: str) -> str | None:
@@ -228,18 +278,13 @@ def extract(text: str) -> str | None:
 
 def several(text: str, loose: bool = False) -> list[str]:
     """The boxes that end a text, where only "and", "or", signs or a word or two stand between them: one answer in
-    several boxes, or alternatives. With other words between, the last box is a correction, and it alone is returned.
-    `loose`: boxes may also stand with nothing between them."""
+    several boxes, or alternatives. With other words between, the last box is a correction, and it alone is returned;
+    a denied box is none of them. `loose`: boxes may also stand with nothing between them."""
     part = answer_part(text) or ""
     chain: list[str] = []
     start = None
-    found = boxes(part)[0]
-    outer = (
-        [b for b in found if not any(o.start < b.start and b.end < o.end for o in found[-50:])]
-        if len(found) < 50
-        else found
-    )
-    for box in reversed(outer):
+    for box in reversed(boxes(part)[0]):
+        before = re.sub(r"\\(?:boxed|fbox)\s*\{$", "", part[max(0, box.start - 70) : box.start])
         if start is not None:
             gap = re.sub(r"\\(?:boxed|fbox)\s*\{$", "", part[box.end : start])
             plain = re.sub(r"\\[a-zA-Z]+", " ", gap)
@@ -247,6 +292,8 @@ def several(text: str, loose: bool = False) -> list[str]:
             signs = joined or loose or re.search(r"[,;]", gap)
             if len(gap) > NEAR or _BACK.search(gap) or (_WORD.search(plain) and not joined) or not signs:
                 break
-        chain.append(box.content)
+            if _denied(before):
+                break
+        chain.append(_unboxed(box.content))
         start = box.start
     return chain[::-1]

@@ -10,6 +10,11 @@ ANSWER_CUE = re.compile(
     r"|(?m:^A\s*:))",
     re.IGNORECASE,
 )
+_ITEM = r"(?:-?\d{1,20}(?:\.\d{1,20})?(?:/\d{1,20})?|\$[^$\n]{1,100}\$)"
+LISTED = re.compile(  # a whole sentence: So the answers are 1, 2 and $\pi$.
+    r"(?i)\W*(?:(?:so|thus|hence|therefore)\b,?\s*)?(?:the\s+)?(?:final\s+)?(?:answers|solutions)\s+are\s*:?\s*"
+    rf"({_ITEM}(?:(?:,\s+(?:and\s+)?|\s+and\s+){_ITEM}){{1,9}})[.!*\s]*"
+)
 CUE = re.compile(
     r"(?i:\b(?:that (?:is|makes|gives|leaves)|which (?:is|gives|makes|leaves)|(?:comes?|amounts?|adds? up) to|"
     r"(?:result|total|sum|solution|"
@@ -66,12 +71,29 @@ NUMBER = re.compile(
 )
 WORD = re.compile(r"[^\W\d_]{2,}")
 GOES_ON = re.compile(
-    r"(?:st|nd|rd|th)\b|\s*(?:[+*/^_=<>≤≥±×÷·?!|{]|-\s*[\d§(]|\.\.|…|:\d|[,;&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
+    r"(?:st|nd|rd|th)\b|\s*(?:[+*/^_=<>≤≥±×÷·?!|{½⅓⅔¼¾⅕⅙⅛]|-\s*[\d§(]|\.\.|…|:\d|"
+    r"[,;&]\s*(?:and|or)?\s*[$§]?\s*-?[\d§]|%\s*\^|"
     r"\\(?!text|mathrm|,|\s|%|circ)|"
     r"(?:to|in|out of|of|and|or|by|,\s*and|,\s*or|"
     r"\\text\s*\{\s*(?:to|or|and|times|plus|minus)\s*\})\s*[$§]?\s*-?[\d§]|"
-    r"\(\s*(?:or|and|if|maybe|perhaps)\b)",
+    r"to\s+the\s+(?:(?:power|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|minus|negative|n)\b|[\d$§])|"
+    r"and\s+(?:an?|one|two|three|four|five)[\s-]+(?:hal(?:f|ves)|thirds?|quarters?|fourths?|\w+ths?)\b|"
+    r"\(\s*(?:or|and|if|maybe|perhaps)\b)|\s+\d+\s*/\s*\d",
     re.IGNORECASE,
+)
+_TURNED = re.compile(
+    r"(?i)(?:\b(?:(?:square|cube|cubic|\w{1,9}th|the) roots?|halves|half|thirds?|quarters?|fourths?|fifths?|sixths?|"
+    r"sevenths?|eighths?|ninths?|tenths?|twelfths?|hundredths?|thousandths?|square|cube|reciprocal|inverse|negative|"
+    r"opposite|log(?:arithm)?|factorial|double|triple|multiple|complement|sine|cosine|tangent)\s+of|%\s*of|"
+    r"\b(?:twice|thrice|half|double|triple|minus|negative|plus|times|over|divided by|multiplied by|sqrt|log|ln|sin|cos|"
+    r"tan|to the))(?:\s+(?:the|number|an?))*[\s(]*$"
+)
+_LAST_WORDS = frozenset(  # of _TURNED, to look at most texts but once
+    "of the number a an twice thrice half double triple minus negative plus times over by sqrt log ln sin cos "
+    "tan".split()
+)
+OPERATOR = re.compile(  # what a formula begins with that goes on with the one before it
+    r"\s*(?:[-+*/=<>!\d]|\^(?!\s*\{?\s*\\circ)|\\(?:cdot|times|div|pm|mp|frac|sqrt|over|ge|le|ne)(?![a-z]))"
 )
 UNIT = re.compile(r"\s*(?:\\[, ]\s*)?\\(?:text|mathrm)\s*\{[^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?|\s*(?:°|\\%|%|\^\s*\\circ)")
 THING = re.compile(r"\s*([a-zA-Z]{1,20}(?:/[a-z]{1,3})?)\b(\s*\^\s*\{?\d\}?)?")
@@ -87,3 +109,9 @@ VERB = re.compile(
     r"(?i)\b(?:is|are|est|equals?|that is|es|ist|gets?|makes?|gives?|costs?|has|have|sold|earns?|pays?|takes?)\b|="
 )
 RETRACTED = re.compile(r"(?i)\b(?:wait|correction|scratch that|on second thought|i was wrong|that (?:is|was) wrong)\b")
+
+
+def turned(before: str) -> bool:
+    """Does what stands before a number make it another one: the square root of 5, twice 5, half of 5?"""
+    words = before.rstrip(" (").rsplit(None, 1)
+    return bool(words) and words[-1].lower() in _LAST_WORDS and bool(_TURNED.search(before))

@@ -17,9 +17,11 @@ from phi_lab.verify.phrases import (
     GOES_ON,
     HARMLESS,
     HEDGE,
+    LISTED,
     MATH,
     NO_THING,
     NUMBER,
+    OPERATOR,
     REASON,
     RETRACTED,
     SENTENCE_END,
@@ -29,6 +31,7 @@ from phi_lab.verify.phrases import (
     UNIT,
     VERB,
     WORD,
+    turned,
 )
 from phi_lab.verify.units import CHANGING, known
 
@@ -54,6 +57,9 @@ def read(part: str, strict: bool) -> Said:
     part = _undressed(part, strict)
     if (whole := _whole(part)) is not None:
         return Said(whole, "the whole text")
+    if "s are" in part and (listed := LISTED.fullmatch(SENTENCE_END.split(part[-1000:])[-1])):
+        items = re.sub(r"\s+and\s+|,\s+(?:and\s+)?", ", ", listed[1]).replace("$", "")
+        return Said(rf"\{{{items}\}}", "several answers")  # a set, which nobody takes for 1,2 with a decimal comma
     cues = list(ANSWER_CUE.finditer(part))
     if cues:
         if part[max(0, cues[-1].start() - 1) : cues[-1].start()] == "'" and len(cues) > 1:
@@ -151,9 +157,8 @@ def _statement(rest: str, first: bool) -> Said:
         second = more and MATH.match(rest, formula.end() + more.end())
         if second:
             return Said(f"{_inside(formula)}, {_inside(second)}", "after a cue")
-        if re.match(r"\s*,?\s*(?:or|if|unless|maybe|perhaps|plus|minus|times)\b", after):
-            return Said(None, "an alternative")
-        return Said(_inside(formula), "after a cue")
+        if not re.match(r"\s*=", after):  # of $x$ = $5$ the last side counts
+            return _formula(_inside(formula), after)
     sentence = re.sub(r"(?:\.|!|。)$", "", SENTENCE_END.split(rest, maxsplit=1)[0].strip())
     if not sentence:
         return Said(None, "nothing after the cue")
@@ -169,6 +174,24 @@ def _statement(rest: str, first: bool) -> Said:
     return _number_in(clause, first=first) or (
         Said(None, "no number after the cue") if re.search(r"\d", clause) else Said(clause, "after a cue")
     )
+
+
+def _formula(said: str, after: str) -> Said:
+    """A formula behind "the answer is": none where what follows would not be passed behind a plain number."""
+    if re.match(r"\s*,?\s*(?:or|if|unless|maybe|perhaps|plus|minus|times)\b", after):
+        return Said(None, "an alternative")
+    if (follows := MATH.match(after.lstrip())) and OPERATOR.match(_inside(follows)):
+        return Said(None, "a number that goes on")
+    sentence = re.sub(r"(?:\.|!|。)$", "", SENTENCE_END.split(after, maxsplit=1)[0].rstrip())
+    scaled = re.match(r"\s?(hundred|thousand|million|billion|trillion|percent(?!\s+of\s+[\d$\\(]))\b", sentence)
+    if scaled and re.fullmatch(r"[-+]?\d[\d.,]*", said):
+        return Said(f"{said} {scaled[1]}".replace(" percent", "\\%"), "after a cue")
+    word = re.match(r"\s*([^\W\d_]+)", sentence)
+    if GOES_ON.match(_masked(sentence)) or (word and word[1].lower() in CHANGING - HARMLESS):
+        return Said(None, "a number that goes on")
+    clause = REASON.split(sentence, maxsplit=1)[0]
+    hedged = _open(clause) or ALTERNATIVE.match(sentence[len(clause) :])
+    return Said(None, "a denial, a hedge or an alternative") if hedged else Said(said, "after a cue")
 
 
 def _open(clause: str) -> bool:
@@ -206,6 +229,8 @@ def _number_in(clause: str, first: bool) -> Said | None:
     behind = [m for m in places if verbs and m.start() >= verbs[-1].end()]
     chosen = behind[0] if behind else places[0] if first else places[-1]
     said = _inside(chosen) if chosen in formulas else chosen[0].strip().rstrip(",")
+    if turned(masked[max(0, chosen.start() - 60) : chosen.start()]):
+        return Said(None, "a number that something before it changes")
     return _with_tail(said, masked[chosen.end() :], clause[chosen.end() :])
 
 

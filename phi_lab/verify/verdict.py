@@ -28,6 +28,7 @@ from phi_lab.verify.extraction import (
 from phi_lab.verify.text import hostile, number, same_number
 
 __all__ = ["Verdict", "equal", "extract", "verify", "verify_many"]
+MOST = 20  # different boxes that may stand together
 RIGHT, WRONG, TIMEOUT = "right", "wrong", "timeout"
 
 
@@ -47,7 +48,7 @@ class Verdict(NamedTuple):
 def _quick(a: str, b: str) -> bool | None:
     """True or False where plain Python can tell whether two answers are the same; else None."""
     if a == b:
-        return bool(a)
+        return bool(a.strip())
     if a.isdigit() and b.isdigit() and (a + b).isascii() and len(a) <= 30 >= len(b):  # the commonest, twice as fast
         return int(a) == int(b)
     x, y = number(a), number(b)
@@ -58,13 +59,14 @@ def _quick(a: str, b: str) -> bool | None:
     return None if a and b else False
 
 
-def _judge(answer: str, gold: str, strict: bool) -> tuple[str, str]:
+def _judge(answer: str, gold: str, strict: bool, seconds: float = worker.DEADLINE) -> tuple[str, str]:
+    """A verdict on an answer and the rule that decided; a worker may take `seconds`."""
     quick = _quick(answer, gold)
     if quick is not None:
         return (RIGHT if quick else WRONG), ("text" if answer == gold else "number")
     if hostile(answer) or hostile(gold):
         return UNPARSED, "a form that is not parsed"
-    return worker.ask(answer, gold, strict)
+    return worker.ask(answer, gold, strict, seconds)
 
 
 def verify(text: str, gold: str, strict: bool = True) -> Verdict:
@@ -72,13 +74,13 @@ def verify(text: str, gold: str, strict: bool = True) -> Verdict:
 
     `strict`: an answer counts only if it was read without doubt, as for a reward or for training data; without, by the
     conventions of public benchmarks (docs/verifier.md). Answers within 2 seconds of processor time once a worker runs
-    (the first hard question starts one)."""
+    (the first hard question starts one), within 4 where several boxes stand together."""
     ending = at_a_glance(text)
     if ending is not None and "\\boxed" not in gold:
         quick = _quick(ending, gold)
         if quick is not None:
             return Verdict(RIGHT if quick else WRONG, ending, "box; text" if ending == gold else "box; number")
-    if text == gold:
+    if text == gold and text.strip():
         return Verdict(RIGHT, gold, "text")
     answer, why, read = find(text, strict)
     if answer is not None and "\\boxed" not in gold and (read != "box" or alone(text)):
@@ -102,6 +104,8 @@ def _verify(text: str, gold: str, strict: bool, answer: str | None, why: str, re
         return Verdict(verdict, letter.answer, f"{letter.rule}; {rule}")
     if answer is None:
         return Verdict(why, None, read)
+    if choices.LETTER.fullmatch(gold) and choices.denied(answer):
+        return Verdict(WRONG, answer, f"{read}; a denied choice")
     if read == "box" and not alone(text) and len(chain := several(text)) > 1:
         return _chain(chain, gold, strict)
     verdict, rule = _judge(answer, gold, strict)
@@ -109,15 +113,19 @@ def _verify(text: str, gold: str, strict: bool, answer: str | None, why: str, re
 
 
 def _chain(chain: list[str], gold: str, strict: bool) -> Verdict:
-    """The verdict on several boxes that stand together: one answer in parts, or one answer said several ways."""
+    """The verdict on several boxes that stand together: one answer in parts, or one answer said several ways. The parts
+    share the time of one answer, and the first that is not right ends it."""
+    different = list(dict.fromkeys(chain))
+    if len(different) > MOST:
+        return Verdict(UNPARSED, None, "boxes; too many")
     joined = ", ".join(chain)
     verdict, rule = _judge(joined, gold, strict)
-    if verdict == RIGHT:
-        return Verdict(RIGHT, joined, f"boxes; {rule}")
-    each = [_judge(answer, gold, strict)[0] for answer in chain]
-    if all(one == RIGHT for one in each):
-        return Verdict(RIGHT, chain[-1], "boxes; each the same")
-    return Verdict(WRONG if RIGHT in each else verdict, joined, f"boxes; {rule}")
+    if verdict in (RIGHT, TIMEOUT):
+        return Verdict(verdict, joined, f"boxes; {rule}")
+    for count, answer in enumerate(different):
+        if _judge(answer, gold, strict, worker.DEADLINE / len(different))[0] != RIGHT:
+            return Verdict(WRONG if count else verdict, joined, f"boxes; {rule}")
+    return Verdict(RIGHT, chain[-1], "boxes; each the same")
 
 
 def _is_letter(answer: str) -> bool:

@@ -78,7 +78,9 @@ def deny_in_prose(rng):
 def deny_a_box(rng):
     n = number(rng)
     return str(n), rng.choice(
-        [r"The answer is not $\boxed{%d}$.", r"It cannot be \boxed{%d}.", r"It isn't \boxed{%d}."]
+        [r"The answer is not $\boxed{%d}$.", r"It cannot be \boxed{%d}.", r"It isn't \boxed{%d}.",
+         r"It is no \boxed{%d}.", r"Anything but \boxed{%d}.",
+         r"$x \ne \boxed{%d}$", r"I do not think that it is \boxed{%d}."]  # fmt: skip
     ) % n
 
 
@@ -88,6 +90,10 @@ def hedge_in_prose(rng):
     forms = [
         "Perhaps {}.",
         "The answer is maybe {}.",
+        "The answer is ${}$ at most.",
+        "The answer is the square root of {}.",
+        "The answer is ${}$ divided by $3$.",
+        "The answer is {} and a half.",
         "The answer is at least {}.",
         "It is possibly {}.",
         "The answer is more than {}.",
@@ -124,7 +130,8 @@ def offer_two_boxes(rng):
     n = number(rng)
     a, b = rng.sample([n, other(rng, n)], 2)
     return str(n), rng.choice(
-        [r"\boxed{%s} or \boxed{%s}", r"either \boxed{%s} or \boxed{%s}", r"\boxed{%s}, \boxed{%s}"]
+        [r"\boxed{%s} or \boxed{%s}", r"either \boxed{%s} or \boxed{%s}", r"\boxed{%s}, \boxed{%s}",
+         r"\boxed{%s or \boxed{%s}}", r"\boxed %s or %s"]  # fmt: skip
     ) % (a, b)
 
 
@@ -351,6 +358,11 @@ def another_letter(rng):
         f"The answer is {a} or {b}.",
         rf"\boxed{{\text{{{a}/{b}}}}}",
         f"Option {a} is wrong.",
+        f"Answer: {a}, {b}",
+        f"Eliminate option {a}.",
+        f"({a}) does not work.",
+        rf"\boxed{{{a}) is wrong}}",
+        "\n".join(f"{letter}. {number(rng)}" for letter in LETTERS),
         rf"\boxed{{{b}: {a} larger sample}}",
     ]
     return a, rng.choice(forms)

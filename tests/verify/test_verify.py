@@ -77,7 +77,8 @@ def test_verdicts():
 
 BEFORE = ["", "So ", "<think>1", "</think>", "[THINK]", "[/THINK]", "◁think▷", "It is not ", "never ", "It isn’t ",
           "Not ", r"\boxed{6} or " + "it is " * 9, r"\boxed{6} or \boxed{4 + ", "it is " * 12, r"\fbox{6} or ",
-          r"\boxed{6}, ", r"\boxed{", "6 < 7. ", "A note on knots: it is "]  # fmt: skip
+          r"\boxed{6}, ", r"\boxed{", "6 < 7. ", "no ", "other than ", r"x \ne ", "nothing but ", "9 no",
+          "Nor the answer ", "A note on knots: it is "]  # fmt: skip
 BEHIND = ["", ".", "$.", r"\)", r" or \boxed{6}", "<think>", " feet", "}",
           "The final answer is $6$. I hope it is correct."]  # fmt: skip
 
@@ -199,6 +200,39 @@ def test_hostile_text_is_answered_and_the_pool_still_serves(name):
     assert time.process_time() - start < 2.0 - verify_worker.DEADLINE
     assert verdict in {"wrong", "unfinished", "unparsed", "timeout"}
     assert equal(r"\sqrt{9}", "3")
+
+
+COSTLY = {  # a text and a gold; each took seconds in this process or asked a worker for hours
+    "boxes of one root": (r"\boxed{\sqrt2}, " * 6250, "5"),
+    "boxes of one number": (r"\boxed{1} and " * 21_500, "A"),
+    "boxes of sums": (", ".join(rf"\boxed{{\binom{{19{n}}}{{30}}}}" for n in range(300)), "5"),
+    "boxes of one value": (", ".join(rf"\boxed{{\sqrt{{25}}+{n}-{n}}}" for n in range(300)), "5"),
+    "boxes in each other": (r"\boxed{1" * 20_000 + "}" * 20_000, "5"),
+    "so": ("so " * 6667, "A"),
+    "so is": ("so it is A " * 1800, "A"),
+    "options": ("option A or " * 1600, "A"),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_long_text_costs_no_more_than_a_few_answers(name, monkeypatch):
+    """Seconds of this process, and seconds of a worker's time that are asked for at most."""
+    asked, ask = [], verify_worker.ask
+
+    def counted(answer, gold, strict=True, seconds=verify_worker.DEADLINE):
+        asked.append(seconds)
+        return ask(answer, gold, strict, seconds) if len(asked) < 30 else ("unparsed", "")
+
+    monkeypatch.setattr(verify_worker, "ask", counted)
+    start = time.process_time()
+    verify(*COSTLY[name])
+    assert time.process_time() - start < 0.7 and sum(asked) < 2.1 * verify_worker.DEADLINE
+
+
+def test_boxes_that_stand_together_share_the_time_of_one():
+    several = [", ".join(rf"\boxed{{\sqrt{{{i * i}}}+{20 - i}}}" for i in range(1, count)) for count in (6, 21, 22)]
+    assert [verify(text, "20").verdict for text in several] == ["right", "right", "unparsed"]
+    assert verify(several[0] + r", \boxed{\sqrt{9}}", "20").verdict == "wrong"
 
 
 def test_import_is_light_and_scripts_need_no_main_guard(tmp_path):
