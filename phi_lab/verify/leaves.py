@@ -8,7 +8,7 @@ from phi_lab.verify import units, value
 from phi_lab.verify.latex import parse
 from phi_lab.verify.latex_commands import FUNCTIONS
 from phi_lab.verify.text import number, same_number
-from phi_lab.verify.tree import Tree, Unread, names, operators
+from phi_lab.verify.tree import Tree, Unread, names, operators, written
 
 NOT_READ = (Unread, ZeroDivisionError, RecursionError, OverflowError, MemoryError)
 _RUN = re.compile(r"[^\W\d_]{3,}")
@@ -45,7 +45,9 @@ def compare(a: str, g: str, strict: bool) -> Same:
     factor = units.compatible(unit, other)
     if factor is None:
         return Same(False, "unit")
-    return _plain(bare(x), bare(y), "unit", strict) if factor == 1 else _scaled(bare(x), factor, bare(y))
+    if factor == 1:
+        return _plain(bare(x), bare(y), "unit", strict)
+    return _scaled(bare(x), factor, bare(y), strict)
 
 
 def _plain(a: str, g: str, rule: str, strict: bool) -> Same:
@@ -75,8 +77,8 @@ def _plain(a: str, g: str, rule: str, strict: bool) -> Same:
 def _parsed(a: str, g: str, rule: str, strict: bool) -> Same:
     try:
         trees = parse(a), parse(g)
-        if strict and (left := operators(trees[0]) - operators(trees[1])):
-            return Same(False, f"not worked out: {', '.join(sorted(left))}")
+        if strict and (left := left_open(*trees)):
+            return Same(False, f"not worked out: {left}")
         same = value.same(*trees)
         if same is False and _rounded(a, g, trees):
             return Same(True, "rounded")
@@ -85,10 +87,21 @@ def _parsed(a: str, g: str, rule: str, strict: bool) -> Same:
     return Same(same, rule if same is not None else "not read: no value at the points of comparison")
 
 
-def _scaled(x: str, factor: Fraction, y: str) -> Same:
+def left_open(answer: Tree, gold: Tree) -> str:
+    """What an answer leaves to be worked out that the gold has worked out, in a word or two; "" for nothing. A copy of
+    the question has the gold's value too, so beside a gold that is a number as it is written down, the answer must be
+    one."""
+    if left := operators(answer) - operators(gold):
+        return ", ".join(sorted(left))
+    return "no number as it is written" if written(gold) and not written(answer) else ""
+
+
+def _scaled(x: str, factor: Fraction, y: str, strict: bool) -> Same:
     try:
-        trees = ("mul", [parse(x), ("num", factor)]), parse(y)
-        return Same(value.same(*trees), "unit")
+        answer, gold = parse(x), parse(y)
+        if strict and (left := left_open(answer, gold)):
+            return Same(False, f"not worked out: {left}")
+        return Same(value.same(("mul", [answer, ("num", factor)]), gold), "unit")
     except NOT_READ as error:
         return Same(None, f"not read: {error}"[:120])
 
