@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 from phi_lab.verify import units, value
@@ -18,7 +19,7 @@ _AFTER = re.compile(  # a number, and the words or the unit behind it
     r"(?P<value>.*?[\d})°!i]|\\?pi|.*[^A-Za-z]\\pi)\s*(?P<unit>«.*|(?<=[\d})°\si])(?:[A-Za-zµΩ°$¢€£¥₹%][^\\]*|"
     r"\\pmod.*)|[°%$¢€£¥₹'].*|\([A-Za-z]{3,}[A-Za-z ]*\))$"
 )
-_COMPOSED = re.compile(r"(\d+(?:\.\d+)?)[\s«]*([A-Za-z]+|°|'{1,2})[\s»,]*")
+_COMPOSED = re.compile(r"(\d+(?:\.\d+)?)[\s«]*([A-Za-z]+|°|'{1,2})[\s»]*")
 _BASED = re.compile(r"\(?([0-9A-Fa-f]+?)\)?_\{?[\s«(]*(\w+)[\s»)]*\}?")
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
           "ten": "10",           "sixteen": "16", "twelve": "12"}
@@ -148,7 +149,7 @@ def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
 
 
 def _composed(s: str) -> tuple[str, units.Unit] | None:
-    """2 hours 30 minutes and 24° 36' as one number of the smaller unit."""
+    """2 hours 30 minutes and 24° 36' as one number of the smaller unit; None for a list, and for units of one size."""
     found, at = [], 0
     while piece := _COMPOSED.match(s, at):
         found.append(piece)
@@ -157,6 +158,8 @@ def _composed(s: str) -> tuple[str, units.Unit] | None:
         return None
     read = [unit for piece in found if (unit := units.read(piece[2])) and unit.dimensions]
     if len(read) < len(found) or len({unit.dimensions for unit in read}) > 1:
+        return None
+    if any(large.factor <= small.factor for large, small in pairwise(read)):
         return None
     parts = [unit.factor * Fraction(piece[1]) for unit, piece in zip(read, found, strict=True)]
     total = sum(parts, Fraction(0)) / read[-1].factor
