@@ -36,9 +36,11 @@ class Same(NamedTuple):
 
 def compare(a: str, g: str, strict: bool) -> Same:
     """Compare two leaves that are no relations."""
-    (x, unit), (y, other) = measured(a), measured(g)
+    (x, unit), (y, other) = measured(a), measured(g, gold=True)
     if unit and other is None and not number(y):
-        y, other = measured(y, loose=True)
+        y, other = measured(y, loose=True, gold=True)
+        if other is None and not re.search("[«°%$']", a) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", y):
+            x, unit = a, None  # 2mg beside 2gm is a product
     elif other and unit is None and not number(x):
         x, unit = measured(x, loose=True)
     if not unit and not other:
@@ -107,8 +109,9 @@ def _scaled(x: str, factor: Fraction, y: str, strict: bool) -> Same:
         return Same(None, f"not read: {error}"[:120])
 
 
-def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
-    """A leaf without its unit, and the unit; named that change the number are no unit."""
+def measured(s: str, loose: bool = False, gold: bool = False) -> tuple[str, units.Unit | None]:
+    """A leaf without its unit, and the unit; words that change the number are no unit. `loose`: the other side has a
+    unit; `gold`: of the gold, whose letters are units only where nothing else can be meant."""
     if composed := _composed(s):
         return composed
     if re.search(r"\d:\d", s):
@@ -143,9 +146,24 @@ def measured(s: str, loose: bool = False) -> tuple[str, units.Unit | None]:
         return s, None  # 12 m is a product, unless the other answer is a length
     elif not marked and not re.search(r"[A-Za-zµΩ]{2}|/", named) and not loose:
         return s, None
+    elif not marked and not _stands_apart(match, loose, gold):
+        return s, None  # 2mg and 3/2 kT are products
     elif said[0] == "°" and re.search(r"\\?(?:sin|cos|tan|cot|sec|csc)", match["value"]):
         return s, None
     return match["value"].strip(), unit
+
+
+def _stands_apart(found: re.Match, loose: bool, gold: bool) -> bool:
+    r"""May letters that no sign marks be a unit? In an answer they may behind a number or a space (5cm, (2+x) cm), in a
+    gold only behind both, or behind a number whose unit the other side names. The space behind a command says nothing,
+    and behind a fraction a gold's unit is a word: 3/4 cup, but not \frac32 kT."""
+    value = found["value"]
+    plain = bool(number(value))
+    spaced = found.start("unit") > found.end("value") and not re.search(r"\\[a-z]+$", value)
+    if gold:
+        spaced = spaced and ("\\" not in value or bool(re.match("[a-z]{3}", found["unit"])))
+        return plain and (spaced or loose)
+    return plain or spaced
 
 
 def _composed(s: str) -> tuple[str, units.Unit] | None:
