@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 
-from phi_lab.verify.text import LEFT, SPACING, decimal, repeating
+from phi_lab.verify.text import LEFT, SPACING, apart, decimal, repeating
 
 _UNICODE = {
     "∞": "\\infty ", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "∙": "\\cdot ", "∪": "\\cup ", "∶": ":",
@@ -84,7 +84,7 @@ def _text_group(match: re.Match) -> str:
     if not content:
         return " "
     if re.fullmatch(r"[\d.,\s]+|[ei]", content) and (match[1][:4] == "math" or content[:1].isdigit()):
-        return content
+        return apart(match, content)
     name = re.fullmatch(r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|gcd|lcm|max|min", content)
     return f"\\{content} " if name else f" «{match[2]}» "
 
@@ -102,6 +102,7 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (r"^([^{}\\]+)\\over\s*([^{}\\]+)$", r"\\frac{\1}{\2}"),
     (r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{\\?([^{}\\]*)\}", r"\1 «\2»"),
     (r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))", repeating),
+    (r"(?<![\w.])(\d*)\.()\((\d+)\)()(?!\w)", repeating),
     (r",\s*\\!\s*|\s*\{\s*,\s*\}|(?<=\d)'(?=\d{3})", ","),
     (r"(?<!\\)(?:\\[()\[\]]|\$+)|\\[lr]brace(?![a-z])", " "),
     (r"(?<![A-Za-z\\])(sqrt|pi|infty|infinity)(?![A-Za-z])", r"\\\1 "),

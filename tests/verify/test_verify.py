@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi_lab.verify import Verdict, audit, compare, equal, extract, verdict, verify, verify_many
+from phi_lab.verify import text as verify_text
 from phi_lab.verify import worker as verify_worker
-from phi_lab.verify.text import hostile, number
+from phi_lab.verify.text import MAX_DIGITS, hostile, number
 
 CASES = Path(os.environ.get("PHI_LAB_CASES", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -332,6 +333,9 @@ def test_number_is_bounded():
     assert number("7" * 1_000_000) is None
     assert number("1/" + "0" * 50) is None
     assert number("1,234.5") == (2469, 2, False)
+    assert verify_text._number.cache_info().maxsize * MAX_DIGITS < 3_000_000  # characters kept
+    before = verify_text._number.cache_info().currsize
+    assert number(" " * 400 + "7") is None and verify_text._number.cache_info().currsize == before
 
 
 def test_speed_of_the_integer_path():
