@@ -48,8 +48,8 @@ _PARTS = {
 _TWO = rf"(?:(?:{'|'.join(_TENS)})(?:[ -](?:{'|'.join(_SMALL[1:10])}))?|(?:{'|'.join(_SMALL[::-1])}))"
 _THREE = rf"(?:{_TWO} hundred(?:(?: and)? {_TWO})?|{_TWO})"
 _SPELT = re.compile(  # twenty-one, two thousand and ten, 3 million
-    rf"(?:^|(?<=«)|(?<=, )|(?<=-))(?:{_THREE}|\d[\d,.]*(?= ?«?(?:{'|'.join(_SCALES)})))"
-    rf"(?: ?«?(?:{'|'.join(_SCALES)})(?:,?(?: and)? {_THREE})?){{0,4}}(?![\w-])",
+    rf"(?:^|(?<=«)|(?<=, )|(?<=-))(?:{_THREE}|\d[\d,.]*(?= {{0,3}}«? ?(?:{'|'.join(_SCALES)})))"
+    rf"(?: {{0,3}}«? ?(?:{'|'.join(_SCALES)})(?:,?(?: and)? {_THREE})?){{0,4}}(?![\w-])",
     re.IGNORECASE,
 )
 _SPELT_PART = re.compile(
@@ -76,6 +76,7 @@ _PLAIN = (
     r"(?:text)?color(?:\[\w+\])?\s*\{[^{}]*\}|colorbox\s*\{[^{}]*\}|emph|ensuremath)\s*"
 )
 _TEXT = r"\\(text(?:bf|it|rm|sf|tt|normal|up)?|mbox|hbox|mathrm|mathsf|mathtt|operatorname\*?)\s*" + _GROUP
+_MINUTES = re.compile(r"[\d})] ?(?:\\[,;: ] ?)?\\[a-z]+\*? ?\{ ?min ?\}(?! ?[({\\])")
 
 
 def _text_group(match: re.Match) -> str:
@@ -86,6 +87,8 @@ def _text_group(match: re.Match) -> str:
     if re.fullmatch(r"[\d.,\s]+|[ei]", content) and (match[1][:4] == "math" or content[:1].isdigit()):
         return apart(match, content)
     name = re.fullmatch(r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|gcd|lcm|max|min", content)
+    if content == "min" and _MINUTES.search(match.string[max(0, match.start() - 6) : match.end() + 2]):
+        name = None
     return f"\\{content} " if name else f" «{match[2]}» "
 
 

@@ -16,8 +16,8 @@ _RUN = re.compile(r"[^\W\d_]{3,}")
 _LETTERS = re.compile(r"[abcd]{3,4}|[b-df-hj-np-tv-z]{3,4}|[B-DF-HJ-NP-TV-Z]{3,4}")  # products, not words
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
 _AFTER = re.compile(  # a number, and the words or the unit behind it
-    r"(?P<value>.*?[\d})°!i]|\\?pi|.*[^A-Za-z]\\pi)\s*(?P<unit>«.*|(?<=[\d})°\si])(?:[A-Za-zµΩ°$¢€£¥₹%][^\\]*|"
-    r"\\pmod.*)|[°%$¢€£¥₹'].*|\([A-Za-z]{3,}[A-Za-z ]*\))$"
+    r"(?P<value>.*?(?:[\d})°!]|(?<![A-Za-z\\])i(?![A-Za-z]))|\\?pi|.*[^A-Za-z]\\pi)\s*"
+    r"(?P<unit>«.*|(?<=[\d})°\si])(?:[A-Za-zµΩ°$¢€£¥₹%][^\\]*|\\pmod.*)|[°%$¢€£¥₹'].*|\([A-Za-z]{3,}[A-Za-z ]*\))$"
 )
 _COMPOSED = re.compile(r"(\d+(?:\.\d+)?)[\s«]*([A-Za-z]+|°|'{1,2})[\s»]*")
 _BASED = re.compile(r"\(?([0-9A-Fa-f]+?)\)?_\{?[\s«(]*(\w+)[\s»)]*\}?")
