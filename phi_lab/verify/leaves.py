@@ -225,8 +225,11 @@ def tokens(s: str) -> list[str]:
 
 
 def _rounded(a: str, g: str, trees: tuple[Tree, Tree]) -> bool:
-    """Is one side a decimal of six places or more that rounds the other's irrational value?"""
+    """Is one side a decimal of six places and six significant digits or more that rounds the other's irrational value?
+
+    Places alone would be an absolute tolerance: e^{-20} is 0.000000 to six of them."""
     for digits, tree in ((a, trees[1]), (g, trees[0])):
-        if re.fullmatch(r"-?\d*\.\d{6,}", digits.strip()) and not names(tree):
+        significant = digits.strip(" -").replace(".", "").lstrip("0")
+        if re.fullmatch(r"-?\d*\.\d{6,}", digits.strip()) and len(significant) >= 6 and not names(tree):
             return value.rounds(digits.strip(), tree)
     return False
