@@ -124,11 +124,10 @@ class _Comparison:
         return kept
 
     def decimal_comma(self, left: Shape, right: Shape) -> Same:
-        """1,22 for 1.22: believed only beside a number that has a point."""
-        one, other = (left, right) if left.kind == "one" else (right, left)
-        whole = ",".join(other.items)
+        """An answer 1,22 for 1.22: believed only beside a gold that has a point. A gold 1,22 is two answers."""
+        one, whole = right, ",".join(left.items)
         plain = re.sub(r"\s*(«[$€£¥₹]»|[€£¥₹])\s*", "", whole)
-        if other.kind == "list" and re.fullmatch(r"-?(?:\d+,\d{1,2}|0,\d+)", plain) and "." in one.items[0]:
+        if left.kind == "list" and one.kind == "one" and re.fullmatch(r"-?(?:\d+,\d{1,2}|0,\d+)", plain) and "." in one.items[0]:
             x, y = number(plain.replace(",", ".")), number(re.sub(r"\s*«[$€£¥₹]»\s*", "", one.items[0]))
             if x and y:
                 return Same(same_number(x, y), "decimal comma")
