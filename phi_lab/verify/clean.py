@@ -153,10 +153,11 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (_SPELT_PART, lambda m: f"{_VALUES[m[1].lower()]}/{_PARTS[m[2].lower().removesuffix('s')]}"),
     (_SPELT, _spelt),
     (r"\b((?:hour|minute|year|month|week|day|dollar)s?|feet)»?,?\s+«?\s*(?:and\b\s*)?»?\s*(?=\d)", r"\1 "),
-    (r"[«\s]*+,?\s*+(?:(?<![\\\w])(?:and|or)\b|\\(?:lor|land|vee|wedge)(?![a-z]))[»\s]*", ","),
     (r"√\s*(\d+|\w)?", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt"),
     (r"\s+", " "),
 ]
+_AND_OR = re.compile(
+    r"[«\s]*+,?\s*+(?:(?<![\\\w])(?:(and)|or)\b|(?:(\\(?:land|wedge))|\\(?:lor|vee))(?![a-z]))[»\s]*")
 _REWRITINGS = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
 _RAISED = re.compile("[⁰¹²³⁴-⁹⁻]+")
 _LOWERED = re.compile("[₀-₉]+")
@@ -172,6 +173,22 @@ def _ascii(s: str) -> str:
     return "".join(_UNICODE[c] if c in _UNICODE else _UNICODE.get(n := unicodedata.normalize("NFKC", c), n) for c in s)
 
 
+def _and_or(s: str) -> str:
+    """A comma for "and" and "or" between the parts of a list; between two inequalities the words stay apart, as \\land
+    and \\lor, and so does a \\land between statements."""
+    done, at = [], 0
+    found = list(_AND_OR.finditer(s))
+    ends = [*(m.start() for m in found[1:]), len(s)]
+    for mark, end in zip(found, ends, strict=False):
+        before, after = re.split("[,;]", s[at : mark.start()])[-1], re.split("[,;]", s[mark.end() : end])[0]
+        both = bool(mark[1] or mark[2])
+        bounds = all(re.search("[<>≤≥]", part) for part in (before, after))
+        apart = bounds or (mark[2] and "=" not in before + after)
+        done += [s[at : mark.start()], f" \\{'land' if both else 'lor'} " if apart else ","]
+        at = mark.end()
+    return "".join([*done, s[at:]])
+
+
 def clean(text: str) -> str:
     """The answer without its dressing; what stood in \\text{} is between « and »."""
     s = text if text.isascii() else _ascii(text.translate(_OURS))
@@ -179,6 +196,7 @@ def clean(text: str) -> str:
         s = re.sub(r"\\\\(?=[A-Za-z(\[{])", r"\\", s)  # doubly escaped text
     for pattern, replacement in _REWRITINGS:
         s = pattern.sub(replacement, s)
+    s = re.sub(r"\s+", " ", _and_or(s))
     head, mark, tail = s.partition("\\approx")
     if mark:  # "x \approx 11" states 11; "1/3 \approx 0.33" states 1/3
         s = tail if re.fullmatch(r"\s*[A-Za-z]?\s*", head) else head
