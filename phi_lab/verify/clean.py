@@ -153,7 +153,7 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (_SPELT_PART, lambda m: f"{_VALUES[m[1].lower()]}/{_PARTS[m[2].lower().removesuffix('s')]}"),
     (_SPELT, _spelt),
     (r"\b((?:hour|minute|year|month|week|day|dollar)s?|feet)»?,?\s+«?\s*(?:and\b\s*)?»?\s*(?=\d)", r"\1 "),
-    (r"√\s*(\d+|\w)?", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt"),
+    (r"√\s*((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\w)?", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt"),
     (r"\s+", " "),
 ]
 _AND_OR = re.compile(
