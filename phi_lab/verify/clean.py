@@ -22,7 +22,7 @@ _UNICODE = {
 }
 _OURS = str.maketrans("«»", "  ")  # marks of this module's own
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad]")
-_NAMES = r"""≤ leq le leqslant leqq <=; ≥ geq ge geqslant geqq >=; < lt; > gt; ≠ ne neq != \not=; ( langle lparen;
+_NAMES = r"""≤ leq le leqslant leqq <=; ≥ geq ge geqslant geqq >=; < lt; > gt; ≠ ne neq !=; ( langle lparen;
 ) rangle rparen; \frac dfrac tfrac cfrac nicefrac sfrac xfrac; \binom dbinom tbinom; ° degree; \infty infinity;
 \emptyset varnothing; \lor vee; \cdot ast; '  prime; : colon; | vert mid lvert rvert"""
 _COMMANDS = {name: names.split()[0] for names in _NAMES.split(";") for name in names.split()[1:]}
@@ -109,7 +109,8 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (r",\s*\\!\s*|\s*\{\s*,\s*\}|(?<=\d)'(?=\d{3})", ","),
     (r"(?<!\\)(?:\\[()\[\]]|\$+)|\\[lr]brace(?![a-z])", " "),
     (r"(?<![A-Za-z\\])(sqrt|pi|infty|infinity)(?![A-Za-z])", r"\\\1 "),
-    (r"\\([a-z]+)(?![a-z])|<=|>=|!=|\\not\s*=", lambda m: _COMMANDS.get(m[1] or m[0], m[0])),
+    (r"\\not\s*=", "≠"),
+    (r"\\([a-z]+)(?![a-z])|<=|>=|!=", lambda m: _COMMANDS.get(m[1] or m[0], m[0])),
     (LEFT, ""),
     (rf"{SPACING}|\\quad(?=[a-z])|\\(?:hfill|left|right|limits|checkmark|blacksquare|square|Box|(?:phantom|"
     rf"[hv]space\*?)"
@@ -118,7 +119,8 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (r"\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}", r"\\binom{\1}{\2}"),
     (r"\{\s*([^{}\\]+)\s*\\over\s*([^{}\\]+)\s*\}", r"\\frac{\1}{\2}"),
     (r"(^|\\in)\s*\\mathbb\s*\{?R\}?\s*$", r"\1(-\\infty,\\infty)"),
-    (r"\\(?:math(?:bb|cal)|overline|vec)\s*\{([A-Za-z]{1,3})\}", r"\1"),
+    (r"\\(?:math(?:bb|cal)|vec)\s*\{([A-Za-z]{1,3})\}", r"\1"),
+    (r"\\overline\s*\{([A-Za-z]{2,3})\}", r"\1"),  # of one letter it is a conjugate or a mean
     (_PLAIN + _GROUP, r"\1"),
     (_PLAIN + _GROUP, r"\1"),
     (r"\\color\s*\{[^{}]*\}", " "),
@@ -136,9 +138,10 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
      r"\\emptyset"),
     (r"\^\s*\{?\s*(?:\\circ|°)\s*\}?", "°"),
     (r"\^\s*\{\s*('{1,2})\s*\}", r"\1"),
-    (r"\^\s*\{?\s*«?\s*(?:th|st|nd|rd)\s*»?\s*\}?|(?<=\d)(?:th|st|nd|rd)\b", ""),
+    (r"\^\s*\{?\s*«?\s*(?:th|st|nd|rd)\s*»?\s*\}?|(?:(?<=[04-9])th|(?<=1[123])th|"
+     r"(?<!11)(?<=1)st|(?<!12)(?<=2)nd|(?<!13)(?<=3)rd)\b", ""),
     (r"\\?%|«?\s*\b(?:percent(?:age)?|pct)\b\s*»?", "%"),
-    (r"^\\\{\s*[a-z]\s*(?:\\in\s*\S+\s*)?(?:\||:)\s*([^{}]*)\\\}$", r"\1"),
+    (r"^\\\{\s*[a-z]\s*(?:\\in\s*(?:R|\\mathbb\s*R)\s*)?(?:\||:)\s*([^{}]*)\\\}$", r"\1"),
     (r"(^\s*|\\cup\s*)\](?=[^\[\]]*\[)", r"\1("),
     (r"(?<=[\d}y])\s*\[(?=\s*$|\s*\\cup)", ")"),
     (r"(?<=\d)[eE]([+-]?\d{1,3})(?![\w.])", r"\\times 10^{\1}"),

@@ -104,7 +104,7 @@ class Commands(Reader):
         found = self.match(_ACCENTED)
         if not found:
             raise Unread(f"\\{name}")
-        return ("sym", f"{name} {found[1] or found[2]}")
+        return ("sym", f"{'bar' if name == 'overline' else name} {found[1] or found[2]}")
 
     def root(self) -> Tree:
         index: Tree = ("num", Fraction(2))

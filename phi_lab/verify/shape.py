@@ -10,7 +10,7 @@ from phi_lab.verify.clean import closes
 
 RELATIONS = r"[=<>≤≥≠]|\\in(?![a-z])|\\equiv(?![a-z])"
 _MATRIX = re.compile(
-    r"(?:[(\[]|\\\{)?\s*\\begin\{([pbBvV]?matrix|array|cases)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL
+    r"(?:[(\[]|\\\{)?\s*\\begin\{([pbB]?matrix|array|cases)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL
 )
 _BARE = re.compile(  # a name that a value can be given to
     r"(?:(?:m\s*)?\\(?:angle|triangle)\s*)?"
@@ -21,7 +21,7 @@ _BARE = re.compile(  # a name that a value can be given to
 _WORDS = re.compile(r"«[^«»]*»|[A-Za-z]{4,}(?: [A-Za-z]{2,}){0,5}")
 _NO_NAME = {"\\" + name for name in
             "sin cos tan cot sec csc arcsin arccos arctan ln log lg exp sqrt frac binom sum prod int lim gcd max min "
-            "pi infty text begin end circ cdot times pm mp".split()}
+            "pi infty text begin end circ cdot times pm mp not neg notin".split()}
 _EXPONENT = re.compile(r"\^\s*(?:\d|\{\d\})")
 _QUANTITY = re.compile(r"(?:[A-Za-z]|[ +{}|/-]|\\(?:frac|cdot|angle|overline)(?![a-z]))+")
 
