@@ -13,8 +13,9 @@ from phi_lab.verify.tree import Tree, Unread, names, operators, written
 
 NOT_READ = (Unread, ZeroDivisionError, RecursionError, OverflowError, MemoryError)
 _RUN = re.compile(r"[^\W\d_]{3,}")
-_LETTERS = re.compile(r"[abcd]{3,4}|[b-df-hj-np-tv-z]{3,4}|[B-DF-HJ-NP-TV-Z]{3,4}")  # products, not words
-_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
+_LETTERS = re.compile(r"[abcd]{3,4}|[b-df-hj-np-tv-z]{3,4}|[B-DF-HJ-NP-TV-Z]{3,4}|"
+                      r"[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{3,5}")  # products, not words
+_TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\\?[^\W\d_]+|[^\w\s]")
 _AFTER = re.compile(  # a number, and the words or the unit behind it
     r"(?P<value>.*?(?:[\d})°!]|(?<![A-Za-z\\])i(?![A-Za-z]))|\\?pi|.*[^A-Za-z]\\pi)\s*"
     r"(?P<unit>«.*|(?<=[\d})°\si])(?:[A-Za-zµΩ°$¢€£¥₹%][^\\]*|\\pmod.*)|[°%$¢€£¥₹'].*|\([A-Za-z]{3,}[A-Za-z ]*\))$"
@@ -219,9 +220,25 @@ def words(s: str) -> bool:
 
 
 def tokens(s: str) -> list[str]:
-    """Words, numbers and signs of a text; its case, its spaces, articles and a full stop at its end aside."""
-    s = re.sub(r"\\(?=[A-Za-z])|[«»\"`*]", " ", s).casefold().rstrip(" .!")
-    return [token for token in _TOKEN.findall(s) if token not in ("the", "a", "an")]
+    """Words, numbers and signs of a text; its spaces, articles and a full stop at its end aside, and the case of words.
+
+    Letters beside mathematics keep their case, and the a of Vitamin A is no article."""
+    plain = not re.search(r"[\\^_=+/{}]", s)
+    found, marked = [], False
+    for token in _TOKEN.findall(re.sub("[\"`*]", " ", s).rstrip(" .!»")):
+        if token in "«»":
+            marked = token == "«"
+        else:
+            spelt = token[1:] == token[1:].lower() and len(token) > 1 or token.isupper() and len(token) > 1
+            fold = token[0] != "\\" and (marked or spelt or (plain and len(token) == 1))
+            found.append((token.lstrip("\\") or token, fold))
+    kept = []
+    for at, (token, fold) in enumerate(found):
+        behind = found[at + 1][0] if at + 1 < len(found) else ""
+        article = token.lower() in ("the", "an") or (token == "a" or (token == "A" and at == 0 and behind.islower()))
+        if not (article and (len(token) > 1 or (len(behind) > 1 and behind.isalpha()))):
+            kept.append(token.casefold() if fold else token)
+    return kept
 
 
 def _rounded(a: str, g: str, trees: tuple[Tree, Tree]) -> bool:
