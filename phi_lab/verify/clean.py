@@ -110,7 +110,7 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (r"(?<!\\)(?:\\[()\[\]]|\$+)|\\[lr]brace(?![a-z])", " "),
     (r"(?<![A-Za-z\\])(sqrt|pi|infty|infinity)(?![A-Za-z])", r"\\\1 "),
     (r"\\not\s*=", "≠"),
-    (r"\\([a-z]+)(?![a-z])|<=|>=|!=", lambda m: _COMMANDS.get(m[1] or m[0], m[0])),
+    (r"\\([a-z]+)(?![a-z])|<=|>=|(?<![\d)}])!=", lambda m: _COMMANDS.get(m[1] or m[0], m[0])),
     (LEFT, ""),
     (rf"{SPACING}|\\quad(?=[a-z])|\\(?:hfill|left|right|limits|checkmark|blacksquare|square|Box|(?:phantom|"
     rf"[hv]space\*?)"
@@ -144,6 +144,7 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (r"^\\\{\s*[a-z]\s*(?:\\in\s*(?:R|\\mathbb\s*R)\s*)?(?:\||:)\s*([^{}]*)\\\}$", r"\1"),
     (r"(^\s*|\\cup\s*)\](?=[^\[\]]*\[)", r"\1("),
     (r"(?<=[\d}y])\s*\[(?=\s*$|\s*\\cup)", ")"),
+    (r"(?<=\d) ?x ?(?=10 ?\^)", r"\\times "),
     (r"(?<=\d)[eE]([+-]?\d{1,3})(?![\w.])", r"\\times 10^{\1}"),
     (r"(?<=[\w)}])\*\*(?=[\w({-])", "^"),
     (r"(?<=[A-Z][a-z][a-z])([a-z]{0,6}\.? \d{1,2}), ?(?=\d{4}\b)", r"\1 "),
