@@ -129,7 +129,8 @@ LEAVES = ["2", "0.5", "1/3", r"\sqrt{2}", r"\pi", "x", "x+1", "2x", "yes", "B", 
 
 def test_modes():
     """What counts only by the conventions of public benchmarks."""
-    for text, gold in (("They need 3 buses for 90 people.", "90"), (r"\boxed{\gcd(12,18)}", "6")):
+    unworked = [(r"\boxed{\gcd(12,18)}", "6"), (r"\boxed{(47+38)*3}", "255"), (r"\boxed{5\times4\text{ ways}}", "20")]
+    for text, gold in [("They need 3 buses for 90 people.", "90"), *unworked]:
         assert verify(text, gold).verdict != "right", text
         assert verify(text, gold, strict=False).verdict == "right", text
     minerva = r"So \boxed{255}. Final Answer: The final answer is $10,455$. I hope it is correct."
