@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 
-from phi_lab.verify.text import LEFT, SPACING, decimal, repeating
+from phi_lab.verify.text import LEFT, SPACING, apart, decimal, repeating
 
 _UNICODE = {
     "∞": "\\infty ", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "∙": "\\cdot ", "∪": "\\cup ", "∶": ":",
@@ -22,7 +22,7 @@ _UNICODE = {
 }
 _OURS = str.maketrans("«»", "  ")  # marks of this module's own
 _INVISIBLE = re.compile("[\u200b-\u200f\u2060-\u2064\ufeff\u00ad]")
-_NAMES = r"""≤ leq le leqslant leqq <=; ≥ geq ge geqslant geqq >=; < lt; > gt; ≠ ne neq != \not=; ( langle lparen;
+_NAMES = r"""≤ leq le leqslant leqq <=; ≥ geq ge geqslant geqq >=; < lt; > gt; ≠ ne neq !=; ( langle lparen;
 ) rangle rparen; \frac dfrac tfrac cfrac nicefrac sfrac xfrac; \binom dbinom tbinom; ° degree; \infty infinity;
 \emptyset varnothing; \lor vee; \cdot ast; '  prime; : colon; | vert mid lvert rvert"""
 _COMMANDS = {name: names.split()[0] for names in _NAMES.split(";") for name in names.split()[1:]}
@@ -48,8 +48,8 @@ _PARTS = {
 _TWO = rf"(?:(?:{'|'.join(_TENS)})(?:[ -](?:{'|'.join(_SMALL[1:10])}))?|(?:{'|'.join(_SMALL[::-1])}))"
 _THREE = rf"(?:{_TWO} hundred(?:(?: and)? {_TWO})?|{_TWO})"
 _SPELT = re.compile(  # twenty-one, two thousand and ten, 3 million
-    rf"(?:^|(?<=«)|(?<=, )|(?<=-))(?:{_THREE}|\d[\d,.]*(?= ?«?(?:{'|'.join(_SCALES)})))"
-    rf"(?: ?«?(?:{'|'.join(_SCALES)})(?:,?(?: and)? {_THREE})?){{0,4}}(?![\w-])",
+    rf"(?:^|(?<=«)|(?<=, )|(?<=-))(?:{_THREE}|\d[\d,.]*(?= {{0,3}}«? ?(?:{'|'.join(_SCALES)})))"
+    rf"(?: {{0,3}}«? ?(?:{'|'.join(_SCALES)})(?:,?(?: and)? {_THREE})?){{0,4}}(?![\w-])",
     re.IGNORECASE,
 )
 _SPELT_PART = re.compile(
@@ -76,6 +76,7 @@ _PLAIN = (
     r"(?:text)?color(?:\[\w+\])?\s*\{[^{}]*\}|colorbox\s*\{[^{}]*\}|emph|ensuremath)\s*"
 )
 _TEXT = r"\\(text(?:bf|it|rm|sf|tt|normal|up)?|mbox|hbox|mathrm|mathsf|mathtt|operatorname\*?)\s*" + _GROUP
+_MINUTES = re.compile(r"[\d})] ?(?:\\[,;: ] ?)?\\[a-z]+\*? ?\{ ?min ?\}(?! ?[({\\])")
 
 
 def _text_group(match: re.Match) -> str:
@@ -84,8 +85,10 @@ def _text_group(match: re.Match) -> str:
     if not content:
         return " "
     if re.fullmatch(r"[\d.,\s]+|[ei]", content) and (match[1][:4] == "math" or content[:1].isdigit()):
-        return content
+        return apart(match, content)
     name = re.fullmatch(r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)|ln|log|gcd|lcm|max|min", content)
+    if content == "min" and _MINUTES.search(match.string[max(0, match.start() - 6) : match.end() + 2]):
+        name = None
     return f"\\{content} " if name else f" «{match[2]}» "
 
 
@@ -102,10 +105,12 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (r"^([^{}\\]+)\\over\s*([^{}\\]+)$", r"\\frac{\1}{\2}"),
     (r"\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{\\?([^{}\\]*)\}", r"\1 «\2»"),
     (r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))", repeating),
+    (r"(?<![\w.])(\d*)\.()\((\d+)\)()(?!\w)", repeating),
     (r",\s*\\!\s*|\s*\{\s*,\s*\}|(?<=\d)'(?=\d{3})", ","),
     (r"(?<!\\)(?:\\[()\[\]]|\$+)|\\[lr]brace(?![a-z])", " "),
     (r"(?<![A-Za-z\\])(sqrt|pi|infty|infinity)(?![A-Za-z])", r"\\\1 "),
-    (r"\\([a-z]+)(?![a-z])|<=|>=|!=|\\not\s*=", lambda m: _COMMANDS.get(m[1] or m[0], m[0])),
+    (r"\\not\s*=", "≠"),
+    (r"\\([a-z]+)(?![a-z])|<=|>=|(?<![\d)}])!=", lambda m: _COMMANDS.get(m[1] or m[0], m[0])),
     (LEFT, ""),
     (rf"{SPACING}|\\quad(?=[a-z])|\\(?:hfill|left|right|limits|checkmark|blacksquare|square|Box|(?:phantom|"
     rf"[hv]space\*?)"
@@ -114,7 +119,8 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (r"\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}", r"\\binom{\1}{\2}"),
     (r"\{\s*([^{}\\]+)\s*\\over\s*([^{}\\]+)\s*\}", r"\\frac{\1}{\2}"),
     (r"(^|\\in)\s*\\mathbb\s*\{?R\}?\s*$", r"\1(-\\infty,\\infty)"),
-    (r"\\(?:math(?:bb|cal)|overline|vec)\s*\{([A-Za-z]{1,3})\}", r"\1"),
+    (r"\\(?:math(?:bb|cal)|vec)\s*\{([A-Za-z]{1,3})\}", r"\1"),
+    (r"\\overline\s*\{([A-Za-z]{2,3})\}", r"\1"),  # of one letter it is a conjugate or a mean
     (_PLAIN + _GROUP, r"\1"),
     (_PLAIN + _GROUP, r"\1"),
     (r"\\color\s*\{[^{}]*\}", " "),
@@ -132,11 +138,13 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
      r"\\emptyset"),
     (r"\^\s*\{?\s*(?:\\circ|°)\s*\}?", "°"),
     (r"\^\s*\{\s*('{1,2})\s*\}", r"\1"),
-    (r"\^\s*\{?\s*«?\s*(?:th|st|nd|rd)\s*»?\s*\}?|(?<=\d)(?:th|st|nd|rd)\b", ""),
+    (r"\^\s*\{?\s*«?\s*(?:th|st|nd|rd)\s*»?\s*\}?|(?:(?<=[04-9])th|(?<=1[123])th|"
+     r"(?<!11)(?<=1)st|(?<!12)(?<=2)nd|(?<!13)(?<=3)rd)\b", ""),
     (r"\\?%|«?\s*\b(?:percent(?:age)?|pct)\b\s*»?", "%"),
-    (r"^\\\{\s*[a-z]\s*(?:\\in\s*\S+\s*)?(?:\||:)\s*([^{}]*)\\\}$", r"\1"),
+    (r"^\\\{\s*[a-z]\s*(?:\\in\s*(?:R|\\mathbb\s*R)\s*)?(?:\||:)\s*([^{}]*)\\\}$", r"\1"),
     (r"(^\s*|\\cup\s*)\](?=[^\[\]]*\[)", r"\1("),
     (r"(?<=[\d}y])\s*\[(?=\s*$|\s*\\cup)", ")"),
+    (r"(?<=\d) ?x ?(?=10 ?\^)", r"\\times "),
     (r"(?<=\d)[eE]([+-]?\d{1,3})(?![\w.])", r"\\times 10^{\1}"),
     (r"(?<=[\w)}])\*\*(?=[\w({-])", "^"),
     (r"(?<=[A-Z][a-z][a-z])([a-z]{0,6}\.? \d{1,2}), ?(?=\d{4}\b)", r"\1 "),
@@ -149,10 +157,11 @@ _RULES: list[tuple[str | re.Pattern, str | Callable[[re.Match], str]]] = [  # (p
     (_SPELT_PART, lambda m: f"{_VALUES[m[1].lower()]}/{_PARTS[m[2].lower().removesuffix('s')]}"),
     (_SPELT, _spelt),
     (r"\b((?:hour|minute|year|month|week|day|dollar)s?|feet)»?,?\s+«?\s*(?:and\b\s*)?»?\s*(?=\d)", r"\1 "),
-    (r"[«\s]*+,?\s*+(?:(?<![\\\w])(?:and|or)\b|\\(?:lor|land|vee|wedge)(?![a-z]))[»\s]*", ","),
-    (r"√\s*(\d+|\w)?", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt"),
+    (r"√\s*((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\w)?", lambda m: rf"\sqrt{{{m[1]}}}" if m[1] else r"\sqrt"),
     (r"\s+", " "),
 ]
+_AND_OR = re.compile(
+    r"[«\s]*+,?\s*+(?:(?<![\\\w])(?:(and)|or)\b|(?:(\\(?:land|wedge))|\\(?:lor|vee))(?![a-z]))[»\s]*")
 _REWRITINGS = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
 _RAISED = re.compile("[⁰¹²³⁴-⁹⁻]+")
 _LOWERED = re.compile("[₀-₉]+")
@@ -168,6 +177,22 @@ def _ascii(s: str) -> str:
     return "".join(_UNICODE[c] if c in _UNICODE else _UNICODE.get(n := unicodedata.normalize("NFKC", c), n) for c in s)
 
 
+def _and_or(s: str) -> str:
+    """A comma for "and" and "or" between the parts of a list; between two inequalities the words stay apart, as \\land
+    and \\lor, and so does a \\land between statements."""
+    done, at = [], 0
+    found = list(_AND_OR.finditer(s))
+    ends = [*(m.start() for m in found[1:]), len(s)]
+    for mark, end in zip(found, ends, strict=False):
+        before, after = re.split("[,;]", s[at : mark.start()])[-1], re.split("[,;]", s[mark.end() : end])[0]
+        both = bool(mark[1] or mark[2])
+        bounds = all(re.search("[<>≤≥]", part) for part in (before, after))
+        apart = bounds or (mark[2] and "=" not in before + after)
+        done += [s[at : mark.start()], f" \\{'land' if both else 'lor'} " if apart else ","]
+        at = mark.end()
+    return "".join([*done, s[at:]])
+
+
 def clean(text: str) -> str:
     """The answer without its dressing; what stood in \\text{} is between « and »."""
     s = text if text.isascii() else _ascii(text.translate(_OURS))
@@ -175,6 +200,7 @@ def clean(text: str) -> str:
         s = re.sub(r"\\\\(?=[A-Za-z(\[{])", r"\\", s)  # doubly escaped text
     for pattern, replacement in _REWRITINGS:
         s = pattern.sub(replacement, s)
+    s = re.sub(r"\s+", " ", _and_or(s))
     head, mark, tail = s.partition("\\approx")
     if mark:  # "x \approx 11" states 11; "1/3 \approx 0.33" states 1/3
         s = tail if re.fullmatch(r"\s*[A-Za-z]?\s*", head) else head

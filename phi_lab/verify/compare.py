@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from phi_lab.verify import leaves, relations
 from phi_lab.verify.clean import clean, closes
 from phi_lab.verify.leaves import Same
-from phi_lab.verify.shape import RELATIONS, Shape, bare_name, interval, shape, split
+from phi_lab.verify.shape import RELATIONS, Shape, bare_name, between, interval, shape, split
 from phi_lab.verify.text import number, same_number
 
 _LABEL = re.compile(r"^«?\([A-E]\)»? (?=\S)")
@@ -45,6 +45,8 @@ class _Comparison:
         left, right = (Shape("one", [s]) if number(leaves.measured(s)[0]) else shape(s) for s in (a, g))
         if left.kind == right.kind == "one":
             return self.leaf(left.items[0], right.items[0])
+        if "and" in (left.kind, right.kind):
+            return self.joint(a, left, g, right)
         if "matrix" in (left.kind, right.kind):
             return self.matrices(a, left, g, right)
         if (found := self.as_interval(a, left, g, right)) is not None:
@@ -82,6 +84,17 @@ class _Comparison:
         if "union" not in kinds and (right.kind == "set" or solutions):
             items = self.distinct(left.items), self.distinct(right.items)
         return self.multiset(*items, rule=right.kind)
+
+    def joint(self, a: str, left: Shape, g: str, right: Shape) -> Same:
+        """x≥1 and x<2, against the like, a chain, an interval, or conditions between commas; never against "or"."""
+        alike = left.kind == right.kind
+        if alike or ({left.kind, right.kind} == {"and", "list"} and "\\lor" not in a + g):
+            statements = all(split(part, RELATIONS)[1] for part in left.items + right.items)
+            found = self.multiset(left.items, right.items, "and") if alike or statements else Same(False, "and")
+            if found.same:
+                return found
+        chains = [of.kind == "and" and between(of.items) for of in (left, right)]
+        return self.same(chains[0] or a, chains[1] or g) if any(chains) else Same(False, "and")
 
     def named_tuple(self, left: Shape, right: Shape) -> Same:
         """x=3, y=8 against (3,8): the names give the order."""
@@ -124,11 +137,11 @@ class _Comparison:
         return kept
 
     def decimal_comma(self, left: Shape, right: Shape) -> Same:
-        """1,22 for 1.22: believed only beside a number that has a point."""
-        one, other = (left, right) if left.kind == "one" else (right, left)
-        whole = ",".join(other.items)
+        """An answer 1,22 for 1.22: believed only beside a gold that has a point. A gold 1,22 is two answers."""
+        one, whole = right, ",".join(left.items)
         plain = re.sub(r"\s*(«[$€£¥₹]»|[€£¥₹])\s*", "", whole)
-        if other.kind == "list" and re.fullmatch(r"-?(?:\d+,\d{1,2}|0,\d+)", plain) and "." in one.items[0]:
+        comma = left.kind == "list" and re.fullmatch(r"-?(?:\d+,\d{1,2}|0,\d+)", plain)
+        if comma and one.kind == "one" and "." in one.items[0]:
             x, y = number(plain.replace(",", ".")), number(re.sub(r"\s*«[$€£¥₹]»\s*", "", one.items[0]))
             if x and y:
                 return Same(same_number(x, y), "decimal comma")

@@ -104,7 +104,7 @@ class Commands(Reader):
         found = self.match(_ACCENTED)
         if not found:
             raise Unread(f"\\{name}")
-        return ("sym", f"{name} {found[1] or found[2]}")
+        return ("sym", f"{'bar' if name == 'overline' else name} {found[1] or found[2]}")
 
     def root(self) -> Tree:
         index: Tree = ("num", Fraction(2))
@@ -129,7 +129,9 @@ class Commands(Reader):
         if base is not None and name != "log":
             raise Unread(f"\\{name} with a base")
         inner = self.function_argument()
-        if power == ("neg", ("num", Fraction(1))) and name in ("sin", "cos", "tan"):
+        if power == ("neg", ("num", Fraction(1))):
+            if name not in ("sin", "cos", "tan"):
+                raise Unread(f"the inverse of \\{name}")
             return ("fun", "arc" + name, [inner])
         value = ("fun", name, [inner] if base is None else [inner, base])
         return value if power is None else ("pow", value, power)

@@ -29,6 +29,10 @@ def compare(same: Callable[[str, str], Same], a: str, g: str) -> Same:
         return _both(same, (a, parts, marks), (g, others, signs))
     if marks and set(marks) <= _EQUAL:
         name, said = stated(parts, marks)
+        if len(marks) == 1 and number(parts[0]) and not number(said) and _identity(*parts):
+            return same(parts[0], g)  # 720 = 10·9·8 says what the product is
+        if "!=" in a and not _identity(*parts[-2:]):
+            return Same(False, "not read: 5!=6 may be an inequality")
         if bare_name(name) or not name or (quantity(name) and any((number(g) or (0,))[:1]) and number(said)):
             return same(said, g)
         if len(marks) == 1 and number(said) and _identity(name, said):
@@ -81,6 +85,9 @@ def _inequalities(
         bounds = interval(parts, marks), interval(others, signs)
         return same(bounds[0], bounds[1]) if bounds[0] and bounds[1] else Same(False, "inequality")
     if len(marks) == len(signs) == 1:
+        bounds = interval(parts, marks), interval(others, signs)
+        if bounds[0] and bounds[1] and not (found := same(bounds[0], bounds[1])).same:
+            return found  # also where the two are equal but one bound is left to be worked out
         sign = 1 if signs == marks else -1 if signs[0] == _FLIPPED.get(marks[0]) else None
         if sign is None:
             return Same(False, "inequality")

@@ -10,7 +10,7 @@ from phi_lab.verify.clean import closes
 
 RELATIONS = r"[=<>≤≥≠]|\\in(?![a-z])|\\equiv(?![a-z])"
 _MATRIX = re.compile(
-    r"(?:[(\[]|\\\{)?\s*\\begin\{([pbBvV]?matrix|array|cases)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL
+    r"(?:[(\[]|\\\{)?\s*\\begin\{([pbB]?matrix|array|cases)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL
 )
 _BARE = re.compile(  # a name that a value can be given to
     r"(?:(?:m\s*)?\\(?:angle|triangle)\s*)?"
@@ -21,14 +21,14 @@ _BARE = re.compile(  # a name that a value can be given to
 _WORDS = re.compile(r"«[^«»]*»|[A-Za-z]{4,}(?: [A-Za-z]{2,}){0,5}")
 _NO_NAME = {"\\" + name for name in
             "sin cos tan cot sec csc arcsin arccos arctan ln log lg exp sqrt frac binom sum prod int lim gcd max min "
-            "pi infty text begin end circ cdot times pm mp".split()}
+            "pi infty text begin end circ cdot times pm mp not neg notin".split()}
 _EXPONENT = re.compile(r"\^\s*(?:\d|\{\d\})")
 _QUANTITY = re.compile(r"(?:[A-Za-z]|[ +{}|/-]|\\(?:frac|cdot|angle|overline)(?![a-z]))+")
 
 
 class Shape(NamedTuple):
-    """`kind`: one, list, set, union, matrix, or the two brackets of a tuple or an interval; `items`: its parts (rows of
-    cells for a matrix)."""
+    """`kind`: one, list, and, set, union, matrix, or the two brackets of a tuple or an interval; `items`: its parts
+    (rows of cells for a matrix)."""
 
     kind: str
     items: list
@@ -74,8 +74,10 @@ def shape(s: str) -> Shape:
         return Shape("union", union)
     if ";" in s and (groups := [_assigned(group) for group in split(s, ";")[0]]) and all(groups):
         return Shape("list", groups)
-    if len(parts := plus_minus(split(s, "[,;]")[0])) > 1:
+    if len(parts := plus_minus(split(s, r"[,;]|\\lor(?![a-z])")[0])) > 1:
         return Shape("list", parts)
+    if len(parts := split(s, r"\\land(?![a-z])")[0]) > 1:
+        return Shape("and", parts)
     if s[:1] and s[0] in "([" and s[-1] in ")]" and closes(s) == len(s) - 1:
         inner = [p for p in split(s[1:-1], "[,;]")[0] if p]
         if len(inner) > 1:
@@ -143,6 +145,23 @@ def interval(parts: list[str], marks: list[str]) -> str | None:
     if not bare_name(parts[1]) or bare_name(parts[0]) or bare_name(parts[2]) or not all(parts):
         return None
     return "(["[marks[0] == "≤"] + f"{parts[0]},{parts[2]}" + ")]"[marks[1] == "≤"]
+
+
+def between(items: list[str]) -> str | None:
+    """x>1 and x≤2 as 1<x≤2; None unless the two bound one bare name from both sides."""
+    bounds = {}
+    for item in items:
+        parts, marks = split(item, RELATIONS)
+        if len(marks) != 1 or marks[0] not in "<≤>≥" or not all(parts):
+            return None
+        if bare_name(parts[1]) and not bare_name(parts[0]):
+            parts, marks = parts[::-1], ["<≤>≥"[">≥<≤".index(marks[0])]]
+        if bare_name(parts[0]):
+            bounds["low" if marks[0] in ">≥" else "high"] = parts[0], "<≤"[marks[0] in "≤≥"], parts[1]
+    if len(items) != 2 or len(bounds) != 2 or bounds["low"][0] != bounds["high"][0]:
+        return None
+    (name, low, bottom), (_, high, top) = bounds["low"], bounds["high"]
+    return f"{bottom}{low}{name}{high}{top}"
 
 
 def _absolute(parts: list[str], marks: list[str]) -> str | None:

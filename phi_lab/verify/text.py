@@ -22,6 +22,9 @@ _NUMBER = re.compile(
 )
 SPACING = r"(?<!\\)\\[!,;: ]|\\q?quad(?![a-z])|\\displaystyle|~"
 _SPACING = re.compile(SPACING)
+_SPACED_DIGITS = re.compile(rf"(?<=\d)\s*(?:(?:{SPACING})\s*)+(?=(\d{{3}}(?!\d))?\d*)(?=\d)", re.ASCII)
+# (3)/(4) and -(5), but not the factors of 2(3)
+_BRACKETED = re.compile(r"(?:^|(?<=[-+/{]))\(([+-]?[\d.]+)\)(?=[/}%]|\.?$)", re.ASCII)
 LEFT = r"\\(?:left|right|[bB]igg?[lrm]?|middle)(?![a-z])\.?"
 _LEFT = re.compile(LEFT)
 _TEXT = (
@@ -33,30 +36,33 @@ _SIGNS = str.maketrans({"−": "-", "–": "-", "\u00a0": " ", "\u202f": " ", "\
 Number = tuple[int, int, bool]  # numerator, denominator, is_percent
 
 
-@lru_cache(maxsize=8192)
 def number(text: str) -> Number | None:
     """The exact value of a plain number as (numerator, denominator, is_percent), in lowest terms.
 
     Takes signs, thousands marks, decimals, a/b, \\frac{a}{b}, mixed numbers and the LaTeX dressing
     around them. Returns None for everything else, and for anything longer than MAX_DIGITS."""
+    return _number(text) if len(text) <= MAX_DIGITS else None  # what is long is not kept either
+
+
+@lru_cache(maxsize=8192)
+def _number(text: str) -> Number | None:
     if _INTEGER.fullmatch(text):
         return int(text), 1, False
-    if len(text) > MAX_DIGITS:
-        return None
     s = text.translate(_SIGNS).replace("\\$", "").strip(" \n\t$")
     s = s.replace("\\%", "%")
     if "{" in s:
         s = re.sub(r"\s*\{\s*,\s*\}", ",", s)
     if "\\" in s:
         s = re.sub(r",\s*\\!\s*", ",", re.sub(r"\\[dtc]frac", r"\\frac", s))
-        s = re.sub(_TEXT, r"\1", _SPACING.sub("", _LEFT.sub("", s)))
+        s = _SPACED_DIGITS.sub(lambda m: "" if m[1] else " ", _LEFT.sub("", s))
+        s = re.sub(_TEXT, lambda m: apart(m, m[1]), _SPACING.sub("", s))
         s = braced(s)
     while s[:1] in ("(", "{") and s[-1:] == {"(": ")", "{": "}"}[s[0]] and not re.search(r"[(){}]", s[1:-1]):
         s = s[1:-1].strip()
         if "," in s:
             return None  # (2,251) is a pair
-    s = re.sub(r"\(([+-]?[\d., ]*)\)", r"\1", s)  # (3)/(4), -(5)
     s = re.sub(r"\s*([{}/%+-])\s*", r"\1", s)
+    s = _BRACKETED.sub(r"\1", s)
     match = _NUMBER.fullmatch(s.strip())
     if not match:
         return None
@@ -77,6 +83,12 @@ def number(text: str) -> Number | None:
     num, den = p * t + int(whole) * q * r, q * r
     common = math.gcd(num, den)
     return sign * num // common, den // common, bool(g["p"])
+
+
+def apart(match: re.Match, content: str) -> str:
+    """What stands in a text group, with spaces around it where a digit is beside the group."""
+    beside = match.string[max(0, match.start() - 1) : match.start()], match.string[match.end() : match.end() + 1]
+    return f" {content} " if any(mark.isdigit() for mark in beside) else content
 
 
 def braced(s: str) -> str:

@@ -27,6 +27,35 @@ def operators(tree: Tree) -> set[str]:
     return mine.union(*(operators(part) for part in _children(tree)))
 
 
+def written(tree: Tree) -> bool:
+    """Is a tree a number as it is written down, with nothing left to work out: a numeral or a fraction of two, perhaps
+    with a sign, perhaps times a power of ten? Or a matrix of such, perhaps with a number before it?"""
+    if tree[0] == "neg":
+        return written(tree[1])
+    if tree[0] == "matrix":
+        return all(written(entry) for row in tree[1] for entry in row)
+    if tree[0] == "mul" and len(tree[1]) == 2:
+        first, second = tree[1]
+        return _simple(first) and (_power_of_ten(second) or (second[0] == "matrix" and written(second)))
+    return _simple(tree) or _power_of_ten(tree)
+
+
+def _simple(tree: Tree) -> bool:
+    if tree[0] == "neg":
+        return _simple(tree[1])
+    if tree[0] == "div":
+        return all(_numeral(part) for part in tree[1:]) or (_numeral(tree[1]) and _power_of_ten(tree[2]))
+    return tree[0] == "num"
+
+
+def _numeral(tree: Tree) -> bool:
+    return tree[0] == "num" or (tree[0] == "neg" and tree[1][0] == "num")
+
+
+def _power_of_ten(tree: Tree) -> bool:
+    return tree[0] == "pow" and tree[1] == ("num", 10) and _numeral(tree[2])
+
+
 def _children(tree: Tree) -> list[Tree]:
     parts = []
     for part in tree[1:]:

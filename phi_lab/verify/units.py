@@ -41,8 +41,12 @@ CHANGING = set(  # words behind a number that change it, or say that it is not s
     unknown below above under inverse one two three four five six seven eight nine ten eleven twelve thirteen
     fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety zero
     dozens sixths sevenths eighths ninths tenths add subtract increased decreased reciprocal log sqrt sin cos tan
-    infinity infinite""".split()
+    infinity infinite crore crores lakh lakhs myriad doubled tripled quadruple quadrupled halved false untrue""".split()
 )
+_STEMS = """four fif six seven eigh nin ten eleven twelf thirteen fourteen fifteen sixteen seventeen eighteen nineteen
+    twentie thirtie fortie fiftie sixtie seventie eightie ninetie hundred thousand million billion trillion"""
+CHANGING |= {stem + end for stem in _STEMS.split() for end in ("th", "ths")}
+CHANGING |= {stem + end for stem in "m b tr quadr quint sext sept oct non dec".split() for end in ("illion", "illions")}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ Two expressions are the same if their exact values are, or if 200 of 400 digits 
 term disappears has no value (`arithmetic`), so that `1-e^{-500}` is not taken for 1.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 from mpmath import mp, mpc, mpf
 
@@ -16,18 +18,67 @@ DIGITS = 400  # of the computation
 SAME = mpf(10) ** -200  # relative difference up to which two values are the same
 MAX_TERMS = 2000  # of a sum that is worked out
 STEPS = 200_000  # operations for one value
-POINTS = (Fraction(137, 100), Fraction(261, 100), Fraction(83, 100), Fraction(-129, 100))
+FAR = 10  # beyond it, what is too large to work out is passed over
 
 
-def evaluate(tree: Tree, at: dict[str, Value] | None = None) -> Value:
+class Point(NamedTuple):
+    """Where expressions are compared: a value for every symbol; `negative`: is one below zero, `far`: beyond FAR?"""
+
+    at: dict[str, Fraction]
+    negative: bool
+    far: bool
+
+
+def evaluate(tree: Tree, at: Mapping[str, Value] | None = None) -> Value:
     """The value of a tree with its symbols `at` some point. Raises Unread, or ZeroDivisionError."""
     return _Evaluation(at or {}).value(tree)
 
 
-def points(symbols: set[str]) -> list[dict[str, Value]]:
-    """Points at which expressions in these symbols are compared; the last has negative coordinates."""
-    order = sorted(symbols)
-    return [{name: base + Fraction(i, 7) for i, name in enumerate(order)} for base in POINTS]
+def points(symbols: set[str]) -> list[Point]:
+    """Points at which expressions in these symbols are compared. Of any two symbols each is the larger somewhere, and
+    of the first eight each is negative beside a positive other; some points are far from zero. No differences repeat,
+    so that `b-a` is neither `|a-b|` nor a number."""
+    order, made = sorted(symbols), []
+
+    def add(base: str, steps: Iterable[int], signs: Iterable[int] | None = None) -> None:
+        sizes = [Fraction(base) + Fraction(step, 7) + Fraction((7 * i * i + 3 * i) % 11, 97) + Fraction(i, 1009)
+                 for i, step in enumerate(steps)]  # fmt: skip
+        values = [size * sign for size, sign in zip(sizes, signs or [1] * len(sizes), strict=True)]
+        made.append(Point(dict(zip(order, values, strict=True)), min(values) < 0, max(sizes) > FAR))
+
+    count = range(len(order))
+    mixed = [(5 * i + 2) % 7 for i in count]
+    add("1.37", count)
+    add("0.83", reversed(count))
+    add("2.61", mixed)
+    add("1.29", mixed, [-1] * len(order))
+    for bit in range(min(3, (len(order) - 1).bit_length())):
+        signs = [1 if i >> bit & 1 else -1 for i in count]
+        add("1.71", count, signs)
+        add("1.53", mixed, [-sign for sign in signs])
+    for base in ("13.7", "1231.3"):
+        add(base, mixed)
+        add(base, reversed(count), [-1] * len(order))
+    return made
+
+
+def _at(point: Point, trees: Sequence[Tree]) -> list[Value] | None:
+    """The values of trees at a point; None where one has none, or where it hangs on a convention: roots, logarithms and
+    powers of negative numbers have several."""
+    values = []
+    for tree in trees:
+        evaluation = _Evaluation(point.at)
+        try:
+            values.append(evaluation.value(tree))
+        except ZeroDivisionError:
+            return None
+        except Unread:
+            if point.far:
+                return None
+            raise
+        if point.negative and evaluation.left_the_reals:
+            return None
+    return values
 
 
 def same(a: Tree, b: Tree) -> bool | None:
@@ -38,13 +89,10 @@ def same(a: Tree, b: Tree) -> bool | None:
             return close(evaluate(a), evaluate(b))
         seen = 0
         for point in points(symbols):
-            try:
-                p, q = evaluate(a, point), evaluate(b, point)
-            except ZeroDivisionError:
+            values = _at(point, (a, b))
+            if values is None:
                 continue
-            if point[min(symbols)] < 0 and any(isinstance(v, mpc) for v in (p, q)):
-                continue  # roots of negative numbers have several conventions
-            if not close(p, q):
+            if not close(*values):
                 return False
             seen += 1
         return True if seen >= 2 else None
@@ -59,15 +107,13 @@ def proportional(first: tuple[Tree, ...], second: tuple[Tree, ...], sign: int = 
             return False
         ratio, seen = None, 0
         for point in points(symbols):
-            try:
-                p, q = (evaluate(tree, point) for tree in trees)
-                here = divide(p, q)
-            except ZeroDivisionError:
-                return None
-            if isinstance(p, list) or isinstance(q, list) or p == 0:
-                return None
-            if point[min(symbols)] < 0 and any(isinstance(v, mpc) for v in (p, q)):
+            values = _at(point, trees)
+            if values is None:
                 continue
+            p, q = values
+            if isinstance(p, list) or isinstance(q, list) or p == 0 or q == 0:
+                return None
+            here = divide(p, q)
             ratio = here if ratio is None else ratio
             if not close(ratio, here) or (sign and (isinstance(here, mpc) or here * sign <= 0)):
                 return False
@@ -103,8 +149,11 @@ def rounds(digits: str, tree: Tree) -> bool:
 
 
 class _Evaluation:
-    def __init__(self, at: dict[str, Value]) -> None:
+    """Works one tree out; `left_the_reals`: was a root, a power or a function on the way complex?"""
+
+    def __init__(self, at: Mapping[str, Value]) -> None:
         self.at, self.steps = at, 0
+        self.left_the_reals = False
 
     def value(self, tree: Tree) -> Value:
         self.steps += 1
@@ -126,12 +175,18 @@ class _Evaluation:
         if kind == "div":
             return divide(self.value(tree[1]), self.value(tree[2]))
         if kind == "pow":
-            return power(self.value(tree[1]), self.value(tree[2]))
+            exponent = self.value(tree[2])
+            value = power(self.value(tree[1]), exponent)
+            return value if isinstance(exponent, Fraction) and exponent.denominator == 1 else self.noted(value)
         if kind == "matrix":
             return [[self.value(entry) for entry in row] for row in tree[1]]
         if kind == "big":
             return self.big(*tree[1:])
-        return functions.call(tree[1], [self.value(part) for part in tree[2]])
+        return self.noted(functions.call(tree[1], [self.value(part) for part in tree[2]]))
+
+    def noted(self, value: Value) -> Value:
+        self.left_the_reals = self.left_the_reals or isinstance(value, mpc)
+        return value
 
     def big(self, name: str, index: str, low: Tree, high: Tree, body: Tree) -> Value:
         start, end = self.value(low), self.value(high)
@@ -139,5 +194,7 @@ class _Evaluation:
             raise Unread("a sum without end")
         terms = []
         for k in range(int(start), int(end) + 1):
-            terms.append(_Evaluation({**self.at, index: Fraction(k)}).value(body))
+            inner = _Evaluation({**self.at, index: Fraction(k)})
+            terms.append(inner.value(body))
+            self.left_the_reals = self.left_the_reals or inner.left_the_reals
         return add([Fraction(0), *terms]) if name == "sum" else multiply([Fraction(1), *terms])

@@ -1,6 +1,6 @@
 """An adversary composes wrong answers from right ones; the verifier may accept one in a thousand at most.
 
-A policy that is rewarded by a verifier finds what the verifier takes for right. Here 43 mutations with names do what
+A policy that is rewarded by a verifier finds what the verifier takes for right. Here 54 mutations with names do what
 such a policy does: they negate, hedge, offer two answers, change a unit, drop a side of an equation, … Every mutation
 gives an answer that is certainly wrong, in one of the forms that models answer in. Right answers are judged too, so
 that a verifier that refuses everything fails.
@@ -393,6 +393,100 @@ def copy_the_question(rng):
             (str(b), boxed(rf"\max({a},{b})")),
         ]
     )
+
+
+@mutation
+def copy_the_calculation(rng):
+    a, b, c = distinct(rng, 3)
+    return rng.choice(
+        [
+            (str((a + b) * c), boxed(f"({a}+{b})*{c}")),
+            (str(a - b + c), boxed(f"{a}-{b}+{c}")),
+            (str(a * b), boxed(rf"{a} \cdot {b}")),
+            (str(a**3), boxed(f"{a}^3" if a != 10 else "5^3 2^3")),
+            (str(a), boxed(rf"\sqrt{{{a * a}}}")),
+            (f"({a}, {b + c})", boxed(f"({a}, {b}+{c})")),
+            (f"x<{a + b}", boxed(f"x<{a}+{b}")),
+        ]
+    )
+
+
+@mutation
+def add_up_a_list(rng):
+    a, b = distinct(rng, 2)
+    unit = rng.choice([r"^\circ", r" \text{ cm}", r"\text{ kg}"])
+    return rng.choice(
+        [
+            (f"{a}{unit}, {b}{unit}", boxed(str(a + b))),
+            (str(a + b), boxed(f"{a}{unit}, {b}{unit}")),
+            (str(a + b), boxed(rf"{a}{unit} \text{{ and }} {b}{unit}")),
+            (f"{a}{unit}, {b}{unit}", boxed(f"{a + b - 1}{unit}, 1{unit}")),
+        ]
+    )
+
+
+@mutation
+def leave_letters_out(rng):
+    n, letters = number(rng), rng.choice(["mg", "kT", "Gm", "Pa", "hr", "cm"])
+    return f"{n}{letters}", boxed(str(n))
+
+
+@mutation
+def a_size_without_its_sign(rng):
+    n, (a, b) = number(rng), rng.sample("abkmxyz", 2)
+    gold, wrong = rng.choice(
+        [(f"|{a}-{b}|", f"{b}-{a}"), (f"|{a}-{b}|", f"{a}-{b}"), (f"|{a}-{n}|", f"{n}-{a}"), (f"|{a}+{n}|", f"{a}+{n}"),
+         (f"|{a}{b}|", f"{a}{b}"), (rf"\max({a},{b})", b)]
+    )  # fmt: skip
+    return rng.choice([(gold, boxed(wrong)), (wrong, boxed(gold))])
+
+
+@mutation
+def glue_digits(rng):
+    a, b = number(rng, 2, 9), number(rng, 2, 9)
+    return f"{a}{b}", boxed(rng.choice([f"{a}({b})", f"({a})({b})", rf"{a}\ {b}", rf"{a}\quad {b}", f"{a}, {b}"]))
+
+
+@mutation
+def a_comma_for_a_point(rng):
+    a, b = number(rng, 2, 9), number(rng, 2, 9)
+    return f"{a},{b}", boxed(f"{a}.{b}")
+
+
+@mutation
+def and_for_or(rng):
+    low, high = sorted(distinct(rng, 2))
+    either, both = rf"x<{low} \text{{ or }} x>{high}", rf"x<{low} \text{{ and }} x>{high}"
+    union = rf"(-\infty,{low})\cup({high},\infty)"
+    return rng.choice([(either, boxed(both)), (both, boxed(either)), (union, boxed(both))])
+
+
+@mutation
+def round_to_nothing(rng):
+    k = rng.randint(16, 90)
+    return rng.choice([f"e^{{-{k}}}", rf"\pi\times10^{{-{k}}}"]), boxed("0." + "0" * rng.randint(6, 9))
+
+
+@mutation
+def a_part_for_a_whole(rng):
+    n = number(rng)
+    words = ["hundredths", "thousandths", "twelfths", "tenth", "sixth", "millions", "billions", "crore", "doubled"]
+    return str(n), boxed(f"{n} {rng.choice(words)}")
+
+
+@mutation
+def another_letter_of_a_formula(rng):
+    gold, wrong = rng.choice(
+        [(r"\frac{GMm}{r^2}", r"\frac{Gmm}{r^2}"), ("nRT", "nrT"), ("qvB", "qvb"), (r"\text{Plan A}", r"\text{Plan}"),
+         (r"\frac{nRT}{\delta}", r"\frac{nRT}{\Delta}"), (r"\tan x", r"\cot^{-1} x"), ("z", r"\overline{z}")]
+    )  # fmt: skip
+    return gold, boxed(wrong)
+
+
+@mutation
+def drop_a_domain(rng):
+    low, high = sorted(distinct(rng, 2))
+    return f"({low},{high})", boxed(rf"\{{x\in\mathbb{{{rng.choice('ZNQ')}}}\mid {low}<x<{high}\}}")
 
 
 @mutation

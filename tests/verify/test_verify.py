@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phi_lab.verify import Verdict, audit, compare, equal, extract, verdict, verify, verify_many
+from phi_lab.verify import text as verify_text
 from phi_lab.verify import worker as verify_worker
-from phi_lab.verify.text import hostile, number
+from phi_lab.verify.text import MAX_DIGITS, hostile, number
 
 CASES = Path(os.environ.get("PHI_LAB_CASES", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -33,6 +34,8 @@ def test_written_case(case):
         assert "one way" in case or equal(gold, case["answer"]) is right, f"{why}, the other way round"
         assert equal(case["answer"], gold, strict=False) is (case.get("benchmarks", case["verdict"]) == "right"), why
         assert (verify(rf"\boxed{{{case['answer']}}}", gold).verdict == "right") is right, f"{why}, in a box"
+        if right is not (case.get("benchmarks", case["verdict"]) == "right"):  # only the answer is not worked out
+            assert equal(gold, case["answer"]), f"{why}, the other way round"
     else:
         verdict = verify(case["text"], gold)
         assert verdict.verdict == case["verdict"], why
@@ -71,7 +74,7 @@ def test_verdicts():
     assert verify(r"\boxed{4 times nine}", "4").rule == "box; words"
     assert "sum" in verify(r"\boxed{\sum_{k=1}^{4} k}", "10").rule
     assert verify("It is perhaps 12.", "12").rule == "a denial, a hedge or an alternative"
-    many = [(r"\boxed{2}", "2"), (r"\boxed{\sqrt{4}}", "2"), (r"\boxed{\sqrt{5}}", "2")]
+    many = [(r"\boxed{2}", "2"), (r"\boxed{2}", r"\sqrt{4}"), (r"\boxed{2}", r"\sqrt{5}")]
     assert [v.verdict for v in verify_many(many, jobs=2)] == ["right", "right", "wrong"]
 
 
@@ -127,7 +130,8 @@ LEAVES = ["2", "0.5", "1/3", r"\sqrt{2}", r"\pi", "x", "x+1", "2x", "yes", "B", 
 
 def test_modes():
     """What counts only by the conventions of public benchmarks."""
-    for text, gold in (("They need 3 buses for 90 people.", "90"), (r"\boxed{\gcd(12,18)}", "6")):
+    unworked = [(r"\boxed{\gcd(12,18)}", "6"), (r"\boxed{(47+38)*3}", "255"), (r"\boxed{5\times4\text{ ways}}", "20")]
+    for text, gold in [("They need 3 buses for 90 people.", "90"), *unworked]:
         assert verify(text, gold).verdict != "right", text
         assert verify(text, gold, strict=False).verdict == "right", text
     minerva = r"So \boxed{255}. Final Answer: The final answer is $10,455$. I hope it is correct."
@@ -194,12 +198,12 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_answered_and_the_pool_still_serves(name):
-    assert equal(r"\sqrt{4}", "2")  # a worker is up
+    assert equal("2", r"\sqrt{4}")  # a worker is up
     start = time.process_time()  # of this process; the worker's is bounded (test_worker.py)
     verdict = verify(HOSTILE[name], "42").verdict
     assert time.process_time() - start < 2.0 - verify_worker.DEADLINE
     assert verdict in {"wrong", "unfinished", "unparsed", "timeout"}
-    assert equal(r"\sqrt{9}", "3")
+    assert equal("3", r"\sqrt{9}")
 
 
 COSTLY = {  # a text and a gold; each took seconds in this process or asked a worker for hours
@@ -241,7 +245,7 @@ def test_import_is_light_and_scripts_need_no_main_guard(tmp_path):
         "import sys\n"
         "from phi_lab.verify import equal\n"
         "assert not {'sympy', 'math_verify', 'latex2sympy2_extended'} & set(sys.modules)\n"
-        "assert equal('1/2', '0.5') and equal(r'\\sqrt{4}', '2')\n"
+        "assert equal('1/2', '0.5') and equal('2', r'\\sqrt{4}')\n"
         "assert 'sympy' not in sys.modules\n"
     )
     root = str(Path(__file__).parents[2])
@@ -256,7 +260,7 @@ def test_works_in_spawned_processes_and_under_torchrun(tmp_path):
         "import multiprocessing, os, sys\n"
         "from phi_lab.verify import verify\n"
         "def judge(n):\n"
-        "    return verify(rf'\\boxed{{\\sqrt{{{n * n}}}}}', str(n)).verdict\n"
+        "    return verify(rf'\\boxed{{{n}}}', rf'\\sqrt{{{n * n}}}').verdict\n"
         "if __name__ == '__main__':\n"
         "    with multiprocessing.get_context('spawn').Pool(2) as pool:\n"
         "        assert pool.map(judge, [2, 3]) == ['right', 'right']\n"
@@ -364,6 +368,9 @@ def test_number_is_bounded():
     assert number("7" * 1_000_000) is None
     assert number("1/" + "0" * 50) is None
     assert number("1,234.5") == (2469, 2, False)
+    assert verify_text._number.cache_info().maxsize * MAX_DIGITS < 3_000_000  # characters kept
+    before = verify_text._number.cache_info().currsize
+    assert number(" " * 400 + "7") is None and verify_text._number.cache_info().currsize == before
 
 
 def test_speed_of_the_integer_path():
@@ -384,12 +391,12 @@ def test_speed_of_the_integer_path():
 @pytest.mark.parametrize(
     ("file", "floor"),
     [
-        ("verifier-cases/public.jsonl", 0.993),
+        ("verifier-cases/public.jsonl", 0.975),
         ("verifier-cases/hunt.jsonl", 0.97),
         ("model-responses/gsm8k-gpt3.jsonl.gz", 1.0),
         ("model-responses/math-qwen-cot.jsonl", 1.0),
         ("model-responses/r1-tails.jsonl", 1.0),
-        ("model-responses/sky-eval.jsonl.gz", 0.997),
+        ("model-responses/sky-eval.jsonl.gz", 0.996),
     ],
 )
 def test_agreement_with_public_cases(file, floor):
@@ -439,7 +446,7 @@ def test_speed_against_math_verify(file, longer_than, count, floor):
     with gzip.open(public(f"model-responses/{file}"), "rt", encoding="utf-8") as lines:
         rows = [row for row in map(json.loads, lines) if len(row["response"]) > longer_than]
     rows = rows[:: len(rows) // count][:count]
-    assert equal(r"\sqrt{4}", "2")  # a worker is up
+    assert equal("2", r"\sqrt{4}")  # a worker is up
 
     def seconds(judge):
         start = time.perf_counter()

@@ -92,7 +92,7 @@ def test_a_question_that_kills_every_worker_is_a_timeout(pool, monkeypatch):
 def test_works_from_many_threads():
     results = []
     threads = [
-        threading.Thread(target=lambda n=n: results.append(equal(rf"\sqrt{{{n * n}}}", str(n)))) for n in range(2, 10)
+        threading.Thread(target=lambda n=n: results.append(equal(str(n), rf"\sqrt{{{n * n}}}"))) for n in range(2, 10)
     ]
     for thread in threads:
         thread.start()
@@ -108,7 +108,7 @@ def test_no_worker_outlives_its_parent(tmp_path):
     script.write_text(
         "import os, subprocess, sys\n"
         "from phi_lab.verify import equal, worker\n"
-        "assert equal(r'\\sqrt{4}', '2')\n"
+        "assert equal('2', r'\\sqrt{4}')\n"
         "workers = [*worker._pool.idle, worker._pool.spare]\n"
         "held = [one.input.fileno() for one in workers]\n"
         "other = subprocess.Popen(['sleep', '60'], pass_fds=held, stdout=-3, stderr=-3)\n"
