@@ -45,6 +45,7 @@ _BESIDE = re.compile(  # A, C; but not the article of "C - A car" or "A, I think
 )
 _ECHO = re.compile(_CLOSED + r"(?::|\s+(?:says|states|claims|reads|suggests|gives)\b)")
 
+
 def choice(part: str, gold: str) -> Said | None:
     """The choice letter that an answer's text names in prose, where the gold is one; else None."""
     letter = LETTER.fullmatch(gold)
