@@ -223,7 +223,7 @@ def test_the_command_runs_seeds_and_writes_tables_and_figure(tmp_path, monkeypat
     ("", "name what to run, such as ladder or mid_training, or give --list"),
     ("one_batch", "--out is missing"),
     ("one_batch --out new --profile long", "unknown profile 'long'"),
-    ("one_batch --out new --arms grpo", "the arms of one_batch are fixed"),
+    ("one_batch --out new --arms grpo", "go with ladder and chain, not with one_batch"),
     ("one_batch --out new --chains nowhere", "nowhere: no chain that has finished sft"),
     ("ladder --out new --chains x", "--chains and --in-process go with mid_training, one_batch, rl_devices, variance"),
 ])
