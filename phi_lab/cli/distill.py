@@ -62,7 +62,8 @@ def _add_teacher(group) -> None:
     group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=600.0, help="seconds for one request")
     group.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
                        help="money for a million tokens")
-    group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="stop before spending more")
+    group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="ask for nothing more once this much was spent on the set in --out, by this command and earlier "
+                       "ones; what is in flight then is still paid")
 
 
 def _add_problems(group) -> None:
@@ -120,12 +121,15 @@ def job(options):
     """The `DistillationJob` that the options describe; UserError for an endpoint without its URL."""
     from phi_lab.core.endpoint import Endpoint
     from phi_lab.core.errors import UserError
-    from phi_lab.distill import funnel, jobs, teachers
+    from phi_lab.distill import funnel, jobs
+    from phi_lab.distill.spending import Spending
     from phi_lab.problems import sources
     from phi_lab.verify.judge import Judge
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
+    if options.budget < float("inf") and not any(options.price):
+        raise UserError("--budget counts money, and without --price IN OUT no answer costs any: give both")
     return jobs.DistillationJob(
         out=options.out, seed=options.seed, teacher=options.teacher, model=options.model, problems=options.problems,
         engine=options.engine,
@@ -139,7 +143,7 @@ def job(options):
             concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
             extra_body=options.judge_extra_body,
         ),
-        spending=teachers.Spending(*options.price, budget=options.budget), local_copies=options.local_copies,
+        spending=Spending(*options.price, budget=options.budget), local_copies=options.local_copies,
         tokenizer=options.tokenizer,
         columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
         rules=funnel.Rules(
