@@ -62,8 +62,9 @@ def _add_teacher(group) -> None:
     group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=600.0, help="seconds for one request")
     group.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
                        help="money for a million tokens")
-    group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="ask for nothing more once this much was spent on the set in --out, by this command and earlier "
-                       "ones; what is in flight then is still paid")
+    group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"),
+                       help="ask for nothing more once this much was spent on the set in --out, by this command and "
+                       "earlier ones; what is in flight then is still paid")
 
 
 def _add_problems(group) -> None:

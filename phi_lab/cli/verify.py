@@ -4,7 +4,6 @@ from pathlib import Path
 
 from phi_lab.cli.options import add_command, add_judge, between
 from phi_lab.core.errors import UserError
-from phi_lab.core.formatting import printable
 
 
 def add_parser(commands) -> None:
@@ -35,7 +34,8 @@ def add_parser(commands) -> None:
 
 
 def run(options) -> None:
-    """Write the verdicts and the page, and print a summary."""
+    """Write the verdicts and the page, and print a summary. Raises UserError after that where a file could not be read.
+    """
     from phi_lab.core import files
     from phi_lab.verify import audit
     from phi_lab.verify.judge import babble_line, second_opinions
@@ -65,10 +65,10 @@ def run(options) -> None:
     for name, value in audit.summary(rows).items():
         by_group = isinstance(value, dict) and name != "verdicts"
         print(f"{name}: {'; '.join(f'{k} {audit.words(v)}' for k, v in value.items()) if by_group else value}")
-    for line in skipped:
-        print(f"skipped: {printable(line)}")
     audit.write_page(page, rows, skipped)
     print(page)
+    if skipped:
+        raise UserError(f"not in these numbers: {'; '.join(skipped)}")
 
 
 def _require_no_case(written: list[Path], cases: list[Path]) -> None:

@@ -20,6 +20,8 @@ from phi_lab.distill import shards
 
 DIGITS, BRACKETS = "9" * 5000, "[" * 100_000
 CASE = '{"id": "a", "gold": "3", "response": "3"}\n'
+ROW = ('{"id": "q", "domain": "d", "level": 0, "pass_rate": 0.5, "tokens": 3, "prompt": "1+1?", "answer": "2", '
+       '"completion": "\\\\boxed{2}"}\n')
 SECONDS = 2.0  # of this process's own time: another program on the same machine is not the command's fault
 
 WEIGHTS = save({"weight": torch.zeros(1)})
@@ -33,6 +35,12 @@ FILES = {
     "noanswer.jsonl": '{"problem": "1+1?"}\n', "noproblem.jsonl": '{"x": 1}\n', "notjson.jsonl": "{\n",
     "F/README.md": "# My own\n", "F/right.jsonl": "mine\n", "G/right.jsonl": "mine\n", "H/rollouts": "mine\n",
     "report.html": "<p>mine", "run/config.json": "{", "other/config.json": '{"a": 1}\n',
+    "label.jsonl": CASE.replace("}", ', "correct": "true"}'), "one.jsonl": CASE.replace("}", ', "expected": 1}'),
+    "hand/anna/02.ipynb": '{"cells": []}', "kept.jsonl": CASE.replace("}", ', "verdict": "right", "rule": "r"}'),
+    "set/right.jsonl": ROW + ROW.replace('"q"', '"r"') + ROW.replace('"\\\\boxed{2}"', "null"),
+    "set/wrong.jsonl": ROW, "set/funnel.json": "{}", "set/rollouts/0": "", "evals/own.json": '{"a": 1}',
+    "idlist/right.jsonl": ROW + ROW.replace('"q"', "[1]"), "prompt5/right.jsonl": ROW + ROW.replace('"1+1?"', "5"),
+    "tokens/right.jsonl": ROW + ROW.replace('"tokens": 3', '"tokens": "x"'),
     "model/config.json": '{"model_type": "own"}', "model/model.safetensors": WEIGHTS, "model/tokenizer.json": "{}",
 }
 TABLE = """
@@ -79,6 +87,27 @@ verify --cases list.jsonl --out out.jsonl                   | line 1: a case mus
 verify --cases notjson.jsonl --out out.jsonl                | line 1: not JSON
 verify --cases nogold.jsonl --out out.jsonl                 | 'gold' is missing
 verify --cases number.jsonl --out out.jsonl                 | 'gold' must be a string
+verify --cases label.jsonl --out out.jsonl                  | line 1: field 'correct' must be true or false
+verify --cases one.jsonl --out out.jsonl                    | line 1: field 'expected' must be true or false
+verify --cases empty.jsonl --out kept.jsonl                 | empty.jsonl: no case in it
+verify --cases blank.jsonl --out kept.jsonl                 | blank.jsonl: no case in it
+progress hand --csv hand/anna/02.ipynb                      | choose another --csv
+progress hand --html hand/anna/02.ipynb                     | choose another --html
+progress hand --html report.html                            | choose another --html
+progress hand --csv p.csv --html p.csv                      | name two
+progress hand --csv hand                                    | is no file that can be written
+run --profile smoke --out new --data set                    | set/right.jsonl, line 3: 'completion' must be text
+run --profile smoke --out new --data idlist                 | idlist/right.jsonl, line 2: 'id' must be text
+run --profile smoke --out new --data prompt5                | prompt5/right.jsonl, line 2: 'prompt' must be text
+run --profile smoke --out new --data tokens                 | 'tokens' must be a whole number
+eval --model model --out new --name ../x                    | it takes letters
+eval --model model --out new --name ''                      | it takes letters
+eval --model model --out new --name a/b                     | it takes letters
+eval --model model --out run --name config                  | choose another --name
+eval --model model --out new --name ladder                  | choose another --name
+eval --model model --out evals --name own                   | evals/own.json is a file of something else
+eval --model model --out new --benchmarks ,                 | names none
+eval --model model --out new --benchmarks math500 --name 'a|b' | a line without
 verify --cases cases.jsonl --out out.jsonl --jobs 0         | 0 is less than 1|0 is not between 1 and 1024
 verify --cases cases.jsonl --out o.jsonl --judge http://127.0.0.1:1 --judge-cache thesis.txt | not a vote
 verify --cases cases.jsonl --out o.jsonl --judge localhost:8000 --judge-cache v.jsonl | must start with http
