@@ -20,6 +20,7 @@ from phi_lab.cli.options import (
     temperature,
 )
 from phi_lab.config import schema
+from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import printable
 
 
@@ -71,7 +72,7 @@ def _add_problems(group) -> None:
     group.add_argument("--problems", default="world", metavar="SET",
                        help="world: arithmetic of levels 1 to 5; a known dataset such as gsm8k or openr1-math; a "
                        ".jsonl or .parquet file; owner/dataset:split of the hub")
-    group.add_argument("--questions", type=at_least(1), default=200, help="at most this many")
+    group.add_argument("--questions", type=between(1, 10**8), default=200, help="at most this many")
     add_local_copies(group, "--data")
     for column in ("prompt", "answer", "trace"):
         group.add_argument(f"--{column}-column", default=None, metavar="NAME",
@@ -116,12 +117,24 @@ def run(options) -> None:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
     for overlap in report["contaminated"]:
         print(f"  left out: {printable(overlap['id'])} shares {overlap['shared']!r}")
+    _require_something(report)
+
+
+def _require_something(report: dict) -> None:
+    """Raises UserError where the filters have removed every right answer; says so where there was none."""
+    if not report["steps"] or report["steps"][-1]["kept"]:
+        return
+    last = next(step for step in report["steps"] if not step["kept"])
+    if not report["verdicts"]["right"] + report["rescued"]:
+        print("nothing is left to train on: no answer is right")
+        return
+    raise UserError(f"nothing is left to train on: the step {last['name']} ({last['why']}) removed the last right "
+                    "answer; loosen it and give the command again, which samples nothing twice")
 
 
 def job(options):
     """The `DistillationJob` that the options describe; UserError for an endpoint without its URL."""
     from phi_lab.core.endpoint import Endpoint
-    from phi_lab.core.errors import UserError
     from phi_lab.distill import funnel, jobs
     from phi_lab.distill.spending import Spending
     from phi_lab.problems import sources

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 from phi_lab.cli.options import (
@@ -54,14 +55,16 @@ def run(options) -> None:
     check_model(options.model)
     if options.data and not DataFolder(options.data).right.is_file():
         raise UserError(f"{DataFolder(options.data).right} is missing: --data takes a folder of `phi-lab distill`")
+    try:
+        own = shlex.split(options.launcher)
+    except ValueError as error:
+        raise UserError(f"--launcher {options.launcher}: {error}") from None
+    if own and not shutil.which(own[0]):  # told now, and not after distilling and measuring
+        raise UserError(f"--launcher {options.launcher}: no program {own[0]} on this machine's PATH")
     from phi_lab.pipeline import launch
     from phi_lab.pipeline import run as pipeline
 
-    launcher = launch.local(options.processes) if options.processes else None
-    try:
-        launcher = shlex.split(options.launcher) or launcher
-    except ValueError as error:
-        raise UserError(f"--launcher {options.launcher}: {error}") from None
+    launcher = own or (launch.local(options.processes) if options.processes else None)
     use_local_copies(options.local_copies)
     if options.leave_out_gated:
         os.environ["PHI_LAB_LEAVE_OUT_GATED"] = "1"

@@ -12,7 +12,7 @@ from typing import Any
 from phi_lab.core.errors import UserError
 
 REMADE = "restore it, or delete it to have it made again"
-KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
 LARGEST = 1e18  # number in a file: what is larger is damage, and overflows what computes with it
 BOM = b"\xef\xbb\xbf"  # which some editors put before UTF-8
 

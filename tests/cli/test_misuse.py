@@ -2,6 +2,7 @@
 seconds, and every file that was there is as it was.
 """
 
+import gzip
 import os
 import shlex
 import shutil
@@ -22,6 +23,9 @@ DIGITS, BRACKETS = "9" * 5000, "[" * 100_000
 CASE = '{"id": "a", "gold": "3", "response": "3"}\n'
 ROW = ('{"id": "q", "domain": "d", "level": 0, "pass_rate": 0.5, "tokens": 3, "prompt": "1+1?", "answer": "2", '
        '"completion": "\\\\boxed{2}"}\n')
+LADDER = ('[{"stage": "mid", "arm": "main", "benchmark": "hard", "temperature": 0.6, "k": 4, "n": 400, "pass_at_k": '
+          'null, "accuracy": 0.5, "ci_low": 0.1, "ci_high": 0.9}]')
+FULL = '{"scale": "cpu", "profile": "lab", "seed": 0, "config": {}}'
 SECONDS = 2.0  # of this process's own time: another program on the same machine is not the command's fault
 
 WEIGHTS = save({"weight": torch.zeros(1)})
@@ -41,6 +45,13 @@ FILES = {
     "set/wrong.jsonl": ROW, "set/funnel.json": "{}", "set/rollouts/0": "", "evals/own.json": '{"a": 1}',
     "idlist/right.jsonl": ROW + ROW.replace('"q"', "[1]"), "prompt5/right.jsonl": ROW + ROW.replace('"1+1?"', "5"),
     "tokens/right.jsonl": ROW + ROW.replace('"tokens": 3', '"tokens": "x"'),
+    "cut.jsonl.gz": gzip.compress(ROW.encode() * 50)[:60], "d.jsonl/x": "",
+    "pair.jsonl": '{"prompt": 1, "chosen": 2, "rejected": 3}\n', "half.jsonl": '{"prompt": "1", "chosen": "2"}\n',
+    "huge.jsonl": f'{{"step": 1, "loss": 1{"0" * 400}}}\n', "full/config.json": FULL, "full/mid/done.json": "{}",
+    "full/ladder.json": LADDER.replace('"accuracy": 0.5', '"accuracy": -5'),
+    "text/ladder.json": LADDER.replace(": 4,", ': "x",'),
+    "list/ladder.json": LADDER.replace('"mid"', "[1]"), "text/config.json": FULL, "list/config.json": FULL,
+    "odd/ladder.json": LADDER, "odd/config.json": FULL, "odd/mid/done.json": "{}",
     "model/config.json": '{"model_type": "own"}', "model/model.safetensors": WEIGHTS, "model/tokenizer.json": "{}",
 }
 TABLE = """
@@ -108,6 +119,23 @@ eval --model model --out new --name ladder                  | choose another --n
 eval --model model --out evals --name own                   | evals/own.json is a file of something else
 eval --model model --out new --benchmarks ,                 | names none
 eval --model model --out new --benchmarks math500 --name 'a|b' | a line without
+export full --out new                                       | full/ladder.json, row 1: 'accuracy' must be
+export text --out new                                       | text/ladder.json, row 1: 'k' must be a whole number
+export list --out new                                       | list/ladder.json, row 1: 'stage' must be text
+export odd --out new --push 'bad name'                      | --push bad name: no name of the hub
+export model --out new --push a/b/c                         | --push a/b/c: no name of the hub
+distill --out new --teacher traces --problems cut.jsonl.gz  | cut.jsonl.gz: cannot be read
+distill --out new --teacher traces --problems d.jsonl       | d.jsonl is a folder
+distill --out new --teacher script --questions 1000000000000 | not between 1 and 100000000
+experiment ladder --seeds 1000000000000 --out new           | not between 1 and 10000
+experiment ladder --seeds 0-1000000000 --out new            | more than 10,000 seeds
+experiment ladder --seeds 1- --out new                      | a range has a seed on both sides
+run --profile smoke --out /proc/x                           | /proc/x
+run --profile smoke --out new --launcher nosuchprogram      | no program nosuchprogram
+doctor pair.jsonl                                           | pair.jsonl, line 1: 'prompt' must be text
+doctor half.jsonl                                           | half.jsonl, line 1: 'rejected' is missing
+course --profile x --out new                                | choose one of smoke, lab, lesson
+plan --price inf                                            | inf is not between
 verify --cases cases.jsonl --out out.jsonl --jobs 0         | 0 is less than 1|0 is not between 1 and 1024
 verify --cases cases.jsonl --out o.jsonl --judge http://127.0.0.1:1 --judge-cache thesis.txt | not a vote
 verify --cases cases.jsonl --out o.jsonl --judge localhost:8000 --judge-cache v.jsonl | must start with http
@@ -178,7 +206,7 @@ plan --scale huge                                           | unknown scale 'hug
 plan --gpu toaster                                          | toaster
 stage mid --out nowhere                                     | missing
 experiment ladder --profile long --out new                  | unknown profile 'long'
-experiment ladder --seeds 0 --out new                       | 0 is less than 1
+experiment ladder --seeds 0 --out new                       | 0 is not between 1 and 10000
 experiment ladder --seeds 9-6 --out new                     | 9-6: the smaller seed comes first
 experiment ladder --seeds 6-b --out new                     | 'b' is no number
 experiment ladder --arms sft-again --out new                | unknown control 'sft-again': choose one of mid-control,
@@ -252,6 +280,37 @@ def program(*arguments):
         [sys.executable.encode(), b"-m", b"phi_lab", *map(os.fsencode, arguments)], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_that_lacks_characters_shows_their_escapes(place, encoding):
+    arguments = [sys.executable, "-m", "phi_lab", "verify", "--explain", "\u2713", "--gold", "\u03c0"]
+    done = subprocess.run(arguments, capture_output=True, env={
+        **os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0 and b"\\u2713" in done.stdout and not done.stderr, done
+
+
+@pytest.mark.parametrize("command", ["query D >&-", "query D >&- 2>&-", "chat <&-"])
+def test_a_closed_stream_is_no_fault(place, command):
+    done = subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} -m phi_lab {command}"], capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done
+
+
+def test_a_folder_that_is_a_link_to_itself(place, capsys):
+    (place / "loop").symlink_to("loop")
+    for command in ("run --profile smoke --out loop", "distill --teacher script --out loop"):
+        assert cli.main(command.split()) == 2
+        assert capsys.readouterr().err.startswith("phi-lab: loop: ")
+
+
+def test_a_number_that_no_float_holds_is_none_of_a_log(place, capsys):
+    assert cli.main(["doctor", "huge.jsonl"]) == 0
+
+
+def test_a_set_of_which_nothing_is_left_is_told(place, capsys):
+    assert cli.main("distill --teacher script --samples 2 --questions 2 --levels 50 60 --out none".split()) == 2
+    assert "nothing is left to train on: the step difficulty" in capsys.readouterr().err
 
 
 def test_head_may_stop_reading(place):
