@@ -12,6 +12,8 @@ from phi_lab.cli.options import (
     add_local_copies,
     at_least,
     between,
+    check_judge,
+    check_meaning,
     check_model,
     check_out,
     check_range,
@@ -22,6 +24,9 @@ from phi_lab.cli.options import (
 from phi_lab.config import schema
 from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import printable
+
+COLUMNS = ("prompt", "answer", "trace")  # of a published set
+CONCURRENCY, TIMEOUT = 64, 600.0
 
 
 def add_parser(commands) -> None:
@@ -59,8 +64,9 @@ def _add_teacher(group) -> None:
                        help="fields of every request beside ours, such as '{\"top_k\": 0, \"min_p\": 0}', which "
                        "llama.cpp and vLLM read; null leaves one of ours out, as in '{\"seed\": null, "
                        "\"max_tokens\": null, \"max_completion_tokens\": 512}'")
-    group.add_argument("--concurrency", type=between(1, 4096), default=64, help="requests at once")
-    group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=600.0, help="seconds for one request")
+    group.add_argument("--concurrency", type=between(1, 4096), default=CONCURRENCY, help="requests at once")
+    group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=TIMEOUT,
+                       help="seconds for one request")
     group.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
                        help="money for a million tokens")
     group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"),
@@ -74,7 +80,7 @@ def _add_problems(group) -> None:
                        ".jsonl or .parquet file; owner/dataset:split of the hub")
     group.add_argument("--questions", type=between(1, 10**8), default=200, help="at most this many")
     add_local_copies(group, "--data")
-    for column in ("prompt", "answer", "trace"):
+    for column in COLUMNS:
         group.add_argument(f"--{column}-column", default=None, metavar="NAME",
                            help=f"the dataset's column with the {column}, where its name is unusual")
 
@@ -108,7 +114,11 @@ def run(options) -> None:
     check_range("--levels", options.levels)
     check_out(options.out)
     check_model(options.model)
+    check_judge(options)
     from phi_lab.distill import cluster, jobs
+
+    if options.teacher in jobs.TEACHERS:
+        _check_meaning(options)
 
     sample = partial(cluster.sample_rollouts, workers=options.workers) if options.workers > 1 else None
     report = jobs.run_job(job(options), sample=sample)
@@ -130,6 +140,22 @@ def _require_something(report: dict) -> None:
         return
     raise UserError(f"nothing is left to train on: the step {last['name']} ({last['why']}) removed the last right "
                     "answer; loosen it and give the command again, which samples nothing twice")
+
+
+def _check_meaning(options) -> None:
+    """Raises UserError for options that this teacher, or this set, does not read."""
+    endpoint, world = options.teacher == "endpoint", options.problems == "world"
+    check_meaning(endpoint, "--teacher endpoint", {
+        "--teacher-url": options.teacher_url, "--teacher-model": options.teacher_model != "teacher",
+        "--instruction": options.instruction != schema.INSTRUCTION, "--extra-body": options.extra_body,
+        "--price": any(options.price), "--budget": options.budget < float("inf")})
+    check_meaning(endpoint or options.judge, "--teacher endpoint or --judge", {
+        "--concurrency": options.concurrency != CONCURRENCY, "--timeout": options.timeout != TIMEOUT})
+    check_meaning(options.teacher == "model", "--teacher model", {"--model": options.model, "--engine": options.engine})
+    check_meaning(not world, "a published set in --problems", {
+        f"--{name}-column": getattr(options, f"{name}_column") for name in COLUMNS})
+    check_meaning(not world or options.decontaminate_against, "a published set in --problems or "
+                  "--decontaminate-against", {"--local-copies": options.local_copies})
 
 
 def job(options):

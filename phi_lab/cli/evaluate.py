@@ -8,6 +8,7 @@ from phi_lab.cli.options import (
     add_engine,
     add_local_copies,
     at_least,
+    check_meaning,
     check_model,
     check_out,
     seed,
@@ -46,6 +47,8 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Measure and print one line a benchmark."""
+    check_meaning(options.benchmarks, "--benchmarks NAMES", {
+        "--samples": options.samples, "--max-tokens": options.max_tokens, "--local-copies": options.local_copies})
     use_local_copies(options.local_copies)
     check_out(options.out)
     check_model(options.model if options.benchmarks else Path(options.model))

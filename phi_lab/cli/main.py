@@ -35,6 +35,7 @@ from phi_lab.core.formatting import printable
 
 COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, track, chat, export, publish, course,
             notebooks, progress, experiment, bench)
+CONTINUE = ("run", "stage", "distill", "eval", "course", "experiment")  # what they had finished is on the disk
 EPILOG = """typical use:
   phi-lab run --out runs/first                    train and measure every stage on this computer, half an hour
   phi-lab run --profile smoke --out runs/smoke    the same in two minutes, from shipped checkpoints
@@ -76,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
         return SIGPIPE
     except KeyboardInterrupt:
-        print("\nphi-lab: stopped; the same command continues from the last finished step", file=sys.stderr)
+        more = "; the same command continues from the last finished step" if options.command in CONTINUE else ""
+        print(f"\nphi-lab: stopped{more}", file=sys.stderr)
         return 2
     except Exception as error:
         line = one_line_for_user(error)

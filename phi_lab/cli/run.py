@@ -9,6 +9,7 @@ from phi_lab.cli.options import (
     add_command,
     add_local_copies,
     at_least,
+    check_meaning,
     check_model,
     check_out,
     seed,
@@ -53,6 +54,9 @@ def run(options) -> None:
     presets.stage_range(options.start, options.stop)
     check_out(options.out)
     check_model(options.model)
+    check_meaning(options.scale != "cpu", "a GPU scale", {
+        "--local-copies": options.local_copies, "--leave-out-gated": options.leave_out_gated})
+    check_meaning(not options.launcher.strip(), "no --launcher", {"--processes": options.processes})
     if options.data and not DataFolder(options.data).right.is_file():
         raise UserError(f"{DataFolder(options.data).right} is missing: --data takes a folder of `phi-lab distill`")
     try:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, add_judge, between
+from phi_lab.cli.options import add_command, add_judge, between, check_judge, check_meaning
 from phi_lab.core.errors import UserError
 
 
@@ -40,13 +40,18 @@ def run(options) -> None:
     from phi_lab.verify import audit
     from phi_lab.verify.judge import babble_line, second_opinions
 
+    check_judge(options)
     if options.explain is not None:
         if options.gold is None or options.cases:
             raise UserError("--explain TEXT takes --gold GOLD, and no --cases")
+        check_meaning(False, "--cases", {"--out": options.out, "--force": options.force, "--judge": options.judge,
+                                         "--conventions": options.conventions != "strict"})
         print(*audit.explain(options.explain, options.gold), sep="\n")
         return
     if not options.cases or not options.out:
         raise UserError("verify takes --cases FILE --out FILE, or --explain TEXT --gold GOLD")
+    check_meaning(False, "--explain", {"--gold": options.gold})
+    check_meaning(options.judge, "--judge URL", {"--judge-cache": options.judge_cache})
     page = options.out.with_suffix(".html")
     if page == options.out:
         raise UserError(f"{page}: --out is for the rows; the page gets this name by itself, give another ending")

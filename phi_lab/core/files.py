@@ -188,7 +188,7 @@ def atomic_write(path: Path, content: bytes) -> None:
     If two processes write the same file, the last one wins. Raises UserError for a device, a pipe or a folder.
     """
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file that can be written: choose another name")
+        raise UserError(f"{path} cannot be written, as it is no file: remove it, or name another one")
     path = Path(os.path.realpath(path))
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

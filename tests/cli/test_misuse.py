@@ -136,6 +136,26 @@ doctor pair.jsonl                                           | pair.jsonl, line 1
 doctor half.jsonl                                           | half.jsonl, line 1: 'rejected' is missing
 course --profile x --out new                                | choose one of smoke, lab, lesson
 plan --price inf                                            | inf is not between
+distill --out new --teacher script --engine foo             | --engine goes with --teacher model
+distill --out new --teacher script --local-copies nowhere   | --local-copies goes with a published set
+distill --out new --teacher model --price 1 1               | --price goes with --teacher endpoint
+distill --out new --teacher script --timeout 5              | --timeout goes with --teacher endpoint or --judge
+distill --out new --teacher script --trace-column x         | --trace-column goes with a published set
+distill --out new --teacher script --judge-budget 5         | --judge-budget goes with --judge URL
+distill --out new --teacher endpoint --teacher-url http://h --budget 1 | --budget counts money
+eval --model model --out new --samples 3                    | --samples goes with --benchmarks
+eval --model model --out new --local-copies nowhere         | --local-copies goes with --benchmarks
+verify --cases cases.jsonl --out out.jsonl --gold 3         | --gold goes with --explain
+verify --cases cases.jsonl --out out.jsonl --judge-cache v  | --judge-cache goes with --judge URL
+verify --explain 3 --gold 3 --out out.jsonl                 | --out goes with --cases
+doctor pair.jsonl --machine --rules                         | DIR, --rules goes with no --machine
+doctor pair.jsonl --rules                                   | DIR goes with no --rules
+run --profile smoke --out new --leave-out-gated             | --leave-out-gated goes with a GPU scale
+run --profile smoke --out new --launcher sh --processes 2   | --processes goes with no --launcher
+notebooks --reset 02 --copies                               | --copies goes with no --reset
+bench --json thesis.txt                                     | thesis.txt holds something else
+bench --json report.html                                    | report.html holds something else
+bench --json model                                          | is no file that can be written
 verify --cases cases.jsonl --out out.jsonl --jobs 0         | 0 is less than 1|0 is not between 1 and 1024
 verify --cases cases.jsonl --out o.jsonl --judge http://127.0.0.1:1 --judge-cache thesis.txt | not a vote
 verify --cases cases.jsonl --out o.jsonl --judge localhost:8000 --judge-cache v.jsonl | must start with http

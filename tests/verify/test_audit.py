@@ -137,7 +137,7 @@ def test_files_that_cannot_be_read(tmp_path, capsys, monkeypatch):
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "out.jsonl")
     assert cli.main(["verify", "--cases", str(good), "--out", str(tmp_path / "link.jsonl")]) == 0
     assert (tmp_path / "link.jsonl").is_symlink()  # and what it leads to is written
-    with pytest.raises(UserError, match="no file that can be written"):
+    with pytest.raises(UserError, match="as it is no file"):
         atomic_write(Path(os.devnull), b"")
     (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + good.read_bytes())
     assert len(audit.judge_file(tmp_path / "bom.jsonl")) == 1 and len(read_rows(tmp_path / "bom.jsonl")) == 1
