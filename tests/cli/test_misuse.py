@@ -324,6 +324,17 @@ def test_a_folder_that_is_a_link_to_itself(place, capsys):
         assert capsys.readouterr().err.startswith("phi-lab: loop: ")
 
 
+@pytest.mark.parametrize(("command", "continues"), [("chat", False), ("run --profile smoke --out new", True)])
+def test_only_a_command_that_continues_says_so_when_it_is_stopped(place, capsys, monkeypatch, command, continues):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phi_lab.cli.chat.check_model", stopped)
+    monkeypatch.setattr("phi_lab.cli.run.check_model", stopped)
+    assert cli.main(command.split()) == 2
+    assert ("continues" in capsys.readouterr().err) == continues
+
+
 def test_a_number_that_no_float_holds_is_none_of_a_log(place, capsys):
     assert cli.main(["doctor", "huge.jsonl"]) == 0
 
