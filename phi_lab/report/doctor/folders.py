@@ -126,6 +126,9 @@ def _check_file(path: Path, name: str) -> Checked:
         rows = rows[:MOST_ROLLOUTS]
         return Checked(name, len(rows), "rollouts", rules.check_rollouts(rows))
     if not kind:
+        for here, lacking in (("chosen", "rejected"), ("rejected", "chosen")):
+            if here in rows[0]:
+                raise UserError(f"{path}, line 1: {lacking!r} is missing; a pair has prompt, chosen, rejected")
         columns = ", ".join(list(dict.fromkeys(column for row in rows for column in row))[:6])
         raise UserError(f"{path}: not a log of phi-lab or TRL: none of {', '.join(sorted(LOGGED))} among its columns "
                         f"({columns})")
@@ -135,7 +138,7 @@ def _check_file(path: Path, name: str) -> Checked:
 def _kind(rows: Sequence[dict]) -> str:
     """What rows are, by their columns: "pairs", "rollouts", "metrics", or ""."""
     columns = {column for row in rows for column in row}
-    if {"chosen", "rejected"} & columns:
+    if {"chosen", "rejected"} <= columns:
         return "pairs"
     if "completion" in columns and columns & {"verdict", "reward", "answer", "finish_reason"}:
         return "rollouts"
