@@ -84,7 +84,8 @@ class Spending:
         if not self.reached:
             return "the same command asks for them again"
         if self.share < 1:
-            return f"a worker's part of the budget of {self.budget:g} is spent; raise --budget to go on"
+            return (f"a worker's part of the budget of {self.budget:g} is spent; the same command shares what is left "
+                    "of it, a higher --budget goes on")
         return f"budget {self.budget:g} reached, {_amount(self.money)} spent on this set; raise --budget to go on"
 
     def _price(self, tokens_in: int, tokens_out: int) -> float:

@@ -74,10 +74,10 @@ def test_workers_share_what_is_left_of_a_budget(tmp_path):
 @pytest.mark.slow
 def test_two_workers_keep_a_budget_over_all_commands(tmp_path, server, capsys):
     server.behave = answered_by_seed
-    for _ in range(2):
+    for _ in range(2):  # a worker that has spent its part ends the others
         more = ("--workers", 2, "--concurrency", 1, "--price", 0, 1_000_000, "--budget", 70)
         assert order(tmp_path, server, "two", *more) == 2
-        assert "budget" in capsys.readouterr().err and len(server.bodies) == 10  # 7 a rollout
+        assert "budget" in capsys.readouterr().err and 5 <= len(server.bodies) <= 12  # 7 a rollout; two in flight
 
 
 def test_workers_without_datatrove_are_one_clear_line(tmp_path, server, monkeypatch, capsys):
