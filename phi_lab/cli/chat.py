@@ -1,5 +1,6 @@
 """`phi-lab chat`: put questions to a model, with its thoughts shown and its answer judged."""
 
+import sys
 from pathlib import Path
 
 from phi_lab.cli.options import add_command, add_engine, check_model, temperature
@@ -67,6 +68,8 @@ def print_answer(model, tokenizer, question: str, temperature: float, seed: int,
 
 
 def _read_line() -> str:
+    if sys.stdin is None:  # closed, as by `<&-`
+        return ""
     try:
         return input("> ").strip()
     except EOFError:

@@ -12,6 +12,8 @@ from phi_lab.cli.options import (
     add_local_copies,
     at_least,
     between,
+    check_judge,
+    check_meaning,
     check_model,
     check_out,
     check_range,
@@ -20,7 +22,11 @@ from phi_lab.cli.options import (
     temperature,
 )
 from phi_lab.config import schema
+from phi_lab.core.errors import UserError
 from phi_lab.core.formatting import printable
+
+COLUMNS = ("prompt", "answer", "trace")  # of a published set
+CONCURRENCY, TIMEOUT = 64, 600.0
 
 
 def add_parser(commands) -> None:
@@ -58,20 +64,23 @@ def _add_teacher(group) -> None:
                        help="fields of every request beside ours, such as '{\"top_k\": 0, \"min_p\": 0}', which "
                        "llama.cpp and vLLM read; null leaves one of ours out, as in '{\"seed\": null, "
                        "\"max_tokens\": null, \"max_completion_tokens\": 512}'")
-    group.add_argument("--concurrency", type=between(1, 4096), default=64, help="requests at once")
-    group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=600.0, help="seconds for one request")
+    group.add_argument("--concurrency", type=between(1, 4096), default=CONCURRENCY, help="requests at once")
+    group.add_argument("--timeout", type=between(0.1, 86_400.0, float), default=TIMEOUT,
+                       help="seconds for one request")
     group.add_argument("--price", type=at_least(0.0, float), nargs=2, default=[0.0, 0.0], metavar=("IN", "OUT"),
                        help="money for a million tokens")
-    group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"), help="stop before spending more")
+    group.add_argument("--budget", type=at_least(0.0, float), default=float("inf"),
+                       help="ask for nothing more once this much was spent on the set in --out, by this command and "
+                       "earlier ones; what is in flight then is still paid")
 
 
 def _add_problems(group) -> None:
     group.add_argument("--problems", default="world", metavar="SET",
                        help="world: arithmetic of levels 1 to 5; a known dataset such as gsm8k or openr1-math; a "
                        ".jsonl or .parquet file; owner/dataset:split of the hub")
-    group.add_argument("--questions", type=at_least(1), default=200, help="at most this many")
+    group.add_argument("--questions", type=between(1, 10**8), default=200, help="at most this many")
     add_local_copies(group, "--data")
-    for column in ("prompt", "answer", "trace"):
+    for column in COLUMNS:
         group.add_argument(f"--{column}-column", default=None, metavar="NAME",
                            help=f"the dataset's column with the {column}, where its name is unusual")
 
@@ -105,7 +114,11 @@ def run(options) -> None:
     check_range("--levels", options.levels)
     check_out(options.out)
     check_model(options.model)
+    check_judge(options)
     from phi_lab.distill import cluster, jobs
+
+    if options.teacher in jobs.TEACHERS:
+        _check_meaning(options)
 
     sample = partial(cluster.sample_rollouts, workers=options.workers) if options.workers > 1 else None
     report = jobs.run_job(job(options), sample=sample)
@@ -114,18 +127,49 @@ def run(options) -> None:
         print(f"  {step['name']:<14} {step['kept']:>8} kept {step['removed']:>8} removed: {step['why']}")
     for overlap in report["contaminated"]:
         print(f"  left out: {printable(overlap['id'])} shares {overlap['shared']!r}")
+    _require_something(report)
+
+
+def _require_something(report: dict) -> None:
+    """Raises UserError where the filters have removed every right answer; says so where there was none."""
+    if not report["steps"] or report["steps"][-1]["kept"]:
+        return
+    last = next(step for step in report["steps"] if not step["kept"])
+    if not report["verdicts"]["right"] + report["rescued"]:
+        print("nothing is left to train on: no answer is right")
+        return
+    raise UserError(f"nothing is left to train on: the step {last['name']} ({last['why']}) removed the last right "
+                    "answer; loosen it and give the command again, which samples nothing twice")
+
+
+def _check_meaning(options) -> None:
+    """Raises UserError for options that this teacher, or this set, does not read."""
+    endpoint, world = options.teacher == "endpoint", options.problems == "world"
+    check_meaning(endpoint, "--teacher endpoint", {
+        "--teacher-url": options.teacher_url, "--teacher-model": options.teacher_model != "teacher",
+        "--instruction": options.instruction != schema.INSTRUCTION, "--extra-body": options.extra_body,
+        "--price": any(options.price), "--budget": options.budget < float("inf")})
+    check_meaning(endpoint or options.judge, "--teacher endpoint or --judge", {
+        "--concurrency": options.concurrency != CONCURRENCY, "--timeout": options.timeout != TIMEOUT})
+    check_meaning(options.teacher == "model", "--teacher model", {"--model": options.model, "--engine": options.engine})
+    check_meaning(not world, "a published set in --problems", {
+        f"--{name}-column": getattr(options, f"{name}_column") for name in COLUMNS})
+    check_meaning(not world or options.decontaminate_against, "a published set in --problems or "
+                  "--decontaminate-against", {"--local-copies": options.local_copies})
 
 
 def job(options):
     """The `DistillationJob` that the options describe; UserError for an endpoint without its URL."""
     from phi_lab.core.endpoint import Endpoint
-    from phi_lab.core.errors import UserError
-    from phi_lab.distill import funnel, jobs, teachers
+    from phi_lab.distill import funnel, jobs
+    from phi_lab.distill.spending import Spending
     from phi_lab.problems import sources
     from phi_lab.verify.judge import Judge
 
     if options.teacher == "endpoint" and not options.teacher_url:
         raise UserError("--teacher endpoint needs --teacher-url, such as http://localhost:8000/v1")
+    if options.budget < float("inf") and not any(options.price):
+        raise UserError("--budget counts money, and without --price IN OUT no answer costs any: give both")
     return jobs.DistillationJob(
         out=options.out, seed=options.seed, teacher=options.teacher, model=options.model, problems=options.problems,
         engine=options.engine,
@@ -139,7 +183,7 @@ def job(options):
             concurrency=options.concurrency, timeout=options.timeout, cache=options.out / "votes.jsonl",
             extra_body=options.judge_extra_body,
         ),
-        spending=teachers.Spending(*options.price, budget=options.budget), local_copies=options.local_copies,
+        spending=Spending(*options.price, budget=options.budget), local_copies=options.local_copies,
         tokenizer=options.tokenizer,
         columns=sources.Columns(options.prompt_column, options.answer_column, options.trace_column),
         rules=funnel.Rules(

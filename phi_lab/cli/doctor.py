@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from phi_lab.cli.options import add_command
+from phi_lab.cli.options import add_command, check_meaning
 
 TEACH = """
 What it reads in DIR, each where there is one:
@@ -37,6 +37,8 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Print what was found."""
+    check_meaning(not options.machine, "no --machine", {"DIR": options.folder, "--rules": options.rules})
+    check_meaning(not options.rules, "no --rules", {"DIR": options.folder, "--json": options.json})
     if options.machine:
         look_at_machine(options.json)
         return

@@ -1,5 +1,6 @@
 """`phi-lab eval`: measure a model on the lab's benchmarks, or on public ones."""
 
+import re
 from pathlib import Path
 
 from phi_lab.cli.options import (
@@ -7,15 +8,20 @@ from phi_lab.cli.options import (
     add_engine,
     add_local_copies,
     at_least,
+    check_meaning,
     check_model,
     check_out,
     seed,
     use_local_copies,
 )
 from phi_lab.config import schema
-from phi_lab.core.formatting import percent, percent_interval
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_json
+from phi_lab.core.formatting import one_line, percent, percent_interval
 from phi_lab.core.run_folder import EvalFolder
 
+FILE_NAME = re.compile(r"[\w-][\w.-]*")
+OF_A_RUN = ("config", "ladder", "ten")  # its own JSON files
 
 def add_parser(commands) -> None:
     """Add `eval` and its options."""
@@ -41,13 +47,29 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Measure and print one line a benchmark."""
+    check_meaning(options.benchmarks, "--benchmarks NAMES", {
+        "--samples": options.samples, "--max-tokens": options.max_tokens, "--local-copies": options.local_copies})
     use_local_copies(options.local_copies)
     check_out(options.out)
     check_model(options.model if options.benchmarks else Path(options.model))
     (_public if options.benchmarks else _lab)(options)
 
 
+def _require_free_name(name: str, folder: EvalFolder) -> None:
+    """Raises UserError for a name that is none of a file, and for one under which `folder` holds something else."""
+    if not FILE_NAME.fullmatch(name):
+        raise UserError(f"--name {one_line(name, 60)!r}: it names files, so it takes letters, digits, _, - and . only")
+    path = folder.manifest(name)
+    taken = name in OF_A_RUN
+    if path.exists() and not taken:
+        there = read_json(path, fix="restore it, or choose another --name")
+        taken = not (isinstance(there, dict) and {"model", "seed"} <= there.keys())
+    if taken:
+        raise UserError(f"{path} is a file of something else than a measurement: choose another --name or --out")
+
+
 def _lab(options) -> None:
+    _require_free_name(options.name, EvalFolder(options.out))
     from phi_lab.evaluate import ladder
 
     config = schema.EvaluationConfig(options.problems or 500, engine=options.engine or "cpu")
@@ -69,6 +91,10 @@ def _public(options) -> None:
         schema.BenchmarkProtocol(), options.samples, options.problems, options.max_tokens
     )
     names = options.benchmarks.replace(",", " ").split()
+    if not names:
+        raise UserError(f"--benchmarks {options.benchmarks!r} names none, such as math500,aime24")
+    if not options.name.strip() or not options.name.isprintable() or "|" in options.name:
+        raise UserError(f"--name {one_line(options.name, 60)!r}: it is a cell of a table, so it takes a line without |")
     model = checkpoints.resolve_model(options.model)
     engine = options.engine or public_benchmarks.default_engine()
     rows = public_benchmarks.evaluate_public(model, names, options.out, protocol, options.seed, engine)

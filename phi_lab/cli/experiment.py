@@ -8,12 +8,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, at_least, check_out, seed
+from phi_lab.cli.options import add_command, at_least, between, check_out, seed
 from phi_lab.config import presets
 
 # Of phi_lab/experiments/, which is imported later.
 QUESTIONS = ("mid_training", "one_batch", "rl_devices", "variance", "variance_bases")
 DEFAULT_SEEDS = 6  # of chains
+MOST_SEEDS = 10_000
 
 
 def add_parser(commands) -> None:
@@ -52,9 +53,13 @@ def seeds(text: str) -> int | range:
     """An argparse type: "6-17", the seeds from 6 to 17, or how many."""
     first, dash, last = text.partition("-")
     if not dash:
-        return at_least(1)(text)
+        return between(1, MOST_SEEDS)(text)
+    if not first or not last:
+        raise argparse.ArgumentTypeError(f"{text}: a range has a seed on both sides, such as 6-17")
     if seed(first) > seed(last):
         raise argparse.ArgumentTypeError(f"{text}: the smaller seed comes first")
+    if seed(last) - seed(first) >= MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"{text}: more than {MOST_SEEDS:,} seeds")
     return range(seed(first), seed(last) + 1)
 
 

@@ -1,5 +1,6 @@
 """`phi-lab export`: a trained stage as a folder that other programs load."""
 
+import shlex
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
@@ -31,5 +32,5 @@ def run(options) -> None:
     from phi_lab.pipeline import export
 
     out = export.export(folder, options.out, options.stage, options.push, options.scores)
-    print(f"{out}: loads in transformers, and in vLLM by `vllm serve {out}`")
+    print(f"{out}: loads in transformers, and in vLLM by `vllm serve {shlex.quote(str(out))}`")
     print(f"for llama.cpp: {export.llama_cpp_line(out)}")

@@ -35,6 +35,7 @@ from phi_lab.core.formatting import printable
 
 COMMANDS = (run, stage, plan, distill, query, verify, evaluate, report, doctor, track, chat, export, publish, course,
             notebooks, progress, experiment, bench)
+CONTINUE = ("run", "stage", "distill", "eval", "course", "experiment")  # what they had finished is on the disk
 EPILOG = """typical use:
   phi-lab run --out runs/first                    train and measure every stage on this computer, half an hour
   phi-lab run --profile smoke --out runs/smoke    the same in two minutes, from shipped checkpoints
@@ -43,7 +44,7 @@ EPILOG = """typical use:
   phi-lab report runs/first                       write its report.html again
 """
 NO_SUCH_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS,
-                 errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+                 errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP)
 SIGPIPE = 141  # what the shell shows for a program that ends so
 FULL_DISK = ("os error 28", "inline_container.cc")  # what safetensors and torch write then; neither sets errno
 
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     A user's mistake, a folder that cannot be written, a full disk and Ctrl-C end with one line on stderr and code 2.
     Any other exception is a fault of this package and stays a traceback.
     """
+    _open_streams()
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
@@ -75,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
         return SIGPIPE
     except KeyboardInterrupt:
-        print("\nphi-lab: stopped; the same command continues from the last finished step", file=sys.stderr)
+        more = "; the same command continues from the last finished step" if options.command in CONTINUE else ""
+        print(f"\nphi-lab: stopped{more}", file=sys.stderr)
         return 2
     except Exception as error:
         line = one_line_for_user(error)
@@ -86,12 +89,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _open_streams() -> None:
+    """Give the process an output and an error stream that take every character: what a terminal's encoding lacks is
+    shown as its escape, and what would be written to a closed stream (`>&-`) goes nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for as long as the process)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def one_line_for_user(error: Exception) -> str | None:
     """What to print instead of a traceback; None for an error that the user cannot mend."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in NO_SUCH_PLACE:
-        return f"{error.filename or 'output'}: {error.strerror}; make room or choose another --out"
+        return f"{error.filename or 'output'}: {error.strerror}; make room or choose another place"
     if not isinstance(error, OSError) and any(sign in str(error) for sign in FULL_DISK):
         return "no space left for a model; make room or choose another --out"
     return None

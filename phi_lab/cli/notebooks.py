@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command
+from phi_lab.cli.options import add_command, check_meaning
 from phi_lab.core.errors import UserError
 from phi_lab.core.run_folder import RunFolder
 
@@ -25,6 +25,8 @@ def add_parser(commands) -> None:
 
 def run(options) -> None:
     """Write the notebooks, the copies, or one page."""
+    check_meaning(not options.reset, "no --reset", {"--copies": options.copies, "--outputs-from": options.outputs_from})
+    check_meaning(not options.copies, "no --copies", {"--outputs-from": options.outputs_from})
     if options.reset:
         from phi_lab.pipeline import working_copies
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from phi_lab.core.errors import UserError
@@ -14,6 +14,7 @@ from phi_lab.core.formatting import one_line
 OURS = {"model", "messages", "n", "stream"}  # fields of a request that --extra-body does not change
 OUR_OPTIONS = {"temperature": "--temperature", "max_tokens": "--max-tokens"}  # null leaves them out
 SECRET = re.compile(r'"[\w-]*(?:api[_-]?key|authori[sz]ation|password|secret|access[_-]?token)[\w-]*"\s*:', re.I)
+JUDGE_MODEL, JUDGE_BUDGET = "gpt-4o-mini", 1000
 MOST = {int: 10**12, float: float("inf")}  # of an option without a limit of its own
 
 
@@ -100,6 +101,21 @@ def check_range(option: str, low_and_high: Sequence[float]) -> None:
         raise UserError(f"{option} {low:g} {high:g}: LOW comes first, HIGH second")
 
 
+def check_meaning(holds: object, needed: str, given: Mapping[str, object]) -> None:
+    """Raises UserError for options of `given` (their values: what was given, or something false) that say nothing
+    without `needed`, where that does not hold: ignored in silence, they would be believed to have worked.
+    """
+    if not holds and (names := [name for name, value in given.items() if value]):
+        raise UserError(f"{', '.join(names)} goes with {needed}: leave it out, or give that too")
+
+
+def check_judge(options) -> None:
+    """Raises UserError for options of a judge without --judge."""
+    check_meaning(options.judge, "--judge URL", {
+        "--judge-model": options.judge_model != JUDGE_MODEL, "--judge-budget": options.judge_budget != JUDGE_BUDGET,
+        "--judge-extra-body": options.judge_extra_body})
+
+
 def check_out(out: Path) -> None:
     """Raises UserError where a folder is to be written and a file is."""
     if out.is_file():
@@ -128,8 +144,9 @@ def add_judge(parser, what: str) -> None:
     """Add the four options of a language model that gives a second opinion on what the rules turn down."""
     parser.add_argument("--judge", metavar="URL", default=None, help=f"OpenAI-compatible endpoint that is asked for a "
                         f"second opinion on {what}; its key is read from OPENAI_API_KEY")
-    parser.add_argument("--judge-model", metavar="NAME", default="gpt-4o-mini", help="the judge's model (the paper's)")
-    parser.add_argument("--judge-budget", metavar="N", type=at_least(0), default=1000, help="most requests to it")
+    parser.add_argument("--judge-model", metavar="NAME", default=JUDGE_MODEL, help="the judge's model (the paper's)")
+    parser.add_argument("--judge-budget", metavar="N", type=at_least(0), default=JUDGE_BUDGET,
+                        help="most requests to it")
     parser.add_argument("--judge-extra-body", type=request_fields, default={}, metavar="JSON",
                         help="fields of every request to it beside ours or in their place, such as '{\"max_tokens\": "
                         "4096}' for a judge that thinks first; null leaves one of ours out")

@@ -2,7 +2,7 @@
 
 import json
 
-from phi_lab.cli.options import add_command, at_least
+from phi_lab.cli.options import add_command, at_least, between
 from phi_lab.config import presets
 
 
@@ -16,7 +16,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--gpu", default="h100", help="h100, h200, b200, a100, l40s, a6000, rtx4090, rtx4080, "
                         "rtx3090, a10g, l4 or t4")
     parser.add_argument("--gpus", type=at_least(1), default=1, metavar="N", help="how many")
-    parser.add_argument("--price", type=at_least(0.0, float), default=None,
+    parser.add_argument("--price", type=between(0.0, 1e6, float), default=None,
                         help="US dollars a GPU and hour; by default a guess")
     parser.add_argument(
         "--json", action="store_true",

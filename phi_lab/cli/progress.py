@@ -5,6 +5,11 @@ import sys
 from pathlib import Path
 
 from phi_lab.cli.options import add_command
+from phi_lab.core.errors import UserError
+
+# How the files of this command begin. Whatever begins otherwise is somebody's, perhaps a learner's notebook.
+OURS = {"--csv": b"learner,right,of", "--html": b'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        b"<title>Progress</title>"}
 
 
 def add_parser(commands) -> None:
@@ -25,6 +30,11 @@ def run(options) -> None:
     from phi_lab.core.files import atomic_write
     from phi_lab.pipeline import class_progress
 
+    for option, path in (("--csv", options.csv), ("--html", options.html)):
+        if path:
+            _require_own(option, path)
+    if options.csv and options.html and options.csv.resolve() == options.html.resolve():
+        raise UserError(f"--csv and --html are one file, {options.csv}: name two")
     progress = class_progress.read_class(options.folders)
     if options.json:
         print(json.dumps(class_progress.as_rows(progress), indent=1, ensure_ascii=False))
@@ -36,3 +46,13 @@ def run(options) -> None:
             atomic_write(path, content(progress).encode())
     for line in progress.damaged:
         print(f"not read: {line}", file=sys.stderr)
+
+
+def _require_own(option: str, path: Path) -> None:
+    """Raises UserError where a file would be written over that this command did not write."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file that can be written: choose another {option}")
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
+            if not file.read(200).startswith(OURS[option]):
+                raise UserError(f"{path} is no table of this command, and is not written over: choose another {option}")

@@ -2,12 +2,14 @@
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 from phi_lab.cli.options import (
     add_command,
     add_local_copies,
     at_least,
+    check_meaning,
     check_model,
     check_out,
     seed,
@@ -52,16 +54,21 @@ def run(options) -> None:
     presets.stage_range(options.start, options.stop)
     check_out(options.out)
     check_model(options.model)
+    check_meaning(options.scale != "cpu", "a GPU scale", {
+        "--local-copies": options.local_copies, "--leave-out-gated": options.leave_out_gated})
+    check_meaning(not options.launcher.strip(), "no --launcher", {"--processes": options.processes})
     if options.data and not DataFolder(options.data).right.is_file():
         raise UserError(f"{DataFolder(options.data).right} is missing: --data takes a folder of `phi-lab distill`")
+    try:
+        own = shlex.split(options.launcher)
+    except ValueError as error:
+        raise UserError(f"--launcher {options.launcher}: {error}") from None
+    if own and not shutil.which(own[0]):  # told now, and not after distilling and measuring
+        raise UserError(f"--launcher {options.launcher}: no program {own[0]} on this machine's PATH")
     from phi_lab.pipeline import launch
     from phi_lab.pipeline import run as pipeline
 
-    launcher = launch.local(options.processes) if options.processes else None
-    try:
-        launcher = shlex.split(options.launcher) or launcher
-    except ValueError as error:
-        raise UserError(f"--launcher {options.launcher}: {error}") from None
+    launcher = own or (launch.local(options.processes) if options.processes else None)
     use_local_copies(options.local_copies)
     if options.leave_out_gated:
         os.environ["PHI_LAB_LEAVE_OUT_GATED"] = "1"

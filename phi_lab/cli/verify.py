@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from phi_lab.cli.options import add_command, add_judge, between
+from phi_lab.cli.options import add_command, add_judge, between, check_judge, check_meaning
 from phi_lab.core.errors import UserError
-from phi_lab.core.formatting import printable
 
 
 def add_parser(commands) -> None:
@@ -35,18 +34,24 @@ def add_parser(commands) -> None:
 
 
 def run(options) -> None:
-    """Write the verdicts and the page, and print a summary."""
+    """Write the verdicts and the page, and print a summary. Raises UserError after that where a file could not be read.
+    """
     from phi_lab.core import files
     from phi_lab.verify import audit
     from phi_lab.verify.judge import babble_line, second_opinions
 
+    check_judge(options)
     if options.explain is not None:
         if options.gold is None or options.cases:
             raise UserError("--explain TEXT takes --gold GOLD, and no --cases")
+        check_meaning(False, "--cases", {"--out": options.out, "--force": options.force, "--judge": options.judge,
+                                         "--conventions": options.conventions != "strict"})
         print(*audit.explain(options.explain, options.gold), sep="\n")
         return
     if not options.cases or not options.out:
         raise UserError("verify takes --cases FILE --out FILE, or --explain TEXT --gold GOLD")
+    check_meaning(False, "--explain", {"--gold": options.gold})
+    check_meaning(options.judge, "--judge URL", {"--judge-cache": options.judge_cache})
     page = options.out.with_suffix(".html")
     if page == options.out:
         raise UserError(f"{page}: --out is for the rows; the page gets this name by itself, give another ending")
@@ -65,10 +70,10 @@ def run(options) -> None:
     for name, value in audit.summary(rows).items():
         by_group = isinstance(value, dict) and name != "verdicts"
         print(f"{name}: {'; '.join(f'{k} {audit.words(v)}' for k, v in value.items()) if by_group else value}")
-    for line in skipped:
-        print(f"skipped: {printable(line)}")
     audit.write_page(page, rows, skipped)
     print(page)
+    if skipped:
+        raise UserError(f"not in these numbers: {'; '.join(skipped)}")
 
 
 def _require_no_case(written: list[Path], cases: list[Path]) -> None:

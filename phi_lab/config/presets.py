@@ -148,6 +148,8 @@ def course_config(scale: str = "cpu", profile: str = "lab") -> RunConfig:
 
     Raises UserError for an unknown scale or profile.
     """
+    if profile not in (*PROFILES, "lesson"):
+        raise UserError(f"unknown profile {profile!r}: choose one of {', '.join((*PROFILES, 'lesson'))}")
     if profile != "lesson":
         return run_config(scale, profile)
     return LESSON if scale == "cpu" else run_config(scale, "lab")

@@ -12,6 +12,9 @@ from typing import Any
 from phi_lab.core.errors import UserError
 
 REMADE = "restore it, or delete it to have it made again"
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
+LARGEST = 1e18  # number in a file: what is larger is damage, and overflows what computes with it
+BOM = b"\xef\xbb\xbf"  # which some editors put before UTF-8
 
 
 def read_rows(
@@ -22,12 +25,12 @@ def read_rows(
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} is missing")
+        raise UserError(f"{path} is {'a folder, and a file is expected' if path.is_dir() else 'missing'}")
     rows: list[dict] = []
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
             for line in lines:
-                rows.append(_row(line, columns))
+                rows.append(_row(line if rows else line.removeprefix(BOM), columns))
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(f"{path} is cut short or no gzip file; {fix}") from None
     except UnicodeDecodeError:
@@ -50,6 +53,29 @@ def _row(line: bytes, columns: Iterable[str]) -> dict:
     if missing:
         raise KeyError(f"{missing[0]!r} is missing; it has {', '.join(row)}")
     return row
+
+
+def require_kinds(path: Path, rows: Iterable[Mapping], kinds: Mapping[str, type], fix: str, of: str = "line") -> None:
+    """Raises UserError, naming the first row and field, where a value that a row of a file has is not of the type that
+    `kinds` gives for it, one of `KINDS`. of: what the file's rows are called.
+    """
+    for number, row in enumerate(rows, 1):
+        require_kind(f"{path}, {of} {number}", row, kinds, fix)
+
+
+def require_kind(where: object, row: Mapping, kinds: Mapping[str, type], fix: str) -> None:
+    """`require_kinds` of one row, which the message calls `where`."""
+    for name, kind in kinds.items():
+        if name in row and not _is_a(row[name], kind):
+            raise UserError(f"{where}: {name!r} must be {KINDS[kind]}; {fix}")
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Whether a value of JSON is of a kind. A whole number is a number, too; NaN, infinity and `true` are none."""
+    if kind is int or kind is float:
+        numbers = int if kind is int else int | float
+        return isinstance(value, numbers) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return isinstance(value, kind)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping]) -> None:
@@ -156,10 +182,14 @@ def read_journal(path: Path) -> list[str]:
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a temporary file, then rename it: a kill or a full disk leaves the old file as it was.
+    """Write a temporary file, then rename it: a kill or a full disk leaves the old file as it was. A link stays
+    one: the file that it leads to is written.
 
-    If two processes write the same file, the last one wins.
+    If two processes write the same file, the last one wins. Raises UserError for a device, a pipe or a folder.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} cannot be written, as it is no file: remove it, or name another one")
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         beside.write_bytes(content)

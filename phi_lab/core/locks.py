@@ -21,6 +21,7 @@ from typing import ParamSpec, TypeVar
 import psutil
 
 from phi_lab.core.errors import UserError
+from phi_lab.core.formatting import one_line
 from phi_lab.core.run_folder import RunFolder
 
 if sys.platform == "win32":
@@ -44,8 +45,11 @@ def locked(folder: Path, part: tuple[int, int] = (0, 1)) -> Iterator[None]:
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file: choose another folder")
-    new = not folder.exists()
-    path = folder.resolve() / NAME
+    try:
+        new = not folder.exists()
+        path = folder.resolve(strict=not new) / NAME
+    except (OSError, RuntimeError) as error:  # of a link that leads to itself
+        raise UserError(f"{folder}: no place for a folder ({one_line(error, 80)}): choose another one") from None
     if path in _ours:
         yield
         return

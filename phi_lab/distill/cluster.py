@@ -17,7 +17,7 @@ On Slurm, with the `DistillationJob` that this command would have made (datatrov
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from phi_lab.core.errors import UserError
@@ -54,10 +54,11 @@ def sample_rollouts(job: jobs.DistillationJob, workers: int, say: Callable[[str]
 
 
 def task(job: jobs.DistillationJob, data: object, rank: int, world_size: int) -> Iterator:
-    """Task `rank` of `world_size`, in the form of a datatrove pipeline step, with an equal share of the budget."""
-    job = replace(job, spending=replace(job.spending, budget=job.spending.budget / world_size))
+    """Task `rank` of `world_size`, in the form of a datatrove pipeline step, with an equal share of the budget that is
+    left."""
+    job = replace(job, spending=replace(job.spending, share=1 / world_size))
     jobs.sample_rollouts(job, (rank, world_size), say=print if rank == 0 else lambda line: None)
-    write_json(_spending_file(job.out, rank), asdict(job.spending))
+    write_json(_spending_file(job.out, rank), {name: getattr(job.spending, name) for name in SAID})
     return iter(())
 
 

@@ -29,6 +29,7 @@ from phi_lab.core.records import Rollout
 from phi_lab.distill import shards, teachers
 from phi_lab.distill.decontamination import BenchmarkIndex
 from phi_lab.distill.funnel import Funnel, Rules
+from phi_lab.distill.spending import Spending
 from phi_lab.distill.training_sets import write_training_sets
 from phi_lab.problems import Problem, arithmetic, benchmarks, sources
 from phi_lab.report import figures
@@ -56,7 +57,7 @@ class DistillationJob:
     endpoint: Endpoint | None = None
     instruction: str = INSTRUCTION  # stands before every question to an endpoint
     tokenizer: str = ""  # counts the answers' tokens: `teachers.load_tokenizer`
-    spending: teachers.Spending = field(default_factory=teachers.Spending)
+    spending: Spending = field(default_factory=Spending)
     problems: str = "world"  # the small world, or what `sources.read_problems` takes
     local_copies: Path | None = None  # folder with published sets
     columns: sources.Columns = sources.Columns()
@@ -81,6 +82,7 @@ def run_job(
     with locked(job.out):
         if job.teacher == "endpoint" and job.endpoint:
             say(_sent(job, job.endpoint))
+            job.spending.continue_in(job.out)
         (sample or partial(sample_rollouts, say=say))(job)
         return _write_sets(job, index, say)
 
@@ -129,6 +131,7 @@ def sample_rollouts(
     manifest = {"teacher": _teacher_name(job), "problems": job.problems, "seed": job.seed,
                 "tokenizer": job.tokenizer or None}
     if job.teacher == "endpoint":
+        job.spending.continue_in(job.out, part[0])
         manifest["instruction"] = job.instruction
         if job.endpoint:
             manifest["sampling"] = teachers.sampling_fields(job.endpoint, job.config)
@@ -143,7 +146,7 @@ def sample_rollouts(
     shards.collect_rollouts(
         _build_teacher(job, traces, tokenizer), problems, job.out / "rollouts", name=job.teacher,
         samples=(lambda problem: min(most, len(traces[problem.id]))) if job.teacher == "traces" else most,
-        temperature=job.config.temperature, seed=job.seed, part=part,
+        temperature=job.config.temperature, seed=job.seed, part=part, why=job.spending.why_unanswered,
     )
 
 

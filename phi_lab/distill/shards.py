@@ -2,8 +2,8 @@
 
 Problems are taken in groups of 250; the rollouts of a group form one shard. While a shard is open, every answer is
 appended to its journal the moment it arrives. When the last one is there, all are verified, sorted by problem, and
-written as Parquet, whole or not at all; then the journal is deleted. So a kill at any moment costs at most the answers
-that were still on their way, and however often it happens, the same answers give the same bytes.
+written as Parquet, whole or not at all; then the journal is deleted. So a kill costs at most the answers on their way
+(of a model here: those to one shard), and however often it happens, the same answers give the same bytes.
 
     rollouts/manifest.json      teacher, seed and temperature; a command with others is refused
     rollouts/000000.parquet     a complete shard        rollouts/000001.jsonl       the journal of an open one
@@ -114,14 +114,14 @@ Teacher = Callable[[Iterable[RolloutShard], Deliver], None]
 def collect_rollouts(
     teacher: Teacher, problems: Iterable[Problem], out: Path, *, name: str, samples: int | Callable[[Problem], int],
     temperature: float, seed: int, part: tuple[int, int] = (0, 1), strict: bool = True,
+    why: Callable[[], str] = lambda: "the same command asks for them again",
 ) -> None:
     """Let the teacher called `name` answer every problem `samples` times; save verified rollouts in shards under `out`.
 
     Answers that are there already are not sampled again. `part` (r, n): only every n-th shard, from the r-th on, for
-    one of n processes that share `out`. `strict`: as `verify` takes it; False only for public benchmarks.
-
-    Raises UserError when `out` holds rollouts of another teacher, seed or temperature, for a broken journal, and at the
-    end when some problems got no answer: the same command samples those again.
+    one of n processes that share `out`. `strict`: as `verify` takes it; False only for public benchmarks. Raises
+    UserError when `out` holds rollouts of another teacher, seed or temperature, for a broken journal, and at the end
+    when some problems got no answer: `why` says why.
     """
     source = {"teacher": name, "temperature": temperature, "seed": seed}
     manifest = {**source, "samples": None if callable(samples) else samples}
@@ -140,7 +140,7 @@ def collect_rollouts(
         for saving in collection.savings:
             saving.result()
     if lost := sum(len(shard.pending) for shard in collection.incomplete.values()):
-        raise UserError(f"{out}: {lost} rollouts were not answered; the same command asks for them again")
+        raise UserError(f"{out}: {lost} rollouts were not answered; {why()}")
 
 
 @dataclass

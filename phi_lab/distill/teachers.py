@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from phi_lab.core.formatting import one_line
 from phi_lab.core.paths import TOKENIZER
 from phi_lab.core.seeds import derive_seed
 from phi_lab.distill.shards import Answer, Deliver, RolloutShard, SampleKey, Teacher
+from phi_lab.distill.spending import Spending
 from phi_lab.model import chat
 from phi_lab.problems import rows, worked_solutions
 
@@ -91,8 +91,9 @@ def model_teacher(folder: Path, config: DistillationConfig, seed: int, engine: s
 
 
 def _whole_shards(answer: Callable[[RolloutShard], Iterable[Answer]], samples: int) -> Teacher:
-    """A teacher that answers a whole shard at once. A shard that was answered in part is answered again, which gives
-    the same answers, and only the pending ones are delivered.
+    """A teacher that answers a whole shard at once: a stop loses what was sampled of the open one, up to 250 questions.
+    A shard that was answered in part is answered again, which gives the same answers, and only the pending ones are
+    delivered.
     """
 
     def teacher(shards: Iterable[RolloutShard], deliver: Deliver) -> None:
@@ -108,40 +109,6 @@ def _whole_shards(answer: Callable[[RolloutShard], Iterable[Answer]], samples: i
 def _stopped(text: str, tokenizer: PreTrainedTokenizerFast) -> Answer:
     """A complete answer with its number of tokens, the end token included."""
     return Answer(text, "stop", len(chat.completion_ids(tokenizer, text)) + 1)
-
-
-@dataclass
-class Spending:
-    """What an endpoint has cost so far, and where to stop. Prices are for a million tokens; 0: not counted.
-
-    served: what the server called its model, and its build where it names one.
-    """
-
-    price_in: float = 0.0
-    price_out: float = 0.0
-    budget: float = float("inf")  # in the currency of the prices
-    tokens_in: int = 0
-    tokens_out: int = 0
-    requests: int = 0
-    served: list[str] = field(default_factory=list)
-
-    @property
-    def money(self) -> float:
-        return (self.tokens_in * self.price_in + self.tokens_out * self.price_out) / 1e6
-
-    def summary(self) -> str:
-        """Requests, tokens and money in one line."""
-        money = f", {self.money:.2f} of {self.budget:g}" if self.price_in or self.price_out else ""
-        return f"{self.requests:,} requests, {self.tokens_in:,} tokens in, {self.tokens_out:,} out{money}."
-
-    def count(self, completion: ChatCompletion) -> None:
-        """Add what a server says of one answer. Some count no tokens, and some write null for a count."""
-        usage, build = completion.usage, completion.system_fingerprint
-        self.tokens_in += (usage and usage.prompt_tokens) or 0
-        self.tokens_out += (usage and usage.completion_tokens) or 0
-        name = f"{completion.model} ({build})" if build else str(completion.model or "")
-        if name and name not in self.served:
-            self.served.append(name)
 
 
 def sampling_fields(endpoint: Endpoint, config: DistillationConfig) -> dict:
@@ -171,7 +138,7 @@ def endpoint_teacher(
         def requests() -> Iterator[tuple[tuple[RolloutShard, SampleKey], dict]]:
             for shard in shards:
                 for key in list(shard.pending):
-                    if spending.money >= spending.budget:
+                    if spending.reached:
                         return
                     problem = shard.problems[key[0]]
                     content = chat.prepend_instruction(instruction, problem.prompt)
@@ -186,12 +153,13 @@ def endpoint_teacher(
             shard.tick(1)
             if completion is None:  # refused: saved as an empty answer, so that it is not asked for again
                 return deliver(shard, key, Answer("", "refused", 0))
+            spending.count(completion)  # first: an answer that cannot be read was paid for, too
             choice = completion.choices[0]
             answer = _stopped(endpoint.redact(reply_text(choice.message)), tokenizer)
-            spending.count(completion)
             if choice.finish_reason == "length":
                 answer = answer._replace(finish_reason="length", tokens=answer.tokens - 1)  # it has no end token
             deliver(shard, key, answer)
+            spending.require_counted(completion)
 
         send_all(endpoint, requests(), receive, kept="The answers so far are saved; the same command continues")
 

@@ -20,7 +20,7 @@ from phi_lab.config.presets import LAB
 from phi_lab.config.schema import EvaluationConfig, read_config
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_rows
+from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, require_kinds, write_rows
 from phi_lab.core.locks import locked
 from phi_lab.core.records import LadderRow, ProblemRow, Protocol
 from phi_lab.core.run_folder import EvalFolder
@@ -29,6 +29,7 @@ from phi_lab.problems import benchmarks
 from phi_lab.verify import verify_many
 
 OTHER_NAME = "choose another --name or --out"
+ANSWER_KINDS = {"id": str, "temperature": float, "sample": int, "completion": str, "verdict": str}
 MEASURE_AGAIN = "delete it to have it measured again"
 
 
@@ -157,6 +158,7 @@ def _all_answers(path: Path, rounds: Sequence[Round]) -> dict[tuple[str, float, 
     Raises UserError for a damaged file, and for one that holds other answers than `rounds` asks for.
     """
     rows = read_rows(path, ("id", "temperature", "sample", "verdict"), fix=MEASURE_AGAIN)
+    require_kinds(path, rows, ANSWER_KINDS, MEASURE_AGAIN)
     answers = {(row["id"], row["temperature"], row["sample"]): row["verdict"] == "right" for row in rows}
     wanted = {
         (problem["id"], one.temperature, number)

@@ -89,10 +89,17 @@ class Workloads:
             pack=packing.pack_best_fit, packed=True, seed=0, title="ours",
         ))
 
-    def growth(self) -> dict[str, float]:
-        """The exponents with which time grows with rollouts and with training steps, over two decades; 1 is linear."""
-        rollouts = [_timed(lambda n=n: self.rollouts("cpu", n, 8)) for n in DECADES]
-        training = [self._fit(n).seconds for n in DECADES]
+    def growth(self, tick: Callable[[int], object]) -> dict[str, float]:
+        """The exponents with which time grows with rollouts and with training steps, over two decades; 1 is linear.
+        `tick` is called after each of the measurements.
+        """
+        rollouts, training = [], []
+        for n in DECADES:
+            rollouts.append(_timed(lambda n=n: self.rollouts("cpu", n, 8)))
+            tick(1)
+        for n in DECADES:
+            training.append(self._fit(n).seconds)
+            tick(1)
         return {"rollouts_exponent": exponent(DECADES, rollouts), "training_exponent": exponent(DECADES, training)}
 
     def sft_trl(self, steps: int, **rows: int) -> float:
@@ -191,9 +198,11 @@ class Workloads:
 
 def bench(path: Path | None) -> dict:
     """Measure and print every figure, and write them to `path`. Takes about twelve minutes on two cores."""
-    with tempfile.TemporaryDirectory() as folder, Bar(10 * RUNS, "bench", "pair") as bar:
+    print("bench: about twelve minutes on two cores; nothing of it is kept before its end", flush=True)
+    total = 10 * RUNS + 2 * len(DECADES)
+    with tempfile.TemporaryDirectory() as folder, Bar(total, "bench", "step") as bar:
         lab, (few, many) = Workloads(Path(folder)), PROMPTS
-        growth = lab.growth()
+        growth = lab.growth(bar.update)
         lab.dpo()
         lab.grpo()
         peak = peak_rss_mb()  # of ours; the baselines run later

@@ -10,6 +10,7 @@ gives. tests/distill/test_llama_cpp.py converts, serves and compares.
 """
 
 import json
+import shlex
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,16 +18,26 @@ import torch
 import transformers
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HFValidationError, HTTPError
+from huggingface_hub.utils import validate_repo_id
 
 from phi_lab.config.schema import STAGES, read_config
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_json, read_table, remove_folder, replace_folder, write_json
+from phi_lab.core.files import (
+    REMADE,
+    read_json,
+    read_table,
+    remove_folder,
+    replace_folder,
+    require_kind,
+    require_kinds,
+    write_json,
+)
 from phi_lab.core.formatting import markdown_table, one_line, percent
 from phi_lab.core.records import LadderRow
 from phi_lab.core.run_folder import RunFolder
 from phi_lab.model import checkpoints
 from phi_lab.pipeline.stage_runner import require_undamaged
-from phi_lab.report.ladder_rows import SHIPPED_START, protocol, read_ladder
+from phi_lab.report.ladder_rows import SHIPPED_START, protocol, read_ladder, require_shares
 
 # An accuracy on fewer problems than this is in the card's table, with its interval, but not in the hub's metadata.
 # Public benchmarks are there whatever their size.
@@ -43,6 +54,11 @@ def export(
     are written in bfloat16, half the size of the checkpoint. Raises UserError for a run without that stage, a folder
     `out` that is in use, and a hub that refuses the upload.
     """
+    if push:
+        try:
+            validate_repo_id(push)
+        except HFValidationError as error:
+            raise UserError(f"--push {one_line(push, 60)}: no name of the hub ({one_line(error)})") from None
     if list(run.path.glob("*.safetensors")):
         return _export_model(run.path, out, [("--stage", stage), ("--push", push), ("--scores", scores)])
     config, ladder = read_config(run.config), read_ladder(run.ladder)
@@ -53,10 +69,16 @@ def export(
     stage = stage or finished[-1]
     require_undamaged(run.stage(stage))
     model = run.stage(stage).model
-    public = read_table(scores / "scores.json", ("benchmark", "accuracy")) if scores else []
+    public = _read_scores(scores / "scores.json") if scores else []
     if scores and read_json(scores / "protocol.json", ("model",))["model"] != checkpoints.fingerprint(model):
         raise UserError(f"{scores}: the scores of another model than {model}")
-    card = model_card(stage, config, ladder, public, shipped_origin(run, stage))
+    origin = shipped_origin(run, stage)
+    try:
+        require_kind(run.config, config, {"scale": str, "profile": str, "seed": int}, REMADE)
+        card = model_card(stage, config, ladder, public, origin)
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{run.config} has an unexpected form, or {run.ladder} has rows that it does not name "
+                        f"({error!r}); {REMADE}") from None
     _write(model, out, torch.float32 if config["scale"] == "cpu" else torch.bfloat16, card)
     if push:
         try:
@@ -67,6 +89,16 @@ def export(
             raise UserError(
                 f"{push}: the hub does not take it ({one_line(error)}); the folder {out} is complete") from None
     return out
+
+
+def _read_scores(path: Path) -> list[dict]:
+    """The rows of scores.json. Raises UserError where it is damaged."""
+    kinds = {"benchmark": str, "problems": int, "samples": int, "accuracy": float, "ci_low": float, "ci_high": float}
+    fix = "give the same `phi-lab eval --benchmarks` command again"
+    rows = read_table(path, kinds, fix)
+    require_kinds(path, rows, kinds, fix, of="row")
+    require_shares(path, rows, ("accuracy", "ci_low", "ci_high"), fix)
+    return rows
 
 
 def _export_model(folder: Path, out: Path, options: list[tuple[str, object]]) -> Path:
@@ -105,7 +137,7 @@ def llama_cpp_line(folder: Path) -> str:
     The converter knows tokenizers by a hash, and the small world's is none of those; it splits text as SmolLM's does,
     each digit by itself, so that name is given.
     """
-    arguments = f"{folder} --outfile {folder.name}.gguf --outtype auto"
+    arguments = f"{shlex.quote(str(folder))} --outfile {shlex.quote(f'{folder.name}.gguf')} --outtype auto"
     if '"Digits"' not in json.dumps(read_json(folder / "tokenizer.json")["pre_tokenizer"]):
         return f"python convert_hf_to_gguf.py {arguments}"
     return ('python -c "from conversion.base import TextModel as T; T.get_vocab_base_pre = lambda *_: \'smollm\'; '

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from phi_lab.config.schema import STAGES, RunConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_rows, write_json
+from phi_lab.core.files import read_rows, require_kinds, write_json
 from phi_lab.core.formatting import percent_interval
 from phi_lab.core.locks import one_process
 from phi_lab.core.memory import peak_rss_mb
@@ -81,6 +81,7 @@ def ten_problems(run: RunFolder, config: RunConfig) -> list[dict]:
         if not path.exists():
             continue
         answers = read_rows(path, ("id", "temperature", "completion", "verdict"), empty=False, fix=ladder.MEASURE_AGAIN)
+        require_kinds(path, answers, ladder.ANSWER_KINDS, ladder.MEASURE_AGAIN)
         greedy = {row["id"]: row for row in answers if row["temperature"] == 0}
         for problem in problems:
             if problem["id"] in greedy:

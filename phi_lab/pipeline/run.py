@@ -35,7 +35,7 @@ from phi_lab.pipeline.arms import run_paper_dpo
 from phi_lab.pipeline.machine import matrix_speed
 from phi_lab.pipeline.measure import measure
 from phi_lab.pipeline.plan import cpu_warning, require_memory
-from phi_lab.pipeline.run_data import import_dataset
+from phi_lab.pipeline.run_data import import_dataset, read_set
 from phi_lab.pipeline.stage_runner import run_stage
 from phi_lab.problems import sources
 from phi_lab.report import expectation, report
@@ -68,6 +68,8 @@ def run_chain(
     config = resolve_and_check(config, model, data or run.data.imported.exists(), processes, log)
     _check_stages(stages, config, processes)
     with locked(run.path):
+        if data:
+            read_set(data)  # before there is a run of it
         open_run(run, config, seed)
         if data:
             import_dataset(data, run)

@@ -10,7 +10,7 @@ from pathlib import Path
 from phi_lab.config.schema import INSTRUCTION, RunConfig
 from phi_lab.core import paths
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, write_json, write_rows
+from phi_lab.core.files import ensure_same_manifest, read_json, read_rows, require_kinds, write_json, write_rows
 from phi_lab.core.locks import one_process
 from phi_lab.core.marks import first_damage
 from phi_lab.core.run_folder import DataFolder, RunFolder
@@ -19,6 +19,8 @@ from phi_lab.model import chat, checkpoints
 from phi_lab.problems import arithmetic
 from phi_lab.problems.problem import WORLD, Problem
 
+KINDS = {"id": str, "domain": str, "level": int, "prompt": str, "answer": str, "completion": str, "verdict": str,
+         "pass_rate": float, "tokens": int}  # of what training reads from a row
 SHIPPED_FIX = "it is part of the course: restore it, as with `git checkout data`"
 
 
@@ -87,16 +89,29 @@ def require_undamaged_sets(data: DataFolder) -> None:
         raise UserError(f"{data.path}/{damage}; {redo}")
 
 
+def read_set(source: Path) -> tuple[list[dict], list[dict]]:
+    """The right and the wrong rows of a distilled set; no wrong ones where that file is missing. Raises UserError for a
+    missing column, and for a field of another type than training reads: now, for a run keeps what it began with.
+    """
+    given = DataFolder(source)
+    columns = ("id", "domain", "prompt", "completion")
+    right = read_rows(given.right, (*columns[:2], "level", "pass_rate", "tokens", *columns[2:]))
+    wrong = read_rows(given.wrong, columns) if given.wrong.exists() else []
+    for path, rows in ((given.right, right), (given.wrong, wrong)):
+        require_kinds(path, rows, KINDS, "mend that line, or make the set again")
+    return right, wrong
+
+
 @one_process
 def import_dataset(source: Path, run: RunFolder, log: Callable[[str], None] = print) -> None:
     """Copy the set that `phi-lab distill` left in `source` into the run, to train on instead of its own rollouts. The
     right rollouts of every 20th question become its validation set. Questions of natural text get the instruction that
     precedes public benchmarks.
 
-    Raises UserError for a folder without such a set, and for a run that has other data.
+    Raises UserError for a folder without such a set, as `read_set` does, and for a run that has other data.
     """
     given, data = DataFolder(source), run.data
-    right = read_rows(given.right, ("id", "domain", "level", "pass_rate", "tokens", "prompt", "completion"))
+    right, wrong = read_set(source)
     questions = list(dict.fromkeys(row["id"] for row in right))
     if len(questions) < 2:
         raise UserError(f"{source}: right rollouts of {len(questions)} questions; training and validation need two")
@@ -109,7 +124,6 @@ def import_dataset(source: Path, run: RunFolder, log: Callable[[str], None] = pr
         if not path.exists():
             raise UserError(f"{path} is missing: --data takes a whole folder of phi-lab distill")
     require_undamaged_sets(given)
-    wrong = read_rows(given.wrong, ("id", "domain", "prompt", "completion"))
     if not {row["id"] for row in wrong} & {row["id"] for row in right}:
         log(f"{source}: no question has right and wrong rollouts, so Rollout DPO will have no pair: end the run before "
             "it with --to sft, or sample more with `phi-lab distill --samples N`")

@@ -12,6 +12,7 @@ import csv
 import difflib
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def require_known(name: str, folder: Path | None) -> None:
     """
     if Path(name).suffix in FORMATS and name not in NAMED:
         if not Path(name).is_file():
-            raise UserError(f"{name} is missing")
+            raise UserError(f"{name} is {'a folder that is called like a file' if Path(name).is_dir() else 'missing'}")
         if not Path(name).stat().st_size:
             raise UserError(f"{name} is empty")
     elif not (name in NAMED or folder is not None or name and Path(name).is_dir() or HUB_NAME.fullmatch(name)):
@@ -136,7 +137,8 @@ def _rows(name: str, dataset: HubDataset | None, folder: Path | None) -> Iterato
             yield from load_dataset(FORMATS[paths[0].suffix], data_files=files, split="train", streaming=True)
         elif dataset:
             yield from load_dataset(dataset.path, dataset.config, split=dataset.split, streaming=True)
-    except (OSError, ValueError, RecursionError, StopIteration, csv.Error, DatasetNotFoundError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError, StopIteration, csv.Error,
+            DatasetNotFoundError) as error:
         where = paths[0] if paths else f"{dataset.path if dataset else name} on the hub"
         gate = (f"; only accounts with access get it (https://huggingface.co/datasets/{dataset.path}): leave it out, "
                 "which phi-lab run does with --leave-out-gated, or"

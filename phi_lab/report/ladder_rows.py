@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from phi_lab.core.files import read_table
+from phi_lab.core.errors import UserError
+from phi_lab.core.files import read_table, require_kinds
+from phi_lab.core.formatting import one_line
 
 STAGE_TITLES = {
     "base": "base", "mid": "mid-training", "sft": "SFT", "dpo": "Rollout DPO", "grpo": "GRPO",
@@ -21,13 +23,36 @@ RIVALS = {
     "mid": ("mid-control",), "sft": ("sft-control",), "dpo": ("dpo-control",), "dpo-paper": ("sft",),
     "grpo": ("grpo-rft", "grpo-sft", "grpo-coin"), "sft-limo": ("sft-all", "sft-short"), "sft-limo-best": ("sft-all",),
 }
+KINDS = {
+    "stage": str, "arm": str, "benchmark": str, "protocol": str, "temperature": float, "k": int, "n": int,
+    "accuracy": float, "ci_low": float, "ci_high": float, "parts": dict, "seconds": float, "train_tokens": float,
+    "forward_tokens": float, "peak_rss_mb": float,
+}
 SHIPPED_START = "shipped"  # the arm of rows that measure a shipped checkpoint from which the next stage started
 
 
 def read_ladder(path: Path) -> list[dict]:
-    """The rows of ladder.json. Raises UserError for a damaged file."""
+    """The rows of ladder.json. Raises UserError for a damaged file, also for a field of another type."""
     needed = ("stage", "arm", "benchmark", "temperature", "k", "n", "accuracy", "ci_low", "ci_high", "pass_at_k")
-    return read_table(path, needed, "delete it to have it measured again, from the saved answers")
+    fix = "delete it to have it measured again, from the saved answers"
+    rows = read_table(path, needed, fix)
+    require_kinds(path, rows, KINDS, fix, of="row")
+    require_kinds(path, [row for row in rows if row["pass_at_k"] is not None], {"pass_at_k": float}, fix, of="row")
+    require_shares(path, rows, ("accuracy", "ci_low", "ci_high"), fix)
+    for number, row in enumerate(rows, 1):
+        if row["stage"] not in STAGE_TITLES:
+            raise UserError(f"{path}, row {number}: no stage {one_line(row['stage'], 60)!r}; {fix}")
+        if row["k"] < 1 or row["n"] < 1:
+            raise UserError(f"{path}, row {number}: 'k' and 'n' must be at least 1; {fix}")
+    return rows
+
+
+def require_shares(path: Path, rows: Iterable[dict], names: Iterable[str], fix: str) -> None:
+    """Raises UserError, naming row and field, where a number of a file is no share between 0 and 1."""
+    for number, row in enumerate(rows, 1):
+        for name in names:
+            if not 0 <= row[name] <= 1:
+                raise UserError(f"{path}, row {number}: {name!r} must be between 0 and 1; {fix}")
 
 
 def protocol(row: dict) -> str:

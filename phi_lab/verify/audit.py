@@ -9,6 +9,7 @@ math-verify's own verdicts on the same texts and the judge's votes where there a
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -33,9 +34,9 @@ def judge_file(path: Path, jobs: int | None = None, strict: bool = True) -> list
     `verdict`, `extracted` and `rule` added. Raises UserError, naming file, line and field."""
     path = Path(path)
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             lines = file.read().split("\n")  # a text may hold other line ends
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     cases = []
     for line, text in enumerate(lines, 1):
@@ -54,7 +55,12 @@ def judge_file(path: Path, jobs: int | None = None, strict: bool = True) -> list
                 raise UserError(f"{path}: line {line}: field '{what}' is missing")
             if name != "id" and not isinstance(row[name], str):
                 raise UserError(f"{path}: line {line}: field '{name}' must be a string")
+        for name in ("expected", "correct"):
+            if not isinstance(row.get(name), bool | None):
+                raise UserError(f"{path}: line {line}: field '{name}' must be true or false")
         cases.append(row)
+    if not cases:
+        raise UserError(f"{path}: no case in it; a line is an object with id, gold, and prediction_text or response")
     verdicts = verify.verify_many([(_text(row), row["gold"]) for row in cases], jobs, strict)
     return [{**row, **verdict._asdict()} for row, verdict in zip(cases, verdicts, strict=True)]
 

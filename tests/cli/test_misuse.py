@@ -2,6 +2,7 @@
 seconds, and every file that was there is as it was.
 """
 
+import gzip
 import os
 import shlex
 import shutil
@@ -20,6 +21,11 @@ from phi_lab.distill import shards
 
 DIGITS, BRACKETS = "9" * 5000, "[" * 100_000
 CASE = '{"id": "a", "gold": "3", "response": "3"}\n'
+ROW = ('{"id": "q", "domain": "d", "level": 0, "pass_rate": 0.5, "tokens": 3, "prompt": "1+1?", "answer": "2", '
+       '"completion": "\\\\boxed{2}"}\n')
+LADDER = ('[{"stage": "mid", "arm": "main", "benchmark": "hard", "temperature": 0.6, "k": 4, "n": 400, "pass_at_k": '
+          'null, "accuracy": 0.5, "ci_low": 0.1, "ci_high": 0.9}]')
+FULL = '{"scale": "cpu", "profile": "lab", "seed": 0, "config": {}}'
 SECONDS = 2.0  # of this process's own time: another program on the same machine is not the command's fault
 
 WEIGHTS = save({"weight": torch.zeros(1)})
@@ -33,6 +39,19 @@ FILES = {
     "noanswer.jsonl": '{"problem": "1+1?"}\n', "noproblem.jsonl": '{"x": 1}\n', "notjson.jsonl": "{\n",
     "F/README.md": "# My own\n", "F/right.jsonl": "mine\n", "G/right.jsonl": "mine\n", "H/rollouts": "mine\n",
     "report.html": "<p>mine", "run/config.json": "{", "other/config.json": '{"a": 1}\n',
+    "label.jsonl": CASE.replace("}", ', "correct": "true"}'), "one.jsonl": CASE.replace("}", ', "expected": 1}'),
+    "hand/anna/02.ipynb": '{"cells": []}', "kept.jsonl": CASE.replace("}", ', "verdict": "right", "rule": "r"}'),
+    "set/right.jsonl": ROW + ROW.replace('"q"', '"r"') + ROW.replace('"\\\\boxed{2}"', "null"),
+    "set/wrong.jsonl": ROW, "set/funnel.json": "{}", "set/rollouts/0": "", "evals/own.json": '{"a": 1}',
+    "idlist/right.jsonl": ROW + ROW.replace('"q"', "[1]"), "prompt5/right.jsonl": ROW + ROW.replace('"1+1?"', "5"),
+    "tokens/right.jsonl": ROW + ROW.replace('"tokens": 3', '"tokens": "x"'),
+    "cut.jsonl.gz": gzip.compress(ROW.encode() * 50)[:60], "d.jsonl/x": "",
+    "pair.jsonl": '{"prompt": 1, "chosen": 2, "rejected": 3}\n', "half.jsonl": '{"prompt": "1", "chosen": "2"}\n',
+    "huge.jsonl": f'{{"step": 1, "loss": 1{"0" * 400}}}\n', "full/config.json": FULL, "full/mid/done.json": "{}",
+    "full/ladder.json": LADDER.replace('"accuracy": 0.5', '"accuracy": -5'),
+    "text/ladder.json": LADDER.replace(": 4,", ': "x",'),
+    "list/ladder.json": LADDER.replace('"mid"', "[1]"), "text/config.json": FULL, "list/config.json": FULL,
+    "odd/ladder.json": LADDER, "odd/config.json": FULL, "odd/mid/done.json": "{}",
     "model/config.json": '{"model_type": "own"}', "model/model.safetensors": WEIGHTS, "model/tokenizer.json": "{}",
 }
 TABLE = """
@@ -79,6 +98,64 @@ verify --cases list.jsonl --out out.jsonl                   | line 1: a case mus
 verify --cases notjson.jsonl --out out.jsonl                | line 1: not JSON
 verify --cases nogold.jsonl --out out.jsonl                 | 'gold' is missing
 verify --cases number.jsonl --out out.jsonl                 | 'gold' must be a string
+verify --cases label.jsonl --out out.jsonl                  | line 1: field 'correct' must be true or false
+verify --cases one.jsonl --out out.jsonl                    | line 1: field 'expected' must be true or false
+verify --cases empty.jsonl --out kept.jsonl                 | empty.jsonl: no case in it
+verify --cases blank.jsonl --out kept.jsonl                 | blank.jsonl: no case in it
+progress hand --csv hand/anna/02.ipynb                      | choose another --csv
+progress hand --html hand/anna/02.ipynb                     | choose another --html
+progress hand --html report.html                            | choose another --html
+progress hand --csv p.csv --html p.csv                      | name two
+progress hand --csv hand                                    | is no file that can be written
+run --profile smoke --out new --data set                    | set/right.jsonl, line 3: 'completion' must be text
+run --profile smoke --out new --data idlist                 | idlist/right.jsonl, line 2: 'id' must be text
+run --profile smoke --out new --data prompt5                | prompt5/right.jsonl, line 2: 'prompt' must be text
+run --profile smoke --out new --data tokens                 | 'tokens' must be a whole number
+eval --model model --out new --name ../x                    | it takes letters
+eval --model model --out new --name ''                      | it takes letters
+eval --model model --out new --name a/b                     | it takes letters
+eval --model model --out run --name config                  | choose another --name
+eval --model model --out new --name ladder                  | choose another --name
+eval --model model --out evals --name own                   | evals/own.json is a file of something else
+eval --model model --out new --benchmarks ,                 | names none
+eval --model model --out new --benchmarks math500 --name 'a|b' | a line without
+export full --out new                                       | full/ladder.json, row 1: 'accuracy' must be
+export text --out new                                       | text/ladder.json, row 1: 'k' must be a whole number
+export list --out new                                       | list/ladder.json, row 1: 'stage' must be text
+export odd --out new --push 'bad name'                      | --push bad name: no name of the hub
+export model --out new --push a/b/c                         | --push a/b/c: no name of the hub
+distill --out new --teacher traces --problems cut.jsonl.gz  | cut.jsonl.gz: cannot be read
+distill --out new --teacher traces --problems d.jsonl       | d.jsonl is a folder
+distill --out new --teacher script --questions 1000000000000 | not between 1 and 100000000
+experiment ladder --seeds 1000000000000 --out new           | not between 1 and 10000
+experiment ladder --seeds 0-1000000000 --out new            | more than 10,000 seeds
+experiment ladder --seeds 1- --out new                      | a range has a seed on both sides
+run --profile smoke --out /proc/x                           | /proc/x
+run --profile smoke --out new --launcher nosuchprogram      | no program nosuchprogram
+doctor pair.jsonl                                           | pair.jsonl, line 1: 'prompt' must be text
+doctor half.jsonl                                           | half.jsonl, line 1: 'rejected' is missing
+course --profile x --out new                                | choose one of smoke, lab, lesson
+plan --price inf                                            | inf is not between
+distill --out new --teacher script --engine foo             | --engine goes with --teacher model
+distill --out new --teacher script --local-copies nowhere   | --local-copies goes with a published set
+distill --out new --teacher model --price 1 1               | --price goes with --teacher endpoint
+distill --out new --teacher script --timeout 5              | --timeout goes with --teacher endpoint or --judge
+distill --out new --teacher script --trace-column x         | --trace-column goes with a published set
+distill --out new --teacher script --judge-budget 5         | --judge-budget goes with --judge URL
+distill --out new --teacher endpoint --teacher-url http://h --budget 1 | --budget counts money
+eval --model model --out new --samples 3                    | --samples goes with --benchmarks
+eval --model model --out new --local-copies nowhere         | --local-copies goes with --benchmarks
+verify --cases cases.jsonl --out out.jsonl --gold 3         | --gold goes with --explain
+verify --cases cases.jsonl --out out.jsonl --judge-cache v  | --judge-cache goes with --judge URL
+verify --explain 3 --gold 3 --out out.jsonl                 | --out goes with --cases
+doctor pair.jsonl --machine --rules                         | DIR, --rules goes with no --machine
+doctor pair.jsonl --rules                                   | DIR goes with no --rules
+run --profile smoke --out new --leave-out-gated             | --leave-out-gated goes with a GPU scale
+run --profile smoke --out new --launcher sh --processes 2   | --processes goes with no --launcher
+notebooks --reset 02 --copies                               | --copies goes with no --reset
+bench --json thesis.txt                                     | thesis.txt holds something else
+bench --json report.html                                    | report.html holds something else
+bench --json model                                          | is no file that can be written
 verify --cases cases.jsonl --out out.jsonl --jobs 0         | 0 is less than 1|0 is not between 1 and 1024
 verify --cases cases.jsonl --out o.jsonl --judge http://127.0.0.1:1 --judge-cache thesis.txt | not a vote
 verify --cases cases.jsonl --out o.jsonl --judge localhost:8000 --judge-cache v.jsonl | must start with http
@@ -149,7 +226,7 @@ plan --scale huge                                           | unknown scale 'hug
 plan --gpu toaster                                          | toaster
 stage mid --out nowhere                                     | missing
 experiment ladder --profile long --out new                  | unknown profile 'long'
-experiment ladder --seeds 0 --out new                       | 0 is less than 1
+experiment ladder --seeds 0 --out new                       | 0 is not between 1 and 10000
 experiment ladder --seeds 9-6 --out new                     | 9-6: the smaller seed comes first
 experiment ladder --seeds 6-b --out new                     | 'b' is no number
 experiment ladder --arms sft-again --out new                | unknown control 'sft-again': choose one of mid-control,
@@ -223,6 +300,48 @@ def program(*arguments):
         [sys.executable.encode(), b"-m", b"phi_lab", *map(os.fsencode, arguments)], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_that_lacks_characters_shows_their_escapes(place, encoding):
+    arguments = [sys.executable, "-m", "phi_lab", "verify", "--explain", "\u2713", "--gold", "\u03c0"]
+    done = subprocess.run(arguments, capture_output=True, env={
+        **os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0 and b"\\u2713" in done.stdout and not done.stderr, done
+
+
+@pytest.mark.parametrize("command", ["query D >&-", "query D >&- 2>&-", "chat <&-"])
+def test_a_closed_stream_is_no_fault(place, command):
+    done = subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} -m phi_lab {command}"], capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done
+
+
+def test_a_folder_that_is_a_link_to_itself(place, capsys):
+    (place / "loop").symlink_to("loop")
+    for command in ("run --profile smoke --out loop", "distill --teacher script --out loop"):
+        assert cli.main(command.split()) == 2
+        assert capsys.readouterr().err.startswith("phi-lab: loop: ")
+
+
+@pytest.mark.parametrize(("command", "continues"), [("chat", False), ("run --profile smoke --out new", True)])
+def test_only_a_command_that_continues_says_so_when_it_is_stopped(place, capsys, monkeypatch, command, continues):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phi_lab.cli.chat.check_model", stopped)
+    monkeypatch.setattr("phi_lab.cli.run.check_model", stopped)
+    assert cli.main(command.split()) == 2
+    assert ("continues" in capsys.readouterr().err) == continues
+
+
+def test_a_number_that_no_float_holds_is_none_of_a_log(place, capsys):
+    assert cli.main(["doctor", "huge.jsonl"]) == 0
+
+
+def test_a_set_of_which_nothing_is_left_is_told(place, capsys):
+    assert cli.main("distill --teacher script --samples 2 --questions 2 --levels 50 60 --out none".split()) == 2
+    assert "nothing is left to train on: the step difficulty" in capsys.readouterr().err
 
 
 def test_head_may_stop_reading(place):

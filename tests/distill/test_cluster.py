@@ -1,9 +1,12 @@
 """Many processes make the same set as one."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from served_distillation import distil, reply
+
+from phi_lab.distill import spending
 
 
 def answered_by_seed(handler, body):
@@ -48,6 +51,33 @@ def test_two_workers_make_the_same_set_as_one(tmp_path, server, capsys):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert "300 requests, 3,300 tokens in" in alone  # and the second time those that had been missing
     assert f"{len(server.bodies) - before} requests, " in capsys.readouterr().out
+
+
+def test_workers_share_what_is_left_of_a_budget(tmp_path):
+    """Money of earlier commands, whatever their number of processes, counts once and for all of them."""
+    usage = SimpleNamespace(prompt_tokens=0, completion_tokens=10_000_000)
+    answer = SimpleNamespace(usage=usage, model="m", system_fingerprint=None)
+    for process in (0, 1):
+        worker = spending.Spending(0, 1, budget=60, share=0.5)
+        worker.continue_in(tmp_path if process else tmp_path / "alone", process)
+        while not worker.reached:
+            worker.count(answer)
+        assert worker.money == 30 and "a worker's part of the budget of 60" in worker.why_unanswered()
+    later = spending.Spending(0, 1, budget=60)
+    later.continue_in(tmp_path)
+    assert later.money == 30 and not later.reached and later.why_unanswered().startswith("the same command")
+    later.count(answer)
+    later.continue_in(tmp_path, 3)  # by now the others are spending: what was there before stays
+    assert later.money == 40 and later.before == 30 and later.record.name == "00003.jsonl"
+
+
+@pytest.mark.slow
+def test_two_workers_keep_a_budget_over_all_commands(tmp_path, server, capsys):
+    server.behave = answered_by_seed
+    for _ in range(2):  # a worker that has spent its part ends the others
+        more = ("--workers", 2, "--concurrency", 1, "--price", 0, 1_000_000, "--budget", 70)
+        assert order(tmp_path, server, "two", *more) == 2
+        assert "budget" in capsys.readouterr().err and 5 <= len(server.bodies) <= 12  # 7 a rollout; two in flight
 
 
 def test_workers_without_datatrove_are_one_clear_line(tmp_path, server, monkeypatch, capsys):

@@ -38,7 +38,8 @@ def test_a_full_disk_stops_the_requests_and_the_same_command_continues(tmp_path,
     assert "000000.jsonl: File too large; make room" in error and "teacher" not in error
     sent, kept = len(server.bodies), len(read_journal(tmp_path / "set" / "rollouts" / "000000.jsonl"))
     assert kept >= 3 and sent <= kept + 2  # what was on its way when the disk was full
-    assert distil(tmp_path, server, "--questions", 40) == 0
+    assert distil(tmp_path, server, "--questions", 40) == 2  # what repeats itself is left out, and nothing is left
+    assert "the step no repetition" in capsys.readouterr().err
     assert len(server.bodies) == sent + 80 - kept and len(list(shards.rows(tmp_path / "set" / "rollouts"))) == 80
 
 

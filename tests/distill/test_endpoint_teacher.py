@@ -205,9 +205,24 @@ def test_the_budget_stops_it_and_more_money_goes_on(tmp_path, server, capsys):
     price = ("--price", 0, 1_000_000, "--concurrency", 1)
     assert distil(tmp_path, server, *price, "--budget", 35) == 2
     assert len(server.bodies) == 5  # 7 a rollout
-    assert "7 rollouts were not answered; the same command asks for them again" in capsys.readouterr().err
+    said = "7 rollouts were not answered; budget 35 reached, 35.00 spent on this set; raise --budget"
+    assert said in capsys.readouterr().err
+    for _ in range(2):  # the money of earlier commands counts
+        assert distil(tmp_path, server, *price, "--budget", 35) == 2
+        assert len(server.bodies) == 5 and said in capsys.readouterr().err
     assert distil(tmp_path, server, *price, "--budget", 1000) == 0
-    assert len(server.bodies) == 12
+    assert len(server.bodies) == 12 and "84.00 of 1000." in capsys.readouterr().out
+    (tmp_path / "set" / "spent" / "00000.jsonl").write_text("[1]\n")
+    assert distil(tmp_path, server, *price, "--budget", 1000) == 2
+    assert "00000.jsonl, line 1: no sum of money" in capsys.readouterr().err
+
+
+def test_a_budget_is_refused_where_nothing_counts_the_money(tmp_path, server, capsys):
+    assert distil(tmp_path, server, "--budget", 35) == 2 and not server.bodies
+    assert "--price" in capsys.readouterr().err
+    server.behave = lambda handler, body: handler.send(200, reply("\\boxed{7}") | {"usage": None})
+    assert distil(tmp_path, server, "--price", 1, 1, "--budget", 35) == 2 and len(server.bodies) == 1
+    assert "counts no tokens" in capsys.readouterr().err
 
 
 def test_a_judge_has_the_second_word_on_what_the_rules_turn_down(tmp_path, server, capsys):

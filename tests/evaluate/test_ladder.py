@@ -164,3 +164,11 @@ def test_a_name_with_a_dot_is_another_model(tmp_path, problems, student):
     other = {path: path.read_bytes() for path in tmp_path.glob("phi.v2*")}
     ladder.evaluate(student, "phi", folder, LIGHT, 0, resample_stale=True)
     assert len(other) == 4 and all(path.read_bytes() == content for path, content in other.items())
+
+
+@pytest.mark.parametrize("damage", [{"id": [1]}, {"temperature": "x"}, {"sample": None}, {"verdict": 5}])
+def test_a_mistyped_answer_is_named(tmp_path, damage):
+    row = {"id": "a", "temperature": 0.0, "sample": 0, "completion": "1", "verdict": "right"}
+    write_rows(tmp_path / "grpo.hard.jsonl", [row, row | damage])
+    with pytest.raises(UserError, match=f"hard.jsonl, line 2: '{next(iter(damage))}' must be"):
+        ladder._all_answers(tmp_path / "grpo.hard.jsonl", [])

@@ -59,6 +59,35 @@ def test_the_folder_loads_anywhere_and_its_card_tells_the_run_s_numbers(tmp_path
     assert "ships" not in text
 
 
+def test_damaged_files_of_a_run_and_of_scores_are_named(tmp_path, finished, refused):
+    config, ladder = read_json(finished / "config.json"), read_json(finished / "ladder.json")
+    command = ("export", finished, "--out", tmp_path / "phi")
+    for damage in ({"config": []}, {"config": {"evaluation": 5}}, {"versions": None}, {"scale": 5}, {"seed": "x"}):
+        write_json(finished / "config.json", config | damage)
+        assert "config.json" in refused(*command), damage
+    write_json(finished / "config.json", {"config": config["config"]})
+    assert "config.json" in refused(*command)
+    write_json(finished / "config.json", config)
+    for damage in ({"ci_low": None}, {"n": "x"}, {"accuracy": 1.5}, {"stage": "rl"}, {"k": 0}, {"pass_at_k": "x"},
+                   {"benchmark": "none"}):
+        write_json(finished / "ladder.json", [row | damage for row in ladder])
+        assert "ladder.json" in refused(*command, *(("--stage", "sft"))), damage
+    write_json(finished / "ladder.json", ladder)
+    weights = checkpoints.fingerprint(finished / "sft" / "model")
+    write_json(tmp_path / "scores" / "protocol.json", {"model": weights})
+    score = {"benchmark": "math500", "problems": 1, "samples": 1, "accuracy": 0.5, "ci_low": 0.1, "ci_high": 0.9}
+    for damage in ({"accuracy": -5}, {"problems": None}, {"ci_low": "x"}, {"benchmark": 3}):
+        write_json(tmp_path / "scores" / "scores.json", [score | damage])
+        assert "scores.json, row 1" in refused(*command, "--scores", tmp_path / "scores"), damage
+    assert not (tmp_path / "phi").exists()
+
+
+def test_the_printed_commands_are_quoted(tmp_path, finished, capsys):
+    assert cli.main(["export", str(finished), "--out", str(tmp_path / "my phi")]) == 0
+    said = capsys.readouterr().out
+    assert f"vllm serve '{tmp_path / 'my phi'}'" in said and "--outfile 'my phi.gguf'" in said
+
+
 def test_few_problems_are_in_the_card_s_table_and_not_in_the_hub_s_metadata(tmp_path, finished):
     ladder = read_json(finished / "ladder.json")
     write_json(finished / "ladder.json", [row | ({"n": 80} if row["benchmark"] == "hard" else {}) for row in ladder])

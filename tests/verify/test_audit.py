@@ -1,7 +1,9 @@
 """The audit page: counts with intervals, every miss with math-verify's verdict beside it, hostile text harmless."""
 
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 from html_page import HOSTILE, Page
@@ -9,7 +11,7 @@ from html_page import HOSTILE, Page
 from phi_lab import cli
 from phi_lab.core import stats
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_rows
+from phi_lab.core.files import atomic_write, read_rows
 from phi_lab.verify import audit, reference, worker
 
 CASES = [
@@ -129,8 +131,16 @@ def test_files_that_cannot_be_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(reference, "ask", lambda pairs: ["right" for _ in pairs])
     good, bad = write(tmp_path / "good.jsonl", CASES[:1]), write(tmp_path / "bad.jsonl", [{"id": 1}])
     out = str(tmp_path / "out.jsonl")
-    assert cli.main(["verify", "--cases", str(bad), "--cases", str(good), "--out", out]) == 0
-    assert f"skipped: {bad}: line 1: field 'gold' is missing\n" in capsys.readouterr().out
+    assert cli.main(["verify", "--cases", str(bad), "--cases", str(good), "--out", out]) == 2
+    assert f"not in these numbers: {bad}: line 1: field 'gold' is missing\n" in capsys.readouterr().err
+    assert len(read_rows(tmp_path / "out.jsonl")) == 1  # of the file that can be read
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "out.jsonl")
+    assert cli.main(["verify", "--cases", str(good), "--out", str(tmp_path / "link.jsonl")]) == 0
+    assert (tmp_path / "link.jsonl").is_symlink()  # and what it leads to is written
+    with pytest.raises(UserError, match="as it is no file"):
+        atomic_write(Path(os.devnull), b"")
+    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + good.read_bytes())
+    assert len(audit.judge_file(tmp_path / "bom.jsonl")) == 1 and len(read_rows(tmp_path / "bom.jsonl")) == 1
     assert cli.main(["verify", "--cases", str(bad), str(tmp_path / "none.jsonl"), "--out", out]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "bad.jsonl" in told and "none.jsonl" in told

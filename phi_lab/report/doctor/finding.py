@@ -1,6 +1,7 @@
 """What a rule returns, and how rules read a log: columns by either of their names, and averages over parts of a run."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -20,7 +21,9 @@ class Finding:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of a log is a number, NaN and infinity included."""
+    """Whether a value of a log is a number, NaN and infinity included; a whole number beyond floating point is none."""
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return False
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

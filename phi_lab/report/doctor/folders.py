@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phi_lab.core.errors import UserError
-from phi_lab.core.files import read_json, read_rows
+from phi_lab.core.files import read_json, read_rows, require_kinds
 from phi_lab.core.run_folder import DataFolder, RunFolder
 from phi_lab.report.doctor import rules
 from phi_lab.report.doctor.finding import MIN_ROWS, Finding, first_third, last_third, series
@@ -18,6 +18,7 @@ from phi_lab.report.ladder_rows import STAGE_TITLES, protocol
 
 MOST_ROLLOUTS = 20_000  # read of one folder, from its first shards on
 LOGGED = {"loss", "eval_loss", "reward", "grad_norm", "learning_rate", "rewards/margins"}  # at least one is in a log
+PAIR = {"prompt": str, "chosen": str, "rejected": str}
 STAGES = (*STAGE_TITLES, "teacher")
 
 
@@ -115,11 +116,19 @@ def _check_file(path: Path, name: str) -> Checked:
         raise UserError(f"{path}: no rows in it; nothing was logged yet")
     kind = _kind(rows)
     if kind == "pairs":
+        for number, row in enumerate(rows, 1):
+            for side in ("prompt", "chosen", "rejected"):
+                if side not in row:
+                    raise UserError(f"{path}, line {number}: {side!r} is missing; a pair has prompt, chosen, rejected")
+        require_kinds(path, rows, PAIR, "pairs of turns have to be written as text first")
         return Checked(name, len(rows), "pairs", rules.check_pairs(rows))
     if kind == "rollouts":
         rows = rows[:MOST_ROLLOUTS]
         return Checked(name, len(rows), "rollouts", rules.check_rollouts(rows))
     if not kind:
+        for here, lacking in (("chosen", "rejected"), ("rejected", "chosen")):
+            if here in rows[0]:
+                raise UserError(f"{path}, line 1: {lacking!r} is missing; a pair has prompt, chosen, rejected")
         columns = ", ".join(list(dict.fromkeys(column for row in rows for column in row))[:6])
         raise UserError(f"{path}: not a log of phi-lab or TRL: none of {', '.join(sorted(LOGGED))} among its columns "
                         f"({columns})")
