@@ -489,9 +489,10 @@ HTML(tables.table("In `smoke` probes train for two steps only.", head, lines))
 # %% [markdown]
 # A reward drawn by a coin says nothing about the answer, and yet single seeds can move far: its noise moves the policy
 # at random, sometimes towards the right answer. Whoever shows only the best of several runs shows a gain. `grpo-coin`,
-# one of GRPO's rivals at the end of this page, asks it of the whole stage, with another coin: it is tossed once for
-# each *text*. So equal answers of a group have equal rewards, and rebalancing, which drops groups with more than half
-# "right", keeps those in which the frequent answer lost: it pushes against what the model says most often.
+# one of GRPO's rivals at the end of this page, asks it of the whole stage. In the published chains its coin was another
+# one, tossed once for each *text*: equal answers of a group have equal rewards, and rebalancing, which drops groups
+# with more than half "right", keeps those in which the frequent answer lost. It pushes against what the model says most
+# often.
 #
 # ## Failures, on purpose
 #
