@@ -217,12 +217,13 @@ for count, shares in scores.items():
 lab.question("variance")
 
 # %% [markdown]
-# **What is known now**, of this small model and one base. A score after GRPO on 500 problems, four answers to each,
-# moves by 0.4 points with the answers that are sampled, by 1.2 with another seed of the stage and by 1.9 with another
-# chain (most of that rests on one chain of twelve). So more answers help little, and seeds of one stage on one chain
-# tell of that chain alone: two recipes that differ by 1 point take 28 chains with both, or 83 for each. If seeds moved
-# the paper's model as they move ours, one of its twelve steps would be two standard deviations, mid-training on
-# MATH-500.
+# **What is known now**, of this small model and one base. A score after GRPO on 500 problems, four answers to each, has
+# a standard deviation of 0.4 points from the answers that are sampled, 1.2 from the stage's seed and 1.9 [1.0, 3.4]
+# from the chain (1.0 [0, 2.2] without the one chain that lies furthest off). On 500 problems more answers help little,
+# and seeds of one stage on one chain tell of that chain alone. To be seen four times in five, 1 point between two
+# recipes takes some 28 chains with both [16, 71], or 83 for each [49, 215]. If seeds moved the paper's model as they
+# move ours, one of its twelve steps would be above two standard deviations, mid-training on MATH-500; or two, if all
+# its values have equally many answers (on AIME 2024, too).
 #
 # Read it for a plan of your own: two recipes of the last stage that truly differ by 2 points, 6 seeds of each, measured
 # on 500 problems with 4 answers to each. How probable is it that a t-test sees the difference? Then change the numbers.
