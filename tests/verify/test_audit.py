@@ -33,11 +33,11 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A page, made by the command from two files, of which one is missing."""
+    """A page, made by the command from two files, of which one is missing: the other is judged all the same."""
     folder = tmp_path_factory.mktemp("audit")
     cases = write(folder / "cases.jsonl", CASES)
     out = folder / "judged.jsonl"
-    assert cli.main(["verify", "--cases", str(cases), str(folder / "none.jsonl"), "--out", str(out)]) == 0
+    assert cli.main(["verify", "--cases", str(cases), str(folder / "none.jsonl"), "--out", str(out)]) == 2
     return out
 
 
