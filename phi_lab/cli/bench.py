@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from phi_lab.cli.options import add_command
+from phi_lab.cli.options import add_command, check_file
 from phi_lab.core.errors import UserError
 from phi_lab.core.files import read_json
 
@@ -26,8 +26,7 @@ def run(options) -> None:
 
 def _require_own(path: Path) -> None:
     """Make the file's folder. Raises UserError where the file cannot be written, or is of something else."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file that can be written: choose another --json")
+    check_file("--json", path)
     if path.exists() and path.stat().st_size:
         try:
             read_json(path, ("matmul_gflops",))

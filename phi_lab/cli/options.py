@@ -116,6 +116,12 @@ def check_judge(options) -> None:
         "--judge-extra-body": options.judge_extra_body})
 
 
+def check_file(option: str, path: Path) -> None:
+    """Raises UserError where a file to be written is a folder, a device or a pipe."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file that can be written: choose another {option}")
+
+
 def check_out(out: Path) -> None:
     """Raises UserError where a folder is to be written and a file is."""
     if out.is_file():

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from phi_lab.cli.options import add_command
+from phi_lab.cli.options import add_command, check_file
 from phi_lab.core.errors import UserError
 
 # How the files of this command begin. Whatever begins otherwise is somebody's, perhaps a learner's notebook.
@@ -50,8 +50,7 @@ def run(options) -> None:
 
 def _require_own(option: str, path: Path) -> None:
     """Raises UserError where a file would be written over that this command did not write."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file that can be written: choose another {option}")
+    check_file(option, path)
     if path.exists() and path.stat().st_size:
         with path.open("rb") as file:
             if not file.read(200).startswith(OURS[option]):
