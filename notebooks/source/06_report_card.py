@@ -223,7 +223,9 @@ lab.question("variance")
 # and seeds of one stage on one chain tell of that chain alone. To be seen four times in five, 1 point between two
 # recipes takes some 28 chains with both [16, 71], or 83 for each [49, 215]. If seeds moved the paper's model as they
 # move ours, one of its twelve steps would be above two standard deviations, mid-training on MATH-500; or two, if all
-# its values have equally many answers (on AIME 2024, too).
+# its values have equally many answers (on AIME 2024, too). And twelve chains had not met all that seeds can do: of six
+# made later on three bases, two ended mid-training at 40 and 33 %, below all models that this experiment trained
+# (`variance_bases` in docs/results.md).
 #
 # Read it for a plan of your own: two recipes of the last stage that truly differ by 2 points, 6 seeds of each, measured
 # on 500 problems with 4 answers to each. How probable is it that a t-test sees the difference? Then change the numbers.
