@@ -489,10 +489,9 @@ HTML(tables.table("In `smoke` probes train for two steps only.", head, lines))
 # %% [markdown]
 # A reward drawn by a coin says nothing about the answer, and yet single seeds can move far: its noise moves the policy
 # at random, sometimes towards the right answer. Whoever shows only the best of several runs shows a gain. `grpo-coin`,
-# one of GRPO's rivals at the end of this page, asks it of the whole stage. In the published chains its coin was another
-# one, tossed once for each *text*: equal answers of a group have equal rewards, and rebalancing, which drops groups
-# with more than half "right", keeps those in which the frequent answer lost. It pushes against what the model says most
-# often.
+# one of GRPO's rivals at the end of this page, asks it of the whole stage. Its toss is one for each *answer*. A toss
+# for each text would be no noise: equal answers of a group would have equal rewards, and rebalancing, which drops
+# groups with more than half "right", would keep those in which the frequent answer lost.
 #
 # ## Failures, on purpose
 #
@@ -528,12 +527,11 @@ HTML(break_it.gallery_table(gallery))
 # %% [markdown]
 # A rate far too high ruins the model: gibberish up to the token limit. Where length is paid for, the reward should rise
 # as in a healthy run (in `smoke` the steps are too few); only the right answers before and after say what was learned.
-# So log accuracy too, where the reward is something else. A coin teaches nothing and moves the weights all the same: on
-# four chains a toss for each answer costs 4.9 points [0.0, 9.7] on `hard`. `grpo-coin` of the twelve published chains
-# loses 12.6 to 18.5 (against `dpo`), most of it by that coin's own push (docs/results.md, "A coin that is one"). The
-# doctor reads curves, and a coin's look like noise: above it names the coin because an accuracy is logged beside the
-# reward; without one it said "the reward is flat" of ten of the twelve published coins, after 64 steps. Too few tokens
-# and questions that are too hard may look alike in their reward, and need different remedies: read the answers. Right
+# So log accuracy too, where the reward is something else. A coin teaches nothing and moves the weights all the same: in
+# the twelve published chains `grpo-coin` loses 1.4 to 7.4 points on `hard` (against `dpo`), 3.7 [2.4, 4.9] in the mean.
+# The doctor reads curves, and a coin's look like noise: above it names the coin because an accuracy is logged beside
+# the reward; without one it says "the reward is flat" of eleven of the twelve, after 64 steps. Too few tokens and
+# questions that are too hard may look alike in their reward, and need different remedies: read the answers. Right
 # answers are counted on few questions, so a change of ten points may be chance. With 24 tokens the model is as good as
 # before, if it may finish (right answers are counted at 256 tokens).
 #
