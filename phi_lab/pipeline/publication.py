@@ -1,5 +1,6 @@
 """One publication, one code state: chains, shipped checkpoints and notebooks' outputs must come from the same code,
-settings, base and teacher, or a page shows what nobody gets.
+settings, base and teacher, or a page shows what nobody gets. Only a rival that was run again, on all chains, may be of
+later code than the stages that it stands beside (docs/log.md, 115): nothing is built on it.
 
 Each carries a *source*: the digest of the settings (`RunConfig.digest`) and of the decisive code (`code_digest`), and
 fingerprints of the base and the teacher. Chains have it in every row of data/chains.jsonl, checkpoints in
@@ -44,20 +45,24 @@ def chain_sources(rows: Iterable[dict]) -> list[dict]:
     found = []
     for row in rows:
         base = row["model"] if row["name"] == "base" else row["start"] if row["name"] == "mid" else None
+        rival = None if row["name"] in ("base", *STAGES) else row["name"]
         found.append({"what": f"chain {row['seed']}, {row['name']}", **{key: row[key] for key in ("config", "code")},
-                      "dirty": row["dirty"], "base": base, "teacher": row["teacher"]})
+                      "dirty": row["dirty"], "base": base, "teacher": row["teacher"], "rival": rival})
     return found
 
 
 def differences(sources: Sequence[dict]) -> list[str]:
-    """A line for each value in which a source differs from the first one that names it, and for each source that does
-    not say which code and settings it has, or was made from files that no commit holds.
+    """A line for each value in which a source differs from the first one that names it (of a rival's code: the first
+    row of that rival), and for each source that does not say which code and settings it has, or was made from files
+    that no commit holds.
     """
     found = []
     for key in SAME:
-        there = [one for one in sources if one[key] is not None]
-        found += [f"{one['what']}: {key} {one[key]}, but {there[0]['what']} has {there[0][key]}"
-                  for one in there if one[key] != there[0][key]]
+        first: dict[str | None, dict] = {}
+        for one in (one for one in sources if one[key] is not None):
+            other = first.setdefault(one.get("rival") if key == "code" else None, one)
+            if one[key] != other[key]:
+                found.append(f"{one['what']}: {key} {one[key]}, but {other['what']} has {other[key]}")
     for one in sources:
         found += [f"{one['what']} does not say its {key}" for key in ("config", "code") if one[key] is None]
         if one["dirty"]:

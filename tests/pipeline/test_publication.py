@@ -110,6 +110,19 @@ def test_chains_of_another_source_are_refused_and_found(world, seed, name, value
         publish.publish(world)
 
 
+def test_only_a_rival_may_be_of_later_code_and_then_on_all_chains(world):
+    rows = published.published()
+    rival = [row | {"name": "grpo-coin", "code": "later"} for row in rows if row["name"] == "grpo"]
+    write_rows(published.PUBLISHED, rows + rival)
+    publish.publish(world)
+    assert found() == []
+    write_rows(published.PUBLISHED, rows + changed(rival, 2, "grpo-coin", code="c0de"))
+    assert found() == ["chain 2, grpo-coin: code c0de, but chain 0, grpo-coin has later"]
+    write_rows(published.PUBLISHED, rows + changed(rival, 2, "grpo-coin", config="other"))
+    (said,) = found()
+    assert said.startswith("chain 2, grpo-coin: config other, but chain 0, base has")
+
+
 @pytest.mark.parametrize("key", ["code", "config", "base", "teacher", "seed"])
 def test_a_run_of_another_source_changes_nothing(world, key):
     saved, before = read_json(world.config), sorted(paths.DATA.rglob("*"))
@@ -197,6 +210,10 @@ needs_chains = pytest.mark.skipif(not ROWS, reason="no chains are published with
 @needs_chains
 def test_what_is_published_is_of_one_code_state():
     assert publication.published_disagreements(ROWS) == []
+    models = {(row["seed"], row["name"]): row["model"] for row in ROWS}
+    rivals = [(row, stage) for row in ROWS for stage in ("sft", "dpo", "grpo") if row["name"].startswith(f"{stage}-")]
+    before = dict(zip(("sft", "dpo", "grpo"), ("mid", "sft", "dpo"), strict=True))
+    assert rivals and all(row["start"] == models[row["seed"], before[stage]] for row, stage in rivals)
 
 
 def shown(name):
