@@ -269,7 +269,8 @@ def reward_by(read, same):
 
 
 def after_the_thoughts(text):
-    found = boxes(text.partition("</think>")[2])
+    thought, _, rest = text.rpartition("</think>")
+    found = boxes("" if "<think>" in rest else rest)
     return found[-1] if found else None
 
 

@@ -278,16 +278,15 @@ for row in (recorded[0], recorded[-1]):
 #
 # ## Three questions
 #
-# 1. An answer of 25,000 tokens needs about 3.1 GiB of key-value cache [I]. How many fit beside the weights on an 80
+# 1. An answer of 25,000 tokens needs about 3.05 GiB of key-value cache [I]. How many fit beside the weights on an 80
 #    GB GPU?
-# 2. The paper's learning rate is 1e-5, ours hundreds of times that (table above). Name two reasons. (One is the
-#    optimizer.)
+# 2. The paper's learning rate is 1e-5, ours hundreds of times that (table above). Name two reasons.
 # 3. Where would QLoRA's rounding hurt first: mid-training, or RL?
 #
 # <details><summary>Answers</summary>
 #
 # **1.** The weights take 3.8 billion times two bytes, about 7.2 GiB in BF16. In the 67 GiB that are left of 74.5
-# GiB (80 GB), about 21 such answers fit at once, if nothing else is needed.
+# GiB (80 GB), about 22 such answers fit at once, if nothing else is needed.
 #
 # **2.** Size: with larger and more weights the same rate changes the output more, so large models take smaller rates.
 # (Muon is no reason: ours is scaled so that its steps are about as large as AdamW's at the same rate.) Also, ours

@@ -7,6 +7,7 @@ that the cell can be run again:
     from phi_lab.lab import checks; packer = checks.PACK.use(pack)
 """
 
+import numbers
 from collections.abc import Callable
 
 from phi_lab.lab import exercise_texts, loop_texts
@@ -32,7 +33,7 @@ def share_right_fault(attempt: Callable, reference: Callable) -> str | None:
     for verdicts in (["right", "wrong"], ["right", "unfinished", "wrong", "unparsed"], ["right"] * 3, ["wrong"],
                      ["right", "not right"]):
         wanted, got = reference(verdicts), call_attempt(attempt, list(verdicts))
-        if abs(got - wanted) > 1e-9:
+        if not abs(got - wanted) <= 1e-9:
             return f'share_right({verdicts}) gave {shown(got)}, and {wanted:.2f} of them are exactly "right"'
 
 
@@ -61,6 +62,7 @@ def reward_fault(attempt: Callable, reference: Callable) -> str | None:
         ("<think>\\boxed{16}? No, 7+8=15.</think>\\boxed{15}", "15", "right: a box inside the thoughts does not count"),
         ("<think>\\boxed{15}? No, 7+8=16.</think>\\boxed{16}", "15", "wrong: a box inside the thoughts does not count"),
         ("<think>7+8=15, \\boxed{15}.", "15", "unfinished: the thoughts never end, and a box inside does not count"),
+        ("\\boxed{15}", "15", "right: an answer without thoughts counts"),
         (f"<think>7+8=?</think>\\boxed{{{harmless}}}", "15", "wrong: Python code is no number, and must not be run"),
         (f"<think>7+8=?</think>\\boxed{{{leaves_mark}}}", "15", "wrong: Python code is no number, and must not be run"),
     )
@@ -83,7 +85,7 @@ def reward_fault(attempt: Callable, reference: Callable) -> str | None:
 
 def flips_fault(attempt: Callable, reference: Callable) -> str | None:
     for before, after in ((["wrong", "right", "wrong"], ["right", "wrong", "right"]), (["right"] * 3, ["right"] * 3),
-                          (["unfinished", "right"], ["wrong", "unparsed"])):
+                          (["unfinished", "right", "unparsed"], ["wrong", "unparsed", "right"])):
         got, wanted = tuple(call_attempt(attempt, list(before), list(after))), reference(before, after)
         if got != wanted:
             return f"flips({before}, {after}) gave {got}: {wanted[0]} gained and {wanted[1]} lost"
@@ -93,7 +95,7 @@ def parameters_fault(attempt: Callable, reference: Callable) -> str | None:
     for name in ("phi-nano", "phi-4-mini"):
         config = shapes.phi_config(name)
         got, wanted = call_attempt(attempt, config), reference(config)
-        if not isinstance(got, int):
+        if not isinstance(got, numbers.Integral):
             return f"for {name} it gave {shown(got)} ({type(got).__name__}): a count is an int; // divides so"
         if got != wanted:
             return f"for {name} it gave {got:,}, and a count of the weights gives {wanted:,}: {got - wanted:+,}"

@@ -15,7 +15,7 @@ def rate_factor_fault(attempt: Callable, reference: Callable) -> str | None:
         last_fifth = steps - steps / 5
         for step in (0, steps // 2, int(last_fifth), int(last_fifth) + 1, steps - 1):
             got, wanted = call_attempt(attempt, step, steps), reference(step, steps)
-            if abs(got - wanted) > 1e-6:
+            if not abs(got - wanted) <= 1e-6:
                 left = f"{steps - step} of {steps} steps are left, and the last fifth are {steps / 5:g}"
                 return f"rate_factor({step}, {steps}) gave {shown(got)}, and it should be {wanted:.3g}: {left}"
 
@@ -46,11 +46,11 @@ def hardest_first_fault(attempt: Callable, reference: Callable) -> str | None:
 
 def paired_gain_fault(attempt: Callable, reference: Callable) -> str | None:
     for before, after in (([0.0, 0.5, 1.0, 0.5], [0.25, 0.75, 1.0, 1.0]), ([0.2, 0.9, 0.4], [0.4, 1.0, 0.7]),
-                          ([1.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.0, 0.0])):
+                          ([1.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.0, 0.0]), ([0.0, 1.0, 0.5], [1.0, 0.5, 0.0])):
         got, wanted = tuple(call_attempt(attempt, list(before), list(after))), reference(before, after)
         if len(got) != 3:
             return f"it has to give three numbers, (mean, low, high), and gave {shown(got)}"
-        if max(abs(one - other) for one, other in zip(got, wanted, strict=True)) > 1e-4:
+        if not all(abs(one - other) <= 1e-4 for one, other in zip(got, wanted, strict=True)):
             numbers = (", ".join(f"{value:+.3f}" for value in values) for values in (got, wanted))
             why = _gain_mistake(got, before, after)
             return "before {}, after {}: it gave ({}), and it should be ({}){}".format(before, after, *numbers, why)

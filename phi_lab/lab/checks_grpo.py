@@ -30,10 +30,7 @@ def advantage_fault(attempt: Callable, reference: Callable) -> str | None:
 
 
 def _advantages(attempt: Callable, rewards: torch.Tensor, seed: int) -> torch.Tensor:
-    given = rewards.clone()
-    got = call_attempt(attempt, given, torch.Generator().manual_seed(seed))
-    if not torch.equal(given, rewards):
-        raise WrongAttempt("it wrote into the rewards it was given, and others still need them; fill a new tensor")
+    got = call_attempt(attempt, rewards.clone(), torch.Generator().manual_seed(seed))
     if not isinstance(got, torch.Tensor) or got.shape != rewards.shape:
         raise WrongAttempt(f"rewards of shape {tuple(rewards.shape)} have to give a tensor of the same shape")
     return got
@@ -54,7 +51,7 @@ def temperature_fault(attempt: Callable, reference: Callable) -> str | None:
     for steps in (30, 31, 100):
         for step in (0, steps // 4, steps // 3, steps // 2, steps // 2 + 1, 3 * steps // 4, steps - 1):
             got, right = call_attempt(attempt, step, steps), reference(step, steps)
-            if abs(got - right) > 1e-6:
+            if not abs(got - right) <= 1e-6:
                 return (
                     f"temperature({step}, {steps}) gave {shown(got)}, and it should be {right:.4f}: "
                     f"half of {steps} steps is {steps / 2:g}"
@@ -62,8 +59,9 @@ def temperature_fault(attempt: Callable, reference: Callable) -> str | None:
 
 
 def mixed_share_fault(attempt: Callable, reference: Callable) -> str | None:
-    for rewards in ([[1, -1], [1, 1]], [[-1, -1], [-1, -1]], [[1, -1, -1], [-1, 1, 1], [1, 1, 1], [-1, -1, -1]]):
+    for rewards in ([[1, -1], [1, 1]], [[-1, -1], [-1, -1]], [[1, -1, -1], [-1, 1, 1], [1, 1, 1], [-1, -1, -1]],
+                    [[1, 1, -1, -1], [1, -1, -1, 1], [-1, -1, -1, -1]]):
         tensor = torch.tensor(rewards, dtype=torch.float)
         got, wanted = float(call_attempt(attempt, tensor)), reference(tensor)
-        if abs(got - wanted) > 1e-6:
+        if not abs(got - wanted) <= 1e-6:
             return f"mixed_share({rewards}) gave {got:.2f}, and {wanted:.2f} of the groups hold both kinds"

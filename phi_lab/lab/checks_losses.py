@@ -16,7 +16,7 @@ NO_GRADIENT = "the numbers are right and have no gradient: do not leave tensors,
 def dpo_loss_fault(attempt: Callable, reference: Callable) -> str | None:
     start = (torch.tensor([-20.0]), torch.tensor([-30.0]))
     got = _number(call_attempt(attempt, start, start, 0.1))
-    if abs(got - math.log(2)) > NEAR:
+    if not abs(got - math.log(2)) <= NEAR:  # so that nan is wrong, too, here and below
         return (
             f"policy and reference are the same model, and the loss is {got:.3f}: nothing has moved yet, so the margin "
             "is 0 and the loss -log sigmoid(0) = ln 2 = 0.693"
@@ -32,6 +32,11 @@ def dpo_loss_fault(attempt: Callable, reference: Callable) -> str | None:
             "log pi went from (-20, -30) to (-1120, -30), beta 0.1: the loss was inf, and it should be 110.000: log of "
             "sigmoid(-110) is the log of 0 in floating point; torch.nn.functional.logsigmoid computes both in one"
         )
+    for chosen, rejected in ((-1120.0, -30.0), (-20.0, -1130.0)):
+        policy = (torch.tensor([chosen], requires_grad=True), torch.tensor([rejected], requires_grad=True))
+        case = f"log pi went from (-20, -30) to ({chosen:.0f}, {rejected:.0f}), beta 0.1: "
+        if why := _difference(case, call_attempt(attempt, policy, start, 0.1), reference(policy, start, 0.1), policy):
+            return why
     policy = (torch.tensor([-18.0, -25.0]), torch.tensor([-30.0, -31.0]))
     before = (torch.tensor([-20.0, -25.0]), torch.tensor([-30.0, -31.0]))
     return _difference("two pairs, beta 0.1: ", call_attempt(attempt, policy, before, 0.1),
@@ -39,11 +44,11 @@ def dpo_loss_fault(attempt: Callable, reference: Callable) -> str | None:
 
 
 def sequence_logprob_fault(attempt: Callable, reference: Callable) -> str | None:
-    """A vocabulary of four tokens; each row asks with two tokens, answers with two or three, and may be padded."""
+    """A vocabulary of four tokens; rows ask with two tokens or three, answer with as many, and are padded."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 6, 4, generator=generator)
-    ids = torch.tensor([[1, 2, 3, 1, 0, 0], [2, 1, 2, 3, 1, 0]])
-    mask = torch.tensor([[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]])
+    logits = torch.randn(2, 7, 4, generator=generator)
+    ids = torch.tensor([[1, 2, 3, 1, 0, 0, 0], [2, 1, 2, 3, 2, 1, 0]])
+    mask = torch.tensor([[0, 0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1, 0]])
     wanted = reference(logits, ids, mask)
     learned = logits.clone().requires_grad_()
     got = call_attempt(attempt, learned, ids, mask)
@@ -56,7 +61,7 @@ def sequence_logprob_fault(attempt: Callable, reference: Callable) -> str | None
             "the question counts, too": reference(logits, ids, (ids > 0).long()),
             "the mask was not moved with the tokens": reference(logits, ids, mask.roll(1, 1)),
             "the logits at t are about token t + 1": _unshifted(logits, ids, mask),
-            "padding counts, too": reference(logits, ids, (torch.arange(6) > 1).long().expand(2, 6)),
+            "padding counts, too": reference(logits, ids, ((mask > 0) | (ids == 0)).long()),
             "the sign is turned: a log-probability is below 0": -wanted,
             "the mask is not used: question and padding count, too": reference(logits, ids, torch.ones_like(mask)),
             "logits are not log-probabilities: log_softmax over the vocabulary comes first": (
@@ -65,7 +70,7 @@ def sequence_logprob_fault(attempt: Callable, reference: Callable) -> str | None
             if torch.allclose(got, other, atol=NEAR):
                 return f"{case}: {why}"
         return case
-    return None if got.requires_grad else NO_GRADIENT
+    return _gradient_fault(got.sum(), reference(learned, ids, mask).sum(), learned)
 
 
 def _unshifted(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -83,12 +88,13 @@ def group_advantage_fault(attempt: Callable, reference: Callable) -> str | None:
                 why = "all are equal, so none is better than its group" if len(set(row)) == 1 else "by its own group"
                 if torch.allclose(mine, right * ((len(row) - 1) / len(row)) ** 0.5, atol=1e-3) and right.any():
                     why = "the standard deviation is divided by n, not by n - 1: correction=0"
-                return f"rewards {row} gave {_short(mine)}, and it should be {_short(right)} ({why})"
+                digits = 2 if _short(mine) != _short(right) else 4
+                return f"rewards {row} gave {_short(mine, digits)}, and it should be {_short(right, digits)} ({why})"
 
 
 def policy_gradient_fault(attempt: Callable, reference: Callable) -> str | None:
     cases = (([-1.0, -2.0], [-1.0, -2.0], [1.0, -1.0]), ([-1.0, -2.0], [-1.5, -2.0], [1.0, 1.0]),
-             ([-0.5], [-1.0], [-1.0]))
+             ([-0.5], [-1.0], [-1.0]), ([-1.0, -2.0, -0.5], [-1.2, -2.0, -0.5], [1.7, -0.6, 0.0]))
     for now, before, advantages in cases:
         new, old, weights = torch.tensor(now, requires_grad=True), torch.tensor(before), torch.tensor(advantages)
         case = f"new {now}, old {before}, advantages {advantages}: "
@@ -111,33 +117,41 @@ def clipped_fault(attempt: Callable, reference: Callable) -> str | None:
         if not torch.allclose(got, wanted, atol=NEAR):
             case = f"ratio {ratio}, advantage {advantage:+.0f}, epsilon 0.2 gave {float(got):.2f}"
             return f"{case}, and it should be {float(wanted):.2f}: {why}"
-    ratio = torch.tensor([1.1], requires_grad=True)
-    if not call_attempt(attempt, ratio, torch.tensor([1.0]), 0.2).requires_grad:
-        return NO_GRADIENT
-    ratio, advantage = torch.tensor([1.5, 0.9]), torch.tensor([1.0, 1.0])
-    if not torch.allclose(call_attempt(attempt, ratio, advantage, 0.4), reference(ratio, advantage, 0.4), atol=NEAR):
-        return "ratio 1.5, advantage +1, epsilon 0.4 should be 1.4: epsilon is an argument, not always 0.2"
+    many, signs = torch.tensor([1.1, 3.0, 0.5, 3.0, 0.5], requires_grad=True), torch.tensor([1.0, 1.0, -1.0, -1.0, 1.0])
+    got, wanted = call_attempt(attempt, many, signs, 0.2), reference(many, signs, 0.2)
+    if not torch.allclose(got, wanted, atol=NEAR):
+        case = f"ratios {_short(many)}, advantages {_short(signs)}, epsilon 0.2 gave {_short(got)}"
+        return f"{case}, and it should be {_short(wanted)}: each token is clipped by itself"
+    if why := _gradient_fault(got.sum(), wanted.sum(), many):
+        return why
+    for ratios, advantages, why in (([1.5, 0.9], [1.0, 1.0], "ratio 1.5, advantage +1, epsilon 0.4 should be 1.4"),
+                                    ([0.5, 0.9], [-1.0, 1.0], "ratio 0.5, advantage -1, epsilon 0.4 should be -0.6")):
+        ratio, advantage = torch.tensor(ratios), torch.tensor(advantages)
+        got, wanted = call_attempt(attempt, ratio, advantage, 0.4), reference(ratio, advantage, 0.4)
+        if not torch.allclose(got, wanted, atol=NEAR):
+            return f"{why}: epsilon is an argument, not always 0.2"
 
 
 def two_means_fault(attempt: Callable, reference: Callable) -> str | None:
     for losses, mask in (
         ([[2.0, 2.0, 2.0, 2.0], [4.0, 0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]]),
         ([[9.0, 1.0, 3.0], [9.0, 5.0, 9.0]], [[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]]),
+        ([[1.0, 1.0], [0.0, 0.0], [2.0, 9.0]], [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]),
     ):
         given = torch.tensor(losses), torch.tensor(mask)
         got, wanted = call_attempt(attempt, *given), reference(*given)
         if not isinstance(got, tuple | list) or len(got) != 2:
             return f"it has to give two means, (of tokens, of completions), and gave {shown(got)}"
         for name, mine, right in zip(("of tokens", "of completions"), got, wanted, strict=True):
-            if abs(float(mine) - float(right)) > NEAR:
+            if not abs(float(mine) - float(right)) <= NEAR:
                 return (
                     f"losses {losses} with mask {mask}: the mean {name} was {float(mine):.2f}, and it should be "
                     f"{float(right):.2f}"
                 )
-    learned = torch.ones(2, 3, requires_grad=True)
-    if not all(isinstance(mean, torch.Tensor) and mean.requires_grad
-               for mean in call_attempt(attempt, learned, torch.ones(2, 3))):
-        return NO_GRADIENT
+    learned, mask = torch.ones(2, 3, requires_grad=True), torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    for mine, right in zip(call_attempt(attempt, learned, mask), reference(learned, mask), strict=True):
+        if why := _gradient_fault(mine, right, learned):
+            return why
 
 
 def _number(value: object) -> float:
@@ -148,7 +162,7 @@ def _number(value: object) -> float:
 
 def _difference(case: str, got: object, wanted: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> str | None:
     """What differs in value, or in the gradient for each of `inputs`."""
-    if abs(_number(got) - float(wanted.detach())) > NEAR:
+    if not abs(_number(got) - float(wanted.detach())) <= NEAR:
         return f"{case}the loss was {_number(got):.3f}, and it should be {float(wanted.detach()):.3f}"
     if not inputs:
         return None
@@ -162,10 +176,21 @@ def _difference(case: str, got: object, wanted: torch.Tensor, inputs: tuple[torc
     return None
 
 
+def _gradient_fault(got: object, wanted: torch.Tensor, learned: torch.Tensor) -> str | None:
+    """What is wrong with the gradient of a result that is right."""
+    mine = torch.autograd.grad(got, learned, allow_unused=True, retain_graph=True)[0] if (
+        isinstance(got, torch.Tensor) and got.requires_grad) else None
+    if mine is None:
+        return NO_GRADIENT
+    right = torch.autograd.grad(wanted, learned, retain_graph=True)[0]
+    return None if torch.allclose(mine, right, atol=NEAR) else (
+        "the numbers are right, and their gradient is another: compute them from what was given, with nothing detached")
+
+
 def _require_shape(got: object, like: torch.Tensor) -> None:
     if not isinstance(got, torch.Tensor) or got.shape != like.shape:
         raise WrongAttempt(f"it has to give a tensor of the shape it was given, {tuple(like.shape)}")
 
 
-def _short(tensor: torch.Tensor | None) -> str:
-    return "missing" if tensor is None else "[" + ", ".join(f"{value:.2f}" for value in tensor.tolist()) + "]"
+def _short(tensor: torch.Tensor | None, digits: int = 2) -> str:
+    return "missing" if tensor is None else "[" + ", ".join(f"{value:.{digits}f}" for value in tensor.tolist()) + "]"

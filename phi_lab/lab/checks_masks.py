@@ -77,10 +77,14 @@ def document_mask_fault(attempt: Callable, reference: Callable) -> str | None:
 
 def cache_step_fault(attempt: Callable, reference: Callable) -> str | None:
     """Token by token has to give what attention over the whole text gives."""
+    return _cache_fault(attempt, reference, 4) or _cache_fault(attempt, reference, 9)
+
+
+def _cache_fault(attempt: Callable, reference: Callable, width: int) -> str | None:
     generator = torch.Generator().manual_seed(0)
-    keys, values = torch.empty(0, 4), torch.empty(0, 4)
+    keys, values = torch.empty(0, width), torch.empty(0, width)
     for step in range(4):
-        query, key, value = (torch.randn(size, generator=generator) for size in (4, 4, 4))
+        query, key, value = (torch.randn(width, generator=generator) for _ in range(3))
         result = call_attempt(attempt, query, key, value, keys.clone(), values.clone())
         if not isinstance(result, tuple | list) or len(result) != 3:
             return f"it has to give three things, (what is read, keys, values), and gave {shown(result)}"

@@ -152,13 +152,47 @@ def _has_lines(attempt: Callable) -> bool:
 
 
 def call_attempt(attempt: Callable, *arguments):
-    """The attempt's result. Raises StubUnchanged for NotImplemented, and WrongAttempt for None."""
+    """The attempt's result. Raises StubUnchanged for NotImplemented, and WrongAttempt for None, for arguments that were
+    written into, and for float64 where float32 was given.
+    """
+    before = [_copy(one) for one in arguments]
     result = attempt(*arguments)
     if result is NotImplemented:
         raise StubUnchanged
     if result is None:
         raise WrongAttempt("it gave None; every way through the function has to end in `return` and a value")
+    for place, (one, other) in enumerate(zip(arguments, before, strict=True), 1):
+        if not _same(one, other):
+            raise WrongAttempt(f"it wrote into what it was given (argument {place}), and the page needs that again: "
+                               "make a new list or tensor")
+    if torch.float32 in _dtypes(arguments) and torch.float64 in _dtypes(result):
+        raise WrongAttempt("its numbers are float64, and those it was given are float32: end in .float()")
     return result
+
+
+def _copy(value: object) -> object:
+    """A copy of tensors, lists and dictionaries, however deep; anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, list | tuple):
+        return [_copy(one) for one in value]
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _same(value: object, copy: object) -> bool:
+    """Whether a value is still what `_copy` made of it."""
+    if isinstance(value, torch.Tensor):
+        return torch.equal(value.detach(), copy)
+    if isinstance(value, list | tuple):
+        return len(value) == len(copy) and all(map(_same, value, copy))
+    return value == copy if isinstance(value, dict | str | int | float) else True
+
+
+def _dtypes(value: object) -> set[torch.dtype]:
+    """Those of all tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return {value.dtype}
+    return set().union(*map(_dtypes, value)) if isinstance(value, list | tuple) else set()
 
 
 def as_list(value: object) -> list:
