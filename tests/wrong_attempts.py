@@ -16,6 +16,11 @@ from phi_lab.stages.packing import pack_best_fit
 from phi_lab.verify import verify
 
 
+def of_name(name):
+    """The check of an exercise."""
+    return next(check for check in checks.ALL if check.name == name)
+
+
 def share(verdicts):
     return verdicts.count("right") / len(verdicts)
 
@@ -269,7 +274,7 @@ def reward_by(read, same):
 
 
 def after_the_thoughts(text):
-    thought, _, rest = text.rpartition("</think>")
+    rest = text.rpartition("</think>")[2]
     found = boxes("" if "<think>" in rest else rest)
     return found[-1] if found else None
 

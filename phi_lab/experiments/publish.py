@@ -85,7 +85,8 @@ def questions(root: Path = ROOT) -> str:
         anchor = re.sub(r"[^\w\- ]", "", experiment.question.lower()).replace(" ", "-")
         claims = len(experiment.contrasts) or 2 * len(experiment.nests)  # of nests: the two levels above evaluation
         found, others = verdicts.row(experiment, root), claims - 1
-        more = f" {others} more claims are there." if found["verdict"] and others > 0 else ""
+        counted = "1 more claim is" if others == 1 else f"{others} more claims are"
+        more = f" {counted} there." if found["verdict"] and others > 0 else ""
         lines.append([f"[{experiment.question}](docs/results.md#{anchor})", verdicts.claim(experiment),
                       f"{verdicts.result(found)}.{more}"])
     return "\n".join(markdown_table(lines))

@@ -21,22 +21,15 @@ def dpo_loss_fault(attempt: Callable, reference: Callable) -> str | None:
             f"policy and reference are the same model, and the loss is {got:.3f}: nothing has moved yet, so the margin "
             "is 0 and the loss -log sigmoid(0) = ln 2 = 0.693"
         )
-    for chosen, rejected, beta in ((-18.0, -30.0, 0.1), (-20.0, -26.0, 0.1), (-19.0, -31.0, 0.5), (-25.0, -32.0, 0.1)):
+    for chosen, rejected, beta in ((-18.0, -30.0, 0.1), (-20.0, -26.0, 0.1), (-19.0, -31.0, 0.5), (-25.0, -32.0, 0.1),
+                                   (-1120.0, -30.0, 0.1), (-20.0, -1130.0, 0.1)):
         policy = (torch.tensor([chosen], requires_grad=True), torch.tensor([rejected], requires_grad=True))
         case = f"log pi went from (-20, -30) to ({chosen:.0f}, {rejected:.0f}), beta {beta}: "
-        if why := _difference(case, call_attempt(attempt, policy, start, beta), reference(policy, start, beta), policy):
-            return why
-    far = (torch.tensor([-1120.0]), torch.tensor([-30.0]))
-    if math.isinf(_number(call_attempt(attempt, far, start, 0.1))):
-        return (
-            "log pi went from (-20, -30) to (-1120, -30), beta 0.1: the loss was inf, and it should be 110.000: log of "
-            "sigmoid(-110) is the log of 0 in floating point; torch.nn.functional.logsigmoid computes both in one"
-        )
-    for chosen, rejected in ((-1120.0, -30.0), (-20.0, -1130.0)):
-        policy = (torch.tensor([chosen], requires_grad=True), torch.tensor([rejected], requires_grad=True))
-        case = f"log pi went from (-20, -30) to ({chosen:.0f}, {rejected:.0f}), beta 0.1: "
-        if why := _difference(case, call_attempt(attempt, policy, start, 0.1), reference(policy, start, 0.1), policy):
-            return why
+        got = call_attempt(attempt, policy, start, beta)
+        if why := _difference(case, got, reference(policy, start, beta), policy):
+            far = math.isinf(_number(got))
+            return why + (": sigmoid of a far margin is 0 or its exponential infinite in floating point; "
+                          "torch.nn.functional.logsigmoid computes both in one" if far else "")
     policy = (torch.tensor([-18.0, -25.0]), torch.tensor([-30.0, -31.0]))
     before = (torch.tensor([-20.0, -25.0]), torch.tensor([-30.0, -31.0]))
     return _difference("two pairs, beta 0.1: ", call_attempt(attempt, policy, before, 0.1),
@@ -124,12 +117,10 @@ def clipped_fault(attempt: Callable, reference: Callable) -> str | None:
         return f"{case}, and it should be {_short(wanted)}: each token is clipped by itself"
     if why := _gradient_fault(got.sum(), wanted.sum(), many):
         return why
-    for ratios, advantages, why in (([1.5, 0.9], [1.0, 1.0], "ratio 1.5, advantage +1, epsilon 0.4 should be 1.4"),
-                                    ([0.5, 0.9], [-1.0, 1.0], "ratio 0.5, advantage -1, epsilon 0.4 should be -0.6")):
-        ratio, advantage = torch.tensor(ratios), torch.tensor(advantages)
-        got, wanted = call_attempt(attempt, ratio, advantage, 0.4), reference(ratio, advantage, 0.4)
-        if not torch.allclose(got, wanted, atol=NEAR):
-            return f"{why}: epsilon is an argument, not always 0.2"
+    ratio, advantage = torch.tensor([1.5, 0.5]), torch.tensor([1.0, -1.0])
+    if not torch.allclose(call_attempt(attempt, ratio, advantage, 0.4), reference(ratio, advantage, 0.4), atol=NEAR):
+        case = "ratios [1.5, 0.5], advantages [1, -1], epsilon 0.4 should be [1.4, -0.6]"
+        return f"{case}: epsilon is an argument, not always 0.2"
 
 
 def two_means_fault(attempt: Callable, reference: Callable) -> str | None:
@@ -168,9 +159,7 @@ def _difference(case: str, got: object, wanted: torch.Tensor, inputs: tuple[torc
         return None
     if not got.requires_grad:
         return f"{case}the loss is right and has no gradient: nothing would be learned from it"
-    mine = torch.autograd.grad(got, inputs, allow_unused=True)
-    right = torch.autograd.grad(wanted, inputs)
-    for one, other in zip(mine, right, strict=True):
+    for one, other in zip(_gradients(got, *inputs), _gradients(wanted, *inputs), strict=True):
         if one is None or not torch.allclose(one, other, atol=NEAR):
             return f"{case}the loss is right, but its gradient is {_short(one)}, and it should be {_short(other)}"
     return None
@@ -178,13 +167,18 @@ def _difference(case: str, got: object, wanted: torch.Tensor, inputs: tuple[torc
 
 def _gradient_fault(got: object, wanted: torch.Tensor, learned: torch.Tensor) -> str | None:
     """What is wrong with the gradient of a result that is right."""
-    mine = torch.autograd.grad(got, learned, allow_unused=True, retain_graph=True)[0] if (
-        isinstance(got, torch.Tensor) and got.requires_grad) else None
+    (mine,), (right,) = _gradients(got, learned), _gradients(wanted, learned)
     if mine is None:
         return NO_GRADIENT
-    right = torch.autograd.grad(wanted, learned, retain_graph=True)[0]
-    return None if torch.allclose(mine, right, atol=NEAR) else (
-        "the numbers are right, and their gradient is another: compute them from what was given, with nothing detached")
+    if not torch.allclose(mine, right, atol=NEAR):
+        return "the numbers are right, and their gradient is another: compute from what was given, and detach nothing"
+
+
+def _gradients(result: object, *inputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """The gradient for each of `inputs`, None where the result does not depend on it."""
+    if not isinstance(result, torch.Tensor) or not result.requires_grad:
+        return (None,) * len(inputs)
+    return torch.autograd.grad(result, inputs, allow_unused=True, retain_graph=True)
 
 
 def _require_shape(got: object, like: torch.Tensor) -> None:

@@ -22,6 +22,7 @@ from wrong_attempts import (
     first_fit_in_order,
     half_of_eight,
     never_fills_a_row,
+    of_name,
     reward_by,
     same_number,
     written_in_place,
@@ -33,10 +34,6 @@ from phi_lab.core.formatting import markdown_table
 from phi_lab.lab import checks, grading
 from phi_lab.pipeline import notebooks
 from phi_lab.stages import grpo
-
-
-def of_name(name):
-    return next(check for check in checks.ALL if check.name == name)
 
 
 @pytest.mark.parametrize("check", checks.ALL, ids=lambda check: check.name)

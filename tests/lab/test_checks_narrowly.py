@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from wrong_attempts import of_name
 
-from phi_lab.lab import checks, grading
+from phi_lab.lab import grading
 
 
 def reference(name):
-    return next(check for check in checks.ALL if check.name == name).reference
-
-
-def grade(name, attempt):
-    return next(check for check in checks.ALL if check.name == name).grade(attempt)
+    return of_name(name).reference
 
 
 def dpo(policy, start, beta, log_sigmoid):
@@ -32,7 +29,7 @@ def lower_limit_fixed(ratio, advantage, epsilon):
     return torch.minimum(ratio * advantage, ratio.clamp(0.8, 1 + epsilon) * advantage)
 
 
-def made_up(name, place=0):
+def made_up(name):
     """The right numbers, in tensors whose gradient leads nowhere."""
     def attempt(*given):
         got = reference(name)(*[one.detach() if isinstance(one, torch.Tensor) else one for one in given])
@@ -163,13 +160,13 @@ def no_thought_no_reward(completions, answers):
     ("group_advantage", lambda r: torch.tensor(reference("group_advantage")(r).numpy().astype(np.float64)), ".float()"),
 ])
 def test_what_is_nearly_right_is_wrong_and_told_why(name, attempt, says):
-    verdict, why = grade(name, attempt)
+    verdict, why = of_name(name).grade(attempt)
     assert verdict == grading.WRONG and says in why, why
     assert len(why) < 400 and "cannot be compared" not in why, why
 
 
 def test_a_count_of_numpy_s_is_a_count():
-    assert grade("parameters", lambda config: np.int64(reference("parameters")(config)))[0] == grading.RIGHT
+    assert of_name("parameters").grade(lambda config: np.int64(reference("parameters")(config)))[0] == grading.RIGHT
 
 
 @pytest.mark.parametrize(("name", "attempt"), [
@@ -180,4 +177,4 @@ def test_a_count_of_numpy_s_is_a_count():
     ("group_advantage", lambda rewards: rewards * float("nan")),
 ])
 def test_what_is_no_number_is_wrong(name, attempt):
-    assert grade(name, attempt)[0] == grading.WRONG
+    assert of_name(name).grade(attempt)[0] == grading.WRONG
